@@ -1,0 +1,59 @@
+"""gunicorn's settings: gevent workers, streams that may last, and an engine host beside them unless one is named.
+
+HOST and PORT choose the address, MODEL the model; everything else is a VLLM_WSGI_ variable (README).
+"""
+
+import os
+import threading
+
+from service import embedded
+from service.config import Settings, SettingsError
+
+if "MODEL" in os.environ:
+    os.environ.setdefault("VLLM_WSGI_MODEL", os.environ["MODEL"])
+
+host, port = os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "11434"))
+bind = f"{host}:{port}"
+
+worker_class = "gevent"
+workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
+# Over the load balancer's connections, twice; who may come in is not for this pool to decide.
+worker_connections = 10_000
+
+# One decision (DESIGN): the load balancer's idle time-out (60) < keepalive < graceful_timeout < systemd's.
+keepalive = 75
+graceful_timeout = 120
+# Of the worker's own loop, not of a request: streams may take as long as they like.
+timeout = 60
+# A restart by count would cut the streams of the moment.
+max_requests = 0
+
+# gunicorn 27 opens ~/.gunicorn/gunicorn.ctl otherwise, which a second instance takes over.
+control_socket_disable = True
+
+
+
+def on_starting(server):
+    """Before the first web worker: the engine host, which loads the model meanwhile."""
+    try:
+        settings = Settings.from_env()
+    except SettingsError as error:
+        server.log.error("%s", error.message)
+        raise SystemExit(1) from None
+    if not settings.engine_socket:
+        server.engine_host = embedded.EmbeddedHost()
+        os.environ["VLLM_WSGI_ENGINE_SOCKET"] = server.engine_host.socket
+        server.engine_host.start()
+
+
+def when_ready(server):
+    """Listening: say so when the model answers, too."""
+    arguments = (Settings.from_env(), "127.0.0.1" if host in ("0.0.0.0", "") else host, port)
+    threading.Thread(target=embedded.announce, args=arguments, daemon=True).start()
+
+
+def on_exit(server):
+    """After the last web worker."""
+    engine_host = getattr(server, "engine_host", None)
+    if engine_host is not None:
+        engine_host.stop()

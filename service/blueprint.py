@@ -1,0 +1,205 @@
+"""The routes: each reads as a list of verbs. Everything that needs Flask stands here."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Any
+
+from flask import Blueprint, Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from . import __version__, framing, ollama, ollama_models
+from .body import parse_json
+from .client import Client, Stream
+from .config import Settings, SettingsError
+from .errors import BadRequest, PayloadTooLarge, ServiceError, Unavailable
+from .negotiation import negotiate
+
+JSON_TYPE = "application/json; charset=utf-8"
+
+# nginx buffers without the last one; `no-transform` keeps HAProxy from compressing; tokens are nobody's to cache.
+STREAM_HEADERS = {"Cache-Control": "no-cache, no-store, no-transform", "X-Accel-Buffering": "no"}
+
+
+def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") -> Blueprint:
+    """A blueprint with Ollama's routes, to be registered under any `url_prefix`.
+
+    `settings` come from the environment where none are given. Nothing is connected before the first request, and the
+    host application's own routes, error handlers and JSON provider stay as they are. Raises SettingsError where no
+    engine host is named.
+    """
+    settings = settings or Settings.from_env()
+    if not settings.engine_socket:
+        raise SettingsError(
+            "VLLM_WSGI_ENGINE_SOCKET is empty: start `python -m service.engine.host` and name its control socket, "
+            "or start gunicorn with our gunicorn.conf.py, which does both"
+        )
+    blueprint = Blueprint(name, __name__)
+    routes = Routes(settings, Client(settings.engine_socket, settings.heartbeat))
+    for path, methods, view in routes.table():
+        blueprint.add_url_rule(path, view.__name__, view, methods=methods, provide_automatic_options=False)
+    # Where Flask would answer an unknown path or method with the application's HTML, these answer in JSON.
+    blueprint.add_url_rule("/api/<path:path>", "unknown", routes.unknown, methods=_ALL, provide_automatic_options=False)
+    blueprint.register_error_handler(ServiceError, error_response)
+    blueprint.register_error_handler(HTTPException, http_error_response)
+    return blueprint
+
+
+_ALL = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+class Routes:
+    """The views, over one client."""
+
+    def __init__(self, settings: Settings, client: Client) -> None:
+        self._settings = settings
+        self._client = client
+
+    def table(self) -> list[tuple[str, list[str], Callable[..., Response]]]:
+        """Path, methods and view of every route."""
+        return [
+            ("/", ["GET", "HEAD"], self.root),
+            ("/api/version", ["GET", "HEAD"], self.version),
+            ("/api/status", ["GET"], self.status),
+            ("/api/tags", ["GET", "HEAD"], self.tags),
+            ("/api/ps", ["GET"], self.ps),
+            ("/api/show", ["POST"], self.show),
+            ("/api/generate", ["POST"], self.generate),
+            ("/api/chat", ["POST"], self.chat),
+        ]
+
+    def root(self) -> Response:
+        return Response("Ollama is running", content_type="text/plain; charset=utf-8")
+
+    def version(self) -> Response:
+        return json_response({"version": self._settings.ollama_version})
+
+    def status(self) -> Response:
+        """Ollama's answer about its cloud, and below it ours: the version and what each model is doing."""
+        models = [
+            {"name": model.info.name, "state": model.state, "running": model.running, "waiting": model.waiting,
+             "restarts": model.restarts}
+            for model in self._client.loaded()
+        ]  # fmt: skip
+        cloud = {"disabled": True, "source": "config"}
+        return json_response({"cloud": cloud, "vllm_wsgi": {"version": __version__, "models": models}})
+
+    def tags(self) -> Response:
+        return json_response({"models": [ollama_models.tag(info) for info in self._client.models()]})
+
+    def ps(self) -> Response:
+        ready = [model for model in self._client.loaded() if model.state == "ready"]
+        return json_response({"models": [ollama_models.loaded(model) for model in ready]})
+
+    def show(self) -> Response:
+        model = ollama.parse_model(self._body("ShowRequest"), "ShowRequest")
+        return json_response(ollama_models.show(self._client.show(model)))
+
+    def generate(self) -> Response:
+        call = ollama.parse_generate(self._body("GenerateRequest"))
+        return self._answer(call, ollama.GenerateAnswer(call))
+
+    def chat(self) -> Response:
+        call = ollama.parse_chat(self._body("ChatRequest"))
+        return self._answer(call, ollama.ChatAnswer(call))
+
+    def unknown(self, path: str) -> Response:
+        known = {route: methods for route, methods, _ in self.table()}
+        methods = known.get(f"/api/{path}")
+        if methods is None:
+            return json_response({"error": f"404 page not found: /api/{path}"}, 404)
+        response = json_response({"error": f"405 method not allowed: {request.method}"}, 405)
+        response.headers["Allow"] = ", ".join(methods)
+        return response
+
+    def _body(self, struct: str) -> dict[str, Any]:
+        return parse_json(read_body(self._settings.max_body), struct)
+
+    def _answer(self, call: ollama.Call, answer: ollama.Answer) -> Response:
+        """One generation in the format that the client wants; one path, streamed or collected."""
+        chosen = negotiate(call.stream, call.stream_type, request.args.get("alt"), request.headers.get("Accept", ""))
+        if call.request is None:
+            return varying(json_response(self._load_or_unload(call, answer)))
+        stream = self._client.submit(call.request, request.environ)
+        try:
+            batches = answer.records(stream.batches())
+            if chosen is None:
+                return varying(json_response(answer.collect(batches)))
+            return stream_response(stream, batches, chosen)
+        except BaseException:
+            stream.close()
+            raise
+
+    def _load_or_unload(self, call: ollama.Call, answer: ollama.Answer) -> Any:
+        if call.unload:
+            self._client.unload(call.model)
+            return answer.only("unload")
+        self._client.load(call.model, request.environ)
+        return answer.only("load")
+
+
+def read_body(limit: int) -> bytes:
+    """The whole body; raises PayloadTooLarge over `limit` bytes, and BadRequest where the client sent less than it said.
+
+    Read by hand: Werkzeug's own limit cuts a chunked body off silently, and a short one passes for whole.
+    """
+    length = request.content_length
+    too_large = PayloadTooLarge(f"the request body is longer than {limit} bytes")
+    if length is not None and length > limit:
+        raise too_large
+    source = request.environ["wsgi.input"]
+    parts, total = [], 0
+    while chunk := source.read(min(1 << 16, limit + 1 - total) if length is None else min(1 << 16, length - total)):
+        parts.append(chunk)
+        total += len(chunk)
+        if total > limit:
+            raise too_large
+    if length is not None and total < length:
+        raise BadRequest(f"the request body ended after {total} of {length} bytes")
+    return b"".join(parts)
+
+
+def stream_response(stream: Stream, batches: Iterator[list[Any]], chosen: framing.Framing) -> Response:
+    """A streamed answer. Its status waits for the first record, so that an early error has a status of its own."""
+    first = next(batches)
+    chunks = framing.stream(chain([first], batches), chosen, ollama.error_record)
+    response = Response(chunks, content_type=chosen.media_type, headers=STREAM_HEADERS)
+    response.call_on_close(stream.close)
+    return varying(response)
+
+
+def json_response(record: Any, status: int = 200) -> Response:
+    return Response(framing.encode(record), status, content_type=JSON_TYPE)
+
+
+def varying(response: Response) -> Response:
+    response.headers["Vary"] = "Accept"
+    return response
+
+
+def error_response(error: ServiceError) -> Response:
+    response = json_response(ollama.error_record(error), error.status)
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
+
+
+def http_error_response(error: HTTPException) -> Response:
+    """Flask's and Werkzeug's own errors, as JSON and with their headers (Allow, Location)."""
+    response = json_response({"error": f"{error.code} {(error.name or 'error').lower()}"}, error.code or 500)
+    for name, value in error.get_headers():
+        if name.lower() not in ("content-type", "content-length"):
+            response.headers[name] = value
+    return response
+
+
+def internal_error_response(error: Exception) -> Response:
+    return json_response({"error": "internal error; the server's log has the details"}, 500)
+
+
+def register_json_errors(app: Flask) -> None:
+    """Answer in JSON for the paths that no blueprint knows; for an application that has no pages of its own."""
+    app.register_error_handler(HTTPException, http_error_response)
+    app.register_error_handler(500, internal_error_response)

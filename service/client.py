@@ -1,0 +1,366 @@
+"""The web worker's end of the queue: a request goes in, an iterator of event batches comes out.
+
+Importing this starts nothing. Sockets, threads and queues are looked up in their modules when they are used, so that the
+same code runs in greenlets where gevent has patched and in threads elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from . import messages
+from .disconnect import POLL_SECONDS, Watch, client_gone, client_socket
+from .errors import BadRequest, ClientGone, EngineGone, ServiceError, Unavailable
+from .messages import (
+    PROTOCOL,
+    Cancel,
+    Command,
+    Delta,
+    Event,
+    Failed,
+    Finished,
+    Hello,
+    ListLoaded,
+    ListModels,
+    LoadedModel,
+    Locate,
+    Located,
+    ModelInfo,
+    Request,
+    ShowModel,
+    Submit,
+    Unload,
+    Unpacker,
+)
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 5.0
+# The host answers questions about models from memory; a host that doesn't is gone.
+ANSWER_SECONDS = 10.0
+RETRY_AFTER_SECONDS = 2
+
+# Ollama's text for a runner that died (`llm/server.go`).
+ENGINE_GONE = (
+    "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "
+    "check the server's logs for details"
+)
+
+_ids = itertools.count(1)
+
+
+class _ClientLeft:
+    """Put into an inbox by the watch."""
+
+
+class Inbox:
+    """The events of one request, put there by the connections' readers."""
+
+    def __init__(self) -> None:
+        self.id = next(_ids)
+        self._queue: queue.SimpleQueue[Event | _ClientLeft] = queue.SimpleQueue()
+
+    def put(self, event: Event) -> None:
+        self._queue.put(event)
+
+    def client_left(self) -> None:
+        self._queue.put(_ClientLeft())
+
+    def get(self, timeout: float | None) -> list[Event]:
+        """All that has come, after waiting up to `timeout` seconds for something; deltas are merged.
+
+        Raises ClientGone, and what a Failed event carries.
+        """
+        try:
+            events: list[Event] = []
+            self._take(self._queue.get(timeout=timeout), events)
+            while not self._queue.empty():
+                self._take(self._queue.get_nowait(), events)
+        except queue.Empty:
+            pass
+        return events
+
+    @staticmethod
+    def _take(event: Event | _ClientLeft, events: list[Event]) -> None:
+        if isinstance(event, _ClientLeft):
+            raise ClientGone("the client has left")
+        if events and _continues(events[-1], event):
+            events[-1] = _merge(events[-1], event)
+        else:
+            events.append(event)
+
+
+def _continues(first: Event, second: Event) -> bool:
+    """Whether two events are deltas that one can stand for: thinking comes before text, text before tool calls."""
+    return (
+        isinstance(first, Delta)
+        and isinstance(second, Delta)
+        and not first.tool_calls
+        and not (first.text and second.thinking)
+    )
+
+
+def _merge(first: Event, second: Event) -> Delta:
+    assert isinstance(first, Delta) and isinstance(second, Delta)
+    return Delta(
+        first.id,
+        first.seq,
+        first.text + second.text,
+        first.token_ids + second.token_ids,
+        first.thinking + second.thinking,
+        second.tool_calls,
+    )
+
+
+class Connection:
+    """One socket to an engine process, shared by every request of this web worker."""
+
+    def __init__(self, path: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(CONNECT_SECONDS)
+        try:
+            self._socket.connect(path)
+            self._unpacker = Unpacker()
+            self._greet()
+        except OSError as error:
+            self._socket.close()
+            raise EngineGone(f"the engine can't be reached: {error.strerror or error}", RETRY_AFTER_SECONDS) from None
+        self._socket.settimeout(None)
+        self._sending = threading.Lock()
+        self._inboxes: dict[int, Inbox] = {}
+        self.closed = False
+        threading.Thread(target=self._read, name=f"queue {path}", daemon=True).start()
+
+    def send(self, command: Command, inbox: Inbox | None = None) -> None:
+        """Send a command; what it brings goes to `inbox` until `forget`. Raises EngineGone and BadRequest."""
+        try:
+            frame = messages.pack(command)
+        except (OverflowError, UnicodeEncodeError, RecursionError) as error:
+            raise BadRequest(f"the request holds a value that can't be passed on: {error}") from None
+        if inbox is not None:
+            self._inboxes[inbox.id] = inbox
+        try:
+            with self._sending:
+                self._socket.sendall(frame)
+        except OSError:
+            self.closed = True
+        if self.closed:
+            raise EngineGone(ENGINE_GONE, RETRY_AFTER_SECONDS)
+
+    def forget(self, inbox: Inbox) -> None:
+        self._inboxes.pop(inbox.id, None)
+
+    def _greet(self) -> None:
+        """The engine speaks first."""
+        while not (payloads := self._unpacker.feed(self._receive())):
+            pass
+        hello = messages.decode_events(payloads.pop(0))[0]
+        if not isinstance(hello, Hello) or hello.protocol != PROTOCOL:
+            raise ConnectionError(f"it speaks another protocol than {PROTOCOL}")
+        if payloads:
+            raise ConnectionError("it speaks out of turn")
+
+    def _receive(self) -> bytes:
+        data = self._socket.recv(1 << 18)
+        if not data:
+            raise ConnectionError("it closed the connection")
+        return data
+
+    def _read(self) -> None:
+        try:
+            while True:
+                for payload in self._unpacker.feed(self._receive()):
+                    for event in messages.decode_events(payload):
+                        inbox = self._inboxes.get(event.id)
+                        if inbox is not None:
+                            inbox.put(event)
+        except OSError:
+            pass
+        except Exception:
+            logger.exception("the queue broke")
+        self.closed = True
+        self._socket.close()
+        for inbox in list(self._inboxes.values()):
+            inbox.put(Failed(inbox.id, "EngineGone", ENGINE_GONE, RETRY_AFTER_SECONDS))
+
+
+class Client:
+    """All connections of this process; a child after a fork begins anew."""
+
+    def __init__(self, control_path: str, heartbeat: float) -> None:
+        """`control_path` is the engine host's socket, `heartbeat` the seconds after which silence is told."""
+        self._control_path = control_path
+        self.heartbeat = heartbeat
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._connecting = threading.Lock()
+        self._connections: dict[str, Connection] = {}
+        self._watch: Watch | None = None
+
+    def submit(self, request: Request, environ: dict[str, Any]) -> Stream:
+        """Begin a generation; nothing is sent before its batches are iterated."""
+        return Stream(self, request, environ)
+
+    def load(self, model: str, environ: dict[str, Any]) -> None:
+        """Wait until the model is loaded."""
+        with Exchange(self, environ) as exchange:
+            for _ in exchange.locate(model):
+                pass
+
+    def unload(self, model: str) -> None:
+        self._ask(lambda id: Unload(id, model), messages.Unloaded)
+
+    def models(self) -> list[ModelInfo]:
+        return self._ask(ListModels, messages.Models).models
+
+    def loaded(self) -> list[LoadedModel]:
+        return self._ask(ListLoaded, messages.Loaded).models
+
+    def show(self, model: str) -> ModelInfo:
+        return self._ask(lambda id: ShowModel(id, model), messages.Models).models[0]
+
+    def control(self) -> Connection:
+        return self.connection(self._control_path)
+
+    def connection(self, path: str) -> Connection:
+        """The connection to the engine process at `path`; raises EngineGone."""
+        if self._pid != os.getpid():
+            self._reset()
+        connection = self._connections.get(path)
+        if connection is None or connection.closed:
+            with self._connecting:
+                connection = self._connections.get(path)
+                if connection is None or connection.closed:
+                    self._connections = {p: c for p, c in self._connections.items() if not c.closed}
+                    connection = self._connections[path] = Connection(path)
+        return connection
+
+    def watch(self) -> Watch:
+        with self._connecting:
+            if self._watch is None:
+                self._watch = Watch()
+            return self._watch
+
+    def _ask(self, command: Callable[[int], Command], kind: type[Any]) -> Any:
+        inbox = Inbox()
+        control = self.control()
+        try:
+            control.send(command(inbox.id), inbox)
+            events = inbox.get(ANSWER_SECONDS)
+        finally:
+            control.forget(inbox)
+        if not events:
+            raise Unavailable("the engine host does not answer", RETRY_AFTER_SECONDS)
+        return _expect(events[0], kind)
+
+
+def _expect(event: Event, kind: type[Any]) -> Any:
+    if isinstance(event, Failed):
+        raise event.error()
+    if not isinstance(event, kind):
+        raise EngineGone(f"the engine answered {type(event).__name__} instead of {kind.__name__}")
+    return event
+
+
+class Exchange:
+    """One request's dealings with the engine: its inbox, who fills it, and the client that may leave meanwhile."""
+
+    def __init__(self, client: Client, environ: dict[str, Any]) -> None:
+        self._client = client
+        self._inbox = Inbox()
+        self._asked: set[Connection] = set()
+        self._gone = client_gone(environ)
+        client_side = client_socket(environ)
+        self._fd = -1 if client_side is None else client_side.fileno()
+        if self._fd >= 0:
+            client.watch().add(self._fd, self._inbox.client_left)
+
+    def __enter__(self) -> Exchange:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Idempotent, as are those of the subclasses."""
+        for connection in self._asked:
+            connection.forget(self._inbox)
+        if self._fd >= 0:
+            self._client.watch().remove(self._fd)
+            self._fd = -1
+
+    def locate(self, model: str) -> Iterator[list[Event]]:
+        """Empty batches while the model loads, then one with its Located."""
+        self._send(self._client.control(), Locate(self._inbox.id, model))
+        while not (events := self._wait()):
+            yield []
+        yield [_expect(events[0], Located)]
+
+    def _send(self, connection: Connection, command: Command) -> None:
+        self._asked.add(connection)
+        connection.send(command, self._inbox)
+
+    def _wait(self) -> list[Event]:
+        """What has come; nothing when the heartbeat is due. Raises ClientGone."""
+        if self._gone is None:
+            return self._inbox.get(self._client.heartbeat)
+        due = time.monotonic() + self._client.heartbeat
+        while (left := due - time.monotonic()) > 0:
+            events = self._inbox.get(min(left, POLL_SECONDS))
+            if events:
+                return events
+            if self._gone():
+                raise ClientGone("the client has left")
+        return []
+
+
+class Stream(Exchange):
+    """One generation. Iterating `batches` runs it; `close` cancels it, once, unless it has ended."""
+
+    def __init__(self, client: Client, request: Request, environ: dict[str, Any]) -> None:
+        super().__init__(client, environ)
+        self._request = request
+        self._running_on: Connection | None = None
+
+    def batches(self) -> Iterator[list[Event]]:
+        """Located, deltas, and a Finished at the end; an empty batch each time the heartbeat is due.
+
+        Ends after Finished or raises a ServiceError, never both and never neither.
+        """
+        try:
+            for located in self.locate(self._request.model):
+                yield located
+            data = self._client.connection(located[0].socket)
+            self._running_on = data
+            self._send(data, Submit(self._inbox.id, self._request))
+            while True:
+                events = self._wait()
+                failed = events.pop() if events and isinstance(events[-1], Failed) else None
+                if events or not failed:
+                    yield events
+                if failed:
+                    self._running_on = None
+                    raise failed.error()
+                if events and isinstance(events[-1], Finished):
+                    self._running_on = None
+                    return
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        running_on, self._running_on = self._running_on, None
+        if running_on is not None and not running_on.closed:
+            with contextlib.suppress(ServiceError):
+                running_on.send(Cancel(self._inbox.id))
+        super().close()

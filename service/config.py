@@ -1,0 +1,103 @@
+"""Settings: one table of name, type, default and sentence, read from the environment prefix `VLLM_WSGI_`.
+
+`python -m service.config` prints the table as Markdown; the README holds it, and a test compares them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+import msgspec
+
+from .errors import ServiceError
+
+PREFIX = "VLLM_WSGI_"
+
+
+class SettingsError(ServiceError):
+    """A setting that can't be used; the text names the variable."""
+
+
+def setting(default: Any, sentence: str) -> Any:
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata={"sentence": sentence})
+    return field(default=default, metadata={"sentence": sentence})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Durations are in seconds, sizes in bytes."""
+
+    model: str = setting("models/demo", "The model to serve: a local directory or a Hugging Face repository.")
+    model_name: str = setting("", "The name that clients use; empty: the directory's or the repository's.")
+    engine_args: dict[str, Any] = setting(
+        {}, 'Arguments for vLLM\'s `AsyncEngineArgs`, as a JSON object: `{"max_model_len": 8192}`.'
+    )
+    engine: str = setting("vllm", "`vllm`, or `scripted`: answers from a script, without a model, for tests.")
+    engine_socket: str = setting(
+        "", "The control socket of an engine host that runs already; empty: gunicorn starts one of its own."
+    )
+    ollama_version: str = setting("0.33.0", "What `/api/version` reports: clients compare it with Ollama's.")
+    heartbeat: float = setting(
+        10.0, "After so many silent seconds a stream sends a byte that clients ignore, so that no proxy closes it."
+    )
+    max_body: int = setting(32 * 1024 * 1024, "The longest request body; more is a 413.")
+    engine_timeout: float = setting(
+        60.0, "An engine that has answered nothing for so long hangs, and is replaced. Longer than any decode step."
+    )
+    load_timeout: float = setting(1800.0, "A model that has not loaded by then has failed to load.")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Settings from `VLLM_WSGI_*`; raises SettingsError that names the variable."""
+        environ = os.environ if environ is None else environ
+        known = {PREFIX + each.name.upper(): each for each in fields(cls)}
+        for name in environ:
+            if name.startswith(PREFIX) and name not in known:
+                raise SettingsError(f"{name} is not a setting; known are {', '.join(known)}")
+        return cls(**{each.name: _read(name, each, environ[name]) for name, each in known.items() if name in environ})
+
+    def to_env(self) -> dict[str, str]:
+        """The environment from which `from_env` makes these settings: how a child process gets them."""
+        return {PREFIX + each.name.upper(): _write(getattr(self, each.name)) for each in fields(self)}
+
+
+def _read(name: str, setting: Field[Any], text: str) -> Any:
+    kind = type(_default(setting))
+    if kind is str:
+        return text
+    try:
+        value = msgspec.json.decode(text.encode(), type=kind, strict=kind is dict)
+    except msgspec.MsgspecError as error:
+        raise SettingsError(f"{name}={text!r} is not {_ARTICLES[kind]}: {error}") from None
+    if kind is not dict and value < 0:
+        raise SettingsError(f"{name}={text!r} must not be negative")
+    return value
+
+
+def _write(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _default(setting: Field[Any]) -> Any:
+    return setting.default_factory() if callable(setting.default_factory) else setting.default
+
+
+_ARTICLES = {int: "a whole number", float: "a number", dict: "a JSON object"}
+
+
+def table() -> str:
+    """The settings as a Markdown table."""
+    rows = ["| variable | default | what it does |", "|---|---|---|"]
+    for each in fields(Settings):
+        default = _write(_default(each))
+        rows.append(f"| `{PREFIX}{each.name.upper()}` | {f'`{default}`' if default else 'empty'} |"
+                    f" {each.metadata['sentence']} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(table())

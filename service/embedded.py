@@ -1,0 +1,93 @@
+"""The engine host as a child of the gunicorn master: one machine, one command, nothing left behind.
+
+A thread of the master starts the host and starts it again when it ends; the host ends with the master, however that
+goes. Nothing here is needed where the settings name a host that runs already.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from http.client import HTTPConnection
+
+from .client import Client
+from .config import Settings
+from .errors import ServiceError
+
+logger = logging.getLogger("gunicorn.error")
+
+RESTART_SECONDS = 1.0
+STOP_SECONDS = 30.0
+
+
+class EmbeddedHost:
+    """`directory` is fresh, ours alone (mode 0700), and goes at the end."""
+
+    def __init__(self) -> None:
+        self._directory = tempfile.mkdtemp(prefix="vllm-wsgi-")
+        self.socket = os.path.join(self._directory, "engine.sock")
+        self._stopping = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        # Linux ends the host when the thread that started it ends, so this thread lives as long as the master.
+        self._thread = threading.Thread(target=self._keep, name="engine-host", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the host and its workers; returns when they are gone."""
+        self._stopping.set()
+        if self._process is not None:
+            self._process.terminate()
+        self._thread.join(STOP_SECONDS)
+        if self._process is not None and self._thread.is_alive():
+            self._process.kill()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _keep(self) -> None:
+        command = [sys.executable, "-m", f"{__package__}.engine.host", "--parent", str(os.getpid())]
+        while not self._stopping.is_set():
+            # A session of its own: a Ctrl-C in the terminal is for the master, which lets streams end first.
+            self._process = subprocess.Popen(command, start_new_session=True)
+            # The master reaps every child that ends, so the status may be lost, and is not asked for.
+            self._process.wait()
+            if not self._stopping.wait(RESTART_SECONDS):
+                logger.error("the engine host ended; starting it again")
+
+
+def announce(settings: Settings, host: str, port: int) -> None:
+    """Say when the model answers, with two lines to paste. Blocks until then."""
+    client = Client(settings.engine_socket, settings.heartbeat)
+    while True:
+        try:
+            ready = [model.info.name for model in client.loaded() if model.state == "ready"]
+            if ready and _serves(host, port):
+                break
+        except ServiceError:
+            pass
+        time.sleep(0.2)
+    url, name = f"http://{host}:{port}/api/chat", ready[0].removesuffix(":latest")
+    body = f'{{"model": "{name}", "messages": [{{"role": "user", "content": "What is vllm-wsgi?"}}]}}'
+    print(
+        f"\n{name} answers. Try it, as NDJSON and as server-sent events:\n\n"
+        f"  curl -N {url} -d '{body}'\n\n"
+        f"  curl -N -H 'Accept: text/event-stream' {url} -d '{body}'\n",
+        flush=True,
+    )
+
+
+def _serves(host: str, port: int) -> bool:
+    connection = HTTPConnection(host, port, timeout=2)
+    try:
+        connection.request("GET", "/api/version")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,199 @@
+"""vLLM behind the worker's Engine: the one module that imports it, since its layout moves with every release.
+
+Written against vLLM 0.32.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import logging
+import os
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from vllm import AsyncEngineArgs, SamplingParams
+from vllm.exceptions import GracefulHTTPError, VLLMClientError
+from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.platforms import current_platform
+from vllm.renderers import BaseRenderer, ChatParams
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.metrics.loggers import StatLoggerBase
+
+from ..errors import BadRequest, EngineFailure, EngineGone, Unavailable
+from ..messages import Delta, Finished, Pulse, Request
+from .render import render
+from .sampling import sampling_arguments
+
+logger = logging.getLogger("vllm_wsgi.engine")
+
+SHUTDOWN_SECONDS = 15.0
+# Unset, vLLM would take most of the machine's memory for the KV cache of a CPU engine.
+CPU_CACHE_BYTES = 1 << 30
+# Above so many cores the CPU build's own worker process pays, since it pins threads to NUMA nodes.
+SMALL_CPU_CORES = 8
+
+ENGINE_GONE = "an error was encountered while running the model: the engine stopped"
+
+
+def build_engine(model_path: str, engine_args: dict[str, Any]) -> VllmEngine:
+    """Load the model; blocks for as long as that takes. Raises what vLLM raises."""
+    defaults: dict[str, Any] = {"enable_log_requests": False}
+    if current_platform.is_cpu():
+        defaults |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True}
+        if (os.cpu_count() or 1) <= SMALL_CPU_CORES:
+            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    arguments = AsyncEngineArgs(**(defaults | {"model": model_path} | engine_args))
+    config = arguments.create_engine_config()
+    loads = Loads(config)
+    engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: loads])
+    return VllmEngine(engine, loads)
+
+
+class Loads(StatLoggerBase):
+    """How many requests ran and waited in the last decode step."""
+
+    def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
+        self.running = 0
+
+    def record(self, scheduler_stats: Any, iteration_stats: Any, *args: Any, **kwargs: Any) -> None:
+        if scheduler_stats is not None:
+            self.running = scheduler_stats.num_running_reqs
+
+    def log_engine_initialized(self) -> None:
+        """Nothing to say."""
+
+
+class VllmEngine:
+    """One AsyncLLM."""
+
+    def __init__(self, engine: AsyncLLM, loads: Loads) -> None:
+        self._engine = engine
+        self._loads = loads
+        self._ids = itertools.count(1)
+        self._templating = RendererTemplating(engine.renderer)
+        self._defaults = engine.model_config.get_diff_sampling_param()
+        self.context_length: int = engine.model_config.max_model_len
+        self.device: str = current_platform.device_type
+        self.cache_bytes = _cache_bytes(engine)
+
+    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished, None]:
+        """Raises BadRequest, Unavailable, EngineFailure and EngineGone."""
+        limit = min(self.context_length, request.context_limit or self.context_length)
+        prompt_ids = await render(request, self._templating, limit)
+        parameters = self._parameters(request, limit - len(prompt_ids))
+        try:
+            outputs = self._engine.generate(
+                {"prompt_token_ids": prompt_ids}, parameters, request_id=str(next(self._ids))
+            )
+            seq = 0
+            async with aclosing(outputs):
+                async for output in outputs:
+                    completion = output.outputs[0]
+                    if completion.token_ids:
+                        # A token can end inside a character: it brings no text, and counts all the same.
+                        yield Delta(id, seq, completion.text, list(completion.token_ids))
+                        seq += len(completion.token_ids)
+                    elif completion.text:
+                        yield Delta(id, seq, completion.text, [])
+                    if output.finished:
+                        yield _finished(id, output, completion, seq, prompt_ids if request.return_context else [])
+        except EngineDeadError:
+            raise EngineGone(ENGINE_GONE) from None
+        except GracefulHTTPError as error:
+            raise Unavailable(str(error)) from None
+        except (VLLMClientError, ValueError) as error:
+            raise BadRequest(str(error)) from None
+
+    async def pulse(self) -> Pulse:
+        try:
+            await self._engine.is_sleeping()
+        except EngineDeadError:
+            raise EngineGone(ENGINE_GONE) from None
+        if self._engine.errored:
+            raise EngineGone(ENGINE_GONE)
+        unfinished = self._engine.get_num_unfinished_requests()
+        running = min(self._loads.running, unfinished)
+        return Pulse(running, unfinished - running)
+
+    async def shutdown(self) -> None:
+        await asyncio.to_thread(self._engine.shutdown, SHUTDOWN_SECONDS)
+
+    def _parameters(self, request: Request, room: int) -> SamplingParams:
+        arguments = sampling_arguments(request.sampling, self._defaults, request.defaults, room)
+        try:
+            if request.format is not None:
+                arguments["structured_outputs"] = _structured(request.format)
+            return SamplingParams(output_kind=RequestOutputKind.DELTA, **arguments)
+        except (VLLMClientError, ValueError) as error:
+            raise BadRequest(str(error)) from None
+
+
+class RendererTemplating:
+    """The model's tokenizer and chat template, through vLLM's renderer."""
+
+    def __init__(self, renderer: BaseRenderer[Any]) -> None:
+        self._renderer = renderer
+        self._tokenizer = renderer.get_tokenizer()
+        # Our own limit is checked afterwards, and is the lower one.
+        self._tokenize = dataclasses.replace(renderer.default_chat_tok_params, max_total_tokens=None)
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text))
+
+    def vocabulary(self) -> dict[str, int]:
+        return dict(self._tokenizer.get_vocab())
+
+    async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> list[int]:
+        parameters = ChatParams(chat_template_kwargs=arguments)
+        try:
+            _, inputs = await self._renderer.render_chat_async([messages], parameters, self._tokenize)  # type: ignore[list-item]
+        except (VLLMClientError, ValueError) as error:
+            raise BadRequest(f"the model's chat template refuses the messages: {error}") from None
+        return list(inputs[0]["prompt_token_ids"])  # type: ignore[typeddict-item]
+
+
+def _structured(format: str | dict[str, Any]) -> StructuredOutputsParams:
+    if isinstance(format, str):
+        return StructuredOutputsParams(json_object=True)
+    return StructuredOutputsParams(json=format)
+
+
+def _finished(
+    id: int, output: RequestOutput, completion: CompletionOutput, tokens: int, prompt_ids: list[int]
+) -> Finished:
+    """The end, or what vLLM tells like an end and is a failure."""
+    if completion.finish_reason == "abort":
+        # We abort by closing the iterator, so this one comes from an engine that is going away.
+        raise EngineGone(ENGINE_GONE)
+    if completion.finish_reason == "error":
+        raise EngineFailure("an error was encountered while running the model")
+    timing = output.metrics
+    assert timing is not None, "vLLM keeps no metrics: disable_log_stats must stay off"
+    return Finished(
+        id,
+        "length" if completion.finish_reason == "length" else "stop",
+        len(output.prompt_token_ids or []),
+        tokens,
+        output.num_cached_tokens or 0,
+        _nanoseconds(timing.scheduled_ts - timing.queued_ts),
+        _nanoseconds(timing.first_token_ts - timing.scheduled_ts),
+        _nanoseconds(timing.last_token_ts - timing.first_token_ts),
+        prompt_ids,
+    )
+
+
+def _nanoseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1e9))
+
+
+def _cache_bytes(engine: AsyncLLM) -> int:
+    """The KV cache: two vectors a token, head and layer."""
+    config, parallel = engine.model_config, engine.vllm_config.parallel_config
+    cache = engine.vllm_config.cache_config
+    width = 2 * config.get_num_kv_heads(parallel) * config.get_head_size() * config.dtype.itemsize
+    return (cache.num_gpu_blocks or 0) * cache.block_size * width * config.get_num_layers(parallel)

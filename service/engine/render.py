@@ -1,0 +1,134 @@
+"""From a request to the token ids of its prompt. What the model brings (tokenizer, chat template) is handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from ..errors import BadRequest
+from ..messages import Chat, Infill, Message, Request, Text
+from ..names import ModelName
+from . import go_template
+
+# Ollama's text (`server/prompt.go`), in one line.
+TOO_LONG = (
+    "the prompt is longer than the context length currently available to the model; shorten the prompt, adjust the "
+    "context length in settings, or use a model with a longer context length"
+)
+
+# Before the prefix, before the suffix, before the middle; by family, as their tokenizers spell them.
+FIM_TOKENS = (
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),  # Qwen2.5-Coder, CodeGemma
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),  # StarCoder
+    ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),  # DeepSeek-Coder
+    ("▁<PRE>", "▁<SUF>", "▁<MID>"),  # Code Llama
+)
+
+
+class Templating(Protocol):
+    """The model's side of rendering."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids with the model's own first token; special tokens in the text count as such."""
+
+    def vocabulary(self) -> dict[str, int]: ...
+
+    async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> list[int]:
+        """Raises BadRequest where the template refuses the messages."""
+
+
+async def render(request: Request, templating: Templating, limit: int) -> list[int]:
+    """The prompt's token ids, fewer than `limit`. Raises BadRequest."""
+    prompt = request.prompt
+    if isinstance(prompt, Chat):
+        return await _render_chat(prompt, request.truncate, templating, limit)
+    text = prompt.text if isinstance(prompt, Text) else infill_prompt(prompt, request.model, templating.vocabulary())
+    ids = templating.encode(text)
+    if len(ids) >= limit and request.truncate and isinstance(prompt, Text):
+        ids = ids[len(ids) - limit + 1 :]
+    return _checked(ids, limit)
+
+
+def fim_tokens(vocabulary: dict[str, int]) -> tuple[str, str, str] | None:
+    """The tokens that mark prefix, suffix and middle; None for a model that can't fill in."""
+    return next((tokens for tokens in FIM_TOKENS if all(token in vocabulary for token in tokens)), None)
+
+
+def infill_prompt(infill: Infill, model: str, vocabulary: dict[str, int]) -> str:
+    tokens = fim_tokens(vocabulary)
+    if tokens is None:
+        raise BadRequest(f"{ModelName.parse(model).full} does not support insert")
+    before_prefix, before_suffix, before_middle = tokens
+    return f"{before_prefix}{infill.prefix}{before_suffix}{infill.suffix}{before_middle}"
+
+
+async def _render_chat(chat: Chat, truncate: bool, templating: Templating, limit: int) -> list[int]:
+    async def ids_of(messages: list[Message]) -> list[int]:
+        if chat.template:
+            ids = templating.encode(go_template.render(chat.template, template_fields(messages)))
+        else:
+            ids = await templating.apply_chat_template(
+                [template_message(each) for each in messages],
+                add_generation_prompt=True,
+                tools=[_template_tool(tool) for tool in chat.tools] or None,
+                # Keys that a template does not read are dropped; families differ in how they spell this one.
+                enable_thinking=bool(chat.think),
+                thinking=bool(chat.think),
+                **({"reasoning_effort": chat.think} if isinstance(chat.think, str) else {}),
+            )
+        return chat.context + ids
+
+    if not truncate:
+        return _checked(await ids_of(chat.messages), limit)
+    return await fitting(chat.messages, ids_of, limit)
+
+
+async def fitting(
+    messages: list[Message], ids_of: Callable[[list[Message]], Awaitable[list[int]]], limit: int
+) -> list[int]:
+    """The prompt of as many of the latest messages as fit; system messages and the last one always stay.
+
+    As Ollama's `server/prompt.go`. Whole messages go, since a cut through the template is no prompt any more; an
+    answer to a tool does not stay without the call that it answers.
+    """
+    ids = await ids_of(messages)
+    oldest = 0
+    while len(ids) >= limit and oldest < len(messages) - 1:
+        oldest += 1
+        while messages[oldest].role == "tool" and oldest < len(messages) - 1:
+            oldest += 1
+        ids = await ids_of([m for m in messages[:oldest] if m.role == "system"] + messages[oldest:])
+    return _checked(ids, limit)
+
+
+def _checked(ids: list[int], limit: int) -> list[int]:
+    if not ids:
+        raise BadRequest("the prompt is empty")
+    if len(ids) >= limit:
+        raise BadRequest(TOO_LONG)
+    return ids
+
+
+def template_message(message: Message) -> dict[str, Any]:
+    """In the words of the chat templates, which are OpenAI's."""
+    fields = {
+        "role": message.role,
+        "content": message.content,
+        "reasoning": message.thinking,
+        "tool_calls": message.tool_calls,
+        "name": message.tool_name,
+        "tool_call_id": message.tool_call_id,
+    }
+    return {name: value for name, value in fields.items() if value or name in ("role", "content")}
+
+
+def template_fields(messages: list[Message]) -> dict[str, str]:
+    """What a Go template sees: the system messages, and the last of the others as the prompt."""
+    return {
+        "System": "\n\n".join(m.content for m in messages if m.role == "system"),
+        "Prompt": next((m.content for m in reversed(messages) if m.role != "system"), ""),
+    }
+
+
+def _template_tool(tool: dict[str, Any]) -> dict[str, Any]:
+    return tool if "function" in tool else {"type": "function", "function": tool}

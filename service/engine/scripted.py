@@ -1,0 +1,106 @@
+"""An engine without vLLM that plays a script over the real queue.
+
+For the tests of the web tier, for those of the blueprint's users, and for measuring the web tier alone. The script
+is the last user message or the prompt: words separated by spaces, each one token, streamed as they stand, except
+
+    !sleep:SECONDS    waits
+    !repeat:N:WORD    WORD, N times
+    !rate:N           from here on N tokens a second; 0: as fast as possible
+    !fail:TEXT        the generation fails
+    !refuse:TEXT      the request is refused, if it comes first
+    !think:WORD       WORD is thought, not said
+    !crash            the engine's process ends
+    !hang             the engine answers nothing any more, its pulse included
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator
+
+from ..errors import BadRequest, EngineFailure
+from ..messages import Chat, Delta, Finished, Infill, Pulse, Request, Text
+
+
+class ScriptedEngine:
+    context_length = 4096
+    device = "cpu"
+    cache_bytes = 0
+
+    def __init__(self) -> None:
+        self._running = 0
+        self._hangs = False
+
+    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished, None]:
+        """One token a word; the count of prompt tokens is that of the script's words."""
+        script = _script(request)
+        if script.startswith("!refuse:"):
+            raise BadRequest(script.removeprefix("!refuse:"))
+        self._running += 1
+        try:
+            async for event in self._play(id, script, request):
+                yield event
+        finally:
+            self._running -= 1
+
+    async def pulse(self) -> Pulse:
+        while self._hangs:
+            await asyncio.sleep(0.1)
+        return Pulse(self._running, 0)
+
+    async def shutdown(self) -> None:
+        """Nothing to close."""
+
+    async def _play(self, id: int, script: str, request: Request) -> AsyncGenerator[Delta | Finished, None]:
+        words = script.split(" ")
+        limit = request.sampling.max_tokens or len(script) * 1000
+        started = time.monotonic_ns()
+        interval, tokens = 0.0, 0
+        due = time.monotonic()
+        for word in words:
+            command, _, argument = word.partition(":")
+            if command == "!sleep":
+                await asyncio.sleep(float(argument))
+            elif command == "!rate":
+                interval, due = (1 / float(argument) if float(argument) else 0.0), time.monotonic()
+            elif command == "!fail":
+                raise EngineFailure(argument)
+            elif command == "!crash":
+                os._exit(70)
+            elif command == "!hang":
+                self._hangs = True
+                await asyncio.Event().wait()
+            else:
+                count, text = (1, word)
+                if command == "!repeat":
+                    times, _, text = argument.partition(":")
+                    count = int(times)
+                for _ in range(count):
+                    if tokens == limit:
+                        break
+                    due += interval
+                    await asyncio.sleep(max(0.0, due - time.monotonic()))
+                    yield _token(id, tokens, text)
+                    tokens += 1
+        took = time.monotonic_ns() - started
+        reason = "length" if tokens == limit else "stop"
+        ids = list(range(len(words))) if request.return_context else []
+        yield Finished(id, reason, len(words), tokens, 0, 1, 1, took, ids)
+
+
+def _token(id: int, seq: int, word: str) -> Delta:
+    if word.startswith("!think:"):
+        return Delta(id, seq, "", [seq], thinking=word.removeprefix("!think:") + " ")
+    return Delta(id, seq, word + " ", [seq])
+
+
+def _script(request: Request) -> str:
+    prompt = request.prompt
+    if isinstance(prompt, Chat):
+        return prompt.messages[-1].content
+    if isinstance(prompt, Infill):
+        return f"{prompt.prefix} {prompt.suffix}"
+    assert isinstance(prompt, Text)
+    return prompt.text

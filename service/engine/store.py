@@ -1,0 +1,180 @@
+"""The models known by name, and what their files say of them. Reads files; loads nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..config import Settings
+from ..errors import ModelNotFound
+from ..messages import ModelInfo
+from ..names import ModelName
+from .render import fim_tokens
+
+# Files above this are told apart by name, size and time alone: reading them would take minutes.
+HASHED_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that can be served: `source` is a local directory or a Hugging Face repository."""
+
+    name: ModelName
+    source: str
+    engine_args: dict[str, Any] = field(default_factory=dict)
+
+
+class Store:
+    """Looks models up by any spelling of their names."""
+
+    def __init__(self, models: list[Model]) -> None:
+        self._models = {model.name.key: model for model in models}
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Store:
+        name = settings.model_name or _default_name(settings.model)
+        return cls([Model(ModelName.parse(name), settings.model, settings.engine_args)])
+
+    def find(self, name: str) -> Model:
+        """Raises ModelNotFound, and BadRequest for what is no name."""
+        model = self._models.get(ModelName.parse(name).key)
+        if model is None:
+            raise ModelNotFound(f"model '{name}' not found")
+        return model
+
+    def models(self) -> list[Model]:
+        return list(self._models.values())
+
+
+def _default_name(source: str) -> str:
+    """A directory's own name; a repository's as it stands."""
+    return Path(source).resolve().name if Path(source).is_dir() else source
+
+
+def describe(model: Model) -> ModelInfo:
+    """What the model's files say; a repository that is not downloaded yet has only its name."""
+    directory = _directory(model.source)
+    if directory is None:
+        return ModelInfo(name=model.name.short, capabilities=["completion"])
+    config = _read_json(directory / "config.json")
+    text = config.get("text_config", config)
+    weights = sorted(directory.glob("*.safetensors"))
+    template = _template(directory)
+    return ModelInfo(
+        name=model.name.short,
+        size=sum(path.stat().st_size for path in weights),
+        digest=_digest(directory),
+        modified_at=max((path.stat().st_mtime for path in directory.iterdir()), default=0.0),
+        architecture=config.get("model_type", ""),
+        parameter_count=sum(_parameter_count(path) for path in weights),
+        quantization=_quantization(config),
+        context_length=model.engine_args.get("max_model_len") or text.get("max_position_embeddings", 0),
+        embedding_length=text.get("hidden_size", 0),
+        block_count=text.get("num_hidden_layers", 0),
+        head_count=text.get("num_attention_heads", 0),
+        head_count_kv=text.get("num_key_value_heads", text.get("num_attention_heads", 0)),
+        vocabulary_size=text.get("vocab_size", 0),
+        capabilities=["completion", *(["insert"] if fim_tokens(_vocabulary(directory)) else [])],
+        parameters=_parameters(_read_json(directory / "generation_config.json")),
+        template=template,
+        license=_license(directory),
+    )
+
+
+def _directory(source: str) -> Path | None:
+    if Path(source).is_dir():
+        return Path(source)
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    path = try_to_load_from_cache(source, "config.json")
+    return Path(path).parent if isinstance(path, str) else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _template(directory: Path) -> str:
+    """The chat template, from its own file or from the tokenizer's configuration."""
+    path = directory / "chat_template.jinja"
+    if path.is_file():
+        return path.read_text()
+    template = _read_json(directory / "tokenizer_config.json").get("chat_template", "")
+    return template if isinstance(template, str) else ""
+
+
+def _vocabulary(directory: Path) -> dict[str, int]:
+    """The added tokens, among which the special ones are."""
+    added = _read_json(directory / "tokenizer.json").get("added_tokens", [])
+    return {token["content"]: token["id"] for token in added}
+
+
+def _parameter_count(path: Path) -> int:
+    """From a safetensors header: 8 bytes of its length, little-endian, and JSON."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+    except (OSError, ValueError, struct.error):
+        return 0
+    count = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            elements = 1
+            for dimension in tensor["shape"]:
+                elements *= dimension
+            count += elements
+    return count
+
+
+def _quantization(config: dict[str, Any]) -> str:
+    """The quantization's name, else the type of the weights as GGUF spells it."""
+    quantization = config.get("quantization_config", {}).get("quant_method")
+    if quantization:
+        return str(quantization).upper()
+    dtype = str(config.get("dtype") or config.get("torch_dtype") or "")
+    return {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}.get(dtype, dtype.upper())
+
+
+def _parameters(generation: dict[str, Any]) -> dict[str, Any]:
+    """generation_config.json in the names of Ollama's options."""
+    names = {
+        "temperature": "temperature",
+        "top_k": "top_k",
+        "top_p": "top_p",
+        "min_p": "min_p",
+        "repetition_penalty": "repeat_penalty",
+        "max_new_tokens": "num_predict",
+    }
+    return {ours: generation[theirs] for theirs, ours in names.items() if generation.get(theirs) is not None}
+
+
+def _license(directory: Path) -> str:
+    for path in sorted(directory.glob("LICENSE*")):
+        return path.read_text(errors="replace")
+    return ""
+
+
+def _digest(directory: Path) -> str:
+    """SHA-256 of the files' names and contents; hexadecimal, as Ollama shows a manifest's."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.iterdir()):
+        if path.suffix in (".json", ".safetensors", ".jinja", ".txt", ".model"):
+            digest.update(path.name.encode() + b"\0")
+            size = path.stat().st_size
+            if size <= HASHED_BYTES:
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+            else:
+                digest.update(f"{size} {os.stat(path).st_mtime_ns}".encode())
+    return digest.hexdigest()

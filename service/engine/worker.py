@@ -1,0 +1,158 @@
+"""One model in one process: an engine behind a data socket.
+
+Started by the host as `python -m service.engine.worker OPTIONS`, with one end of a socket pair as its lifeline: Ready
+and a Pulse a second go out on it, and its end means that the host is gone. vLLM's child processes import this module
+again as `__mp_main__`; all it does then is to tie them to their parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import Any, Protocol
+
+import msgspec
+
+from .. import messages
+from ..errors import BadRequest, EngineGone
+from ..messages import Broken, Command, Delta, Event, Finished, Pulse, Ready, Report, Request, Submit
+from .lifeline import die_with_parent
+from .peer import listen
+
+if __name__ == "__mp_main__":
+    die_with_parent()
+
+logger = logging.getLogger("vllm_wsgi.worker")
+
+PULSE_SECONDS = 1.0
+# The exit status of a worker whose engine died or never came up. Not gunicorn's 3 and 4, which end its master.
+ENGINE_DIED = 70
+
+
+class WorkerOptions(msgspec.Struct, frozen=True):
+    """What the host tells a worker: `lifeline` is the number of an inherited file descriptor, `parent` its own pid."""
+
+    socket: str
+    lifeline: int
+    parent: int
+    engine: str
+    model: str
+    engine_args: dict[str, Any] = {}
+
+
+class Engine(Protocol):
+    """What a worker hosts: vLLM, or a script. Lengths are in tokens."""
+
+    context_length: int
+    device: str
+    cache_bytes: int
+
+    def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished, None]:
+        """Deltas and one Finished; closing the iterator cancels. Raises ServiceError."""
+
+    async def pulse(self) -> Pulse:
+        """Answered by the engine itself, not by this process; raises EngineGone when it is dead."""
+
+    async def shutdown(self) -> None:
+        """Ends the engine's processes."""
+
+
+class Worker:
+    """The process: web workers on the data socket, the host on the lifeline."""
+
+    def __init__(self, engine: Engine, host: asyncio.StreamWriter) -> None:
+        self._engine = engine
+        self._host = host
+        self._stop = asyncio.Event()
+        self._status = 0
+
+    async def run(self, path: str, lifeline: asyncio.StreamReader) -> int:
+        """The exit status."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        server = await listen(path, self._answer)
+        self._report(Ready(self._engine.context_length, self._engine.device, self._engine.cache_bytes))
+        watching = [loop.create_task(self._watch(lifeline)), loop.create_task(self._beat())]
+        await self._stop.wait()
+        server.close()
+        for task in watching:
+            task.cancel()
+        if not self._status:
+            await self._engine.shutdown()
+        return self._status
+
+    async def _answer(self, command: Command) -> AsyncGenerator[Event, None]:
+        if not isinstance(command, Submit):
+            raise BadRequest(f"an engine worker does not answer {type(command).__name__}")
+        async for event in self._engine.generate(command.id, command.request):
+            yield event
+
+    async def _watch(self, lifeline: asyncio.StreamReader) -> None:
+        with suppress(OSError):
+            while await lifeline.read(1024):
+                pass
+        self._stop.set()
+
+    async def _beat(self) -> None:
+        """The host replaces a worker whose pulse stops, so a hanging engine must hold it up."""
+        while True:
+            try:
+                self._report(await self._engine.pulse())
+            except EngineGone:
+                logger.error("the engine died")
+                # A moment for the failed requests' last events to leave.
+                await asyncio.sleep(0.2)
+                self._status = ENGINE_DIED
+                self._stop.set()
+                return
+            await asyncio.sleep(PULSE_SECONDS)
+
+    def _report(self, report: Report) -> None:
+        if not self._host.is_closing():
+            self._host.write(messages.pack(report))
+
+
+def build(options: WorkerOptions) -> Engine:
+    """The engine, loaded; takes as long as that takes."""
+    if options.engine == "scripted":
+        from .scripted import ScriptedEngine
+
+        return ScriptedEngine()
+    from .asyncllm import build_engine
+
+    return build_engine(options.model, options.engine_args)
+
+
+async def run(options: WorkerOptions) -> int:
+    """The worker's life; its exit status."""
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=options.lifeline))
+    try:
+        engine = build(options)
+    except Exception as error:
+        logger.exception("%s can't be loaded", options.model)
+        writer.write(messages.pack(Broken(f"{type(error).__name__}: {error}")))
+        await writer.drain()
+        return ENGINE_DIED
+    return await Worker(engine, writer).run(options.socket, reader)
+
+
+def main() -> None:
+    options = msgspec.json.decode(sys.argv[1].encode(), type=WorkerOptions)
+    die_with_parent(parent=options.parent)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    status = asyncio.run(run(options))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Without the interpreter's own end, at which vLLM's threads and `__del__`s print traces that mean nothing.
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Every way in which a request can fail.
+
+    ServiceError            500
+    ├── BadRequest          400  the client's fault; the text names the field
+    ├── ModelNotFound       404
+    ├── PayloadTooLarge     413
+    ├── ClientGone          499  nobody is left to read the answer
+    ├── EngineFailure       500  the engine lives, this generation failed
+    └── Unavailable         503  try again in `retry_after` seconds
+        └── EngineGone      503  the engine process died or hangs
+
+Each knows its HTTP status and crosses the queue by its class name, so that what an engine process raises
+is raised again in the web worker.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """The base. `message` is a sentence for the client and holds nothing secret."""
+
+    status: ClassVar[int] = 500
+    kinds: ClassVar[dict[str, type[ServiceError]]] = {}
+
+    def __init__(self, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+
+    def __init_subclass__(cls) -> None:
+        cls.kinds[cls.__name__] = cls
+
+    @property
+    def kind(self) -> str:
+        """The name under which the error crosses the queue."""
+        return type(self).__name__
+
+
+class BadRequest(ServiceError):
+    status = 400
+
+
+class ModelNotFound(ServiceError):
+    status = 404
+
+
+class PayloadTooLarge(ServiceError):
+    status = 413
+
+
+class ClientGone(ServiceError):
+    status = 499
+
+
+class EngineFailure(ServiceError):
+    status = 500
+
+
+class Unavailable(ServiceError):
+    status = 503
+
+    def __init__(self, message: str, retry_after: int | None = 1) -> None:
+        super().__init__(message, retry_after)
+
+
+class EngineGone(Unavailable):
+    pass
+
+
+def revive(kind: str, message: str, retry_after: int | None) -> ServiceError:
+    """The error that crossed the queue; an unknown `kind` (a newer peer) becomes an EngineFailure."""
+    return ServiceError.kinds.get(kind, EngineFailure)(message, retry_after)

@@ -1,0 +1,321 @@
+"""Every message of the queue, and how it lies on the wire.
+
+    web worker ──▶ engine host     Locate, Unload, ListModels, ListLoaded, ShowModel      control socket
+    web worker ──▶ engine worker   Submit, Cancel                                         data socket
+    either     ──▶ web worker      [event, …]                                             both sockets
+    engine worker ──▶ engine host  Ready, Broken, Pulse                                        its lifeline
+
+A frame is a 4-byte big-endian length and that many bytes of msgpack. Both sockets answer in the same way: a
+Hello first, then lists of events, each event naming the request that it belongs to. One list carries
+everything that one decode step produced for one web worker.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import msgspec
+
+from .errors import ServiceError, revive
+
+PROTOCOL = 1
+MAX_FRAME_BYTES = 256 * 1024 * 1024
+
+_LENGTH = struct.Struct(">I")
+
+
+class Struct(msgspec.Struct, array_like=True, tag=True, frozen=True, gc=False):
+    """Arrays instead of maps: field order is the protocol; new fields go last and have a default."""
+
+
+# --- what a model is -------------------------------------------------------------------------------------
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a model without loading it: read from its files, never constant.
+
+    Sizes are in bytes, lengths in tokens, `modified_at` in seconds since the epoch.
+    """
+
+    name: str
+    size: int = 0
+    digest: str = ""
+    modified_at: float = 0.0
+    architecture: str = ""
+    parameter_count: int = 0
+    quantization: str = ""
+    context_length: int = 0
+    embedding_length: int = 0
+    block_count: int = 0
+    head_count: int = 0
+    head_count_kv: int = 0
+    vocabulary_size: int = 0
+    capabilities: list[str] = []
+    parameters: dict[str, Any] = {}
+    template: str = ""
+    license: str = ""
+
+
+class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that an engine worker serves or is about to. Durations are in seconds; `size` is its memory."""
+
+    info: ModelInfo
+    state: str
+    running: int = 0
+    waiting: int = 0
+    size: int = 0
+    context_length: int = 0
+    restarts: int = 0
+    device: str = ""
+
+
+# --- one request -----------------------------------------------------------------------------------------
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One turn of a conversation, in the words of the chat templates."""
+
+    role: str
+    content: str = ""
+    thinking: str = ""
+    tool_calls: list[dict[str, Any]] = []
+    tool_name: str = ""
+    tool_call_id: str = ""
+
+
+class Chat(Struct):
+    """Messages for the model's chat template, or for `template`, a Go template of the client's.
+
+    `context` holds the token ids of an earlier exchange, which go before the rendered prompt.
+    """
+
+    messages: list[Message]
+    tools: list[dict[str, Any]] = []
+    think: bool | str | None = None
+    template: str = ""
+    context: list[int] = []
+
+
+class Text(Struct):
+    """A prompt that no template touches."""
+
+    text: str
+
+
+class Infill(Struct):
+    """Fill in the middle, between `prefix` and `suffix`."""
+
+    prefix: str
+    suffix: str
+
+
+class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How to choose tokens, in vLLM's terms. None: the next one decides (request, model, dialect, vLLM)."""
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    stop: list[str] | None = None
+    max_tokens: int | None = None
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One generation, whichever dialect asked for it.
+
+    `defaults` are the dialect's, beneath the model's own. `context_limit` (tokens) caps prompt and answer together.
+    `truncate`: a prompt that is too long loses its oldest turns instead of being refused. `format` is "json" or a
+    JSON schema that the answer must fit.
+    """
+
+    model: str
+    prompt: Chat | Text | Infill
+    sampling: Sampling = Sampling()
+    defaults: Sampling = Sampling()
+    truncate: bool = True
+    context_limit: int | None = None
+    format: str | dict[str, Any] | None = None
+    return_context: bool = False
+
+
+# --- web worker → engine ---------------------------------------------------------------------------------
+
+
+class Locate(Struct):
+    """Where is the model served? Loads it if need be; the answer is Located or Failed."""
+
+    id: int
+    model: str
+
+
+class Unload(Struct):
+    id: int
+    model: str
+
+
+class ListModels(Struct):
+    id: int
+
+
+class ListLoaded(Struct):
+    id: int
+
+
+class ShowModel(Struct):
+    id: int
+    model: str
+
+
+class Submit(Struct):
+    id: int
+    request: Request
+
+
+class Cancel(Struct):
+    id: int
+
+
+# --- engine → web worker ---------------------------------------------------------------------------------
+
+
+class Hello(Struct):
+    """The first event on every connection; `id` is 0, which no request has."""
+
+    id: int = 0
+    protocol: int = PROTOCOL
+
+
+class Located(Struct):
+    """`socket` is the path of the data socket; `load_ns` how long this request waited for the model."""
+
+    id: int
+    socket: str
+    load_ns: int
+
+
+class Unloaded(Struct):
+    id: int
+
+
+class Models(Struct):
+    id: int
+    models: list[ModelInfo]
+
+
+class Loaded(Struct):
+    id: int
+    models: list[LoadedModel]
+
+
+class Delta(Struct):
+    """What one or more decode steps added to one answer.
+
+    `seq` counts the tokens of the answer before this delta, so that a resumed stream knows what it has;
+    `token_ids` are the tokens that it covers, in order.
+    """
+
+    id: int
+    seq: int
+    text: str
+    token_ids: list[int]
+    thinking: str = ""
+    tool_calls: list[dict[str, Any]] = []
+
+
+class Finished(Struct):
+    """The end of an answer that went well. Durations in nanoseconds, from vLLM's own request metrics."""
+
+    id: int
+    reason: str
+    prompt_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    queue_ns: int
+    prefill_ns: int
+    decode_ns: int
+    prompt_token_ids: list[int] = []
+
+
+class Failed(Struct):
+    """The end of an answer that did not."""
+
+    id: int
+    kind: str
+    message: str
+    retry_after: int | None = None
+
+    @classmethod
+    def of(cls, id: int, error: ServiceError) -> Failed:
+        return cls(id, error.kind, error.message, error.retry_after)
+
+    def error(self) -> ServiceError:
+        return revive(self.kind, self.message, self.retry_after)
+
+
+# --- engine worker → engine host -------------------------------------------------------------------------
+
+
+class Ready(Struct):
+    """The model is loaded and its data socket listens. `cache_bytes` is the size of its KV cache."""
+
+    context_length: int
+    device: str
+    cache_bytes: int
+
+
+class Broken(Struct):
+    """The model can't be loaded, and why."""
+
+    message: str
+
+
+class Pulse(Struct):
+    """The engine itself answered: that many requests run in it, that many wait."""
+
+    running: int
+    waiting: int
+
+
+Command = Locate | Unload | ListModels | ListLoaded | ShowModel | Submit | Cancel
+Event = Hello | Located | Unloaded | Models | Loaded | Delta | Finished | Failed
+Report = Ready | Broken | Pulse
+
+_encode = msgspec.msgpack.Encoder().encode
+decode_command = msgspec.msgpack.Decoder(Command).decode
+decode_events = msgspec.msgpack.Decoder(list[Event]).decode
+decode_report = msgspec.msgpack.Decoder(Report).decode
+
+
+def pack(message: Command | Report | list[Event]) -> bytes:
+    """The frame of a message."""
+    payload = _encode(message)
+    return _LENGTH.pack(len(payload)) + payload
+
+
+class Unpacker:
+    """Cuts a byte stream into the payloads of its frames; raises ValueError for one that is too long."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        buffer = self._buffer
+        buffer += data
+        payloads: list[bytes] = []
+        start = 0
+        while len(buffer) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(buffer, start)
+            if length > MAX_FRAME_BYTES:
+                raise ValueError(f"a frame of {length} bytes")
+            end = start + _LENGTH.size + length
+            if len(buffer) < end:
+                break
+            payloads.append(bytes(buffer[start + _LENGTH.size : end]))
+            start = end
+        del buffer[:start]
+        return payloads

@@ -1,0 +1,331 @@
+"""Ollama's native dialect: request bodies to calls, events to answer records. Knows no bytes and no Flask.
+
+Fields and their order are those of Ollama's `api/types.go`, where `omitempty` is msgspec's `omit_defaults`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from .body import Fields
+from .errors import BadRequest, ModelNotFound, ServiceError
+from .keep_alive import parse_keep_alive
+from .messages import Chat, Delta, Event, Finished, Infill, Located, Message, Request, Sampling, Text
+from .names import ModelName
+from .ollama_options import OLLAMA_DEFAULTS, parse_options
+
+THINK_LEVELS = ("high", "medium", "low", "max")
+
+
+# --- what comes in ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Call:
+    """A parsed body. `request` is None where only the model is to be loaded, or with `unload` unloaded.
+
+    `stream` and `stream_type` are as they came, for the negotiation; `keep_alive` is in seconds.
+    """
+
+    model: str
+    request: Request | None
+    unload: bool
+    keep_alive: float | None
+    stream: Any
+    stream_type: Any
+
+
+def parse_generate(body: dict[str, Any]) -> Call:
+    """The body of `POST /api/generate`; raises BadRequest, or ModelNotFound where no model is named."""
+    fields = Fields(body, "GenerateRequest")
+    model = fields.string("model")
+    if not model:
+        raise ModelNotFound("model '' not found")
+    prompt, suffix = fields.string("prompt"), fields.string("suffix")
+    system, template, context = fields.string("system"), fields.string("template"), fields.integers("context")
+    raw = fields.boolean("raw", False)
+    if raw and (system or template or context):
+        raise BadRequest("raw mode does not support template, system, or context")
+    source: Chat | Text | Infill
+    if suffix and not raw:
+        source = Infill(prompt, suffix)
+    elif raw:
+        source = Text(prompt)
+    else:
+        messages = [Message("system", system)] if system else []
+        messages.append(Message("user", prompt))
+        source = Chat(messages, think=_think(fields), template=template, context=context)
+    return _call(fields, model, source if prompt else None, return_context=not raw)
+
+
+def parse_chat(body: dict[str, Any]) -> Call:
+    """The body of `POST /api/chat`; raises BadRequest."""
+    fields = Fields(body, "ChatRequest")
+    model = fields.string("model")
+    if not model:
+        raise BadRequest("model is required")
+    messages = [_message(each) for each in fields.children("messages", "[]api.Message", "api.Alias")]
+    tools = fields.array("tools", "api.Tools")
+    for tool in tools:
+        if not isinstance(tool, dict):
+            raise BadRequest("tools must be a list of objects")
+    chat = Chat(messages, tools=tools, think=_think(fields))
+    return _call(fields, model, chat if messages else None)
+
+
+def parse_model(body: dict[str, Any], struct: str) -> str:
+    """The model named by a body that has `model`, or `name` as older clients write. Raises BadRequest."""
+    fields = Fields(body, struct)
+    model = fields.string("model") or fields.string("name")
+    if not model:
+        raise BadRequest("model is required")
+    ModelName.parse(model)
+    return model
+
+
+def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, return_context: bool = False) -> Call:
+    ModelName.parse(model)
+    options = fields.mapping("options")
+    sampling, context_limit = parse_options(options)
+    keep_alive = parse_keep_alive(fields.get("keep_alive"))
+    _check_top_logprobs(fields)
+    request = prompt and Request(
+        model,
+        prompt,
+        sampling,
+        defaults=OLLAMA_DEFAULTS,
+        truncate=fields.boolean("truncate", True),
+        context_limit=context_limit,
+        format=_format(fields.get("format")),
+        return_context=return_context,
+    )
+    stream_type = fields.get("stream_type")
+    return Call(
+        model,
+        request,
+        unload=request is None and keep_alive == 0,
+        keep_alive=keep_alive,
+        stream=fields.get("stream"),
+        stream_type=fields.get("streamtype") if stream_type is None else stream_type,
+    )
+
+
+def _message(fields: Fields) -> Message:
+    if fields.array("images", "[]api.ImageData"):
+        raise BadRequest("images: this server has no models that see")
+    return Message(
+        fields.string("role").lower(),
+        fields.string("content"),
+        fields.string("thinking"),
+        [_tool_call(each) for each in fields.children("tool_calls", "[]api.ToolCall", "api.ToolCall")],
+        fields.string("tool_name"),
+        fields.string("tool_call_id"),
+    )
+
+
+def _tool_call(fields: Fields) -> dict[str, Any]:
+    function = Fields(fields.mapping("function", "api.ToolCallFunction"), "ToolCallFunction")
+    arguments = function.get("arguments")
+    if arguments is not None and not isinstance(arguments, dict):
+        raise BadRequest("Value looks like object, but can't find closing '}' symbol")
+    call = {"type": "function", "function": {"name": function.string("name"), "arguments": arguments or {}}}
+    return {"id": fields.string("id"), **call} if fields.string("id") else call
+
+
+def _think(fields: Fields) -> bool | str | None:
+    value = fields.get("think")
+    if value is None or isinstance(value, bool) or value in THINK_LEVELS:
+        return value
+    choices = '"high", "medium", "low", "max", true, or false'
+    if isinstance(value, str):
+        raise BadRequest(f'invalid think value: "{value}" (must be {choices})')
+    raise BadRequest(f"think must be a boolean or string ({choices})")
+
+
+def _format(value: Any) -> str | dict[str, Any] | None:
+    if value is None or value == "":
+        return None
+    if value == "json" or isinstance(value, dict):
+        return value
+    shown = msgspec.json.encode(value).decode()
+    raise BadRequest(
+        f'invalid format: {msgspec.json.encode(shown).decode()}; expected "json" or a valid JSON Schema object'
+    )
+
+
+def _check_top_logprobs(fields: Fields) -> None:
+    if not 0 <= fields.integer("top_logprobs") <= 20:
+        raise BadRequest("top_logprobs must be between 0 and 20")
+
+
+# --- what goes out ---------------------------------------------------------------------------------------
+
+
+class GenerateRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    model: str
+    created_at: str
+    response: str
+    thinking: str = ""
+    done: bool
+    done_reason: str = ""
+    context: list[int] = []
+    total_duration: int = 0
+    load_duration: int = 0
+    prompt_eval_count: int = 0
+    prompt_eval_duration: int = 0
+    eval_count: int = 0
+    eval_duration: int = 0
+
+
+class ChatMessage(msgspec.Struct, kw_only=True, omit_defaults=True):
+    role: str
+    content: str
+    thinking: str = ""
+    tool_calls: list[dict[str, Any]] = []
+
+
+class ChatRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    model: str
+    created_at: str
+    message: ChatMessage
+    done: bool
+    done_reason: str = ""
+    total_duration: int = 0
+    load_duration: int = 0
+    prompt_eval_count: int = 0
+    prompt_eval_duration: int = 0
+    eval_count: int = 0
+    eval_duration: int = 0
+
+
+Record = GenerateRecord | ChatRecord
+
+
+def error_record(error: ServiceError) -> dict[str, str]:
+    """The last record of a stream that failed, and the body of every error answer."""
+    return {"error": error.message}
+
+
+class Answer:
+    """The records of one answer, in the shape of one route. `now` is the wall clock in nanoseconds."""
+
+    def __init__(self, call: Call, now: Callable[[], int] = time.time_ns) -> None:
+        self._model = call.model
+        self._return_context = bool(call.request and call.request.return_context)
+        self._now = now
+        self._started = now()
+        self._load_ns = 0
+        self._output_ids: list[int] = []
+
+    def records(self, batches: Iterable[list[Event]]) -> Iterator[list[Any]]:
+        """A batch of records for each batch of events; an empty batch stays empty.
+
+        A batch that holds nothing to tell (the model has been found) is left out.
+        """
+        for batch in batches:
+            records = [record for event in batch for record in self._records(event)]
+            if records or not batch:
+                yield records
+
+    def only(self, done_reason: str) -> Any:
+        """The one record of a load or an unload."""
+        return self._record(done=True, done_reason=done_reason)
+
+    def collect(self, batches: Iterable[list[Any]]) -> Any:
+        """The one record of an answer that is not streamed: its stream's records, put together."""
+        records = [record for batch in batches for record in batch]
+        return self._join(records)
+
+    def _records(self, event: Event) -> list[Any]:
+        if isinstance(event, Delta):
+            if self._return_context:
+                self._output_ids += event.token_ids
+            return self._parts(event)
+        if isinstance(event, Finished):
+            return [self._last(event)]
+        if isinstance(event, Located):
+            self._load_ns = event.load_ns
+        return []
+
+    def _parts(self, delta: Delta) -> list[Any]:
+        """Thinking comes in records of its own, before the content; so do tool calls, after it."""
+        parts = []
+        if delta.thinking:
+            parts.append(self._record(thinking=delta.thinking))
+        if delta.text:
+            parts.append(self._record(text=delta.text))
+        if delta.tool_calls:
+            parts.append(self._record(tool_calls=delta.tool_calls))
+        return parts
+
+    def _last(self, finished: Finished) -> Any:
+        return self._record(
+            done=True,
+            done_reason=finished.reason,
+            context=finished.prompt_token_ids + self._output_ids,
+            total_duration=self._now() - self._started,
+            load_duration=self._load_ns + finished.queue_ns,
+            prompt_eval_count=finished.prompt_tokens,
+            prompt_eval_duration=finished.prefill_ns,
+            eval_count=finished.output_tokens,
+            eval_duration=finished.decode_ns,
+        )
+
+    def _record(self, **fields: Any) -> Any:
+        raise NotImplementedError
+
+    def _join(self, records: list[Any]) -> Any:
+        raise NotImplementedError
+
+
+class GenerateAnswer(Answer):
+    def _record(self, text: str = "", done: bool = False, **fields: Any) -> GenerateRecord:
+        return GenerateRecord(
+            model=self._model, created_at=timestamp(self._now()), response=text, done=done, **fields
+        )
+
+    def _join(self, records: list[GenerateRecord]) -> GenerateRecord:
+        last = records[-1]
+        last.response = "".join(record.response for record in records)
+        last.thinking = "".join(record.thinking for record in records)
+        return last
+
+
+class ChatAnswer(Answer):
+    def _record(
+        self,
+        text: str = "",
+        thinking: str = "",
+        tool_calls: list[dict[str, Any]] | None = None,
+        done: bool = False,
+        context: list[int] | None = None,
+        **fields: Any,
+    ) -> ChatRecord:
+        message = ChatMessage(role="assistant", content=text, thinking=thinking, tool_calls=tool_calls or [])
+        return ChatRecord(
+            model=self._model, created_at=timestamp(self._now()), message=message, done=done, **fields
+        )
+
+    def _join(self, records: list[ChatRecord]) -> ChatRecord:
+        last = records[-1]
+        messages = [record.message for record in records]
+        last.message = ChatMessage(
+            role="assistant",
+            content="".join(message.content for message in messages),
+            thinking="".join(message.thinking for message in messages),
+            tool_calls=[call for message in messages for call in message.tool_calls],
+        )
+        return last
+
+
+def timestamp(nanoseconds: int) -> str:
+    """RFC 3339 in UTC with up to nine digits of fraction, trailing zeros trimmed, as Go's RFC3339Nano."""
+    seconds, fraction = divmod(nanoseconds, 1_000_000_000)
+    digits = f".{fraction:09d}".rstrip("0").rstrip(".")
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}{digits}Z"

@@ -1,0 +1,124 @@
+"""Models in Ollama's shapes: the entries of `/api/tags` and `/api/ps`, and `/api/show`. One record builder for all.
+
+What clients read in them is listed, client by client, in the tests of `tests/compat/`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from .messages import LoadedModel, ModelInfo
+
+# What Ollama shows for a model that never expires: the end of its time scale, some 292 years ahead.
+_FOREVER = datetime(2318, 11, 22, tzinfo=UTC)
+
+
+def tag(info: ModelInfo) -> dict[str, Any]:
+    """An entry of `/api/tags`."""
+    return {
+        "name": info.name,
+        "model": info.name,
+        "modified_at": _time(info.modified_at),
+        "size": info.size,
+        "digest": info.digest,
+        "details": details(info),
+        "capabilities": info.capabilities,
+    }
+
+
+def loaded(model: LoadedModel) -> dict[str, Any]:
+    """An entry of `/api/ps`. `running` and `waiting` are ours: the requests in the engine now."""
+    info = model.info
+    return {
+        "name": info.name,
+        "model": info.name,
+        "size": model.size,
+        "digest": info.digest,
+        "details": details(info),
+        "expires_at": _FOREVER.isoformat().replace("+00:00", "Z"),
+        "size_vram": 0 if model.device == "cpu" else model.size,
+        "context_length": model.context_length or info.context_length,
+        "running": model.running,
+        "waiting": model.waiting,
+    }
+
+
+def show(info: ModelInfo) -> dict[str, Any]:
+    """`/api/show`."""
+    answer = {
+        "license": info.license,
+        "modelfile": _modelfile(info),
+        "parameters": _parameters(info.parameters),
+        "template": info.template,
+        "details": details(info),
+        "model_info": _model_info(info),
+        "capabilities": info.capabilities,
+        "modified_at": _time(info.modified_at),
+    }
+    return {name: value for name, value in answer.items() if value != ""}
+
+
+def details(info: ModelInfo) -> dict[str, Any]:
+    return {
+        "parent_model": "",
+        "format": "safetensors",
+        "family": info.architecture,
+        "families": [info.architecture],
+        "parameter_size": human_count(info.parameter_count),
+        "quantization_level": info.quantization,
+        "context_length": info.context_length,
+        "embedding_length": info.embedding_length,
+    }
+
+
+def human_count(count: int) -> str:
+    """A number of parameters as Ollama writes it (`format/format.go`, HumanNumber): 8.0B, 1.5M, 596K."""
+    for unit, size in (("B", 10**9), ("M", 10**6), ("K", 10**3)):
+        if count >= size:
+            value = count / size
+            return f"{value:.1f}{unit}" if value < 100 and unit != "K" else f"{value:.0f}{unit}"
+    return str(count)
+
+
+def _model_info(info: ModelInfo) -> dict[str, Any]:
+    """Copilot, Zed and others read the context length from here, through the name of the architecture."""
+    arch = info.architecture
+    return {
+        "general.architecture": arch,
+        "general.basename": info.name.rpartition("/")[2].partition(":")[0],
+        "general.file_type": info.quantization,
+        "general.parameter_count": info.parameter_count,
+        f"{arch}.attention.head_count": info.head_count,
+        f"{arch}.attention.head_count_kv": info.head_count_kv,
+        f"{arch}.block_count": info.block_count,
+        f"{arch}.context_length": info.context_length,
+        f"{arch}.embedding_length": info.embedding_length,
+        f"{arch}.vocab_size": info.vocabulary_size,
+    }
+
+
+def _parameters(parameters: dict[str, Any]) -> str:
+    """Lines of a name, padded to 30 columns, and a value; one line for each stop string."""
+    lines = []
+    for name, value in parameters.items():
+        for item in value if isinstance(value, list) else [value]:
+            lines.append(f"{name:<30} {json.dumps(item, ensure_ascii=False)}")
+    return "\n".join(lines)
+
+
+def _modelfile(info: ModelInfo) -> str:
+    parameters = [
+        f"PARAMETER {' '.join(line.split(maxsplit=1))}" for line in _parameters(info.parameters).splitlines()
+    ]
+    template = [f'TEMPLATE """{info.template}"""'] if info.template else []
+    return "\n".join([f"FROM {info.name}", *template, *parameters]) + "\n"
+
+
+def _time(seconds: float) -> str:
+    """RFC 3339 with the local offset, as Ollama's lists have it."""
+    if not math.isfinite(seconds):
+        seconds = 0.0
+    return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat()
