@@ -6,6 +6,8 @@ HOST and PORT choose the address, MODEL the model; everything else is a VLLM_WSG
 import os
 import threading
 
+from gevent import GreenletExit
+
 from service import embedded
 from service.config import Settings, SettingsError
 
@@ -32,7 +34,6 @@ max_requests = 0
 control_socket_disable = True
 
 
-
 def on_starting(server):
     """Before the first web worker: the engine host, which loads the model meanwhile."""
     try:
@@ -57,3 +58,10 @@ def on_exit(server):
     engine_host = getattr(server, "engine_host", None)
     if engine_host is not None:
         engine_host.stop()
+
+
+def worker_int(worker):
+    """A Ctrl-C reaches the web worker twice, from the terminal and from the master; the second would print a trace."""
+    if getattr(worker, "quitting", False):
+        raise GreenletExit
+    worker.quitting = True

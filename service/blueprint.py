@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Any
+from typing import IO, Any
 
 from flask import Blueprint, Flask, Response, request
 from werkzeug.exceptions import HTTPException
@@ -14,7 +13,7 @@ from . import __version__, framing, ollama, ollama_models
 from .body import parse_json
 from .client import Client, Stream
 from .config import Settings, SettingsError
-from .errors import BadRequest, PayloadTooLarge, ServiceError, Unavailable
+from .errors import BadRequest, PayloadTooLarge, ServiceError
 from .negotiation import negotiate
 
 JSON_TYPE = "application/json; charset=utf-8"
@@ -141,23 +140,29 @@ class Routes:
 
 
 def read_body(limit: int) -> bytes:
-    """The whole body; raises PayloadTooLarge over `limit` bytes, and BadRequest where the client sent less than it said.
+    """The whole body; raises PayloadTooLarge over `limit` bytes, and BadRequest where it ended early.
 
     Read by hand: Werkzeug's own limit cuts a chunked body off silently, and a short one passes for whole.
     """
     length = request.content_length
-    too_large = PayloadTooLarge(f"the request body is longer than {limit} bytes")
-    if length is not None and length > limit:
-        raise too_large
-    source = request.environ["wsgi.input"]
-    parts, total = [], 0
-    while chunk := source.read(min(1 << 16, limit + 1 - total) if length is None else min(1 << 16, length - total)):
-        parts.append(chunk)
-        total += len(chunk)
-        if total > limit:
-            raise too_large
-    if length is not None and total < length:
-        raise BadRequest(f"the request body ended after {total} of {length} bytes")
+    if length is None and not request.environ.get("wsgi.input_terminated"):
+        # No length and no server that knows where the body ends: there is none (RFC 9112 §6.3).
+        return b""
+    wanted = limit + 1 if length is None else min(length, limit + 1)
+    body = b"" if wanted > limit and length is not None else _read(request.environ["wsgi.input"], wanted)
+    if len(body) > limit or (length is not None and length > limit):
+        raise PayloadTooLarge(f"the request body is longer than {limit} bytes")
+    if length is not None and len(body) < length:
+        raise BadRequest(f"the request body ended after {len(body)} of {length} bytes")
+    return body
+
+
+def _read(source: IO[bytes], wanted: int) -> bytes:
+    """Up to `wanted` bytes; a single read may bring fewer before the end."""
+    parts = []
+    while wanted > 0 and (part := source.read(min(wanted, 1 << 16))):
+        parts.append(part)
+        wanted -= len(part)
     return b"".join(parts)
 
 
@@ -195,11 +200,6 @@ def http_error_response(error: HTTPException) -> Response:
     return response
 
 
-def internal_error_response(error: Exception) -> Response:
-    return json_response({"error": "internal error; the server's log has the details"}, 500)
-
-
 def register_json_errors(app: Flask) -> None:
     """Answer in JSON for the paths that no blueprint knows; for an application that has no pages of its own."""
     app.register_error_handler(HTTPException, http_error_response)
-    app.register_error_handler(500, internal_error_response)

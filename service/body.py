@@ -56,9 +56,8 @@ def parse_json(data: bytes, struct: str) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise BadRequest(f"json: cannot unmarshal {_KINDS[type(value)]} into Go value of type api.{struct}")
-    if "\\ud" in text or "\\uD" in text:
-        value = _without_surrogates(value)
-    return value
+    fields: dict[str, Any] = _without_surrogates(value) if "\\ud" in text or "\\uD" in text else value
+    return fields
 
 
 def _explain(text: str, error: json.JSONDecodeError) -> str:

@@ -1,7 +1,7 @@
 """The web worker's end of the queue: a request goes in, an iterator of event batches comes out.
 
-Importing this starts nothing. Sockets, threads and queues are looked up in their modules when they are used, so that the
-same code runs in greenlets where gevent has patched and in threads elsewhere.
+Importing this starts nothing. Sockets, threads and queues are looked up in their modules when they are used, so that
+the same code runs in greenlets where gevent has patched and in threads elsewhere.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import queue
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from . import messages
 from .disconnect import POLL_SECONDS, Watch, client_gone, client_socket
@@ -31,14 +32,17 @@ from .messages import (
     Hello,
     ListLoaded,
     ListModels,
+    Loaded,
     LoadedModel,
     Locate,
     Located,
     ModelInfo,
+    Models,
     Request,
     ShowModel,
     Submit,
     Unload,
+    Unloaded,
     Unpacker,
 )
 
@@ -56,6 +60,8 @@ ENGINE_GONE = (
 )
 
 _ids = itertools.count(1)
+
+E = TypeVar("E", bound=messages.Struct)
 
 
 class _ClientLeft:
@@ -110,7 +116,8 @@ def _continues(first: Event, second: Event) -> bool:
 
 
 def _merge(first: Event, second: Event) -> Delta:
-    assert isinstance(first, Delta) and isinstance(second, Delta)
+    assert isinstance(first, Delta)
+    assert isinstance(second, Delta)
     return Delta(
         first.id,
         first.seq,
@@ -215,20 +222,19 @@ class Client:
     def load(self, model: str, environ: dict[str, Any]) -> None:
         """Wait until the model is loaded."""
         with Exchange(self, environ) as exchange:
-            for _ in exchange.locate(model):
-                pass
+            deque(exchange.locate(model), maxlen=0)
 
     def unload(self, model: str) -> None:
-        self._ask(lambda id: Unload(id, model), messages.Unloaded)
+        self._ask(lambda id: Unload(id, model), Unloaded)
 
     def models(self) -> list[ModelInfo]:
-        return self._ask(ListModels, messages.Models).models
+        return self._ask(ListModels, Models).models
 
     def loaded(self) -> list[LoadedModel]:
-        return self._ask(ListLoaded, messages.Loaded).models
+        return self._ask(ListLoaded, Loaded).models
 
     def show(self, model: str) -> ModelInfo:
-        return self._ask(lambda id: ShowModel(id, model), messages.Models).models[0]
+        return self._ask(lambda id: ShowModel(id, model), Models).models[0]
 
     def control(self) -> Connection:
         return self.connection(self._control_path)
@@ -252,7 +258,7 @@ class Client:
                 self._watch = Watch()
             return self._watch
 
-    def _ask(self, command: Callable[[int], Command], kind: type[Any]) -> Any:
+    def _ask(self, command: Callable[[int], Command], kind: type[E]) -> E:
         inbox = Inbox()
         control = self.control()
         try:
@@ -265,7 +271,7 @@ class Client:
         return _expect(events[0], kind)
 
 
-def _expect(event: Event, kind: type[Any]) -> Any:
+def _expect(event: Event, kind: type[E]) -> E:
     if isinstance(event, Failed):
         raise event.error()
     if not isinstance(event, kind):
@@ -280,6 +286,7 @@ class Exchange:
         self._client = client
         self._inbox = Inbox()
         self._asked: set[Connection] = set()
+        self.location: Located | None = None
         self._gone = client_gone(environ)
         client_side = client_socket(environ)
         self._fd = -1 if client_side is None else client_side.fileno()
@@ -301,11 +308,12 @@ class Exchange:
             self._fd = -1
 
     def locate(self, model: str) -> Iterator[list[Event]]:
-        """Empty batches while the model loads, then one with its Located."""
+        """Empty batches while the model loads, then one with its Located, which is the `location` from then on."""
         self._send(self._client.control(), Locate(self._inbox.id, model))
         while not (events := self._wait()):
             yield []
-        yield [_expect(events[0], Located)]
+        self.location = _expect(events[0], Located)
+        yield [self.location]
 
     def _send(self, connection: Connection, command: Command) -> None:
         self._asked.add(connection)
@@ -339,22 +347,20 @@ class Stream(Exchange):
         Ends after Finished or raises a ServiceError, never both and never neither.
         """
         try:
-            for located in self.locate(self._request.model):
-                yield located
-            data = self._client.connection(located[0].socket)
-            self._running_on = data
-            self._send(data, Submit(self._inbox.id, self._request))
-            while True:
+            yield from self.locate(self._request.model)
+            assert self.location is not None
+            self._running_on = self._client.connection(self.location.socket)
+            self._send(self._running_on, Submit(self._inbox.id, self._request))
+            while self._running_on is not None:
                 events = self._wait()
-                failed = events.pop() if events and isinstance(events[-1], Failed) else None
-                if events or not failed:
-                    yield events
-                if failed:
+                last = events[-1] if events else None
+                if isinstance(last, Finished | Failed):
                     self._running_on = None
-                    raise failed.error()
-                if events and isinstance(events[-1], Finished):
-                    self._running_on = None
-                    return
+                if isinstance(last, Failed):
+                    if events[:-1]:
+                        yield events[:-1]
+                    raise last.error()
+                yield events
         finally:
             self.close()
 

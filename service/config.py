@@ -94,8 +94,10 @@ def table() -> str:
     rows = ["| variable | default | what it does |", "|---|---|---|"]
     for each in fields(Settings):
         default = _write(_default(each))
-        rows.append(f"| `{PREFIX}{each.name.upper()}` | {f'`{default}`' if default else 'empty'} |"
-                    f" {each.metadata['sentence']} |")
+        rows.append(
+            f"| `{PREFIX}{each.name.upper()}` | {f'`{default}`' if default else 'empty'} |"
+            f" {each.metadata['sentence']} |"
+        )
     return "\n".join(rows)
 
 

@@ -25,7 +25,7 @@ MAX_FRAME_BYTES = 256 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 
 
-class Struct(msgspec.Struct, array_like=True, tag=True, frozen=True, gc=False):
+class Struct(msgspec.Struct, array_like=True, tag=True, gc=False):
     """Arrays instead of maps: field order is the protocol; new fields go last and have a default."""
 
 

@@ -16,7 +16,7 @@ import msgspec
 from .body import Fields
 from .errors import BadRequest, ModelNotFound, ServiceError
 from .keep_alive import parse_keep_alive
-from .messages import Chat, Delta, Event, Finished, Infill, Located, Message, Request, Sampling, Text
+from .messages import Chat, Delta, Event, Finished, Infill, Located, Message, Request, Text
 from .names import ModelName
 from .ollama_options import OLLAMA_DEFAULTS, parse_options
 
@@ -95,16 +95,12 @@ def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, retur
     sampling, context_limit = parse_options(options)
     keep_alive = parse_keep_alive(fields.get("keep_alive"))
     _check_top_logprobs(fields)
-    request = prompt and Request(
-        model,
-        prompt,
-        sampling,
-        defaults=OLLAMA_DEFAULTS,
-        truncate=fields.boolean("truncate", True),
-        context_limit=context_limit,
-        format=_format(fields.get("format")),
-        return_context=return_context,
-    )
+    truncate, shape = fields.boolean("truncate", True), _format(fields.get("format"))
+    request = None
+    if prompt is not None:
+        request = Request(
+            model, prompt, sampling, OLLAMA_DEFAULTS, truncate, context_limit, shape, return_context=return_context
+        )
     stream_type = fields.get("stream_type")
     return Call(
         model,
@@ -140,7 +136,9 @@ def _tool_call(fields: Fields) -> dict[str, Any]:
 
 def _think(fields: Fields) -> bool | str | None:
     value = fields.get("think")
-    if value is None or isinstance(value, bool) or value in THINK_LEVELS:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value in THINK_LEVELS:
         return value
     choices = '"high", "medium", "low", "max", true, or false'
     if isinstance(value, str):
@@ -151,7 +149,9 @@ def _think(fields: Fields) -> bool | str | None:
 def _format(value: Any) -> str | dict[str, Any] | None:
     if value is None or value == "":
         return None
-    if value == "json" or isinstance(value, dict):
+    if value == "json":
+        return "json"
+    if isinstance(value, dict):
         return value
     shown = msgspec.json.encode(value).decode()
     raise BadRequest(
@@ -286,9 +286,7 @@ class Answer:
 
 class GenerateAnswer(Answer):
     def _record(self, text: str = "", done: bool = False, **fields: Any) -> GenerateRecord:
-        return GenerateRecord(
-            model=self._model, created_at=timestamp(self._now()), response=text, done=done, **fields
-        )
+        return GenerateRecord(model=self._model, created_at=timestamp(self._now()), response=text, done=done, **fields)
 
     def _join(self, records: list[GenerateRecord]) -> GenerateRecord:
         last = records[-1]
@@ -308,9 +306,7 @@ class ChatAnswer(Answer):
         **fields: Any,
     ) -> ChatRecord:
         message = ChatMessage(role="assistant", content=text, thinking=thinking, tool_calls=tool_calls or [])
-        return ChatRecord(
-            model=self._model, created_at=timestamp(self._now()), message=message, done=done, **fields
-        )
+        return ChatRecord(model=self._model, created_at=timestamp(self._now()), message=message, done=done, **fields)
 
     def _join(self, records: list[ChatRecord]) -> ChatRecord:
         last = records[-1]

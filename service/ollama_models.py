@@ -110,9 +110,7 @@ def _parameters(parameters: dict[str, Any]) -> str:
 
 
 def _modelfile(info: ModelInfo) -> str:
-    parameters = [
-        f"PARAMETER {' '.join(line.split(maxsplit=1))}" for line in _parameters(info.parameters).splitlines()
-    ]
+    parameters = [f"PARAMETER {' '.join(line.split(maxsplit=1))}" for line in _parameters(info.parameters).splitlines()]
     template = [f'TEMPLATE """{info.template}"""'] if info.template else []
     return "\n".join([f"FROM {info.name}", *template, *parameters]) + "\n"
 

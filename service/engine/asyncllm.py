@@ -54,7 +54,7 @@ def build_engine(model_path: str, engine_args: dict[str, Any]) -> VllmEngine:
     return VllmEngine(engine, loads)
 
 
-class Loads(StatLoggerBase):
+class Loads(StatLoggerBase):  # type: ignore[misc]
     """How many requests ran and waited in the last decode step."""
 
     def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
@@ -151,10 +151,10 @@ class RendererTemplating:
     async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> list[int]:
         parameters = ChatParams(chat_template_kwargs=arguments)
         try:
-            _, inputs = await self._renderer.render_chat_async([messages], parameters, self._tokenize)  # type: ignore[list-item]
+            _, inputs = await self._renderer.render_chat_async([messages], parameters, self._tokenize)
         except (VLLMClientError, ValueError) as error:
             raise BadRequest(f"the model's chat template refuses the messages: {error}") from None
-        return list(inputs[0]["prompt_token_ids"])  # type: ignore[typeddict-item]
+        return list(inputs[0]["prompt_token_ids"])
 
 
 def _structured(format: str | dict[str, Any]) -> StructuredOutputsParams:
@@ -196,4 +196,4 @@ def _cache_bytes(engine: AsyncLLM) -> int:
     config, parallel = engine.model_config, engine.vllm_config.parallel_config
     cache = engine.vllm_config.cache_config
     width = 2 * config.get_num_kv_heads(parallel) * config.get_head_size() * config.dtype.itemsize
-    return (cache.num_gpu_blocks or 0) * cache.block_size * width * config.get_num_layers(parallel)
+    return int((cache.num_gpu_blocks or 0) * cache.block_size * width * config.get_num_layers(parallel))

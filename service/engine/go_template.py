@@ -2,8 +2,8 @@
 
     {{ if .System }}<|system|>{{ .System }}{{ end }}<|user|>{{ .Prompt }}<|assistant|>{{ .Response }}
 
-Text, `.System`, `.Prompt`, `.Suffix`, `.Response`, `if` … `else` … `end`, comments, and the trim markers `{{-` and `-}}`.
-Anything else (range, .Messages, functions) is refused: a client's template must not be able to loop.
+Text, `.System`, `.Prompt`, `.Suffix`, `.Response`, `if` … `else` … `end`, comments, and the trim markers `{{-` and
+`-}}`. Anything else (range, .Messages, functions) is refused: a client's template must not be able to loop.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One model's place in the host: its worker process, watched and replaced for as long as the model is wanted.
 
-    idle ──▶ loading ──▶ ready ──▶ (died, hung) ──▶ restarting ──▶ ready …
-      ▲                    │
-      └────── unload ◀─────┘
+idle ──▶ loading ──▶ ready ──▶ (died, hung) ──▶ restarting ──▶ ready …
+  ▲                    │
+  └────── unload ◀─────┘
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from .. import messages
-from ..config import Settings
+from ..config import PREFIX, Settings
 from ..errors import EngineGone, ServiceError, Unavailable
 from ..messages import Broken, LoadedModel, ModelInfo, Pulse, Ready, Report
 from .store import Model
@@ -58,12 +58,11 @@ class Process:
         options = WorkerOptions(
             path, theirs.fileno(), os.getpid(), settings.engine, model.source, model.engine_args
         )  # fmt: skip
-        environment = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", f"{__package__}.worker", msgspec.json.encode(options).decode(),
                 pass_fds=[theirs.fileno()], start_new_session=True, stdin=asyncio.subprocess.DEVNULL,
-                env=environment | os.environ,
+                env=_environment(),
             )  # fmt: skip
         return cls(process, await asyncio.open_connection(sock=ours), path)
 
@@ -92,6 +91,19 @@ class Process:
         with suppress(FileNotFoundError):
             os.unlink(self.path)
         return status
+
+
+def _environment() -> dict[str, str]:
+    """Quiet and private unless the operator says otherwise; our own variables look like misspelt ones to vLLM."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    defaults = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+        "PYTHONWARNINGS": "ignore",
+    }
+    return defaults | ours
 
 
 class Slot:

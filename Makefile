@@ -1,0 +1,66 @@
+# `make serve` and `make test` are all that a newcomer needs. HOST=, PORT= and MODEL= choose what is served where.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+HOST ?= 127.0.0.1
+PORT ?= 11434
+MODEL ?= models/demo
+
+PYTHON ?= python3
+VENV := .venv
+UV := $(VENV)/bin/uv
+UV_VERSION := 0.11.33
+
+# A CUDA machine gets vLLM itself, any other its CPU build. ENGINE=cpu or ENGINE=cuda overrides what nvidia-smi says.
+ENGINE ?= $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo cuda || echo cpu)
+ifeq ($(ENGINE),cuda)
+REQUIREMENTS := requirements.txt
+INSTALL_FLAGS :=
+else
+REQUIREMENTS := requirements-cpu.txt
+# The CPU wheel of torch lies where PIP_FIND_LINKS says, else on PyTorch's own index, which uv knows as a backend.
+INSTALL_FLAGS := --excludes requirements-cpu-excludes.txt \
+	$(if $(PIP_FIND_LINKS),$(foreach place,$(PIP_FIND_LINKS),--find-links $(place)),--torch-backend cpu)
+endif
+
+.PHONY: help serve test lint install install-dev clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+serve: install ## serve MODEL on HOST:PORT, engine and all; Ctrl-C stops every process
+	@echo "Starting. The model is loaded next; on a CPU that takes 15 to 60 seconds."
+	@HOST=$(HOST) PORT=$(PORT) MODEL=$(MODEL) exec $(VENV)/bin/gunicorn -c gunicorn.conf.py wsgi:app
+
+test: lint ## the whole suite, the real engine included
+	$(VENV)/bin/python -m pytest
+
+lint: install-dev ## ruff, and mypy --strict on service/
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+install: $(VENV)/installed-$(ENGINE) ## the web tier and vLLM, into .venv
+
+install-dev: $(VENV)/installed-dev ## and what the tests need
+
+$(VENV)/installed-$(ENGINE): requirements-web.txt $(REQUIREMENTS) requirements-cpu-excludes.txt | $(UV)
+	@echo "Installing the web tier and vLLM for $(ENGINE): 2 to 8 GB, a minute or several. This happens once."
+	$(UV) pip install --python $(VENV)/bin/python --compile-bytecode $(INSTALL_FLAGS) -r $(REQUIREMENTS)
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed-$(ENGINE)
+	$(UV) pip install --python $(VENV)/bin/python -r requirements-dev.txt
+	@touch $@
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed; name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "This Python can't make virtual environments. On Debian: apt install python3-venv"; exit 1; }
+	$(VENV)/bin/python -m pip install --quiet uv==$(UV_VERSION)
+
+clean: ## remove what was installed and cached
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
