@@ -215,6 +215,11 @@ class Client:
         self._connections: dict[str, Connection] = {}
         self._watch: Watch | None = None
 
+    def _own(self) -> None:
+        """Threads and connections stay with the parent in a fork."""
+        if self._pid != os.getpid():
+            self._reset()
+
     def submit(self, request: Request, environ: dict[str, Any]) -> Stream:
         """Begin a generation; nothing is sent before its batches are iterated."""
         return Stream(self, request, environ)
@@ -241,8 +246,7 @@ class Client:
 
     def connection(self, path: str) -> Connection:
         """The connection to the engine process at `path`; raises EngineGone."""
-        if self._pid != os.getpid():
-            self._reset()
+        self._own()
         connection = self._connections.get(path)
         if connection is None or connection.closed:
             with self._connecting:
@@ -253,6 +257,7 @@ class Client:
         return connection
 
     def watch(self) -> Watch:
+        self._own()
         with self._connecting:
             if self._watch is None:
                 self._watch = Watch()
@@ -280,12 +285,12 @@ def _expect(event: Event, kind: type[E]) -> E:
 
 
 class Exchange:
-    """One request's dealings with the engine: its inbox, who fills it, and the client that may leave meanwhile."""
+    """One request's dealings with the engine, one command at a time, and the client that may leave meanwhile."""
 
     def __init__(self, client: Client, environ: dict[str, Any]) -> None:
         self._client = client
         self._inbox = Inbox()
-        self._asked: set[Connection] = set()
+        self._asked: Connection | None = None
         self.location: Located | None = None
         self._gone = client_gone(environ)
         client_side = client_socket(environ)
@@ -300,24 +305,33 @@ class Exchange:
         self.close()
 
     def close(self) -> None:
-        """Idempotent, as are those of the subclasses."""
-        for connection in self._asked:
-            connection.forget(self._inbox)
+        """Cancel what has not ended yet. Idempotent."""
+        asked = self._asked
+        if asked is not None:
+            self._answered()
+            with contextlib.suppress(ServiceError):
+                asked.send(Cancel(self._inbox.id))
         if self._fd >= 0:
             self._client.watch().remove(self._fd)
             self._fd = -1
 
     def locate(self, model: str) -> Iterator[list[Event]]:
         """Empty batches while the model loads, then one with its Located, which is the `location` from then on."""
-        self._send(self._client.control(), Locate(self._inbox.id, model))
+        self._ask(self._client.control(), Locate(self._inbox.id, model))
         while not (events := self._wait()):
             yield []
+        self._answered()
         self.location = _expect(events[0], Located)
         yield [self.location]
 
-    def _send(self, connection: Connection, command: Command) -> None:
-        self._asked.add(connection)
+    def _ask(self, connection: Connection, command: Command) -> None:
         connection.send(command, self._inbox)
+        self._asked = connection
+
+    def _answered(self) -> None:
+        if self._asked is not None:
+            self._asked.forget(self._inbox)
+            self._asked = None
 
     def _wait(self) -> list[Event]:
         """What has come; nothing when the heartbeat is due. Raises ClientGone."""
@@ -339,7 +353,6 @@ class Stream(Exchange):
     def __init__(self, client: Client, request: Request, environ: dict[str, Any]) -> None:
         super().__init__(client, environ)
         self._request = request
-        self._running_on: Connection | None = None
 
     def batches(self) -> Iterator[list[Event]]:
         """Located, deltas, and a Finished at the end; an empty batch each time the heartbeat is due.
@@ -349,13 +362,12 @@ class Stream(Exchange):
         try:
             yield from self.locate(self._request.model)
             assert self.location is not None
-            self._running_on = self._client.connection(self.location.socket)
-            self._send(self._running_on, Submit(self._inbox.id, self._request))
-            while self._running_on is not None:
+            self._ask(self._client.connection(self.location.socket), Submit(self._inbox.id, self._request))
+            while self._asked is not None:
                 events = self._wait()
                 last = events[-1] if events else None
                 if isinstance(last, Finished | Failed):
-                    self._running_on = None
+                    self._answered()
                 if isinstance(last, Failed):
                     if events[:-1]:
                         yield events[:-1]
@@ -363,10 +375,3 @@ class Stream(Exchange):
                 yield events
         finally:
             self.close()
-
-    def close(self) -> None:
-        running_on, self._running_on = self._running_on, None
-        if running_on is not None and not running_on.closed:
-            with contextlib.suppress(ServiceError):
-                running_on.send(Cancel(self._inbox.id))
-        super().close()
