@@ -36,6 +36,12 @@ class Settings:
     engine_args: dict[str, Any] = setting(
         {}, 'Arguments for vLLM\'s `AsyncEngineArgs`, as a JSON object: `{"max_model_len": 8192}`.'
     )
+    tool_parser: str = setting(
+        "", "vLLM's tool parser for the model; empty: told from its chat template; `none`: it calls no tools."
+    )
+    reasoning_parser: str = setting(
+        "", "vLLM's reasoning parser; empty: told from the chat template; `none`: the model does not think."
+    )
     engine: str = setting("vllm", "`vllm`, or `scripted`: answers from a script, without a model, for tests.")
     engine_socket: str = setting(
         "", "The control socket of an engine host that runs already; empty: gunicorn starts one of its own."

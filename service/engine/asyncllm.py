@@ -14,18 +14,24 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+import msgspec
 from vllm import AsyncEngineArgs, SamplingParams
 from vllm.exceptions import GracefulHTTPError, VLLMClientError
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.platforms import current_platform
 from vllm.renderers import BaseRenderer, ChatParams
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.tokenizers import get_tokenizer
+from vllm.transformers_utils.config import get_config
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from ..errors import BadRequest, EngineFailure, EngineGone, Unavailable
-from ..messages import Delta, Finished, Pulse, Request
+from ..messages import Chat, Delta, Finished, Pulse, Request
+from ..names import ModelName
+from .families import Family, family
+from .parse import AnswerParser, Parsers
 from .render import render
 from .sampling import sampling_arguments
 
@@ -40,18 +46,40 @@ SMALL_CPU_CORES = 8
 ENGINE_GONE = "an error was encountered while running the model: the engine stopped"
 
 
-def build_engine(model_path: str, engine_args: dict[str, Any]) -> VllmEngine:
-    """Load the model; blocks for as long as that takes. Raises what vLLM raises."""
-    defaults: dict[str, Any] = {"enable_log_requests": False}
+def build_engine(model_path: str, engine_args: dict[str, Any], tools: str, thinking: str) -> VllmEngine:
+    """Load the model; blocks for as long as that takes. Raises what vLLM raises.
+
+    `tools` and `thinking` name vLLM's parsers where the model's own template does not tell them.
+    """
+    kind = _family(model_path, tools, thinking)
+    # With it vLLM lets a structured output begin after the thinking.
+    defaults: dict[str, Any] = {"enable_log_requests": False, "reasoning_parser": kind.thinking}
     if current_platform.is_cpu():
         defaults |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True}
-        if (os.cpu_count() or 1) <= SMALL_CPU_CORES:
-            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        _tune_small_cpu(len(os.sched_getaffinity(0)))
     arguments = AsyncEngineArgs(**(defaults | {"model": model_path} | engine_args))
     config = arguments.create_engine_config()
     loads = Loads(config)
     engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: loads])
-    return VllmEngine(engine, loads)
+    return VllmEngine(engine, loads, kind)
+
+
+def _tune_small_cpu(cores: int) -> None:
+    """Through the environment, which is how vLLM's child processes get it; what the operator has set stays.
+
+    OpenMP's threads spin while they wait for each other: where they share their cores with the web tier a decode step
+    took forty times as long as with one core left free.
+    """
+    if cores <= SMALL_CPU_CORES:
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores - 1)))
+
+
+def _family(model_path: str, tools: str, thinking: str) -> Family:
+    tokenizer = get_tokenizer(model_path)
+    template = getattr(tokenizer, "chat_template", None)
+    config = get_config(model_path, trust_remote_code=False)
+    return family(template if isinstance(template, str) else "", config.model_type, tools, thinking)
 
 
 class Loads(StatLoggerBase):  # type: ignore[misc]
@@ -71,11 +99,12 @@ class Loads(StatLoggerBase):  # type: ignore[misc]
 class VllmEngine:
     """One AsyncLLM."""
 
-    def __init__(self, engine: AsyncLLM, loads: Loads) -> None:
+    def __init__(self, engine: AsyncLLM, loads: Loads, kind: Family) -> None:
         self._engine = engine
         self._loads = loads
         self._ids = itertools.count(1)
         self._templating = RendererTemplating(engine.renderer)
+        self._parsers = Parsers(kind, engine.renderer.get_tokenizer(), engine.model_config)
         self._defaults = engine.model_config.get_diff_sampling_param()
         self.context_length: int = engine.model_config.max_model_len
         self.device: str = current_platform.device_type
@@ -83,23 +112,27 @@ class VllmEngine:
 
     async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished, None]:
         """Raises BadRequest, Unavailable, EngineFailure and EngineGone."""
+        request, parser = self._understood(request)
         limit = min(self.context_length, request.context_limit or self.context_length)
         prompt_ids = await render(request, self._templating, limit)
-        parameters = self._parameters(request, limit - len(prompt_ids))
+        if parser is not None:
+            parser.begin(prompt_ids)
+        parameters = self._parameters(request, parser, limit - len(prompt_ids))
         try:
             outputs = self._engine.generate(
-                {"prompt_token_ids": prompt_ids}, parameters, request_id=str(next(self._ids))
+                {"prompt_token_ids": prompt_ids},
+                parameters,
+                request_id=str(next(self._ids)),
+                reasoning_ended=None if parser is not None and parser.request.include_reasoning else True,
             )
             seq = 0
             async with aclosing(outputs):
                 async for output in outputs:
                     completion = output.outputs[0]
-                    if completion.token_ids:
+                    if completion.token_ids or completion.text or (output.finished and parser is not None):
                         # A token can end inside a character: it brings no text, and counts all the same.
-                        yield Delta(id, seq, completion.text, list(completion.token_ids))
+                        yield _delta(id, seq, completion, parser, output.finished)
                         seq += len(completion.token_ids)
-                    elif completion.text:
-                        yield Delta(id, seq, completion.text, [])
                     if output.finished:
                         yield _finished(id, output, completion, seq, prompt_ids if request.return_context else [])
         except EngineDeadError:
@@ -123,11 +156,26 @@ class VllmEngine:
     async def shutdown(self) -> None:
         await asyncio.to_thread(self._engine.shutdown, SHUTDOWN_SECONDS)
 
-    def _parameters(self, request: Request, room: int) -> SamplingParams:
+    def _understood(self, request: Request) -> tuple[Request, AnswerParser | None]:
+        """The request with its thinking decided, and what reads its answer. Raises BadRequest."""
+        chat, kind = request.prompt, self._parsers.family
+        if not isinstance(chat, Chat):
+            return request, None
+        if chat.think and not kind.thinking:
+            raise BadRequest(f'"{request.model}" does not support thinking')
+        if chat.tools and not kind.tools:
+            raise BadRequest(f"{ModelName.parse(request.model).full} does not support tools")
+        think = bool(kind.thinking) if chat.think is None else chat.think
+        chat = msgspec.structs.replace(chat, think=think)
+        return msgspec.structs.replace(request, prompt=chat), self._parsers.parser(chat, bool(think))
+
+    def _parameters(self, request: Request, parser: AnswerParser | None, room: int) -> SamplingParams:
         arguments = sampling_arguments(request.sampling, self._defaults, request.defaults, room)
         try:
             if request.format is not None:
                 arguments["structured_outputs"] = _structured(request.format)
+            if parser is not None:
+                arguments["skip_special_tokens"] = parser.request.skip_special_tokens
             return SamplingParams(output_kind=RequestOutputKind.DELTA, **arguments)
         except (VLLMClientError, ValueError) as error:
             raise BadRequest(str(error)) from None
@@ -185,6 +233,14 @@ def _finished(
         _nanoseconds(timing.last_token_ts - timing.first_token_ts),
         prompt_ids,
     )
+
+
+def _delta(id: int, seq: int, completion: CompletionOutput, parser: AnswerParser | None, finished: bool) -> Delta:
+    token_ids = list(completion.token_ids)
+    if parser is None:
+        return Delta(id, seq, completion.text, token_ids)
+    parts = parser.feed(completion.text, token_ids, finished)
+    return Delta(id, seq, parts.text, token_ids, parts.thinking, parts.tool_calls)
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -16,6 +16,9 @@ TOO_LONG = (
     "context length in settings, or use a model with a longer context length"
 )
 
+# What templates know; Ollama maps "max" so for gpt-oss too.
+_EFFORTS = {"low": "low", "medium": "medium", "high": "high", "max": "high"}
+
 # Before the prefix, before the suffix, before the middle; by family, as their tokenizers spell them.
 FIM_TOKENS = (
     ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),  # Qwen2.5-Coder, CodeGemma
@@ -70,11 +73,11 @@ async def _render_chat(chat: Chat, truncate: bool, templating: Templating, limit
             ids = await templating.apply_chat_template(
                 [template_message(each) for each in messages],
                 add_generation_prompt=True,
-                tools=[_template_tool(tool) for tool in chat.tools] or None,
+                tools=[template_tool(tool) for tool in chat.tools] or None,
                 # Keys that a template does not read are dropped; families differ in how they spell this one.
                 enable_thinking=bool(chat.think),
                 thinking=bool(chat.think),
-                **({"reasoning_effort": chat.think} if isinstance(chat.think, str) else {}),
+                **({"reasoning_effort": _EFFORTS[chat.think]} if isinstance(chat.think, str) else {}),
             )
         return chat.context + ids
 
@@ -130,5 +133,5 @@ def template_fields(messages: list[Message]) -> dict[str, str]:
     }
 
 
-def _template_tool(tool: dict[str, Any]) -> dict[str, Any]:
+def template_tool(tool: dict[str, Any]) -> dict[str, Any]:
     return tool if "function" in tool else {"type": "function", "function": tool}

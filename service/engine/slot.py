@@ -56,7 +56,8 @@ class Process:
         """In a session of its own: a Ctrl-C in the terminal is not for it, and its children can be ended with it."""
         ours, theirs = socket.socketpair()
         options = WorkerOptions(
-            path, theirs.fileno(), os.getpid(), settings.engine, model.source, model.engine_args
+            path, theirs.fileno(), os.getpid(), settings.engine, model.source, model.engine_args,
+            model.tool_parser, model.reasoning_parser,
         )  # fmt: skip
         with theirs:
             process = await asyncio.create_subprocess_exec(

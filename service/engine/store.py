@@ -14,6 +14,7 @@ from ..config import Settings
 from ..errors import ModelNotFound
 from ..messages import ModelInfo
 from ..names import ModelName
+from .families import family
 from .render import fim_tokens
 
 # Files above this are told apart by name, size and time alone: reading them would take minutes.
@@ -27,6 +28,8 @@ class Model:
     name: ModelName
     source: str
     engine_args: dict[str, Any] = field(default_factory=dict)
+    tool_parser: str = ""
+    reasoning_parser: str = ""
 
 
 class Store:
@@ -38,7 +41,8 @@ class Store:
     @classmethod
     def from_settings(cls, settings: Settings) -> Store:
         name = settings.model_name or _default_name(settings.model)
-        return cls([Model(ModelName.parse(name), settings.model, settings.engine_args)])
+        parsers = settings.tool_parser, settings.reasoning_parser
+        return cls([Model(ModelName.parse(name), settings.model, settings.engine_args, *parsers)])
 
     def find(self, name: str) -> Model:
         """Raises ModelNotFound, and BadRequest for what is no name."""
@@ -79,11 +83,23 @@ def describe(model: Model) -> ModelInfo:
         head_count=text.get("num_attention_heads", 0),
         head_count_kv=text.get("num_key_value_heads", text.get("num_attention_heads", 0)),
         vocabulary_size=text.get("vocab_size", 0),
-        capabilities=["completion", *(["insert"] if fim_tokens(_vocabulary(directory)) else [])],
+        capabilities=_capabilities(model, directory, config, template),
         parameters=_parameters(_read_json(directory / "generation_config.json")),
         template=template,
         license=_license(directory),
     )
+
+
+def _capabilities(model: Model, directory: Path, config: dict[str, Any], template: str) -> list[str]:
+    """Found out from the template and the tokenizer, in Ollama's words and order."""
+    kind = family(template, config.get("model_type", ""), model.tool_parser, model.reasoning_parser)
+    able = {
+        "completion": True,
+        "tools": bool(kind.tools),
+        "insert": fim_tokens(_vocabulary(directory)) is not None,
+        "thinking": bool(kind.thinking),
+    }
+    return [capability for capability, can in able.items() if can]
 
 
 def _directory(source: str) -> Path | None:

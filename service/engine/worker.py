@@ -44,6 +44,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     engine: str
     model: str
     engine_args: dict[str, Any] = {}
+    tool_parser: str = ""
+    reasoning_parser: str = ""
 
 
 class Engine(Protocol):
@@ -127,7 +129,7 @@ def build(options: WorkerOptions) -> Engine:
         return ScriptedEngine()
     from .asyncllm import build_engine
 
-    return build_engine(options.model, options.engine_args)
+    return build_engine(options.model, options.engine_args, options.tool_parser, options.reasoning_parser)
 
 
 async def run(options: WorkerOptions) -> int:
