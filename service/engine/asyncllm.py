@@ -52,7 +52,7 @@ def build_engine(model_path: str, engine_args: dict[str, Any], tools: str, think
     `tools` and `thinking` name vLLM's parsers where the model's own template does not tell them.
     """
     kind = _family(model_path, tools, thinking)
-    # With it vLLM lets a structured output begin after the thinking.
+    # With the parser's name vLLM lets a structured output begin after the thinking.
     defaults: dict[str, Any] = {"enable_log_requests": False, "reasoning_parser": kind.thinking}
     if current_platform.is_cpu():
         defaults |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True}

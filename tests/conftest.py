@@ -1,0 +1,58 @@
+"""Fixtures that several modules share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.asking import Asker
+from tests.servers import SCRIPTED, Server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """gunicorn and a scripted engine, for every test that does no harm to them."""
+    server = Server.start(tmp_path_factory.mktemp("server"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def client(server: Server) -> Iterator[httpx.Client]:
+    """Keeps its connections; closed before the server stops, which would wait for them."""
+    with httpx.Client(base_url=server.url, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers of the test's own; each is stopped afterwards, and must leave nothing behind."""
+    servers: list[Server] = []
+
+    def start(env: Mapping[str, str] | None = None) -> Server:
+        servers.append(Server(tmp_path, {**SCRIPTED, **(env or {})}))
+        servers[-1].wait_until_ready()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def engine_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """gunicorn and vLLM with the demo model: one start for the whole session."""
+    server = Server.start(tmp_path_factory.mktemp("engine"), env={}, ready_seconds=300)
+    yield server
+    server.stop(60)
+
+
+@pytest.fixture(scope="session")
+def demo(engine_server: Server) -> Iterator[Asker]:
+    """The demo model, ready to be asked."""
+    asker = Asker(engine_server.url)
+    yield asker
+    asker.close()
