@@ -158,11 +158,15 @@ def read_body(limit: int) -> bytes:
 
 
 def _read(source: IO[bytes], wanted: int) -> bytes:
-    """Up to `wanted` bytes; a single read may bring fewer before the end."""
+    """Up to `wanted` bytes; a single read may bring fewer before the end. Raises BadRequest for broken chunks."""
     parts = []
-    while wanted > 0 and (part := source.read(min(wanted, 1 << 16))):
-        parts.append(part)
-        wanted -= len(part)
+    try:
+        while wanted > 0 and (part := source.read(min(wanted, 1 << 16))):
+            parts.append(part)
+            wanted -= len(part)
+    except Exception:
+        # Each server has errors of its own for what a client sent wrong, and nothing else happens here.
+        raise BadRequest("the request body can't be read: it is cut or its chunks are malformed") from None
     return b"".join(parts)
 
 

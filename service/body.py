@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import takewhile
 from typing import Any, NoReturn
 
 from .errors import BadRequest
@@ -25,6 +26,9 @@ _SYNTAX = {
     "Invalid \\uXXXX escape": "in \\u hexadecimal character escape",
 }
 _KINDS = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
+# Every process that the value goes through walks it by recursion.
+MAX_DEPTH = 100
+_TOO_DEEP = f"exceeded max depth {MAX_DEPTH}"
 # Beyond these a number is no int64 and can't cross the queue.
 _INT64 = range(-(2**63), 2**63)
 
@@ -34,7 +38,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _integer(text: str) -> int | float:
-    value = int(text) if len(text) < 20 else None
+    value = int(text) if len(text) <= len("-9223372036854775808") else None
     return value if value is not None and value in _INT64 else float(text)
 
 
@@ -51,12 +55,12 @@ def parse_json(data: bytes, struct: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise BadRequest(_explain(text, error)) from None
     except RecursionError:
-        raise BadRequest("exceeded max depth") from None
+        raise BadRequest(_TOO_DEEP) from None
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise BadRequest(f"json: cannot unmarshal {_KINDS[type(value)]} into Go value of type api.{struct}")
-    fields: dict[str, Any] = _without_surrogates(value) if "\\ud" in text or "\\uD" in text else value
+    fields: dict[str, Any] = _clean(value, MAX_DEPTH)
     return fields
 
 
@@ -64,25 +68,35 @@ def _explain(text: str, error: json.JSONDecodeError) -> str:
     if error.msg == "Unterminated string starting at" or not text[error.pos :].strip():
         return "unexpected EOF"
     rest = text[error.pos :].lstrip()
-    if any(word.startswith(rest) for word in ("true", "false", "null")):
-        return "unexpected EOF"
+    for word in ("true", "false", "null"):
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word, rest, strict=False)))
+        if common == len(rest):
+            return "unexpected EOF"
+        if common:
+            return f"invalid character {_character(rest[common])} in literal {word} (expecting '{word[common]}')"
     return f"invalid character {_character(rest[0])} {_SYNTAX.get(error.msg, 'in JSON')}"
 
 
 def _character(character: str) -> str:
     if character == "'":
         return "'\\''"
+    if character == "\ufeff":
+        # Go reads bytes, and this one's first is 0xEF.
+        return "'ï'"
     return f"'{character}'" if character.isprintable() else f"'\\x{ord(character):02x}'"
 
 
-def _without_surrogates(value: Any) -> Any:
+def _clean(value: Any, depth: int) -> Any:
+    """The value without lone surrogates, which UTF-8 can't hold; raises BadRequest where it nests too deep."""
     if isinstance(value, str):
-        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return value if value.isascii() else value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if not isinstance(value, list | dict):
+        return value
+    if depth == 0:
+        raise BadRequest(_TOO_DEEP)
     if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
-    if isinstance(value, dict):
-        return {_without_surrogates(name): _without_surrogates(item) for name, item in value.items()}
-    return value
+        return [_clean(item, depth - 1) for item in value]
+    return {_clean(name, 0): _clean(item, depth - 1) for name, item in value.items()}
 
 
 class Fields:

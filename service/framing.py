@@ -27,6 +27,8 @@ _ESCAPES = (
     (b"&", b"\\u0026"),
     ("\u2028".encode(), b"\\u2028"),
     ("\u2029".encode(), b"\\u2029"),
+    # Not Go's: ollama-python reads lines as str.splitlines() cuts them, at NEL too.
+    ("\u0085".encode(), b"\\u0085"),
 )
 
 

@@ -62,8 +62,9 @@ def _from_type(stream_type: Any) -> Framing | None:
 
 
 def _from_query(alt: str | None) -> Framing | None:
-    # Google's APIs spell it so, `alt=json` included; any other value is not ours to judge.
-    return SSE if alt == "sse" else None
+    if alt in (None, "sse"):
+        return SSE if alt else None
+    raise BadRequest('alt must be "sse"')
 
 
 def _from_accept(accept: str) -> Framing:

@@ -50,6 +50,7 @@ def parse_generate(body: dict[str, Any]) -> Call:
     prompt, suffix = fields.string("prompt"), fields.string("suffix")
     system, template, context = fields.string("system"), fields.string("template"), fields.integers("context")
     raw = fields.boolean("raw", False)
+    _refuse_images(fields)
     if raw and (system or template or context):
         raise BadRequest("raw mode does not support template, system, or context")
     source: Chat | Text | Infill
@@ -101,20 +102,28 @@ def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, retur
         request = Request(
             model, prompt, sampling, OLLAMA_DEFAULTS, truncate, context_limit, shape, return_context=return_context
         )
-    stream_type = fields.get("stream_type")
+    for name in ("shift", "logprobs", "_debug_render_only"):
+        fields.boolean(name, False)
     return Call(
         model,
         request,
         unload=request is None and keep_alive == 0,
         keep_alive=keep_alive,
         stream=fields.get("stream"),
-        stream_type=fields.get("streamtype") if stream_type is None else stream_type,
+        stream_type=_stream_type(fields),
     )
 
 
+def _stream_type(fields: Fields) -> Any:
+    """`stream_type`, or as some clients spell it, `StreamType`."""
+    snake, camel = fields.get("stream_type"), fields.get("streamtype")
+    if snake is not None and camel is not None and snake != camel:
+        raise BadRequest("stream_type and StreamType contradict each other")
+    return camel if snake is None else snake
+
+
 def _message(fields: Fields) -> Message:
-    if fields.array("images", "[]api.ImageData"):
-        raise BadRequest("images: this server has no models that see")
+    _refuse_images(fields)
     return Message(
         fields.string("role").lower(),
         fields.string("content"),
@@ -123,6 +132,11 @@ def _message(fields: Fields) -> Message:
         fields.string("tool_name"),
         fields.string("tool_call_id"),
     )
+
+
+def _refuse_images(fields: Fields) -> None:
+    if fields.array("images", "[]api.ImageData"):
+        raise BadRequest("images: this server has no models that see")
 
 
 def _tool_call(fields: Fields) -> dict[str, Any]:
@@ -181,6 +195,7 @@ class GenerateRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     prompt_eval_duration: int = 0
     eval_count: int = 0
     eval_duration: int = 0
+    tool_calls: list[dict[str, Any]] = []
 
 
 class ChatMessage(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -292,6 +307,7 @@ class GenerateAnswer(Answer):
         last = records[-1]
         last.response = "".join(record.response for record in records)
         last.thinking = "".join(record.thinking for record in records)
+        last.tool_calls = [call for record in records for call in record.tool_calls]
         return last
 
 

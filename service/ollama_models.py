@@ -66,7 +66,7 @@ def details(info: ModelInfo) -> dict[str, Any]:
         "parent_model": "",
         "format": "safetensors",
         "family": info.architecture,
-        "families": [info.architecture],
+        "families": [info.architecture] if info.architecture else None,
         "parameter_size": human_count(info.parameter_count),
         "quantization_level": info.quantization,
         "context_length": info.context_length,
@@ -75,17 +75,18 @@ def details(info: ModelInfo) -> dict[str, Any]:
 
 
 def human_count(count: int) -> str:
-    """A number of parameters as Ollama writes it (`format/format.go`, HumanNumber): 8.0B, 1.5M, 596K."""
-    for unit, size in (("B", 10**9), ("M", 10**6), ("K", 10**3)):
+    """A number of parameters as Ollama writes it (`format/format.go`, HumanNumber): 8B, 8.2B, 1.82M, 596K."""
+    for unit, size, digits in (("B", 10**9, 1), ("M", 10**6, 2), ("K", 10**3, 0)):
         if count >= size:
-            value = count / size
-            return f"{value:.1f}{unit}" if value < 100 and unit != "K" else f"{value:.0f}{unit}"
+            return f"{count / size:.{0 if count % size == 0 else digits}f}{unit}"
     return str(count)
 
 
 def _model_info(info: ModelInfo) -> dict[str, Any]:
     """Copilot, Zed and others read the context length from here, through the name of the architecture."""
     arch = info.architecture
+    if not arch:
+        return {"general.basename": info.name.rpartition("/")[2].partition(":")[0]}
     return {
         "general.architecture": arch,
         "general.basename": info.name.rpartition("/")[2].partition(":")[0],

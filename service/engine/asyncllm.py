@@ -1,4 +1,4 @@
-"""vLLM behind the worker's Engine: the one module that imports it, since its layout moves with every release.
+"""vLLM behind the worker's Engine. With parse.py the only module that imports it: its layout moves with every release.
 
 Written against vLLM 0.32.
 """

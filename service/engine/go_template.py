@@ -8,31 +8,31 @@ Text, `.System`, `.Prompt`, `.Suffix`, `.Response`, `if` … `else` … `end`, c
 
 from __future__ import annotations
 
-import re
-
 from ..errors import BadRequest
 
-_ACTION = re.compile(r"\{\{(-\s)?\s*(.*?)\s*(\s-)?\}\}", re.DOTALL)
 _FIELDS = ("System", "Prompt", "Suffix", "Response")
+_BLANKS = " \t\r\n"
 
 
 def render(template: str, fields: dict[str, str]) -> str:
     """The prompt, up to `.Response`, where the model goes on. Raises BadRequest."""
     output: list[str] = []
-    # One entry an open `if`: whether the branch we are in is written.
-    branches: list[bool] = []
+    # One entry for each open `if`: whether the branch that we are in is written, and whether it is the `else`.
+    branches: list[tuple[bool, bool]] = []
     for text, action in _parts(template):
-        written = all(branches)
+        written = all(branch for branch, _ in branches)
         if written:
             output.append(text)
-        word, _, rest = action.partition(" ")
+        word, _, rest = (action or "").partition(" ")
+        if action is None or (action.startswith("/*") and action.endswith("*/")):
+            continue
         if word == "if":
-            branches.append(bool(fields.get(_field(rest.strip()), "")))
-        elif word == "else" and not rest and branches:
-            branches[-1] = not branches[-1]
-        elif word == "end" and branches:
+            branches.append((bool(fields.get(_field(rest.strip()), "")), False))
+        elif action == "else" and branches and not branches[-1][1]:
+            branches[-1] = (not branches[-1][0], True)
+        elif action == "end" and branches:
             branches.pop()
-        elif action and not action.startswith("/*"):
+        else:
             name = _field(action)
             if written and name == "Response":
                 return "".join(output)
@@ -43,23 +43,29 @@ def render(template: str, fields: dict[str, str]) -> str:
     return "".join(output)
 
 
-def _parts(template: str) -> list[tuple[str, str]]:
-    """Pairs of a text and the action that follows it; the last action is empty."""
-    parts, start, trim_left = [], 0, False
-    for match in _ACTION.finditer(template):
-        text = template[start : match.start()]
-        text = text.lstrip() if trim_left else text
-        parts.append((text.rstrip() if match[1] else text, match[2]))
-        start, trim_left = match.end(), bool(match[3])
-    tail = template[start:]
-    return [*parts, (tail.lstrip() if trim_left else tail, "")]
+def _parts(template: str) -> list[tuple[str, str | None]]:
+    """Pairs of a text and the action that follows it; after the last text there is none."""
+    parts: list[tuple[str, str | None]] = []
+    trim = False
+    while True:
+        text, opened, rest = template.partition("{{")
+        text = text.lstrip(_BLANKS) if trim else text
+        if not opened:
+            return [*parts, (text, None)]
+        action, closed, template = rest.partition("}}")
+        if not closed:
+            raise BadRequest("template: an action is not closed")
+        if action[:1] == "-" and action[1:2] in _BLANKS:
+            text, action = text.rstrip(_BLANKS), action[1:]
+        trim = action[-1:] == "-" and action[-2:-1] in _BLANKS
+        parts.append((text, (action[:-1] if trim else action).strip(_BLANKS)))
 
 
 def _field(expression: str) -> str:
     name = expression.removeprefix(".")
     if expression == name or name not in _FIELDS:
         raise BadRequest(
-            f"template: {{{{ {expression} }}}} is not supported; "
+            f"template: {{{{ {expression[:80]} }}}} is not supported; "
             "what is: .System, .Prompt, .Suffix, .Response, if, else and end"
         )
     return name

@@ -97,10 +97,11 @@ def main() -> None:
         settings = Settings.from_env()
         if not settings.engine_socket:
             raise SettingsError("VLLM_WSGI_ENGINE_SOCKET must name the socket to listen on")
+        host = Host(settings)
     except SettingsError as error:
         sys.exit(f"engine host: {error.message}")
     os.umask(0o007)
-    asyncio.run(Host(settings).run())
+    asyncio.run(host.run())
 
 
 if __name__ == "__main__":

@@ -91,14 +91,17 @@ async def fitting(
 ) -> list[int]:
     """The prompt of as many of the latest messages as fit; system messages and the last one always stay.
 
-    As Ollama's `server/prompt.go`. Whole messages go, since a cut through the template is no prompt any more; an
-    answer to a tool does not stay without the call that it answers.
+    As Ollama's `server/prompt.go`. Whole messages go, since a cut through the template is no prompt any more; the
+    answers of tools go or stay with the call that they answer.
     """
     ids = await ids_of(messages)
+    last = len(messages) - 1
+    while last > 0 and messages[last].role == "tool":
+        last -= 1
     oldest = 0
-    while len(ids) >= limit and oldest < len(messages) - 1:
+    while len(ids) >= limit and oldest < last:
         oldest += 1
-        while messages[oldest].role == "tool" and oldest < len(messages) - 1:
+        while messages[oldest].role == "tool":
             oldest += 1
         ids = await ids_of([m for m in messages[:oldest] if m.role == "system"] + messages[oldest:])
     return _checked(ids, limit)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import re
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..config import Settings
-from ..errors import ModelNotFound
+from ..config import Settings, SettingsError
+from ..errors import BadRequest, ModelNotFound
 from ..messages import ModelInfo
 from ..names import ModelName
 from .families import family
@@ -19,6 +21,8 @@ from .render import fim_tokens
 
 # Files above this are told apart by name, size and time alone: reading them would take minutes.
 HASHED_BYTES = 64 * 1024 * 1024
+
+_REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?\Z", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,9 @@ class Store:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Store:
-        name = settings.model_name or _default_name(settings.model)
+        name = _name(settings)
         parsers = settings.tool_parser, settings.reasoning_parser
-        return cls([Model(ModelName.parse(name), settings.model, settings.engine_args, *parsers)])
+        return cls([Model(name, settings.model, settings.engine_args, *parsers)])
 
     def find(self, name: str) -> Model:
         """Raises ModelNotFound, and BadRequest for what is no name."""
@@ -55,9 +59,16 @@ class Store:
         return list(self._models.values())
 
 
-def _default_name(source: str) -> str:
-    """A directory's own name; a repository's as it stands."""
-    return Path(source).resolve().name if Path(source).is_dir() else source
+def _name(settings: Settings) -> ModelName:
+    """The one that is set, else a directory's own, or a repository's as it stands. Raises SettingsError."""
+    source, chosen = settings.model, settings.model_name
+    if not chosen and not Path(source).is_dir() and not _REPOSITORY.match(source):
+        raise SettingsError(f"VLLM_WSGI_MODEL={source} is neither a directory that exists nor a repository's name")
+    try:
+        return ModelName.parse(chosen or (Path(source).resolve().name if Path(source).is_dir() else source))
+    except BadRequest:
+        variable = f"VLLM_WSGI_MODEL_NAME={chosen}" if chosen else f"VLLM_WSGI_MODEL={source}"
+        raise SettingsError(f"{variable} gives no name for a model; set VLLM_WSGI_MODEL_NAME") from None
 
 
 def describe(model: Model) -> ModelInfo:
@@ -66,7 +77,7 @@ def describe(model: Model) -> ModelInfo:
     if directory is None:
         return ModelInfo(name=model.name.short, capabilities=["completion"])
     config = _read_json(directory / "config.json")
-    text = config.get("text_config", config)
+    text = config.get("text_config") or config
     weights = sorted(directory.glob("*.safetensors"))
     template = _template(directory)
     return ModelInfo(
@@ -132,33 +143,28 @@ def _template(directory: Path) -> str:
 
 def _vocabulary(directory: Path) -> dict[str, int]:
     """The added tokens, among which the special ones are."""
-    added = _read_json(directory / "tokenizer.json").get("added_tokens", [])
+    added = _read_json(directory / "tokenizer.json").get("added_tokens") or []
     return {token["content"]: token["id"] for token in added}
 
 
 def _parameter_count(path: Path) -> int:
-    """From a safetensors header: 8 bytes of its length, little-endian, and JSON."""
+    """From a safetensors header: 8 bytes of its length, little-endian, and JSON. 0 for what is none."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
+            if length > path.stat().st_size:
+                return 0
             header = json.loads(file.read(length))
-    except (OSError, ValueError, struct.error):
+        return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, struct.error):
         return 0
-    count = 0
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            elements = 1
-            for dimension in tensor["shape"]:
-                elements *= dimension
-            count += elements
-    return count
 
 
 def _quantization(config: dict[str, Any]) -> str:
     """The quantization's name, else the type of the weights as GGUF spells it."""
-    quantization = config.get("quantization_config", {}).get("quant_method")
-    if quantization:
-        return str(quantization).upper()
+    quantization = config.get("quantization_config")
+    if isinstance(quantization, dict) and quantization.get("quant_method"):
+        return str(quantization["quant_method"]).upper()
     dtype = str(config.get("dtype") or config.get("torch_dtype") or "")
     return {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}.get(dtype, dtype.upper())
 

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service import messages
+from service.messages import (
+    MAX_FRAME_BYTES,
+    Broken,
+    Cancel,
+    Chat,
+    Delta,
+    Failed,
+    Finished,
+    Hello,
+    Infill,
+    ListLoaded,
+    ListModels,
+    Loaded,
+    LoadedModel,
+    Locate,
+    Located,
+    Message,
+    ModelInfo,
+    Models,
+    Pulse,
+    Ready,
+    Request,
+    Sampling,
+    ShowModel,
+    Submit,
+    Text,
+    Unload,
+    Unloaded,
+    Unpacker,
+)
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": ["string", "null"]}}}
+CALL = {"id": "call_x", "function": {"name": "f", "arguments": {"z": 1.5, "a": [None, True]}}}
+CHAT = Chat([Message("user", "é"), Message("assistant", tool_calls=[CALL])], tools=[SCHEMA], think="low", context=[1])
+
+COMMANDS = [
+    Locate(1, "m"),
+    Unload(2, "m"),
+    ListModels(3),
+    ListLoaded(4),
+    ShowModel(5, "m"),
+    Submit(6, Request("m", CHAT, Sampling(stop=["x"], seed=2**63 - 1), Sampling(top_k=40), format=SCHEMA)),
+    Submit(7, Request("m", Text(""), truncate=False, context_limit=4, format="json", return_context=True)),
+    Submit(8, Request("m", Infill("a", "b"))),
+    Cancel(6),
+]
+EVENTS = [
+    Hello(),
+    Located(1, "socket", 5),
+    Unloaded(2),
+    Models(3, [ModelInfo(name="m", capabilities=["completion"], parameters={"stop": ["x"]})]),
+    Loaded(4, [LoadedModel(info=ModelInfo(name="m"), state="ready")]),
+    Delta(6, 0, "a", [1], "b", [CALL]),
+    Finished(6, "stop", 1, 2, 3, 4, 5, 6, [7]),
+    Failed(7, "Unavailable", "busy", 5),
+]
+REPORTS = [Ready(4096, "cpu", 1 << 40), Broken("no"), Pulse(1, 2)]
+
+
+@st.composite
+def cut(draw: st.DrawFn, data: bytes) -> list[bytes]:
+    """`data` in pieces, empty ones among them."""
+    places = sorted(draw(st.lists(st.integers(0, len(data)), max_size=20)))
+    return [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True)]
+
+
+def frame(payload: bytes) -> bytes:
+    return len(payload).to_bytes(4, "big") + payload
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_arrives_as_it_was_sent(command: messages.Command):
+    assert messages.decode_command(messages.pack(command)[4:]) == command
+
+
+def test_a_list_of_events_arrives_as_it_was_sent():
+    assert messages.decode_events(messages.pack(EVENTS)[4:]) == EVENTS
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_a_report_arrives_as_it_was_sent(report: messages.Report):
+    assert messages.decode_report(messages.pack(report)[4:]) == report
+
+
+def test_the_samples_above_hold_every_message_of_the_queue():
+    sampled = {type(message) for message in [*COMMANDS, *EVENTS, *REPORTS]}
+    assert sampled == set(messages.Struct.__subclasses__()) - {Chat, Text, Infill}
+
+
+def test_a_field_that_a_newer_peer_appended_is_ignored():
+    payload = b"\x91" + b"\x94\xa7Located\x01\xa6socket\x05"
+    newer = payload.replace(b"\x94", b"\x95") + b"\xc3"
+    assert messages.decode_events(newer) == messages.decode_events(payload) == [Located(1, "socket", 5)]
+
+
+def test_a_field_that_an_older_peer_lacks_has_its_default():
+    assert messages.decode_events(b"\x91" + b"\x95\xa5Delta\x01\x00\xa1a\x91\x07") == [Delta(1, 0, "a", [7])]
+
+
+@given(st.lists(st.binary(max_size=300)), st.data())
+def test_a_byte_stream_gives_the_same_payloads_however_it_is_cut(payloads: list[bytes], data: st.DataObject):
+    pieces = data.draw(cut(b"".join(frame(payload) for payload in payloads)))
+    unpacker = Unpacker()
+    assert [payload for piece in pieces for payload in unpacker.feed(piece)] == payloads
+
+
+@given(st.binary(), st.binary(max_size=50))
+def test_an_unfinished_frame_waits_for_its_end(payload: bytes, rest: bytes):
+    unpacker = Unpacker()
+    assert unpacker.feed(frame(payload + rest + b"!")[: 4 + len(payload)]) == []
+    assert unpacker.feed(rest + b"!") == [payload + rest + b"!"]
+
+
+@given(st.integers(MAX_FRAME_BYTES + 1, 2**32 - 1), st.lists(st.binary(max_size=20), max_size=3), st.data())
+def test_a_frame_that_is_too_long_is_refused_by_its_length_alone(length: int, before: list[bytes], data: st.DataObject):
+    stream = b"".join(frame(payload) for payload in before) + length.to_bytes(4, "big")
+    pieces, unpacker = data.draw(cut(stream)), Unpacker()
+    with pytest.raises(ValueError, match=str(length)):
+        deque(map(unpacker.feed, pieces))
+
+
+def test_the_longest_frame_is_not_too_long():
+    assert Unpacker().feed(MAX_FRAME_BYTES.to_bytes(4, "big")) == []
