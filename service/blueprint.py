@@ -93,8 +93,8 @@ class Routes:
         return json_response({"models": [ollama_models.loaded(model) for model in ready]})
 
     def show(self) -> Response:
-        model = ollama.parse_model(self._body("ShowRequest"), "ShowRequest")
-        return json_response(ollama_models.show(self._client.show(model)))
+        name = ollama.parse_model(self._body("ShowRequest"), "ShowRequest")
+        return json_response(ollama_models.show(self._client.show(name.short)))
 
     def generate(self) -> Response:
         call = ollama.parse_generate(self._body("GenerateRequest"))

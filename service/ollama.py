@@ -80,14 +80,13 @@ def parse_chat(body: dict[str, Any]) -> Call:
     return _call(fields, model, chat if messages else None)
 
 
-def parse_model(body: dict[str, Any], struct: str) -> str:
+def parse_model(body: dict[str, Any], struct: str) -> ModelName:
     """The model named by a body that has `model`, or `name` as older clients write. Raises BadRequest."""
     fields = Fields(body, struct)
     model = fields.string("model") or fields.string("name")
     if not model:
         raise BadRequest("model is required")
-    ModelName.parse(model)
-    return model
+    return ModelName.parse(model)
 
 
 def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, return_context: bool = False) -> Call:

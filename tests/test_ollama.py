@@ -303,11 +303,11 @@ def test_the_arguments_of_a_tool_call_are_an_object():
 
 @pytest.mark.parametrize("name", ["model", "name"])
 def test_a_model_to_show_has_two_spellings(name: str):
-    assert parse_model({name: "m:t"}, "ShowRequest") == "m:t"
+    assert parse_model({name: "m:t"}, "ShowRequest").short == "m:t"
 
 
 def test_model_wins_over_name():
-    assert parse_model({"name": "a", "model": "b"}, "ShowRequest") == "b"
+    assert parse_model({"name": "a", "model": "b"}, "ShowRequest").model == "b"
 
 
 @given(generate_bodies)
