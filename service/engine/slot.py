@@ -1,8 +1,8 @@
 """One model's place in the host: its worker process, watched and replaced for as long as the model is wanted.
 
-idle ──▶ loading ──▶ ready ──▶ (died, hung) ──▶ restarting ──▶ ready …
-  ▲                    │
-  └────── unload ◀─────┘
+    idle ──▶ loading ──▶ ready ──▶ (dies, hangs) restarting ──▶ ready …
+      ▲                    │
+      └──── unloading ◀────┘
 """
 
 from __future__ import annotations
@@ -132,18 +132,19 @@ class Slot:
 
     async def unload(self) -> None:
         """End the worker; what it was generating ends with an error."""
-        keeping, self._keeping = self._keeping, None
-        if keeping is not None:
-            keeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeping
+        if self._keeping is not None:
+            self.state = "unloading"
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
 
     async def located(self) -> str:
         """The data socket, once the model is loaded; loads it if need be. Raises Unavailable while it is restarted."""
-        self.load()
-        async with self._changed:
-            await self._changed.wait_for(lambda: self.state != "loading")
-        if self.state != "ready":
+        while self.state not in ("ready", "restarting"):
+            if self.state == "idle":
+                self.load()
+            async with self._changed:
+                await self._changed.wait_for(lambda: self.state not in ("loading", "unloading"))
+        if self.state == "restarting":
             raise self._trouble
         return self._socket
 
@@ -174,9 +175,8 @@ class Slot:
                 logger.error("%s: %s; starting again in %g s", self.model.name.short, trouble.message, pause)
                 await asyncio.sleep(pause)
         finally:
-            self.state = "idle"
-            async with self._changed:
-                self._changed.notify_all()
+            self._keeping = None
+            await self._enter("idle")
 
     async def _live(self) -> ServiceError:
         """One worker's life; why it ended."""
