@@ -125,6 +125,7 @@ def _merge(first: Event, second: Event) -> Delta:
         first.token_ids + second.token_ids,
         first.thinking + second.thinking,
         second.tool_calls,
+        first.logprobs + second.logprobs,
     )
 
 

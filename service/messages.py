@@ -130,7 +130,7 @@ class Request(msgspec.Struct, frozen=True):
 
     `defaults` are the dialect's, beneath the model's own. `context_limit` (tokens) caps prompt and answer together.
     `truncate`: a prompt that is too long loses its oldest turns instead of being refused. `format` is "json" or a
-    JSON schema that the answer must fit.
+    JSON schema that the answer must fit. `logprobs`: the alternatives to tell beside each token; None tells nothing.
     """
 
     model: str
@@ -140,6 +140,7 @@ class Request(msgspec.Struct, frozen=True):
     truncate: bool = True
     context_limit: int | None = None
     format: str | dict[str, Any] | None = None
+    logprobs: int | None = None
     return_context: bool = False
 
 
@@ -212,6 +213,15 @@ class Loaded(Struct):
     models: list[LoadedModel]
 
 
+class TokenLogprob(msgspec.Struct, omit_defaults=True):
+    """A token and its log probability; `bytes` are those of its text in UTF-8."""
+
+    token: str
+    logprob: float
+    bytes: list[int] = []
+    top_logprobs: list[TokenLogprob] = []
+
+
 class Delta(Struct):
     """What one or more decode steps added to one answer.
 
@@ -225,6 +235,7 @@ class Delta(Struct):
     token_ids: list[int]
     thinking: str = ""
     tool_calls: list[dict[str, Any]] = []
+    logprobs: list[TokenLogprob] = []
 
 
 class Finished(Struct):

@@ -16,7 +16,7 @@ import msgspec
 from .body import Fields
 from .errors import BadRequest, ModelNotFound, ServiceError
 from .keep_alive import parse_keep_alive
-from .messages import Chat, Delta, Event, Finished, Infill, Located, Message, Request, Text
+from .messages import Chat, Delta, Event, Finished, Infill, Located, Message, Request, Text, TokenLogprob
 from .names import ModelName
 from .ollama_options import OLLAMA_DEFAULTS, parse_options
 
@@ -94,14 +94,14 @@ def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, retur
     options = fields.mapping("options")
     sampling, context_limit = parse_options(options)
     keep_alive = parse_keep_alive(fields.get("keep_alive"))
-    _check_top_logprobs(fields)
+    logprobs = _logprobs(fields)
     truncate, shape = fields.boolean("truncate", True), _format(fields.get("format"))
     request = None
     if prompt is not None:
         request = Request(
-            model, prompt, sampling, OLLAMA_DEFAULTS, truncate, context_limit, shape, return_context=return_context
+            model, prompt, sampling, OLLAMA_DEFAULTS, truncate, context_limit, shape, logprobs, return_context
         )
-    for name in ("shift", "logprobs", "_debug_render_only"):
+    for name in ("shift", "_debug_render_only"):
         fields.boolean(name, False)
     return Call(
         model,
@@ -172,9 +172,11 @@ def _format(value: Any) -> str | dict[str, Any] | None:
     )
 
 
-def _check_top_logprobs(fields: Fields) -> None:
-    if not 0 <= fields.integer("top_logprobs") <= 20:
+def _logprobs(fields: Fields) -> int | None:
+    alternatives = fields.integer("top_logprobs")
+    if not 0 <= alternatives <= 20:
         raise BadRequest("top_logprobs must be between 0 and 20")
+    return alternatives if fields.boolean("logprobs", False) else None
 
 
 # --- what goes out ---------------------------------------------------------------------------------------
@@ -195,6 +197,7 @@ class GenerateRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     eval_count: int = 0
     eval_duration: int = 0
     tool_calls: list[dict[str, Any]] = []
+    logprobs: list[TokenLogprob] = []
 
 
 class ChatMessage(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -210,6 +213,7 @@ class ChatRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     message: ChatMessage
     done: bool
     done_reason: str = ""
+    logprobs: list[TokenLogprob] = []
     total_duration: int = 0
     load_duration: int = 0
     prompt_eval_count: int = 0
@@ -254,7 +258,9 @@ class Answer:
     def collect(self, batches: Iterable[list[Any]]) -> Any:
         """The one record of an answer that is not streamed: its stream's records, put together."""
         records = [record for batch in batches for record in batch]
-        return self._join(records)
+        record = self._join(records)
+        record.logprobs = [token for each in records for token in each.logprobs]
+        return record
 
     def _records(self, event: Event) -> list[Any]:
         if isinstance(event, Delta):
@@ -268,7 +274,10 @@ class Answer:
         return []
 
     def _parts(self, delta: Delta) -> list[Any]:
-        """Thinking comes in records of its own, before the content; so do tool calls, after it."""
+        """Thinking comes in records of its own, before the content; so do tool calls, after it.
+
+        Log probabilities go with the first of them; a delta that brings nothing else has a record of empty text.
+        """
         parts = []
         if delta.thinking:
             parts.append(self._record(thinking=delta.thinking))
@@ -276,6 +285,9 @@ class Answer:
             parts.append(self._record(text=delta.text))
         if delta.tool_calls:
             parts.append(self._record(tool_calls=delta.tool_calls))
+        if delta.logprobs:
+            parts = parts or [self._record()]
+            parts[0].logprobs = delta.logprobs
         return parts
 
     def _last(self, finished: Finished) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 from vllm import AsyncEngineArgs, SamplingParams
 from vllm.exceptions import GracefulHTTPError, VLLMClientError
+from vllm.logprobs import Logprob
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.platforms import current_platform
 from vllm.renderers import BaseRenderer, ChatParams
@@ -28,7 +29,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from ..errors import BadRequest, EngineFailure, EngineGone, Unavailable
-from ..messages import Chat, Delta, Finished, Pulse, Request
+from ..messages import Chat, Delta, Finished, Pulse, Request, TokenLogprob
 from ..names import ModelName
 from .families import Family, family
 from .parse import AnswerParser, Parsers
@@ -131,7 +132,10 @@ class VllmEngine:
                     completion = output.outputs[0]
                     if completion.token_ids or completion.text or (output.finished and parser is not None):
                         # A token can end inside a character: it brings no text, and counts all the same.
-                        yield _delta(id, seq, completion, parser, output.finished)
+                        delta = _delta(id, seq, completion, parser, output.finished)
+                        if request.logprobs is not None:
+                            delta.logprobs = _logprobs(completion, request.logprobs)
+                        yield delta
                         seq += len(completion.token_ids)
                     if output.finished:
                         yield _finished(id, output, completion, seq, prompt_ids if request.return_context else [])
@@ -174,6 +178,8 @@ class VllmEngine:
         try:
             if request.format is not None:
                 arguments["structured_outputs"] = _structured(request.format)
+            if request.logprobs is not None:
+                arguments["logprobs"] = request.logprobs
             if parser is not None:
                 arguments["skip_special_tokens"] = parser.request.skip_special_tokens
             return SamplingParams(output_kind=RequestOutputKind.DELTA, **arguments)
@@ -241,6 +247,22 @@ def _delta(id: int, seq: int, completion: CompletionOutput, parser: AnswerParser
         return Delta(id, seq, completion.text, token_ids)
     parts = parser.feed(completion.text, token_ids, finished)
     return Delta(id, seq, parts.text, token_ids, parts.thinking, parts.tool_calls)
+
+
+def _logprobs(completion: CompletionOutput, alternatives: int) -> list[TokenLogprob]:
+    """One for each new token, with as many alternatives, most probable first."""
+    tokens = []
+    for token_id, choices in zip(completion.token_ids, completion.logprobs or [], strict=False):
+        chosen = _token_logprob(choices[token_id])
+        ranked = sorted(choices.values(), key=lambda choice: -choice.logprob)
+        chosen.top_logprobs = [_token_logprob(choice) for choice in ranked[:alternatives]]
+        tokens.append(chosen)
+    return tokens
+
+
+def _token_logprob(choice: Logprob) -> TokenLogprob:
+    token = choice.decoded_token or ""
+    return TokenLogprob(token, choice.logprob, list(token.encode()))
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -1,8 +1,8 @@
 """One model's place in the host: its worker process, watched and replaced for as long as the model is wanted.
 
-    idle ──▶ loading ──▶ ready ──▶ (dies, hangs) restarting ──▶ ready …
-      ▲                    │
-      └──── unloading ◀────┘
+idle ──▶ loading ──▶ ready ──▶ (dies, hangs) restarting ──▶ ready …
+  ▲                    │
+  └──── unloading ◀────┘
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Slot:
         self._socket = ""
         self._ready = Ready(0, "", 0)
         self._pulse = Pulse(0, 0)
-        self._started = 0
+        self._started = self._restarts = 0
         self._trouble: ServiceError = Unavailable("the model is not loaded")
 
     def load(self) -> None:
@@ -156,7 +156,7 @@ class Slot:
             waiting=self._pulse.waiting,
             size=self.info.size + self._ready.cache_bytes,
             context_length=self._ready.context_length,
-            restarts=max(0, self._started - 1),
+            restarts=self._restarts,
             device=self._ready.device,
         )
 
@@ -167,6 +167,7 @@ class Slot:
             while True:
                 began = time.monotonic()
                 trouble = await self._live()
+                self._restarts += 1
                 failures = 0 if time.monotonic() - began > HEALTHY_SECONDS else failures + 1
                 pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS)) - 1] if failures else 0.0
                 trouble.retry_after = round(pause) + 1

@@ -187,6 +187,18 @@ def test_a_schema_is_kept_to(demo: Asker) -> None:
     assert refused.status_code == 400
 
 
+def test_log_probabilities_come_with_their_tokens(demo: Asker) -> None:
+    ask: dict[str, Any] = {"logprobs": True, "top_logprobs": 3, "options": {"num_predict": 10}}
+    record = demo.generate("What is vllm-wsgi?", **ask)
+    assert "".join(token["token"] for token in record["logprobs"]) == record["response"]
+    assert all(token["logprob"] <= 0 for token in record["logprobs"])
+    assert all(len(token["top_logprobs"]) == 3 for token in record["logprobs"])
+    assert record["logprobs"][0]["top_logprobs"][0]["token"] == record["logprobs"][0]["token"]
+    streamed = demo.ndjson("/api/chat", messages=user("What is vllm-wsgi?"), think=False, logprobs=True)
+    assert len([token for part in streamed for token in part.get("logprobs", [])]) == streamed[-1]["eval_count"]
+    assert "logprobs" not in demo.generate("Hello")
+
+
 def test_thinking_comes_before_the_content_and_apart_from_it(demo: Asker) -> None:
     records = demo.ndjson("/api/chat", messages=user("Why is the sky blue?"), think=True)
     thinking = "".join(record["message"].get("thinking", "") for record in records)
