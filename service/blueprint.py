@@ -15,6 +15,7 @@ from .client import Client, Stream
 from .config import Settings, SettingsError
 from .errors import BadRequest, PayloadTooLarge, ServiceError
 from .negotiation import negotiate
+from .origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, Origins
 
 JSON_TYPE = "application/json; charset=utf-8"
 
@@ -41,12 +42,42 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
         blueprint.add_url_rule(path, view.__name__, view, methods=methods, provide_automatic_options=False)
     # Where Flask would answer an unknown path or method with the application's HTML, these answer in JSON.
     blueprint.add_url_rule("/api/<path:path>", "unknown", routes.unknown, methods=_ALL, provide_automatic_options=False)
+    guard = Guard(Origins(settings.origins))
+    blueprint.before_request(guard.check)
+    blueprint.after_request(guard.tell)
     blueprint.register_error_handler(ServiceError, error_response)
     blueprint.register_error_handler(HTTPException, http_error_response)
     return blueprint
 
 
 _ALL = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+class Guard:
+    """Refuses foreign pages, answers preflights, and tells browsers what is allowed."""
+
+    def __init__(self, origins: Origins) -> None:
+        self._origins = origins
+
+    def check(self) -> Response | None:
+        origin = request.headers.get("Origin", "")
+        if not self._origins.foreign(origin, request.host):
+            return None
+        if not self._origins.allows(origin):
+            return json_response({"error": f"origin {origin} is not allowed; VLLM_WSGI_ORIGINS can allow it"}, 403)
+        if request.method != "OPTIONS":
+            return None
+        preflight = Response(status=204, headers=PREFLIGHT_HEADERS)
+        preflight.vary.update(PREFLIGHT_VARY)
+        return preflight
+
+    def tell(self, response: Response) -> Response:
+        origin = request.headers.get("Origin", "")
+        if self._origins.foreign(origin, request.host) and self._origins.allows(origin):
+            response.headers["Access-Control-Allow-Origin"] = "*" if self._origins.all else origin
+            if not self._origins.all:
+                response.vary.add("Origin")
+        return response
 
 
 class Routes:
@@ -184,7 +215,7 @@ def json_response(record: Any, status: int = 200) -> Response:
 
 
 def varying(response: Response) -> Response:
-    response.headers["Vary"] = "Accept"
+    response.vary.add("Accept")
     return response
 
 

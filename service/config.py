@@ -47,6 +47,9 @@ class Settings:
         "", "The control socket of an engine host that runs already; empty: gunicorn starts one of its own."
     )
     ollama_version: str = setting("0.33.0", "What `/api/version` reports: clients compare it with Ollama's.")
+    origins: str = setting(
+        "", "Origins of web pages that may call, besides Ollama's own; a comma list, `*` in one is any text."
+    )
     heartbeat: float = setting(
         10.0, "After so many silent seconds a stream sends a byte that clients ignore, so that no proxy closes it."
     )
