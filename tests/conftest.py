@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -28,12 +29,19 @@ def client(server: Server) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def scratch() -> Iterator[Path]:
+    """Where `start_server` has servers put their sockets: a short path, which sockets need, and gone after the test."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def start_server(tmp_path: Path, scratch: Path) -> Iterator[Callable[..., Server]]:
     """Starts servers of the test's own; each is stopped afterwards, and must leave nothing behind."""
     servers: list[Server] = []
 
     def start(env: Mapping[str, str] | None = None) -> Server:
-        servers.append(Server(tmp_path, {**SCRIPTED, **(env or {})}))
+        servers.append(Server(tmp_path, {**SCRIPTED, "TMPDIR": str(scratch), **(env or {})}))
         servers[-1].wait_until_ready()
         return servers[-1]
 

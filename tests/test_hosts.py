@@ -90,7 +90,7 @@ def host(
 
 def own(host: WebProgram, path: str, method: str = "GET") -> httpx.Response:
     """The application's own answer."""
-    return httpx.request(method, f"http://127.0.0.1:{host.port}{path}")
+    return httpx.request(method, f"http://127.0.0.1:{host.port}{path}", verify=False)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_the_applications_own_pages_stay_as_they_are(host: WebProgram, method: s
     ],
 )
 def test_ours_are_json_below_their_prefix(host: WebProgram, method: str, path: str, status: int):
-    answer = httpx.request(method, host.url + path)
+    answer = httpx.request(method, host.url + path, verify=False)
     assert (answer.status_code, answer.headers["Content-Type"]) == (status, JSON)
     assert answer.json().keys() <= {"version", "models", "error"}
 
@@ -164,7 +164,7 @@ def test_six_streams_flow_side_by_side(host: WebProgram):
 
 
 def post(host: WebProgram, body: dict[str, Any], accept: str) -> httpx.Response:
-    return httpx.post(f"{host.url}/api/chat", json=body, headers={"Accept": accept}, timeout=20)
+    return httpx.post(f"{host.url}/api/chat", json=body, headers={"Accept": accept}, timeout=20, verify=False)
 
 
 def test_clients_that_leave_are_noticed(host: WebProgram, record_property: Any):

@@ -19,7 +19,6 @@ pytestmark = pytest.mark.engine
 def official(engine_server: Server) -> Iterator[Client]:
     client = Client(host=engine_server.url)
     yield client
-    # gunicorn's gevent worker waits for idle connections when it is told to end.
     client._client.close()
 
 

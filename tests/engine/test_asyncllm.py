@@ -157,11 +157,13 @@ def test_the_suffix_decides_the_middle(demo: Asker) -> None:
 
 
 def test_a_conversation_that_is_too_long_loses_its_oldest_turns(demo: Asker) -> None:
-    old = [*user("word " * 300), {"role": "assistant", "content": "word " * 300}] * 4
+    old = [*user("What is Flask?"), {"role": "assistant", "content": "word " * 60}] * 20
     messages = [{"role": "system", "content": "Answer in upper case."}, *old, *user("What is vllm-wsgi?")]
-    text = demo.chat(messages)["message"]["content"]
+    record = demo.chat(messages, options={"num_ctx": 128})
+    text = record["message"]["content"]
     assert text == text.upper()
-    refused = demo.post("/api/chat", messages=messages, truncate=False)
+    assert record["prompt_eval_count"] < 128
+    refused = demo.post("/api/chat", messages=messages, truncate=False, options={"num_ctx": 128})
     assert refused.status_code == 400
     assert "longer than the context length" in refused.json()["error"]
 
