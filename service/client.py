@@ -51,6 +51,8 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 5.0
 # The host answers questions about models from memory; a host that doesn't is gone.
 ANSWER_SECONDS = 10.0
+# An unload ends vLLM's processes first.
+UNLOAD_SECONDS = 60.0
 RETRY_AFTER_SECONDS = 2
 
 # Ollama's text for a runner that died (`llm/server.go`).
@@ -231,7 +233,7 @@ class Client:
             deque(exchange.locate(model), maxlen=0)
 
     def unload(self, model: str) -> None:
-        self._ask(lambda id: Unload(id, model), Unloaded)
+        self._ask(lambda id: Unload(id, model), Unloaded, UNLOAD_SECONDS)
 
     def models(self) -> list[ModelInfo]:
         return self._ask(ListModels, Models).models
@@ -264,12 +266,12 @@ class Client:
                 self._watch = Watch()
             return self._watch
 
-    def _ask(self, command: Callable[[int], Command], kind: type[E]) -> E:
+    def _ask(self, command: Callable[[int], Command], kind: type[E], seconds: float = ANSWER_SECONDS) -> E:
         inbox = Inbox()
         control = self.control()
         try:
             control.send(command(inbox.id), inbox)
-            events = inbox.get(ANSWER_SECONDS)
+            events = inbox.get(seconds)
         finally:
             control.forget(inbox)
         if not events:

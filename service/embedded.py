@@ -34,6 +34,11 @@ class EmbeddedHost:
         self.socket = os.path.join(self._directory, "engine.sock")
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
+        # A web worker that is forked while Popen starts the host inherits Popen's pipe, and Popen waits for its end.
+        self._forking = threading.Lock()
+        os.register_at_fork(
+            before=self._forking.acquire, after_in_parent=self._forking.release, after_in_child=self._forking.release
+        )
         # Linux ends the host when the thread that started it ends, so this thread lives as long as the master.
         self._thread = threading.Thread(target=self._keep, name="engine-host", daemon=True)
 
@@ -54,7 +59,8 @@ class EmbeddedHost:
         command = [sys.executable, "-m", f"{__package__}.engine.host", "--parent", str(os.getpid())]
         while not self._stopping.is_set():
             # A session of its own: a Ctrl-C in the terminal is for the master, which lets streams end first.
-            self._process = subprocess.Popen(command, start_new_session=True)
+            with self._forking:
+                self._process = subprocess.Popen(command, start_new_session=True)
             # The master reaps every child that ends, so the status may be lost, and is not asked for.
             self._process.wait()
             if not self._stopping.wait(RESTART_SECONDS):

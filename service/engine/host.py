@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -40,16 +41,26 @@ from .store import Store, describe
 logger = logging.getLogger("vllm_wsgi.host")
 
 
+# A Unix socket's path has at most 107 bytes (unix(7)); the workers' own names take some.
+MAX_DIRECTORY_BYTES = 107 - len("/worker-99999.sock")
+
+
 class Host:
     """A slot for each model of the store."""
 
     def __init__(self, settings: Settings) -> None:
         self._path = Path(settings.engine_socket)
+        if len(os.fsencode(self._path.parent)) > MAX_DIRECTORY_BYTES:
+            raise SettingsError(f"VLLM_WSGI_ENGINE_SOCKET={self._path}: its directory's path is too long for sockets")
         store = Store.from_settings(settings)
         self._store = store
         self._slots = {
             model.name.key: Slot(settings, model, describe(model), self._path.parent) for model in store.models()
         }
+
+    @property
+    def directory(self) -> Path:
+        return self._path.parent
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT."""
@@ -101,7 +112,12 @@ def main() -> None:
     except SettingsError as error:
         sys.exit(f"engine host: {error.message}")
     os.umask(0o007)
-    asyncio.run(host.run())
+    try:
+        asyncio.run(host.run())
+    finally:
+        if arguments.parent:
+            # Made for us by a parent that may be gone.
+            shutil.rmtree(host.directory, ignore_errors=True)
 
 
 if __name__ == "__main__":

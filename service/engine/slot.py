@@ -8,6 +8,7 @@ idle ──▶ loading ──▶ ready ──▶ (dies, hangs) restarting ──
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import signal
@@ -25,6 +26,9 @@ from ..errors import EngineGone, ServiceError, Unavailable
 from ..messages import Broken, LoadedModel, ModelInfo, Pulse, Ready, Report
 from .store import Model
 from .worker import WorkerOptions
+
+# Of worker processes, over all models.
+_numbers = itertools.count(1)
 
 logger = logging.getLogger("vllm_wsgi.host")
 
@@ -121,7 +125,7 @@ class Slot:
         self._socket = ""
         self._ready = Ready(0, "", 0)
         self._pulse = Pulse(0, 0)
-        self._started = self._restarts = 0
+        self._restarts = 0
         self._trouble: ServiceError = Unavailable("the model is not loaded")
 
     def load(self) -> None:
@@ -181,8 +185,7 @@ class Slot:
 
     async def _live(self) -> ServiceError:
         """One worker's life; why it ended."""
-        self._started += 1
-        name = f"{self.model.name.model.lower()[:40]}-{self._started}.sock"
+        name = f"worker-{next(_numbers)}.sock"
         process = await Process.start(self._settings, self.model, str(self._directory / name))
         patience = STOP_SECONDS
         try:

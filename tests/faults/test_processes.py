@@ -1,0 +1,203 @@
+"""Processes that are killed, hang or are stopped: streams end, service resumes, nothing is left. Scripted engine."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.servers import NDJSON, SCRIPTED, SSE, Server, chat, parse, text, until
+
+StartServer = Callable[..., Server]
+FORMATS: list[dict[str, Any]] = [{}, {"stream": "sse"}, {"stream": False}]
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as pool:
+        yield pool
+
+
+def post(server: Server, body: dict[str, Any]) -> httpx.Response:
+    return httpx.post(f"{server.url}/api/chat", json=body, timeout=30, verify=False)
+
+
+def begin(server: Server, pool: ThreadPoolExecutor, script: str = "a !sleep:60 b") -> list[Future[httpx.Response]]:
+    """One request in each format, which the engine runs by now and would for a minute."""
+    running = server.status()["running"]
+    posts = [pool.submit(post, server, chat(script, **fields)) for fields in FORMATS]
+    server.wait_until_running(running + len(posts))
+    return posts
+
+
+def assert_ended_with_an_error(posts: list[Future[httpx.Response]]) -> None:
+    ndjson, sse, json = [post.result() for post in posts]
+    for answer, media_type in ((ndjson, NDJSON), (sse, SSE)):
+        *records, last = parse(answer.content, media_type)
+        assert text(records) == "a "
+        assert last.keys() == {"error"}
+    assert json.status_code == 503
+    assert int(json.headers["Retry-After"]) > 0
+
+
+def resumed(server: Server, refusals: list[httpx.Response]) -> bool:
+    """Whether a request is answered; what refuses it until then is kept."""
+    answer = post(server, chat("a", stream=False))
+    if answer.status_code != 200:
+        refusals.append(answer)
+    return answer.status_code == 200
+
+
+def assert_resumes(server: Server) -> None:
+    """After a while of 503s that say when to come back, and nothing else."""
+    refusals: list[httpx.Response] = []
+    took = until(lambda: resumed(server, refusals), 15, "service resumes")
+    print(f"service was back after {took:.2f} s and {len(refusals)} refusals")
+    assert {answer.status_code for answer in refusals} == {503}
+    assert all(int(answer.headers["Retry-After"]) > 0 for answer in refusals)
+    assert all(answer.json().keys() == {"error"} for answer in refusals)
+
+
+def test_a_killed_engine_worker_is_replaced(start_server: StartServer, pool: ThreadPoolExecutor):
+    server = start_server()
+    web, (worker,) = server.web_workers(), server.engine_workers()
+    posts = begin(server, pool)
+    os.kill(worker, signal.SIGKILL)
+    assert_ended_with_an_error(posts)
+    assert_resumes(server)
+    assert server.web_workers() == web
+    assert server.engine_workers() != [worker]
+    assert server.status()["restarts"] == 1
+
+
+def test_an_engine_that_ends_itself_is_replaced(start_server: StartServer, pool: ThreadPoolExecutor):
+    server = start_server()
+    posts = begin(server, pool)
+    crash = post(server, chat("!crash"))
+    assert (crash.status_code, crash.json().keys()) == (503, {"error"})
+    assert_ended_with_an_error(posts)
+    assert_resumes(server)
+
+
+@pytest.mark.parametrize("stop", [True, False], ids=["stopped", "hangs"])
+def test_an_engine_that_answers_nothing_is_replaced(start_server: StartServer, pool: ThreadPoolExecutor, stop: bool):
+    server = start_server({"VLLM_WSGI_ENGINE_TIMEOUT": "2"})
+    web, (worker,) = server.web_workers(), server.engine_workers()
+    posts = begin(server, pool)
+    if stop:
+        os.kill(worker, signal.SIGSTOP)
+    else:
+        posts += [pool.submit(post, server, chat("a !hang", **fields)) for fields in FORMATS]
+    assert_ended_with_an_error(posts[:3])
+    assert not posts[3:] or assert_ended_with_an_error(posts[3:]) is None
+    assert_resumes(server)
+    assert not psutil.pid_exists(worker)
+    assert server.web_workers() == web
+    assert server.status()["restarts"] == 1
+    assert "answered nothing for 2 s" in server.output
+
+
+def test_a_killed_web_worker_is_replaced_and_what_it_asked_for_ends(
+    start_server: StartServer, pool: ThreadPoolExecutor
+):
+    server = start_server()
+    (web,), engine = server.web_workers(), server.engine_workers()
+    posts = begin(server, pool)
+    os.kill(web, signal.SIGKILL)
+    assert all(isinstance(post.exception(), httpx.TransportError) for post in posts)
+    until(lambda: server.web_workers() not in ([], [web]), 10, "gunicorn starts a new web worker")
+    print(f"the engine ran nothing {server.wait_until_idle(10):.2f} s later")
+    assert post(server, chat("a", stream=False)).json()["message"]["content"] == "a "
+    assert (server.engine_workers(), server.status()["restarts"]) == (engine, 0)
+
+
+def test_a_killed_engine_host_takes_its_workers_along_and_is_replaced(
+    start_server: StartServer, pool: ThreadPoolExecutor
+):
+    server = start_server()
+    web, (host,), (worker,) = server.web_workers(), server.engine_hosts(), server.engine_workers()
+    posts = begin(server, pool)
+    os.kill(host, signal.SIGKILL)
+    assert_ended_with_an_error(posts)
+    until(lambda: worker not in server.engine_workers(), 5, "the engine worker ends with its host")
+    assert_resumes(server)
+    assert host not in server.engine_hosts()
+    assert [len(pids) for pids in (server.engine_hosts(), server.engine_workers())] == [1, 1]
+    assert server.web_workers() == web
+
+
+def test_a_killed_master_leaves_nothing(start_server: StartServer, pool: ThreadPoolExecutor):
+    server = start_server()
+    posts = begin(server, pool)
+    assert len(server.processes()) == 4
+    os.kill(server.master, signal.SIGKILL)
+    print(f"everything had ended after {server.wait_until_gone(20):.2f} s")
+    for future in posts:
+        assert future.exception() or future.result().status_code in (200, 503)
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["idle", "streaming"])
+def test_ctrl_c_leaves_nothing_and_prints_no_trace(
+    start_server: StartServer, pool: ThreadPoolExecutor, scratch: Path, streams: bool
+):
+    """A terminal's Ctrl-C reaches the master and the web workers at once."""
+    server = start_server()
+    posts = begin(server, pool) if streams else []
+    server.signal_all(signal.SIGINT)
+    print(f"everything had ended after {server.wait_until_gone(15):.2f} s")
+    assert all(future.exception() or future.result().status_code in (200, 503) for future in posts)
+    assert "Traceback" not in server.output
+    assert list(scratch.iterdir()) == []
+
+
+def test_sigterm_lets_streams_end_and_leaves_nothing(
+    start_server: StartServer, pool: ThreadPoolExecutor, scratch: Path
+):
+    server = start_server()
+    words = " ".join(map(str, range(20)))
+    posts = begin(server, pool, f"!rate:10 {words}")
+    os.kill(server.master, signal.SIGTERM)
+    ndjson, sse, json = [future.result() for future in posts]
+    for records in (parse(ndjson.content, NDJSON), parse(sse.content, SSE), [json.json()]):
+        assert (text(records), records[-1]["done"]) == (f"{words} ", True)
+    print(f"everything had ended {server.wait_until_gone(15):.2f} s after the last stream")
+    assert "Traceback" not in server.output
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_setting_that_can_not_be_used_ends_the_start_with_a_sentence(tmp_path: Path):
+    server = Server(tmp_path, {**SCRIPTED, "VLLM_WSGI_HEARTBEAT": "soon"})
+    server.wait_until_gone()
+    assert "VLLM_WSGI_HEARTBEAT='soon' is not a number" in server.output
+    assert "Traceback" not in server.output
+
+
+def signal_pends(pid: int, number: signal.Signals) -> bool:
+    """Whether a stopped process has been sent a signal (Linux: proc_pid_status(5))."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    pending = next(line.split()[1] for line in lines if line.startswith("ShdPnd:"))
+    return bool(int(pending, 16) >> (number - 1) & 1)
+
+
+def test_a_model_asked_for_while_it_is_unloaded_is_loaded(start_server: StartServer, pool: ThreadPoolExecutor):
+    """Its worker takes long to end, here since it is stopped; the one that is asked for meanwhile must stay."""
+    server = start_server()
+    (worker,) = server.engine_workers()
+    os.kill(worker, signal.SIGSTOP)
+    unload = pool.submit(post, server, {"model": "demo", "keep_alive": 0})
+    until(lambda: signal_pends(worker, signal.SIGTERM), 10, "the engine worker is told to end")
+    load = pool.submit(post, server, chat("a", stream=False))
+    # Long enough for a second worker to be there already, where the service starts it before the first has ended.
+    wait([load], 1.5)
+    os.kill(worker, signal.SIGCONT)
+    assert unload.result().json()["done_reason"] == "unload"
+    assert (load.result().status_code, load.result().json().get("error")) == (200, None)
+    assert post(server, chat("b", stream=False)).status_code == 200
+    assert [model["name"] for model in server.models()] == ["demo:latest"]
