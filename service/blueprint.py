@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import IO, Any
@@ -9,11 +10,12 @@ from typing import IO, Any
 from flask import Blueprint, Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from . import __version__, framing, ollama, ollama_models
+from . import __version__, framing, ollama, ollama_embeddings, ollama_models
 from .body import parse_json
 from .client import Client, Stream
 from .config import Settings, SettingsError
-from .errors import BadRequest, PayloadTooLarge, ServiceError
+from .errors import BadRequest, ModelNotFound, PayloadTooLarge, ServiceError
+from .messages import Embedded, EmbedRequest, Located
 from .negotiation import negotiate
 from .origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, Origins
 
@@ -98,6 +100,8 @@ class Routes:
             ("/api/show", ["POST"], self.show),
             ("/api/generate", ["POST"], self.generate),
             ("/api/chat", ["POST"], self.chat),
+            ("/api/embed", ["POST"], self.embed),
+            ("/api/embeddings", ["POST"], self.embeddings),
         ]
 
     def root(self) -> Response:
@@ -135,6 +139,18 @@ class Routes:
         call = ollama.parse_chat(self._body("ChatRequest"))
         return self._answer(call, ollama.ChatAnswer(call))
 
+    def embed(self) -> Response:
+        began = time.monotonic_ns()
+        call = ollama_embeddings.parse_embed(self._body("EmbedRequest"))
+        located, embedded = self._embed(call.request)
+        took = time.monotonic_ns() - began
+        return json_response(ollama_embeddings.embed_record(call, embedded, located.load_ns, took))
+
+    def embeddings(self) -> Response:
+        call = ollama_embeddings.parse_embeddings(self._body("EmbeddingRequest"))
+        _, embedded = self._embed(call.request)
+        return json_response(ollama_embeddings.embeddings_record(embedded))
+
     def unknown(self, path: str) -> Response:
         known = {route: methods for route, methods, _ in self.table()}
         methods = known.get(f"/api/{path}")
@@ -162,11 +178,18 @@ class Routes:
             stream.close()
             raise
 
+    def _embed(self, wanted: EmbedRequest) -> tuple[Located, Embedded]:
+        """Raises ModelNotFound in the words that Ollama has on these routes alone."""
+        try:
+            return self._client.embed(wanted, request.environ)
+        except ModelNotFound:
+            raise ModelNotFound(f'model "{wanted.model}" not found, try pulling it first') from None
+
     def _load_or_unload(self, call: ollama.Call, answer: ollama.Answer) -> Any:
         if call.unload:
             self._client.unload(call.model)
             return answer.only("unload")
-        self._client.load(call.model, request.environ)
+        answer.located(self._client.load(call.model, request.environ))
         return answer.only("load")
 
 

@@ -26,6 +26,9 @@ from .messages import (
     Cancel,
     Command,
     Delta,
+    Embed,
+    Embedded,
+    EmbedRequest,
     Event,
     Failed,
     Finished,
@@ -227,10 +230,15 @@ class Client:
         """Begin a generation; nothing is sent before its batches are iterated."""
         return Stream(self, request, environ)
 
-    def load(self, model: str, environ: dict[str, Any]) -> None:
+    def embed(self, request: EmbedRequest, environ: dict[str, Any]) -> tuple[Located, Embedded]:
+        """Wait until every input is embedded; one Embedded for all of them."""
+        with Exchange(self, environ) as exchange:
+            return exchange.located(request.model), exchange.embed(request)
+
+    def load(self, model: str, environ: dict[str, Any]) -> Located:
         """Wait until the model is loaded."""
         with Exchange(self, environ) as exchange:
-            deque(exchange.locate(model), maxlen=0)
+            return exchange.located(model)
 
     def unload(self, model: str) -> None:
         self._ask(lambda id: Unload(id, model), Unloaded, UNLOAD_SECONDS)
@@ -326,6 +334,27 @@ class Exchange:
         self._answered()
         self.location = _expect(events[0], Located)
         yield [self.location]
+
+    def located(self, model: str) -> Located:
+        """Wait until the model is loaded; no matter how long."""
+        deque(self.locate(model), maxlen=0)
+        assert self.location is not None
+        return self.location
+
+    def embed(self, request: EmbedRequest) -> Embedded:
+        """Wait for the vectors of every input, from where the model has been located."""
+        assert self.location is not None
+        answer = Embedded(self._inbox.id, [], 0)
+        self._ask(self._client.connection(self.location.socket), Embed(self._inbox.id, request))
+        while len(answer.vectors) < len(request.inputs):
+            for event in self._wait():
+                if isinstance(event, Failed):
+                    self._answered()
+                part = _expect(event, Embedded)
+                answer.vectors += part.vectors
+                answer.prompt_tokens += part.prompt_tokens
+        self._answered()
+        return answer
 
     def _ask(self, connection: Connection, command: Command) -> None:
         connection.send(command, self._inbox)

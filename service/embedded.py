@@ -72,18 +72,22 @@ def announce(settings: Settings, host: str, port: int) -> None:
     client = Client(settings.engine_socket, settings.heartbeat)
     while True:
         try:
-            ready = [model.info.name for model in client.loaded() if model.state == "ready"]
+            ready = [model.info for model in client.loaded() if model.state == "ready"]
             if ready and _serves(host, port):
                 break
         except ServiceError:
             pass
         time.sleep(0.2)
-    url, name = f"http://{host}:{port}/api/chat", ready[0].removesuffix(":latest")
+    url, name = f"http://{host}:{port}/api", ready[0].name.removesuffix(":latest")
+    if "embedding" in ready[0].capabilities:
+        body = f'{{"model": "{name}", "input": "What is vllm-wsgi?"}}'
+        print(f"\n{name} answers. Try it:\n\n  curl {url}/embed -d '{body}'\n", flush=True)
+        return
     body = f'{{"model": "{name}", "messages": [{{"role": "user", "content": "What is vllm-wsgi?"}}]}}'
     print(
         f"\n{name} answers. Try it, as NDJSON and as server-sent events:\n\n"
-        f"  curl -N {url} -d '{body}'\n\n"
-        f"  curl -N -H 'Accept: text/event-stream' {url} -d '{body}'\n",
+        f"  curl -N {url}/chat -d '{body}'\n\n"
+        f"  curl -N -H 'Accept: text/event-stream' {url}/chat -d '{body}'\n",
         flush=True,
     )
 

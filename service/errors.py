@@ -6,6 +6,7 @@
     ├── PayloadTooLarge     413
     ├── ClientGone          499  nobody is left to read the answer
     ├── EngineFailure       500  the engine lives, this generation failed
+    ├── Unsupported         501  this model can't do that, another one can
     └── Unavailable         503  try again in `retry_after` seconds
         └── EngineGone      503  the engine process died or hangs
 
@@ -56,6 +57,10 @@ class ClientGone(ServiceError):
 
 class EngineFailure(ServiceError):
     status = 500
+
+
+class Unsupported(ServiceError):
+    status = 501
 
 
 class Unavailable(ServiceError):

@@ -1,7 +1,7 @@
 """Every message of the queue, and how it lies on the wire.
 
     web worker ──▶ engine host     Locate, Unload, ListModels, ListLoaded, ShowModel      control socket
-    web worker ──▶ engine worker   Submit, Cancel                                         data socket
+    web worker ──▶ engine worker   Submit, Embed, Cancel                                  data socket
     either     ──▶ web worker      [event, …]                                             both sockets
     engine worker ──▶ engine host  Ready, Broken, Pulse                                        its lifeline
 
@@ -144,6 +144,20 @@ class Request(msgspec.Struct, frozen=True):
     return_context: bool = False
 
 
+class EmbedRequest(msgspec.Struct, frozen=True):
+    """Texts to embed, each on its own.
+
+    Of a vector with more than `dimensions` numbers that many are kept; 0 keeps all. `context_limit` (tokens) caps
+    each text; `truncate`: a longer one is cut instead of refused.
+    """
+
+    model: str
+    inputs: list[str]
+    dimensions: int = 0
+    truncate: bool = True
+    context_limit: int | None = None
+
+
 # --- web worker → engine ---------------------------------------------------------------------------------
 
 
@@ -177,6 +191,13 @@ class Submit(Struct):
     request: Request
 
 
+class Embed(Struct):
+    """The answer is Embedded, as often as it takes, or Failed."""
+
+    id: int
+    request: EmbedRequest
+
+
 class Cancel(Struct):
     id: int
 
@@ -192,11 +213,15 @@ class Hello(Struct):
 
 
 class Located(Struct):
-    """`socket` is the path of the data socket; `load_ns` how long this request waited for the model."""
+    """`socket` is the path of the data socket; `load_ns` how long this request waited for the model.
+
+    `capabilities` are the model's, in Ollama's words; empty where they are not known.
+    """
 
     id: int
     socket: str
     load_ns: int
+    capabilities: list[str] = []
 
 
 class Unloaded(Struct):
@@ -252,6 +277,17 @@ class Finished(Struct):
     prompt_token_ids: list[int] = []
 
 
+class Embedded(Struct):
+    """The vectors of the next inputs, in their order; the answer ends with that of the last input.
+
+    A vector is of length 1 and lies here as little-endian float32. `prompt_tokens` counts these inputs' tokens.
+    """
+
+    id: int
+    vectors: list[bytes]
+    prompt_tokens: int
+
+
 class Failed(Struct):
     """The end of an answer that did not."""
 
@@ -292,8 +328,8 @@ class Pulse(Struct):
     waiting: int
 
 
-Command = Locate | Unload | ListModels | ListLoaded | ShowModel | Submit | Cancel
-Event = Hello | Located | Unloaded | Models | Loaded | Delta | Finished | Failed
+Command = Locate | Unload | ListModels | ListLoaded | ShowModel | Submit | Embed | Cancel
+Event = Hello | Located | Unloaded | Models | Loaded | Delta | Finished | Embedded | Failed
 Report = Ready | Broken | Pulse
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -233,6 +233,8 @@ def error_record(error: ServiceError) -> dict[str, str]:
 class Answer:
     """The records of one answer, in the shape of one route. `now` is the wall clock in nanoseconds."""
 
+    verb: ClassVar[str]
+
     def __init__(self, call: Call, now: Callable[[], int] = time.time_ns) -> None:
         self._model = call.model
         self._return_context = bool(call.request and call.request.return_context)
@@ -250,6 +252,12 @@ class Answer:
             records = [record for event in batch for record in self._records(event)]
             if records or not batch:
                 yield records
+
+    def located(self, event: Located) -> None:
+        """Before anything is asked of the model; raises BadRequest for one that only embeds."""
+        if event.capabilities and "completion" not in event.capabilities:
+            raise BadRequest(f'"{self._model}" does not support {self.verb}')
+        self._load_ns = event.load_ns
 
     def only(self, done_reason: str) -> Any:
         """The one record of a load or an unload."""
@@ -270,7 +278,7 @@ class Answer:
         if isinstance(event, Finished):
             return [self._last(event)]
         if isinstance(event, Located):
-            self._load_ns = event.load_ns
+            self.located(event)
         return []
 
     def _parts(self, delta: Delta) -> list[Any]:
@@ -311,6 +319,8 @@ class Answer:
 
 
 class GenerateAnswer(Answer):
+    verb = "generate"
+
     def _record(self, text: str = "", done: bool = False, **fields: Any) -> GenerateRecord:
         return GenerateRecord(model=self._model, created_at=timestamp(self._now()), response=text, done=done, **fields)
 
@@ -323,6 +333,8 @@ class GenerateAnswer(Answer):
 
 
 class ChatAnswer(Answer):
+    verb = "chat"
+
     def _record(
         self,
         text: str = "",

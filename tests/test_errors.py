@@ -12,6 +12,7 @@ from service.errors import (
     PayloadTooLarge,
     ServiceError,
     Unavailable,
+    Unsupported,
     revive,
 )
 from service.messages import Failed
@@ -22,6 +23,7 @@ STATUSES = {
     PayloadTooLarge: 413,
     ClientGone: 499,
     EngineFailure: 500,
+    Unsupported: 501,
     Unavailable: 503,
     EngineGone: 503,
 }

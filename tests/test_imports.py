@@ -35,12 +35,16 @@ MAY_IMPORT = {
     "negotiation": {"errors", "framing"},
     "ollama_options": {"errors", "messages", "body"},
     "ollama_models": {"messages"},
+    "float32": set(),
+    "ollama_embeddings": {"errors", "messages", "body", "names", "keep_alive", "ollama_options", "float32"},
     "ollama": {"errors", "messages", "body", "names", "keep_alive", "ollama_options"},
     "engine.go_template": {"errors"},
     "engine.sampling": {"messages"},
-    "engine.scripted": {"errors", "messages"},
+    "engine.pooling": set(),
+    "engine.vectors": {"errors"},
+    "engine.scripted": {"errors", "messages", "engine.vectors"},
 }
-DIALECTS = ["ollama", "ollama_models", "ollama_options"]
+DIALECTS = ["ollama", "ollama_embeddings", "ollama_models", "ollama_options"]
 
 
 def imports(module: str) -> list[tuple[str, bool]]:

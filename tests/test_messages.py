@@ -13,6 +13,9 @@ from service.messages import (
     Cancel,
     Chat,
     Delta,
+    Embed,
+    Embedded,
+    EmbedRequest,
     Failed,
     Finished,
     Hello,
@@ -51,16 +54,18 @@ COMMANDS = [
     Submit(6, Request("m", CHAT, Sampling(stop=["x"], seed=2**63 - 1), Sampling(top_k=40), format=SCHEMA)),
     Submit(7, Request("m", Text(""), truncate=False, context_limit=4, format="json", return_context=True)),
     Submit(8, Request("m", Infill("a", "b"))),
+    Embed(9, EmbedRequest("m", ["", "é"], dimensions=-1, truncate=False)),
     Cancel(6),
 ]
 EVENTS = [
     Hello(),
-    Located(1, "socket", 5),
+    Located(1, "socket", 5, ["embedding"]),
     Unloaded(2),
     Models(3, [ModelInfo(name="m", capabilities=["completion"], parameters={"stop": ["x"]})]),
     Loaded(4, [LoadedModel(info=ModelInfo(name="m"), state="ready")]),
     Delta(6, 0, "a", [1], "b", [CALL]),
     Finished(6, "stop", 1, 2, 3, 4, 5, 6, [7]),
+    Embedded(9, [b"\x00\x00\x80?", b""], 3),
     Failed(7, "Unavailable", "busy", 5),
 ]
 REPORTS = [Ready(4096, "cpu", 1 << 40), Broken("no"), Pulse(1, 2)]
@@ -97,9 +102,9 @@ def test_the_samples_above_hold_every_message_of_the_queue():
 
 
 def test_a_field_that_a_newer_peer_appended_is_ignored():
-    payload = b"\x91" + b"\x94\xa7Located\x01\xa6socket\x05"
-    newer = payload.replace(b"\x94", b"\x95") + b"\xc3"
-    assert messages.decode_events(newer) == messages.decode_events(payload) == [Located(1, "socket", 5)]
+    payload = b"\x91" + b"\x92\xa8Unloaded\x01"
+    newer = payload.replace(b"\x92", b"\x93") + b"\xc3"
+    assert messages.decode_events(newer) == messages.decode_events(payload) == [Unloaded(1)]
 
 
 def test_a_field_that_an_older_peer_lacks_has_its_default():

@@ -128,8 +128,9 @@ def tokenizer_texts() -> Iterator[str]:
         if example.tools and corpus.random.random() < 0.2:
             yield json.dumps(example.tools)
             yield example.answer
-    for word in CONDITIONS + IDENTIFIERS + list(OPERATORS):  # one token with a space before it, one without
-        yield from [word, f"a {word}"] * 12
+    # A condition is one token with a space before it and one without.
+    for word in CONDITIONS * 100 + (IDENTIFIERS + list(OPERATORS)) * 30:
+        yield from [word, f"a {word}"]
     yield from names(CITIES) + names(PEOPLE)
     yield from (corpus.invented() for _ in range(400))
 

@@ -10,12 +10,12 @@ import dataclasses
 import itertools
 import logging
 import os
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import msgspec
-from vllm import AsyncEngineArgs, SamplingParams
+from vllm import AsyncEngineArgs, PoolingParams, SamplingParams
 from vllm.exceptions import GracefulHTTPError, VLLMClientError
 from vllm.logprobs import Logprob
 from vllm.outputs import CompletionOutput, RequestOutput
@@ -28,13 +28,14 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
-from ..errors import BadRequest, EngineFailure, EngineGone, Unavailable
-from ..messages import Chat, Delta, Finished, Pulse, Request, TokenLogprob
+from ..errors import BadRequest, EngineFailure, EngineGone, Unavailable, Unsupported
+from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Pulse, Request, TokenLogprob
 from ..names import ModelName
 from .families import Family, family
 from .parse import AnswerParser, Parsers
 from .render import render
 from .sampling import sampling_arguments
+from .vectors import unit
 
 logger = logging.getLogger("vllm_wsgi.engine")
 
@@ -43,6 +44,9 @@ SHUTDOWN_SECONDS = 15.0
 CPU_CACHE_BYTES = 1 << 30
 # Above so many cores the CPU build's own worker process pays, since it pins threads to NUMA nodes.
 SMALL_CPU_CORES = 8
+
+# So many texts of one request are in vLLM at a time: enough to fill its batches, few enough to leave others their turn.
+EMBED_WINDOW = 256
 
 ENGINE_GONE = "an error was encountered while running the model: the engine stopped"
 
@@ -119,7 +123,7 @@ class VllmEngine:
         if parser is not None:
             parser.begin(prompt_ids)
         parameters = self._parameters(request, parser, limit - len(prompt_ids))
-        try:
+        with _vllm_errors():
             outputs = self._engine.generate(
                 {"prompt_token_ids": prompt_ids},
                 parameters,
@@ -139,18 +143,26 @@ class VllmEngine:
                         seq += len(completion.token_ids)
                     if output.finished:
                         yield _finished(id, output, completion, seq, prompt_ids if request.return_context else [])
-        except EngineDeadError:
-            raise EngineGone(ENGINE_GONE) from None
-        except GracefulHTTPError as error:
-            raise Unavailable(str(error)) from None
-        except (VLLMClientError, ValueError) as error:
-            raise BadRequest(str(error)) from None
+
+    async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Embedded, None]:
+        """Raises BadRequest, Unsupported, Unavailable and EngineGone."""
+        with _vllm_errors():
+            if "embed" not in await self._engine.get_supported_tasks():
+                raise Unsupported(f'"{request.model}" does not support embeddings')
+        for start in range(0, len(request.inputs), EMBED_WINDOW):
+            texts = request.inputs[start : start + EMBED_WINDOW]
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(self._embed(text, request)) for text in texts]
+            except ExceptionGroup as failures:
+                failure = failures.exceptions[0]
+                raise failure from failure.__cause__
+            vectors, counts = zip(*(task.result() for task in tasks), strict=True)
+            yield Embedded(id, list(vectors), sum(counts))
 
     async def pulse(self) -> Pulse:
-        try:
+        with _vllm_errors():
             await self._engine.is_sleeping()
-        except EngineDeadError:
-            raise EngineGone(ENGINE_GONE) from None
         if self._engine.errored:
             raise EngineGone(ENGINE_GONE)
         unfinished = self._engine.get_num_unfinished_requests()
@@ -159,6 +171,22 @@ class VllmEngine:
 
     async def shutdown(self) -> None:
         await asyncio.to_thread(self._engine.shutdown, SHUTDOWN_SECONDS)
+
+    async def _embed(self, text: str, request: EmbedRequest) -> tuple[bytes, int]:
+        """The vector of one text, and how many tokens it has."""
+        limit = min(self.context_length, request.context_limit or self.context_length)
+        with _vllm_errors():
+            # One token more than fits is enough to know that the text is too long.
+            token_ids = await self._templating.tokenize(text, limit if request.truncate else limit + 1)
+            if len(token_ids) > limit:
+                raise BadRequest("the input length exceeds the context length")
+            outputs = self._engine.encode(
+                {"prompt_token_ids": token_ids}, PoolingParams(task="embed"), request_id=str(next(self._ids))
+            )
+            async with aclosing(outputs):
+                async for output in outputs:
+                    return unit(output.outputs.data.tolist(), request.dimensions), len(token_ids)
+        raise EngineFailure("an error was encountered while running the model")
 
     def _understood(self, request: Request) -> tuple[Request, AnswerParser | None]:
         """The request with its thinking decided, and what reads its answer. Raises BadRequest."""
@@ -175,7 +203,7 @@ class VllmEngine:
 
     def _parameters(self, request: Request, parser: AnswerParser | None, room: int) -> SamplingParams:
         arguments = sampling_arguments(request.sampling, self._defaults, request.defaults, room)
-        try:
+        with _vllm_errors():
             if request.format is not None:
                 arguments["structured_outputs"] = _structured(request.format)
             if request.logprobs is not None:
@@ -183,8 +211,19 @@ class VllmEngine:
             if parser is not None:
                 arguments["skip_special_tokens"] = parser.request.skip_special_tokens
             return SamplingParams(output_kind=RequestOutputKind.DELTA, **arguments)
-        except (VLLMClientError, ValueError) as error:
-            raise BadRequest(str(error)) from None
+
+
+@contextmanager
+def _vllm_errors() -> Iterator[None]:
+    """What vLLM raises becomes BadRequest, Unavailable or EngineGone."""
+    try:
+        yield
+    except EngineDeadError:
+        raise EngineGone(ENGINE_GONE) from None
+    except GracefulHTTPError as error:
+        raise Unavailable(str(error)) from None
+    except (VLLMClientError, ValueError) as error:
+        raise BadRequest(str(error)) from None
 
 
 class RendererTemplating:
@@ -198,6 +237,15 @@ class RendererTemplating:
 
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text))
+
+    async def tokenize(self, text: str, limit: int) -> list[int]:
+        """The text's first `limit` tokens, those among them that the tokenizer puts around every text. Never none."""
+        parameters = dataclasses.replace(
+            self._renderer.default_cmpl_tok_params, max_total_tokens=limit, truncate_prompt_tokens=limit
+        )
+        (inputs,) = await self._renderer.render_cmpl_async([{"prompt": text}], parameters)
+        # An empty text has no tokens where the tokenizer adds none, and vLLM takes no empty prompt.
+        return list(inputs["prompt_token_ids"]) or [self._tokenizer.eos_token_id or 0]
 
     def vocabulary(self) -> dict[str, int]:
         return dict(self._tokenizer.get_vocab())

@@ -79,8 +79,9 @@ class Host:
     async def _answer(self, command: Command) -> AsyncGenerator[Event, None]:
         if isinstance(command, Locate):
             began = time.monotonic_ns()
-            path = await self._slot(command.model).located()
-            yield Located(command.id, path, time.monotonic_ns() - began)
+            slot = self._slot(command.model)
+            path = await slot.located()
+            yield Located(command.id, path, time.monotonic_ns() - began, slot.info.capabilities)
         elif isinstance(command, Unload):
             await self._slot(command.model).unload()
             yield Unloaded(command.id)

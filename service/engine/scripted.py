@@ -11,17 +11,27 @@ is the last user message or the prompt: words separated by spaces, each one toke
     !think:WORD       WORD is thought, not said
     !crash            the engine's process ends
     !hang             the engine answers nothing any more, its pulse included
+
+A text to embed is such a script too, of which !sleep, !fail, !refuse and !crash count, and one command more:
+
+    !nan              its vector holds what is no number
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import math
 import os
 import time
 from collections.abc import AsyncGenerator
 
 from ..errors import BadRequest, EngineFailure
-from ..messages import Chat, Delta, Finished, Infill, Pulse, Request, Text
+from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Infill, Pulse, Request, Text
+from .vectors import unit
+
+# The length of the vectors.
+DIMENSIONS = 8
 
 
 class ScriptedEngine:
@@ -42,6 +52,20 @@ class ScriptedEngine:
         try:
             async for event in self._play(id, script, request):
                 yield event
+        finally:
+            self._running -= 1
+
+    async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Embedded, None]:
+        """A vector for each input, from a hash of its text; a word is a token."""
+        limit = min(self.context_length, request.context_limit or self.context_length)
+        self._running += 1
+        try:
+            for text in request.inputs:
+                words = text.split()
+                if len(words) > limit and not request.truncate:
+                    raise BadRequest("the input length exceeds the context length")
+                numbers = await _numbers(words[:limit])
+                yield Embedded(id, [unit(numbers, request.dimensions)], len(words[:limit]))
         finally:
             self._running -= 1
 
@@ -94,6 +118,23 @@ def _token(id: int, seq: int, word: str) -> Delta:
     if word.startswith("!think:"):
         return Delta(id, seq, "", [seq], thinking=word.removeprefix("!think:") + " ")
     return Delta(id, seq, word + " ", [seq])
+
+
+async def _numbers(words: list[str]) -> list[float]:
+    """The same for the same words, after what the commands among them ask for."""
+    for word in words:
+        command, _, argument = word.partition(":")
+        if command == "!sleep":
+            await asyncio.sleep(float(argument))
+        elif command == "!fail":
+            raise EngineFailure(argument)
+        elif command == "!refuse":
+            raise BadRequest(argument)
+        elif command == "!crash":
+            os._exit(70)
+        elif command == "!nan":
+            return [math.nan] * DIMENSIONS
+    return [byte - 127.5 for byte in hashlib.sha256(" ".join(words).encode()).digest()[:DIMENSIONS]]
 
 
 def _script(request: Request) -> str:

@@ -17,6 +17,7 @@ from ..errors import BadRequest, ModelNotFound
 from ..messages import ModelInfo
 from ..names import ModelName
 from .families import family
+from .pooling import embeds
 from .render import fim_tokens
 
 # Files above this are told apart by name, size and time alone: reading them would take minutes.
@@ -102,7 +103,9 @@ def describe(model: Model) -> ModelInfo:
 
 
 def _capabilities(model: Model, directory: Path, config: dict[str, Any], template: str) -> list[str]:
-    """Found out from the template and the tokenizer, in Ollama's words and order."""
+    """Found out from the template and the tokenizer, in Ollama's words and order. Who embeds does nothing else."""
+    if embeds(model.engine_args, config, _modules(directory)):
+        return ["embedding"]
     kind = family(template, config.get("model_type", ""), model.tool_parser, model.reasoning_parser)
     able = {
         "completion": True,
@@ -111,6 +114,15 @@ def _capabilities(model: Model, directory: Path, config: dict[str, Any], templat
         "thinking": bool(kind.thinking),
     }
     return [capability for capability, can in able.items() if can]
+
+
+def _modules(directory: Path) -> list[str]:
+    """The types of the modules that Sentence Transformers makes the model of; empty where it is none of its models."""
+    try:
+        modules = json.loads((directory / "modules.json").read_text())
+        return [str(module["type"]) for module in modules]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
 
 
 def _directory(source: str) -> Path | None:

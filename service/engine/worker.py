@@ -21,7 +21,21 @@ import msgspec
 
 from .. import messages
 from ..errors import BadRequest, EngineGone
-from ..messages import Broken, Command, Delta, Event, Finished, Pulse, Ready, Report, Request, Submit
+from ..messages import (
+    Broken,
+    Command,
+    Delta,
+    Embed,
+    Embedded,
+    EmbedRequest,
+    Event,
+    Finished,
+    Pulse,
+    Ready,
+    Report,
+    Request,
+    Submit,
+)
 from .lifeline import die_with_parent
 from .peer import listen
 
@@ -58,6 +72,9 @@ class Engine(Protocol):
     def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished, None]:
         """Deltas and one Finished; closing the iterator cancels. Raises ServiceError."""
 
+    def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Embedded, None]:
+        """The inputs' vectors, in order; closing the iterator cancels. Raises ServiceError."""
+
     async def pulse(self) -> Pulse:
         """Answered by the engine itself, not by this process; raises EngineGone when it is dead."""
 
@@ -91,9 +108,14 @@ class Worker:
         return self._status
 
     async def _answer(self, command: Command) -> AsyncGenerator[Event, None]:
-        if not isinstance(command, Submit):
+        events: AsyncGenerator[Event, None]
+        if isinstance(command, Submit):
+            events = self._engine.generate(command.id, command.request)
+        elif isinstance(command, Embed):
+            events = self._engine.embed(command.id, command.request)
+        else:
             raise BadRequest(f"an engine worker does not answer {type(command).__name__}")
-        async for event in self._engine.generate(command.id, command.request):
+        async for event in events:
             yield event
 
     async def _watch(self, lifeline: asyncio.StreamReader) -> None:

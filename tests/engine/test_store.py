@@ -91,6 +91,19 @@ def test_only_a_model_with_the_tokens_for_it_can_fill_in(model: Path, tokens: li
     assert info(model).capabilities == capabilities
 
 
+def test_a_model_that_pools_embeds_and_does_nothing_else(model: Path):
+    assert info(model, runner="pooling").capabilities == ["embedding"]
+    modules = [{"idx": 0, "type": "sentence_transformers.models.Pooling"}]
+    (model / "modules.json").write_text(json.dumps(modules))
+    assert info(model).capabilities == ["embedding"]
+
+
+@pytest.mark.parametrize("modules", ["", "[]", "{}", "null", "[1]", '[{"path": "1_Pooling"}]'])
+def test_a_list_of_modules_that_says_nothing_is_none(model: Path, modules: str):
+    (model / "modules.json").write_text(modules)
+    assert info(model).capabilities == ["completion", "insert"]
+
+
 def test_the_engines_limit_is_the_context_length(model: Path):
     assert info(model, max_model_len=512).context_length == 512
 
