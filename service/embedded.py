@@ -47,6 +47,7 @@ class EmbeddedHost:
 
     def stop(self) -> None:
         """End the host and its workers; returns when they are gone."""
+        logger.info("Ending the engine; vLLM takes a few seconds for that.")
         self._stopping.set()
         if self._process is not None:
             self._process.terminate()
