@@ -86,11 +86,13 @@ class Routes:
         return json_response({"cloud": cloud, "vllm_wsgi": {"version": __version__, "models": models}})
 
     def tags(self) -> Response:
-        return json_response({"models": [ollama_models.tag(info) for info in self._client.models()]})
+        newest_first = sorted(self._client.models(), key=lambda info: -info.modified_at)
+        return json_response({"models": [ollama_models.tag(info) for info in newest_first]})
 
     def ps(self) -> Response:
         ready = [model for model in self._client.loaded() if model.state == "ready"]
-        return json_response({"models": [ollama_models.loaded(model) for model in ready]})
+        longest_first = sorted(ready, key=lambda model: -model.expires_at)
+        return json_response({"models": [ollama_models.loaded(model) for model in longest_first]})
 
     def show(self) -> Response:
         name = ollama.parse_model(self._body("ShowRequest"), "ShowRequest")
@@ -121,7 +123,7 @@ class Routes:
         chosen = negotiate(call.stream, call.stream_type, request.args.get("alt"), request.headers.get("Accept", ""))
         if call.request is None:
             return varying(json_response(self._load_or_unload(call, answer)))
-        stream = self._client.submit(call.request, request.environ)
+        stream = self._client.submit(call.request, request.environ, call.keep_alive)
         try:
             batches = answer.records(stream.batches())
             if chosen is None:
@@ -135,7 +137,7 @@ class Routes:
         if call.unload:
             self._client.unload(call.model)
             return answer.only("unload")
-        self._client.load(call.model, request.environ)
+        self._client.load(call.model, request.environ, call.keep_alive)
         return answer.only("load")
 
 

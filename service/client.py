@@ -51,6 +51,8 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 5.0
 # The host answers questions about models from memory; a host that doesn't is gone.
 ANSWER_SECONDS = 10.0
+# An engine's processes get up to 20 seconds to end in.
+UNLOAD_SECONDS = 30.0
 RETRY_AFTER_SECONDS = 2
 
 # Ollama's text for a runner that died (`llm/server.go`).
@@ -221,17 +223,18 @@ class Client:
         if self._pid != os.getpid():
             self._reset()
 
-    def submit(self, request: Request, environ: dict[str, Any]) -> Stream:
-        """Begin a generation; nothing is sent before its batches are iterated."""
-        return Stream(self, request, environ)
+    def submit(self, request: Request, environ: dict[str, Any], keep_alive: float | None = None) -> Stream:
+        """Begin a generation; nothing is sent before its batches are iterated. `keep_alive` is in seconds."""
+        return Stream(self, request, environ, keep_alive)
 
-    def load(self, model: str, environ: dict[str, Any]) -> None:
+    def load(self, model: str, environ: dict[str, Any], keep_alive: float | None = None) -> None:
         """Wait until the model is loaded."""
         with Exchange(self, environ) as exchange:
-            deque(exchange.locate(model), maxlen=0)
+            deque(exchange.locate(model, keep_alive, submits=False), maxlen=0)
 
     def unload(self, model: str) -> None:
-        self._ask(lambda id: Unload(id, model), Unloaded)
+        """Wait until the model is gone."""
+        self._ask(lambda id: Unload(id, model), Unloaded, UNLOAD_SECONDS)
 
     def models(self) -> list[ModelInfo]:
         return self._ask(ListModels, Models).models
@@ -264,12 +267,12 @@ class Client:
                 self._watch = Watch()
             return self._watch
 
-    def _ask(self, command: Callable[[int], Command], kind: type[E]) -> E:
+    def _ask(self, command: Callable[[int], Command], kind: type[E], seconds: float = ANSWER_SECONDS) -> E:
         inbox = Inbox()
         control = self.control()
         try:
             control.send(command(inbox.id), inbox)
-            events = inbox.get(ANSWER_SECONDS)
+            events = inbox.get(seconds)
         finally:
             control.forget(inbox)
         if not events:
@@ -316,9 +319,9 @@ class Exchange:
             self._client.watch().remove(self._fd)
             self._fd = -1
 
-    def locate(self, model: str) -> Iterator[list[Event]]:
+    def locate(self, model: str, keep_alive: float | None, submits: bool) -> Iterator[list[Event]]:
         """Empty batches while the model loads, then one with its Located, which is the `location` from then on."""
-        self._ask(self._client.control(), Locate(self._inbox.id, model))
+        self._ask(self._client.control(), Locate(self._inbox.id, model, keep_alive, submits))
         while not (events := self._wait()):
             yield []
         self._answered()
@@ -351,9 +354,10 @@ class Exchange:
 class Stream(Exchange):
     """One generation. Iterating `batches` runs it; `close` cancels it, once, unless it has ended."""
 
-    def __init__(self, client: Client, request: Request, environ: dict[str, Any]) -> None:
+    def __init__(self, client: Client, request: Request, environ: dict[str, Any], keep_alive: float | None) -> None:
         super().__init__(client, environ)
         self._request = request
+        self._keep_alive = keep_alive
 
     def batches(self) -> Iterator[list[Event]]:
         """Located, deltas, and a Finished at the end; an empty batch each time the heartbeat is due.
@@ -361,7 +365,7 @@ class Stream(Exchange):
         Ends after Finished or raises a ServiceError, never both and never neither.
         """
         try:
-            yield from self.locate(self._request.model)
+            yield from self.locate(self._request.model, self._keep_alive, submits=True)
             assert self.location is not None
             self._ask(self._client.connection(self.location.socket), Submit(self._inbox.id, self._request))
             while self._asked is not None:

@@ -6,6 +6,7 @@ goes. Nothing here is needed where the settings name a host that runs already.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -62,17 +63,14 @@ class EmbeddedHost:
 
 
 def announce(settings: Settings, host: str, port: int) -> None:
-    """Say when the model answers, with two lines to paste. Blocks until then."""
+    """Say when a model answers, with two lines to paste. Blocks until then."""
     client = Client(settings.engine_socket, settings.heartbeat)
-    while True:
-        try:
-            ready = [model.info.name for model in client.loaded() if model.state == "ready"]
-            if ready and _serves(host, port):
-                break
-        except ServiceError:
-            pass
+    name = ""
+    while not (name and _serves(host, port)):
         time.sleep(0.2)
-    url, name = f"http://{host}:{port}/api/chat", ready[0].removesuffix(":latest")
+        with contextlib.suppress(ServiceError):
+            name = _answering(client)
+    url = f"http://{host}:{port}/api/chat"
     body = f'{{"model": "{name}", "messages": [{{"role": "user", "content": "What is vllm-wsgi?"}}]}}'
     print(
         f"\n{name} answers. Try it, as NDJSON and as server-sent events:\n\n"
@@ -80,6 +78,14 @@ def announce(settings: Settings, host: str, port: int) -> None:
         f"  curl -N -H 'Accept: text/event-stream' {url} -d '{body}'\n",
         flush=True,
     )
+
+
+def _answering(client: Client) -> str:
+    """A model that is loaded, or one that will be when it is asked for, where none is loaded at the start."""
+    loaded = client.loaded()
+    ready = [model.info for model in loaded if model.state == "ready"]
+    infos = ready or ([] if loaded else client.models())
+    return infos[0].name.removesuffix(":latest") if infos else ""
 
 
 def _serves(host: str, port: int) -> bool:

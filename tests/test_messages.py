@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections import deque
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from service import messages
 from service.messages import (
     MAX_FRAME_BYTES,
+    Activity,
     Broken,
     Cancel,
     Chat,
@@ -44,6 +46,7 @@ CHAT = Chat([Message("user", "é"), Message("assistant", tool_calls=[CALL])], to
 
 COMMANDS = [
     Locate(1, "m"),
+    Locate(1, "m", math.inf, submits=False),
     Unload(2, "m"),
     ListModels(3),
     ListLoaded(4),
@@ -63,7 +66,7 @@ EVENTS = [
     Finished(6, "stop", 1, 2, 3, 4, 5, 6, [7]),
     Failed(7, "Unavailable", "busy", 5),
 ]
-REPORTS = [Ready(4096, "cpu", 1 << 40), Broken("no"), Pulse(1, 2)]
+REPORTS = [Ready(4096, "cpu", 1 << 40), Broken("no"), Pulse(1, 2), Activity(3, 1)]
 
 
 @st.composite

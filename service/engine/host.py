@@ -18,7 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..config import Settings, SettingsError
-from ..errors import BadRequest
+from ..errors import BadRequest, Unavailable
+from ..keep_alive import parse_server_keep_alive
 from ..messages import (
     Command,
     Event,
@@ -32,24 +33,43 @@ from ..messages import (
     Unload,
     Unloaded,
 )
+from .declaration import Model
 from .lifeline import die_with_parent
 from .peer import listen
-from .slot import Slot
+from .residency import Limits, Residency, Resident
+from .slot import Bell, Slot
 from .store import Store, describe
 
 logger = logging.getLogger("vllm_wsgi.host")
 
 
+# Ollama's text, two spaces and all (`server/sched.go`, ErrMaxQueue).
+BUSY = "server busy, please try again.  maximum pending requests exceeded"
+
+
 class Host:
-    """A slot for each model of the store."""
+    """A slot for each model of the store; the residency says who of them may be loaded."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._path = Path(settings.engine_socket)
-        store = Store.from_settings(settings)
-        self._store = store
-        self._slots = {
-            model.name.key: Slot(settings, model, describe(model), self._path.parent) for model in store.models()
-        }
+        self._store = Store.from_settings(settings)
+        self._stirred = Bell()
+        self._slots = {model.name.short: self._new_slot(model) for model in self._store.models()}
+        limits = Limits(settings.max_loaded, settings.max_memory)
+        self._residency = Residency([slot.resident for slot in self._slots.values()], limits)
+        # First come, first loaded: who waits for room is not overtaken by who needs less of it.
+        self._making_room = asyncio.Lock()
+
+    def _new_slot(self, model: Model) -> Slot:
+        info = describe(model)
+        keep_alive = model.keep_alive
+        if keep_alive is None:
+            keep_alive = parse_server_keep_alive(self._settings.keep_alive)
+        # Until it has been loaded once, all that is known of its KV cache is what the operator wants.
+        memory = model.memory or info.size + int(model.engine_args.get("kv_cache_memory_bytes") or 0)
+        resident = Resident(model.name.short, keep_alive, model.pinned, memory)
+        return Slot(self._settings, model, info, self._path.parent, resident, self._stirred.ring)
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT."""
@@ -58,8 +78,11 @@ class Host:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         server = await listen(str(self._path), self._answer)
         for slot in self._slots.values():
-            slot.load()
+            if slot.model.pinned:
+                slot.load()
+        clearing = asyncio.create_task(self._clear())
         await stop.wait()
+        clearing.cancel()
         server.close()
         await asyncio.gather(*(slot.unload() for slot in self._slots.values()))
         with suppress(FileNotFoundError):
@@ -68,7 +91,7 @@ class Host:
     async def _answer(self, command: Command) -> AsyncGenerator[Event, None]:
         if isinstance(command, Locate):
             began = time.monotonic_ns()
-            path = await self._slot(command.model).located()
+            path = await self._located(command)
             yield Located(command.id, path, time.monotonic_ns() - began)
         elif isinstance(command, Unload):
             await self._slot(command.model).unload()
@@ -83,7 +106,48 @@ class Host:
             raise BadRequest(f"the engine host does not answer {type(command).__name__}")
 
     def _slot(self, name: str) -> Slot:
-        return self._slots[self._store.find(name).name.key]
+        return self._slots[self._store.find(name).name.short]
+
+    async def _located(self, command: Locate) -> str:
+        """The data socket of the model, once it is loaded. Raises Unavailable where it can't be."""
+        slot = self._slot(command.model)
+        try:
+            with slot.resident.awaited():
+                while (path := slot.place()) is None:
+                    await (self._load(slot) if slot.state == "idle" else slot.changed())
+                slot.resident.send(command.keep_alive, command.submits)
+        finally:
+            self._stirred.ring()
+        return path
+
+    async def _load(self, slot: Slot) -> None:
+        """Begin to load the model as soon as there is room; raises Unavailable where there is none in time."""
+        try:
+            async with asyncio.timeout(self._settings.load_timeout), self._making_room:
+                while slot.state == "idle" and slot.place() is None:
+                    if self._residency.has_room(slot.resident):
+                        slot.load()
+                        return
+                    self._unload(self._residency.victims(slot.resident))
+                    await self._stirred.rung()
+        except TimeoutError:
+            raise Unavailable(BUSY) from None
+
+    async def _clear(self) -> None:
+        """Unload whose time is up, for as long as the host lives."""
+        while True:
+            self._unload(self._residency.overdue())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._residency.next_due()):
+                    await self._stirred.rung()
+                continue
+            # What was not idle may be by now, which a load may be waiting for.
+            self._stirred.ring()
+
+    def _unload(self, residents: list[Resident]) -> None:
+        for resident in residents:
+            logger.info("%s is unloaded", resident.name)
+            self._slots[resident.name].leave()
 
 
 def main() -> None:

@@ -11,6 +11,9 @@ is the last user message or the prompt: words separated by spaces, each one toke
     !think:WORD       WORD is thought, not said
     !crash            the engine's process ends
     !hang             the engine answers nothing any more, its pulse included
+    !system           what the system message says
+
+The model's engine_args say how it loads: `{"load_seconds": 2}` takes so long, `{"fail": "text"}` fails, after that.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator
+from typing import Any
 
 from ..errors import BadRequest, EngineFailure
 from ..messages import Chat, Delta, Finished, Infill, Pulse, Request, Text
@@ -32,6 +36,14 @@ class ScriptedEngine:
     def __init__(self) -> None:
         self._running = 0
         self._hangs = False
+
+    @classmethod
+    def load(cls, engine_args: dict[str, Any]) -> ScriptedEngine:
+        """Blocks for as long as the arguments say."""
+        time.sleep(engine_args.get("load_seconds", 0.0))
+        if "fail" in engine_args:
+            raise RuntimeError(engine_args["fail"])
+        return cls()
 
     async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished, None]:
         """One token a word; the count of prompt tokens is that of the script's words."""
@@ -77,6 +89,8 @@ class ScriptedEngine:
                 if command == "!repeat":
                     times, _, text = argument.partition(":")
                     count = int(times)
+                elif command == "!system":
+                    text = _system(request)
                 for _ in range(count):
                     if tokens == limit:
                         break
@@ -94,6 +108,11 @@ def _token(id: int, seq: int, word: str) -> Delta:
     if word.startswith("!think:"):
         return Delta(id, seq, "", [seq], thinking=word.removeprefix("!think:") + " ")
     return Delta(id, seq, word + " ", [seq])
+
+
+def _system(request: Request) -> str:
+    messages = request.prompt.messages if isinstance(request.prompt, Chat) else []
+    return " ".join(message.content for message in messages if message.role == "system")
 
 
 def _script(request: Request) -> str:
