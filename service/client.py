@@ -101,6 +101,9 @@ class Inbox:
     def _take(event: Event | _ClientLeft, events: list[Event]) -> None:
         if isinstance(event, _ClientLeft):
             raise ClientGone("the client has left")
+        if events and isinstance(events[-1], Finished | Failed):
+            # An engine process that ends right after its last answer has not failed that one.
+            return
         if events and _continues(events[-1], event):
             events[-1] = _merge(events[-1], event)
         else:
