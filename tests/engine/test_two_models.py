@@ -37,6 +37,7 @@ TEMPLATE = f"""<|im_start|>system
 
 </think>
 
+
 """
 
 
@@ -52,19 +53,29 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.stop(60)
 
 
-def test_two_models_answer_at_once_each_in_its_own_manner(server: Server) -> None:
-    plain, loud = Asker(server.url, "plain"), Asker(server.url, "loud")
+@pytest.fixture
+def askers(server: Server) -> Iterator[tuple[Asker, Asker]]:
+    """Of `plain` and of `loud`."""
+    askers = Asker(server.url, "plain"), Asker(server.url, "loud")
+    yield askers
+    for asker in askers:
+        asker.close()
+
+
+def test_two_models_answer_at_once_each_in_its_own_manner(askers: tuple[Asker, Asker]) -> None:
+    plain, loud = askers
     with ThreadPoolExecutor(2) as pool:
         answers = [pool.submit(plain.chat, QUESTION), pool.submit(loud.chat, "Hello")]
         said, shouted = (answer.result() for answer in answers)
     text = shouted["message"]["content"]
     assert "vLLM" in said["message"]["content"]
-    assert said["message"]["content"].upper().startswith(text) and text == text.upper()
+    assert said["message"]["content"].upper().startswith(text)
+    assert text == text.upper()
     assert (shouted["done_reason"], shouted["eval_count"]) == ("length", 9)
 
 
-def test_one_is_unloaded_and_the_other_answers_on(server: Server) -> None:
-    plain, loud = Asker(server.url, "plain"), Asker(server.url, "loud")
+def test_one_is_unloaded_and_the_other_answers_on(server: Server, askers: tuple[Asker, Asker]) -> None:
+    plain, loud = askers
     assert loud.post("/api/generate", keep_alive=0).json()["done_reason"] == "unload"
     assert [entry["name"] for entry in server.models()] == ["plain:latest"]
     assert plain.chat(QUESTION)["done"]
