@@ -56,7 +56,7 @@ keep_alive = "200ms"
 source = "weights"
 system = "Be brief."
 template = "chat.jinja"
-options = {{ num_predict = 3, temperature = 0.5 }}
+options = { num_predict = 3, temperature = 0.5 }
 
 [models."hf.co/org/repo"]
 engine_args = { fail = "no such repository" }
