@@ -60,6 +60,7 @@ class Host:
         self._residency = Residency([slot.resident for slot in self._slots.values()], limits)
         # First come, first loaded: who waits for room is not overtaken by who needs less of it.
         self._making_room = asyncio.Lock()
+        self._queued: dict[Slot, asyncio.Task[None]] = {}
 
     def _new_slot(self, model: Model) -> Slot:
         info = describe(model)
@@ -121,10 +122,22 @@ class Host:
         return path
 
     async def _load(self, slot: Slot) -> None:
-        """Begin to load the model as soon as there is room; raises Unavailable where there is none in time."""
+        """Until the model begins to be loaded, for which everyone who asks for it waits together.
+
+        Each for himself, those who queue for the lock behind another model's load would keep theirs busy, and that
+        load, which waits for it to be idle, would wait for ever. Raises Unavailable.
+        """
+        queued = self._queued.get(slot)
+        if queued is None:
+            queued = self._queued[slot] = asyncio.create_task(self._make_room(slot))
+            queued.add_done_callback(lambda _: self._queued.pop(slot))
+        await asyncio.shield(queued)
+
+    async def _make_room(self, slot: Slot) -> None:
+        """Load the model as soon as there is room, unless nobody waits for it any more; Unavailable: not in time."""
         try:
             async with asyncio.timeout(self._settings.load_timeout), self._making_room:
-                while slot.state == "idle" and slot.place() is None:
+                while slot.resident.is_awaited and slot.place() is None and slot.state == "idle":
                     if self._residency.has_room(slot.resident):
                         slot.load()
                         return

@@ -91,6 +91,10 @@ class Resident:
         self._keep_alive = self._default
 
     @property
+    def is_awaited(self) -> bool:
+        return self._waiting > 0
+
+    @property
     def present(self) -> bool:
         return self.state != "idle"
 
