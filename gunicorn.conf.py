@@ -10,6 +10,7 @@ from gevent import GreenletExit
 
 from service import embedded
 from service.config import Settings, SettingsError
+from service.engine.store import Store
 
 if "MODEL" in os.environ:
     os.environ.setdefault("VLLM_WSGI_MODEL", os.environ["MODEL"])
@@ -38,6 +39,9 @@ def on_starting(server):
     """Before the first web worker: the engine host, which loads the model meanwhile."""
     try:
         settings = Settings.from_env()
+        if not settings.engine_socket:
+            # Here rather than in the host, which would be started again and again with the same mistake.
+            Store.from_settings(settings)
     except SettingsError as error:
         server.log.error("%s", error.message)
         raise SystemExit(1) from None

@@ -15,7 +15,7 @@ from .body import parse_json
 from .client import Client, Stream
 from .config import Settings, SettingsError
 from .errors import BadRequest, ModelNotFound, PayloadTooLarge, ServiceError
-from .messages import Embedded, EmbedRequest, Located
+from .messages import Embedded, Located
 from .negotiation import negotiate
 from .origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, Origins
 
@@ -121,11 +121,13 @@ class Routes:
         return json_response({"cloud": cloud, "vllm_wsgi": {"version": __version__, "models": models}})
 
     def tags(self) -> Response:
-        return json_response({"models": [ollama_models.tag(info) for info in self._client.models()]})
+        newest_first = sorted(self._client.models(), key=lambda info: -info.modified_at)
+        return json_response({"models": [ollama_models.tag(info) for info in newest_first]})
 
     def ps(self) -> Response:
         ready = [model for model in self._client.loaded() if model.state == "ready"]
-        return json_response({"models": [ollama_models.loaded(model) for model in ready]})
+        longest_first = sorted(ready, key=lambda model: -model.expires_at)
+        return json_response({"models": [ollama_models.loaded(model) for model in longest_first]})
 
     def show(self) -> Response:
         name = ollama.parse_model(self._body("ShowRequest"), "ShowRequest")
@@ -142,13 +144,13 @@ class Routes:
     def embed(self) -> Response:
         began = time.monotonic_ns()
         call = ollama_embeddings.parse_embed(self._body("EmbedRequest"))
-        located, embedded = self._embed(call.request)
+        located, embedded = self._embed(call)
         took = time.monotonic_ns() - began
         return json_response(ollama_embeddings.embed_record(call, embedded, located.load_ns, took))
 
     def embeddings(self) -> Response:
         call = ollama_embeddings.parse_embeddings(self._body("EmbeddingRequest"))
-        _, embedded = self._embed(call.request)
+        _, embedded = self._embed(call)
         return json_response(ollama_embeddings.embeddings_record(embedded))
 
     def unknown(self, path: str) -> Response:
@@ -168,7 +170,7 @@ class Routes:
         chosen = negotiate(call.stream, call.stream_type, request.args.get("alt"), request.headers.get("Accept", ""))
         if call.request is None:
             return varying(json_response(self._load_or_unload(call, answer)))
-        stream = self._client.submit(call.request, request.environ)
+        stream = self._client.submit(call.request, request.environ, call.keep_alive)
         try:
             batches = answer.records(stream.batches())
             if chosen is None:
@@ -178,18 +180,18 @@ class Routes:
             stream.close()
             raise
 
-    def _embed(self, wanted: EmbedRequest) -> tuple[Located, Embedded]:
+    def _embed(self, call: ollama_embeddings.EmbedCall) -> tuple[Located, Embedded]:
         """Raises ModelNotFound in the words that Ollama has on these routes alone."""
         try:
-            return self._client.embed(wanted, request.environ)
+            return self._client.embed(call.request, request.environ, call.keep_alive)
         except ModelNotFound:
-            raise ModelNotFound(f'model "{wanted.model}" not found, try pulling it first') from None
+            raise ModelNotFound(f'model "{call.request.model}" not found, try pulling it first') from None
 
     def _load_or_unload(self, call: ollama.Call, answer: ollama.Answer) -> Any:
         if call.unload:
             self._client.unload(call.model)
             return answer.only("unload")
-        answer.located(self._client.load(call.model, request.environ))
+        answer.located(self._client.load(call.model, request.environ, call.keep_alive))
         return answer.only("load")
 
 

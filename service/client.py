@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 5.0
 # The host answers questions about models from memory; a host that doesn't is gone.
 ANSWER_SECONDS = 10.0
-# An unload ends vLLM's processes first.
+# An engine's processes get up to 20 seconds to end in.
 UNLOAD_SECONDS = 60.0
 RETRY_AFTER_SECONDS = 2
 
@@ -104,6 +104,9 @@ class Inbox:
     def _take(event: Event | _ClientLeft, events: list[Event]) -> None:
         if isinstance(event, _ClientLeft):
             raise ClientGone("the client has left")
+        if events and isinstance(events[-1], Finished | Failed):
+            # An engine process that ends right after its last answer has not failed that one.
+            return
         if events and _continues(events[-1], event):
             events[-1] = _merge(events[-1], event)
         else:
@@ -226,21 +229,24 @@ class Client:
         if self._pid != os.getpid():
             self._reset()
 
-    def submit(self, request: Request, environ: dict[str, Any]) -> Stream:
-        """Begin a generation; nothing is sent before its batches are iterated."""
-        return Stream(self, request, environ)
+    def submit(self, request: Request, environ: dict[str, Any], keep_alive: float | None = None) -> Stream:
+        """Begin a generation; nothing is sent before its batches are iterated. `keep_alive` is in seconds."""
+        return Stream(self, request, environ, keep_alive)
 
-    def embed(self, request: EmbedRequest, environ: dict[str, Any]) -> tuple[Located, Embedded]:
+    def embed(
+        self, request: EmbedRequest, environ: dict[str, Any], keep_alive: float | None = None
+    ) -> tuple[Located, Embedded]:
         """Wait until every input is embedded; one Embedded for all of them."""
         with Exchange(self, environ) as exchange:
-            return exchange.located(request.model), exchange.embed(request)
+            return exchange.located(request.model, keep_alive, submits=True), exchange.embed(request)
 
-    def load(self, model: str, environ: dict[str, Any]) -> Located:
+    def load(self, model: str, environ: dict[str, Any], keep_alive: float | None = None) -> Located:
         """Wait until the model is loaded."""
         with Exchange(self, environ) as exchange:
-            return exchange.located(model)
+            return exchange.located(model, keep_alive, submits=False)
 
     def unload(self, model: str) -> None:
+        """Wait until the model is gone."""
         self._ask(lambda id: Unload(id, model), Unloaded, UNLOAD_SECONDS)
 
     def models(self) -> list[ModelInfo]:
@@ -326,18 +332,18 @@ class Exchange:
             self._client.watch().remove(self._fd)
             self._fd = -1
 
-    def locate(self, model: str) -> Iterator[list[Event]]:
+    def locate(self, model: str, keep_alive: float | None, submits: bool) -> Iterator[list[Event]]:
         """Empty batches while the model loads, then one with its Located, which is the `location` from then on."""
-        self._ask(self._client.control(), Locate(self._inbox.id, model))
+        self._ask(self._client.control(), Locate(self._inbox.id, model, keep_alive, submits))
         while not (events := self._wait()):
             yield []
         self._answered()
         self.location = _expect(events[0], Located)
         yield [self.location]
 
-    def located(self, model: str) -> Located:
+    def located(self, model: str, keep_alive: float | None, submits: bool) -> Located:
         """Wait until the model is loaded; no matter how long."""
-        deque(self.locate(model), maxlen=0)
+        deque(self.locate(model, keep_alive, submits), maxlen=0)
         assert self.location is not None
         return self.location
 
@@ -382,9 +388,10 @@ class Exchange:
 class Stream(Exchange):
     """One generation. Iterating `batches` runs it; `close` cancels it, once, unless it has ended."""
 
-    def __init__(self, client: Client, request: Request, environ: dict[str, Any]) -> None:
+    def __init__(self, client: Client, request: Request, environ: dict[str, Any], keep_alive: float | None) -> None:
         super().__init__(client, environ)
         self._request = request
+        self._keep_alive = keep_alive
 
     def batches(self) -> Iterator[list[Event]]:
         """Located, deltas, and a Finished at the end; an empty batch each time the heartbeat is due.
@@ -392,7 +399,7 @@ class Stream(Exchange):
         Ends after Finished or raises a ServiceError, never both and never neither.
         """
         try:
-            yield from self.locate(self._request.model)
+            yield from self.locate(self._request.model, self._keep_alive, submits=True)
             assert self.location is not None
             self._ask(self._client.connection(self.location.socket), Submit(self._inbox.id, self._request))
             while self._asked is not None:

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 import msgspec
 
-from .errors import ServiceError
+from .errors import BadRequest, ServiceError
+from .keep_alive import parse_server_keep_alive
 
 PREFIX = "VLLM_WSGI_"
 
@@ -21,10 +22,12 @@ class SettingsError(ServiceError):
     """A setting that can't be used; the text names the variable."""
 
 
-def setting(default: Any, sentence: str) -> Any:
+def setting(default: Any, sentence: str, check: Callable[[str], Any] = str) -> Any:
+    """A field of the table; `check` raises BadRequest for a text that is none."""
+    metadata = {"sentence": sentence, "check": check}
     if isinstance(default, dict):
-        return field(default_factory=default.copy, metadata={"sentence": sentence})
-    return field(default=default, metadata={"sentence": sentence})
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,16 @@ class Settings:
     reasoning_parser: str = setting(
         "", "vLLM's reasoning parser; empty: told from the chat template; `none`: the model does not think."
     )
+    models: str = setting(
+        "", "A models.toml that declares several models; where it is set, the five settings above have no effect."
+    )
+    keep_alive: str = setting(
+        "5m",
+        "How long an unused model stays loaded: seconds, or a duration as Go writes it; negative: for ever.",
+        parse_server_keep_alive,
+    )
+    max_loaded: int = setting(0, "How many models may be loaded at once; 0: any number.")
+    max_memory: int = setting(0, "How many bytes the loaded models may take together; 0: any number.")
     engine: str = setting("vllm", "`vllm`, or `scripted`: answers from a script, without a model, for tests.")
     engine_socket: str = setting(
         "", "The control socket of an engine host that runs already; empty: gunicorn starts one of its own."
@@ -76,6 +89,10 @@ class Settings:
 
 def _read(name: str, setting: Field[Any], text: str) -> Any:
     kind = type(_default(setting))
+    try:
+        setting.metadata["check"](text)
+    except BadRequest as error:
+        raise SettingsError(f"{name}={text!r}: {error.message}") from None
     if kind is str:
         return text
     try:

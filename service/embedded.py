@@ -6,6 +6,7 @@ goes. Nothing here is needed where the settings name a host that runs already.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -19,6 +20,7 @@ from http.client import HTTPConnection
 from .client import Client
 from .config import Settings
 from .errors import ServiceError
+from .messages import ModelInfo
 
 logger = logging.getLogger("gunicorn.error")
 
@@ -69,18 +71,15 @@ class EmbeddedHost:
 
 
 def announce(settings: Settings, host: str, port: int) -> None:
-    """Say when the model answers, with two lines to paste. Blocks until then."""
+    """Say when a model answers, with two lines to paste. Blocks until then."""
     client = Client(settings.engine_socket, settings.heartbeat)
-    while True:
-        try:
-            ready = [model.info for model in client.loaded() if model.state == "ready"]
-            if ready and _serves(host, port):
-                break
-        except ServiceError:
-            pass
+    info = None
+    while not (info and _serves(host, port)):
         time.sleep(0.2)
-    url, name = f"http://{host}:{port}/api", ready[0].name.removesuffix(":latest")
-    if "embedding" in ready[0].capabilities:
+        with contextlib.suppress(ServiceError):
+            info = _answering(client)
+    url, name = f"http://{host}:{port}/api", info.name.removesuffix(":latest")
+    if "embedding" in info.capabilities:
         body = f'{{"model": "{name}", "input": "What is vllm-wsgi?"}}'
         print(f"\n{name} answers. Try it:\n\n  curl {url}/embed -d '{body}'\n", flush=True)
         return
@@ -91,6 +90,14 @@ def announce(settings: Settings, host: str, port: int) -> None:
         f"  curl -N -H 'Accept: text/event-stream' {url}/chat -d '{body}'\n",
         flush=True,
     )
+
+
+def _answering(client: Client) -> ModelInfo | None:
+    """A model that is loaded, or one that will be when it is asked for, where none is loaded at the start."""
+    loaded = client.loaded()
+    ready = [model.info for model in loaded if model.state == "ready"]
+    infos = ready or ([] if loaded else client.models())
+    return infos[0] if infos else None
 
 
 def _serves(host: str, port: int) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from .errors import BadRequest
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_WHOLE = re.compile(r"-?[0-9]{1,15}\Z")
 _TERM = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([^0-9.]*)")
 
 
@@ -25,6 +26,14 @@ def parse_keep_alive(value: Any) -> float | None:
         raise BadRequest(f"keep_alive: Unsupported type: '{kind}'")
     seconds = _parse_duration(value) if isinstance(value, str) else float(value)
     return math.inf if seconds < 0 else seconds
+
+
+def parse_server_keep_alive(text: str) -> float:
+    """The same for the server's setting, where a whole number is in seconds too, as in OLLAMA_KEEP_ALIVE."""
+    value = int(text) if _WHOLE.match(text) else text
+    seconds = parse_keep_alive(value)
+    assert seconds is not None
+    return seconds
 
 
 def _parse_duration(text: str) -> float:

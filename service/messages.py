@@ -3,7 +3,7 @@
     web worker ──▶ engine host     Locate, Unload, ListModels, ListLoaded, ShowModel      control socket
     web worker ──▶ engine worker   Submit, Embed, Cancel                                  data socket
     either     ──▶ web worker      [event, …]                                             both sockets
-    engine worker ──▶ engine host  Ready, Broken, Pulse                                        its lifeline
+    engine worker ──▶ engine host  Ready, Broken, Pulse, Activity                              its lifeline
 
 A frame is a 4-byte big-endian length and that many bytes of msgpack. Both sockets answer in the same way: a
 Hello first, then lists of events, each event naming the request that it belongs to. One list carries
@@ -12,6 +12,7 @@ everything that one decode step produced for one web worker.
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Any
 
@@ -55,10 +56,14 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, Any] = {}
     template: str = ""
     license: str = ""
+    system: str = ""
 
 
 class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """A model that an engine worker serves or is about to. Durations are in seconds; `size` is its memory."""
+    """A model that an engine worker serves or is about to.
+
+    `size` is its memory in bytes, `expires_at` in seconds since the epoch; infinity: it stays.
+    """
 
     info: ModelInfo
     state: str
@@ -68,6 +73,7 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     context_length: int = 0
     restarts: int = 0
     device: str = ""
+    expires_at: float = math.inf
 
 
 # --- one request -----------------------------------------------------------------------------------------
@@ -162,10 +168,16 @@ class EmbedRequest(msgspec.Struct, frozen=True):
 
 
 class Locate(Struct):
-    """Where is the model served? Loads it if need be; the answer is Located or Failed."""
+    """Where is the model served? Loads it if need be; the answer is Located or Failed.
+
+    `keep_alive` is in seconds (infinity: for ever, None: as it is). `submits`: a Submit follows, for which the model
+    is kept.
+    """
 
     id: int
     model: str
+    keep_alive: float | None = None
+    submits: bool = True
 
 
 class Unload(Struct):
@@ -328,9 +340,16 @@ class Pulse(Struct):
     waiting: int
 
 
+class Activity(Struct):
+    """The first request began or the last one ended: `begun` have so far, `running` do now. Sent at once."""
+
+    begun: int
+    running: int
+
+
 Command = Locate | Unload | ListModels | ListLoaded | ShowModel | Submit | Embed | Cancel
 Event = Hello | Located | Unloaded | Models | Loaded | Delta | Finished | Embedded | Failed
-Report = Ready | Broken | Pulse
+Report = Ready | Broken | Pulse | Activity
 
 _encode = msgspec.msgpack.Encoder().encode
 decode_command = msgspec.msgpack.Decoder(Command).decode

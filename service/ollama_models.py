@@ -38,7 +38,7 @@ def loaded(model: LoadedModel) -> dict[str, Any]:
         "size": model.size,
         "digest": info.digest,
         "details": details(info),
-        "expires_at": _FOREVER.isoformat().replace("+00:00", "Z"),
+        "expires_at": _expiry(model.expires_at),
         "size_vram": 0 if model.device == "cpu" else model.size,
         "context_length": model.context_length or info.context_length,
         "running": model.running,
@@ -53,6 +53,7 @@ def show(info: ModelInfo) -> dict[str, Any]:
         "modelfile": _modelfile(info),
         "parameters": _parameters(info.parameters),
         "template": info.template,
+        "system": info.system,
         "details": details(info),
         "model_info": _model_info(info),
         "capabilities": info.capabilities,
@@ -113,7 +114,14 @@ def _parameters(parameters: dict[str, Any]) -> str:
 def _modelfile(info: ModelInfo) -> str:
     parameters = [f"PARAMETER {' '.join(line.split(maxsplit=1))}" for line in _parameters(info.parameters).splitlines()]
     template = [f'TEMPLATE """{info.template}"""'] if info.template else []
-    return "\n".join([f"FROM {info.name}", *template, *parameters]) + "\n"
+    system = [f'SYSTEM """{info.system}"""'] if info.system else []
+    return "\n".join([f"FROM {info.name}", *template, *system, *parameters]) + "\n"
+
+
+def _expiry(seconds: float) -> str:
+    """RFC 3339 in UTC."""
+    time = _FOREVER if seconds >= _FOREVER.timestamp() else datetime.fromtimestamp(seconds, UTC)
+    return time.isoformat().replace("+00:00", "Z")
 
 
 def _time(seconds: float) -> str:

@@ -18,6 +18,7 @@ FLOATS = ("temperature", "top_p", "min_p", "repeat_penalty", "presence_penalty",
 IGNORED_INTEGERS = ("num_keep", "repeat_last_n", "num_batch", "num_gpu", "main_gpu", "num_thread", "draft_num_predict")
 IGNORED_FLOATS = ("typical_p",)
 IGNORED_BOOLEANS = ("use_mmap",)
+NAMES = frozenset((*INTEGERS, *FLOATS, "stop", *IGNORED_INTEGERS, *IGNORED_FLOATS, *IGNORED_BOOLEANS))
 
 MIN_CONTEXT = 4
 

@@ -155,15 +155,29 @@ class WebProgram(Program):
         models = answer.json()["vllm_wsgi"]["models"] if answer.status_code == 200 else []
         return dict(models[0]) if models else {}
 
+    def serves(self) -> bool:
+        """Whether it knows models, loaded or not."""
+        try:
+            return httpx.get(f"{self.url}/api/tags", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
     def wait_until_ready(self, seconds: float = 30.0) -> float:
         """Until a model answers; the seconds that it took."""
+        return self._wait_until(self.models, seconds, "a model answers")
+
+    def wait_until_serving(self, seconds: float = 30.0) -> float:
+        """Until it knows its models, none of which need be loaded; the seconds that it took."""
+        return self._wait_until(self.serves, seconds, "the server serves")
+
+    def _wait_until(self, condition: Callable[[], Any], seconds: float, what: str) -> float:
         try:
-            return until(lambda: self.ended() or self.models(), seconds, "a model answers")
+            return until(lambda: self.ended() or condition(), seconds, what)
         finally:
-            if not self.models():
+            if not condition():
                 output = self.output
                 self._kill()
-                raise AssertionError(f"the server does not serve a model:\n{output[-3000:]}")
+                raise AssertionError(f"not so: {what}:\n{output[-3000:]}")
 
     def wait_until_idle(self, seconds: float = 5.0) -> float:
         """Until the engine runs nothing; the seconds that it took. The engine tells once a second."""

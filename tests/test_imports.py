@@ -19,15 +19,15 @@ MODULES = {
 ENGINE = sorted(name for name in MODULES if name.startswith("engine."))
 # These load in the process of one model only: the host and the scripted engine do without.
 VLLM = {"engine.asyncllm", "engine.parse"}
-# What both sides speak of.
-SHARED = {"errors", "messages", "config", "names"}
+# What both sides speak of. In a models.toml the operator writes durations and options as Ollama's clients do.
+SHARED = {"errors", "messages", "config", "names", "keep_alive", "ollama_options", "body"}
 WEB = sorted(set(MODULES) - set(ENGINE) - SHARED - {"__init__"})
 
 # What the lower modules may import of ours; who is not named here may import anything of its side.
 MAY_IMPORT = {
     "errors": set(),
     "messages": {"errors"},
-    "config": {"errors"},
+    "config": {"errors", "keep_alive"},
     "names": {"errors"},
     "body": {"errors"},
     "keep_alive": {"errors"},

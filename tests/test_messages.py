@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections import deque
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from service import messages
 from service.messages import (
     MAX_FRAME_BYTES,
+    Activity,
     Broken,
     Cancel,
     Chat,
@@ -47,6 +49,7 @@ CHAT = Chat([Message("user", "é"), Message("assistant", tool_calls=[CALL])], to
 
 COMMANDS = [
     Locate(1, "m"),
+    Locate(1, "m", math.inf, submits=False),
     Unload(2, "m"),
     ListModels(3),
     ListLoaded(4),
@@ -68,7 +71,7 @@ EVENTS = [
     Embedded(9, [b"\x00\x00\x80?", b""], 3),
     Failed(7, "Unavailable", "busy", 5),
 ]
-REPORTS = [Ready(4096, "cpu", 1 << 40), Broken("no"), Pulse(1, 2)]
+REPORTS = [Ready(4096, "cpu", 1 << 40), Broken("no"), Pulse(1, 2), Activity(3, 1)]
 
 
 @st.composite

@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -51,12 +52,16 @@ EMBED_WINDOW = 256
 ENGINE_GONE = "an error was encountered while running the model: the engine stopped"
 
 
-def build_engine(model_path: str, engine_args: dict[str, Any], tools: str, thinking: str) -> VllmEngine:
+def build_engine(
+    model_path: str, engine_args: dict[str, Any], tools: str, thinking: str, template_path: str
+) -> VllmEngine:
     """Load the model; blocks for as long as that takes. Raises what vLLM raises.
 
-    `tools` and `thinking` name vLLM's parsers where the model's own template does not tell them.
+    `tools` and `thinking` name vLLM's parsers where the chat template does not tell them. The template is the model's
+    own where `template_path` is empty.
     """
-    kind = _family(model_path, tools, thinking)
+    template = Path(template_path).read_text(encoding="utf-8") if template_path else None
+    kind = _family(model_path, template, tools, thinking)
     # With the parser's name vLLM lets a structured output begin after the thinking.
     defaults: dict[str, Any] = {"enable_log_requests": False, "reasoning_parser": kind.thinking}
     if current_platform.is_cpu():
@@ -66,7 +71,7 @@ def build_engine(model_path: str, engine_args: dict[str, Any], tools: str, think
     config = arguments.create_engine_config()
     loads = Loads(config)
     engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: loads])
-    return VllmEngine(engine, loads, kind)
+    return VllmEngine(engine, loads, kind, template)
 
 
 def _tune_small_cpu(cores: int) -> None:
@@ -80,9 +85,9 @@ def _tune_small_cpu(cores: int) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores - 1)))
 
 
-def _family(model_path: str, tools: str, thinking: str) -> Family:
-    tokenizer = get_tokenizer(model_path)
-    template = getattr(tokenizer, "chat_template", None)
+def _family(model_path: str, template: str | None, tools: str, thinking: str) -> Family:
+    if template is None:
+        template = getattr(get_tokenizer(model_path), "chat_template", None)
     config = get_config(model_path, trust_remote_code=False)
     return family(template if isinstance(template, str) else "", config.model_type, tools, thinking)
 
@@ -104,11 +109,11 @@ class Loads(StatLoggerBase):  # type: ignore[misc]
 class VllmEngine:
     """One AsyncLLM."""
 
-    def __init__(self, engine: AsyncLLM, loads: Loads, kind: Family) -> None:
+    def __init__(self, engine: AsyncLLM, loads: Loads, kind: Family, template: str | None) -> None:
         self._engine = engine
         self._loads = loads
         self._ids = itertools.count(1)
-        self._templating = RendererTemplating(engine.renderer)
+        self._templating = RendererTemplating(engine.renderer, template)
         self._parsers = Parsers(kind, engine.renderer.get_tokenizer(), engine.model_config)
         self._defaults = engine.model_config.get_diff_sampling_param()
         self.context_length: int = engine.model_config.max_model_len
@@ -227,10 +232,11 @@ def _vllm_errors() -> Iterator[None]:
 
 
 class RendererTemplating:
-    """The model's tokenizer and chat template, through vLLM's renderer."""
+    """The model's tokenizer, and its chat template or `template`, through vLLM's renderer."""
 
-    def __init__(self, renderer: BaseRenderer[Any]) -> None:
+    def __init__(self, renderer: BaseRenderer[Any], template: str | None) -> None:
         self._renderer = renderer
+        self._template = template
         self._tokenizer = renderer.get_tokenizer()
         # Our own limit is checked afterwards, and is the lower one.
         self._tokenize = dataclasses.replace(renderer.default_chat_tok_params, max_total_tokens=None)
@@ -251,7 +257,7 @@ class RendererTemplating:
         return dict(self._tokenizer.get_vocab())
 
     async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> list[int]:
-        parameters = ChatParams(chat_template_kwargs=arguments)
+        parameters = ChatParams(self._template, chat_template_kwargs=arguments)
         try:
             _, inputs = await self._renderer.render_chat_async([messages], parameters, self._tokenize)
         except (VLLMClientError, ValueError) as error:

@@ -11,10 +11,13 @@ is the last user message or the prompt: words separated by spaces, each one toke
     !think:WORD       WORD is thought, not said
     !crash            the engine's process ends
     !hang             the engine answers nothing any more, its pulse included
+    !system           what the system message says
 
 A text to embed is such a script too, of which !sleep, !fail, !refuse and !crash count, and one command more:
 
     !nan              its vector holds what is no number
+
+The model's engine_args say how it loads: `{"load_seconds": 2}` takes so long, `{"fail": "text"}` fails, after that.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import math
 import os
 import time
 from collections.abc import AsyncGenerator
+from typing import Any
 
 from ..errors import BadRequest, EngineFailure
 from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Infill, Pulse, Request, Text
@@ -42,6 +46,14 @@ class ScriptedEngine:
     def __init__(self) -> None:
         self._running = 0
         self._hangs = False
+
+    @classmethod
+    def load(cls, engine_args: dict[str, Any]) -> ScriptedEngine:
+        """Blocks for as long as the arguments say."""
+        time.sleep(engine_args.get("load_seconds", 0.0))
+        if "fail" in engine_args:
+            raise RuntimeError(engine_args["fail"])
+        return cls()
 
     async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished, None]:
         """One token a word; the count of prompt tokens is that of the script's words."""
@@ -101,6 +113,8 @@ class ScriptedEngine:
                 if command == "!repeat":
                     times, _, text = argument.partition(":")
                     count = int(times)
+                elif command == "!system":
+                    text = _system(request)
                 for _ in range(count):
                     if tokens == limit:
                         break
@@ -135,6 +149,11 @@ async def _numbers(words: list[str]) -> list[float]:
         elif command == "!nan":
             return [math.nan] * DIMENSIONS
     return [byte - 127.5 for byte in hashlib.sha256(" ".join(words).encode()).digest()[:DIMENSIONS]]
+
+
+def _system(request: Request) -> str:
+    messages = request.prompt.messages if isinstance(request.prompt, Chat) else []
+    return " ".join(message.content for message in messages if message.role == "system")
 
 
 def _script(request: Request) -> str:

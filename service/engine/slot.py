@@ -3,6 +3,8 @@
 idle ──▶ loading ──▶ ready ──▶ (dies, hangs) restarting ──▶ ready …
   ▲                    │
   └──── unloading ◀────┘
+
+A load that fails is a restart too; a model that is not pinned goes back to idle when several fail in a row.
 """
 
 from __future__ import annotations
@@ -15,16 +17,20 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 
 from .. import messages
 from ..config import PREFIX, Settings
-from ..errors import EngineGone, ServiceError, Unavailable
-from ..messages import Broken, LoadedModel, ModelInfo, Pulse, Ready, Report
-from .store import Model
+from ..errors import EngineFailure, EngineGone, ServiceError, Unavailable
+from ..messages import Activity, Broken, LoadedModel, ModelInfo, Pulse, Ready, Report
+from .declaration import Model
+from .defaults import Defaults
+from .residency import Resident
 from .worker import WorkerOptions
 
 # Of worker processes, over all models.
@@ -33,8 +39,10 @@ _numbers = itertools.count(1)
 logger = logging.getLogger("vllm_wsgi.host")
 
 BACKOFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
-# A worker that lived so long did not fail in loading: the next back-off begins anew.
+# A worker that served for so long was well: the next back-off begins anew.
 HEALTHY_SECONDS = 60.0
+# So often a model that is not pinned is started without anybody asking for it again.
+LOAD_ATTEMPTS = 3
 # What a worker gets to end vLLM's processes in after SIGTERM, before SIGKILL.
 STOP_SECONDS = 20.0
 PROGRESS_SECONDS = 5.0
@@ -61,7 +69,8 @@ class Process:
         ours, theirs = socket.socketpair()
         options = WorkerOptions(
             path, theirs.fileno(), os.getpid(), settings.engine, model.source, model.engine_args,
-            model.tool_parser, model.reasoning_parser,
+            model.tool_parser, model.reasoning_parser, model.template,
+            Defaults(model.sampling, model.context_limit, model.system),
         )  # fmt: skip
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -111,46 +120,88 @@ def _environment() -> dict[str, str]:
     return defaults | ours
 
 
-class Slot:
-    """Keeps one model served while it is wanted."""
+class Bell:
+    """Wakes everyone who waits, each time it is rung."""
 
-    def __init__(self, settings: Settings, model: Model, info: ModelInfo, directory: Path) -> None:
+    def __init__(self) -> None:
+        self._next = asyncio.Event()
+
+    def ring(self) -> None:
+        rung, self._next = self._next, asyncio.Event()
+        rung.set()
+
+    async def rung(self) -> None:
+        await self._next.wait()
+
+
+class Slot:
+    """Keeps one model served while it is wanted. `stir` is called with everything that the residency may mind."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        model: Model,
+        info: ModelInfo,
+        directory: Path,
+        resident: Resident,
+        stir: Callable[[], None],
+    ) -> None:
         self._settings = settings
         self._directory = directory
         self.model = model
         self.info = info
-        self.state = "idle"
+        self.resident = resident
+        self._stir = stir
         self._keeping: asyncio.Task[None] | None = None
-        self._changed = asyncio.Condition()
+        self._changed = Bell()
         self._socket = ""
         self._ready = Ready(0, "", 0)
         self._pulse = Pulse(0, 0)
         self._restarts = 0
+        self._failures = self._failed_loads = 0
+        self._ready_at: float | None = None
         self._trouble: ServiceError = Unavailable("the model is not loaded")
+        self._barred_until = 0.0
+
+    @property
+    def state(self) -> str:
+        return self.resident.state
 
     def load(self) -> None:
         """Begin to keep the model served."""
         if self._keeping is None:
-            self.state = "loading"
+            self.resident.forget_keep_alive()
+            self._enter("loading")
             self._keeping = asyncio.create_task(self._keep())
+            self._keeping.add_done_callback(self._kept)
+
+    def leave(self) -> None:
+        """Begin to end the worker; what it was generating ends with an error."""
+        if self._keeping is not None and self.state != "unloading":
+            self._enter("unloading")
+            self._keeping.cancel()
 
     async def unload(self) -> None:
-        """End the worker; what it was generating ends with an error."""
+        """Until the worker is gone."""
+        self.leave()
         if self._keeping is not None:
-            self.state = "unloading"
-            self._keeping.cancel()
             await asyncio.wait([self._keeping])
 
-    async def located(self) -> str:
-        """The data socket, once the model is loaded; loads it if need be. Raises Unavailable while it is restarted."""
-        while self.state not in ("ready", "restarting"):
-            if self.state == "idle":
-                self.load()
-            async with self._changed:
-                await self._changed.wait_for(lambda: self.state not in ("loading", "unloading"))
-        if self.state == "restarting":
-            raise self._trouble
-        return self._socket
+    def place(self) -> str | None:
+        """The data socket; None where the model must be loaded first, or is being loaded or unloaded.
+
+        Raises Unavailable, and says why, while it is restarted, and after a failure until the pause is over.
+        """
+        if self.state == "ready":
+            return self._socket
+        pause = self._barred_until - time.monotonic()
+        if self.state == "restarting" or (self.state == "idle" and pause > 0):
+            raise type(self._trouble)(self._trouble.message, max(0, round(pause)) + 1)
+        return None
+
+    async def changed(self) -> None:
+        """Until the state is another."""
+        await self._changed.rung()
 
     def loaded(self) -> LoadedModel:
         return LoadedModel(
@@ -158,42 +209,56 @@ class Slot:
             state=self.state,
             running=self._pulse.running,
             waiting=self._pulse.waiting,
-            size=self.info.size + self._ready.cache_bytes,
+            size=self.resident.memory,
             context_length=self._ready.context_length,
             restarts=self._restarts,
             device=self._ready.device,
+            expires_at=time.time() + self.resident.remaining(),
         )
 
     async def _keep(self) -> None:
-        """Start, watch, and start again; ends only when cancelled."""
-        failures = 0
-        try:
-            while True:
-                began = time.monotonic()
-                trouble = await self._live()
-                self._restarts += 1
-                failures = 0 if time.monotonic() - began > HEALTHY_SECONDS else failures + 1
-                pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS)) - 1] if failures else 0.0
-                trouble.retry_after = round(pause) + 1
-                self._trouble = trouble
-                await self._enter("restarting")
-                logger.error("%s: %s; starting again in %g s", self.model.name.short, trouble.message, pause)
-                await asyncio.sleep(pause)
-        finally:
-            self._keeping = None
-            await self._enter("idle")
+        """Start, watch, and start again; ends when cancelled, or when the model is not pinned and won't load."""
+        while True:
+            self._ready_at = None
+            trouble = await self._live()
+            self._restarts += 1
+            pause = self._pause()
+            self._trouble, self._barred_until = trouble, time.monotonic() + pause
+            name = self.model.name.short
+            if self._failed_loads >= LOAD_ATTEMPTS and not self.model.pinned:
+                logger.error("%s: %s; not tried again before %g s have passed", name, trouble.message, pause)
+                return
+            logger.error("%s: %s; starting again in %g s", name, trouble.message, pause)
+            self._enter("restarting")
+            await asyncio.sleep(pause)
+
+    def _pause(self) -> float:
+        """How long to wait before the next start, by what has failed in a row."""
+        lived = 0.0 if self._ready_at is None else time.monotonic() - self._ready_at
+        self._failed_loads = self._failed_loads + 1 if self._ready_at is None else 0
+        self._failures = 0 if lived > HEALTHY_SECONDS else self._failures + 1
+        return BACKOFF_SECONDS[min(self._failures, len(BACKOFF_SECONDS)) - 1] if self._failures else 0.0
+
+    def _kept(self, task: asyncio.Task[None]) -> None:
+        """However it ended: a task that is cancelled before it ran has no say of its own."""
+        self._keeping = None
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("%s: the host failed to keep it", self.model.name.short, exc_info=error)
+            self._trouble = EngineFailure("internal error; the server's log has the details")
+            self._barred_until = time.monotonic() + BACKOFF_SECONDS[-1]
+        self._enter("idle")
 
     async def _live(self) -> ServiceError:
         """One worker's life; why it ended."""
-        name = f"worker-{next(_numbers)}.sock"
-        process = await Process.start(self._settings, self.model, str(self._directory / name))
+        path = self._directory / f"worker-{next(_numbers)}.sock"
+        try:
+            process = await Process.start(self._settings, self.model, str(path))
+        except OSError as error:
+            return Unavailable(f"the engine worker can't be started: {error.strerror}")
         patience = STOP_SECONDS
         try:
             await self._load(process)
-            while True:
-                report = await process.report(self._settings.engine_timeout)
-                if isinstance(report, Pulse):
-                    self._pulse = report
+            await self._watch(process)
         except TimeoutError:
             patience = 0.0
             return EngineGone(f"the engine has answered nothing for {self._settings.engine_timeout:g} s")
@@ -202,8 +267,21 @@ class Slot:
             return error
         finally:
             self._pulse = Pulse(0, 0)
+            self.resident.begin()
             process.terminate()
             await asyncio.shield(process.end(patience))
+
+    async def _watch(self, process: Process) -> NoReturn:
+        """Ends with an error: TimeoutError where the engine's pulse stops, whatever else the worker tells."""
+        due = time.monotonic() + self._settings.engine_timeout
+        while True:
+            report = await process.report(due - time.monotonic())
+            if isinstance(report, Pulse):
+                self._pulse = report
+                due = time.monotonic() + self._settings.engine_timeout
+            elif isinstance(report, Activity):
+                self.resident.report(report.begun, report.running)
+                self._stir()
 
     async def _load(self, process: Process) -> None:
         """Until the worker is ready; raises Unavailable where the model can't be loaded."""
@@ -218,13 +296,19 @@ class Slot:
         if isinstance(report, Broken):
             raise Unavailable(f"the model can't be loaded: {report.message}")
         assert isinstance(report, Ready)
-        self._ready = report
-        self._socket = process.path
-        await self._enter("ready")
+        self._is_ready(report, process.path)
         logger.info(
             "%s is loaded on %s after %.0f s; its context has %d tokens",
             self.model.name.short, report.device, time.monotonic() - began, report.context_length,
         )  # fmt: skip
+
+    def _is_ready(self, ready: Ready, path: str) -> None:
+        self._ready, self._socket = ready, path
+        self._ready_at = time.monotonic()
+        self._barred_until = 0.0
+        self.resident.memory = self.model.memory or self.info.size + ready.cache_bytes
+        self.resident.begin()
+        self._enter("ready")
 
     async def _tell_progress(self, began: float) -> None:
         logger.info("%s: loading from %s", self.model.name.short, self.model.source)
@@ -232,7 +316,7 @@ class Slot:
             await asyncio.sleep(PROGRESS_SECONDS)
             logger.info("%s: still loading, %.0f s so far", self.model.name.short, time.monotonic() - began)
 
-    async def _enter(self, state: str) -> None:
-        async with self._changed:
-            self.state = state
-            self._changed.notify_all()
+    def _enter(self, state: str) -> None:
+        self.resident.state = state
+        self._changed.ring()
+        self._stir()

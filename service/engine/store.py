@@ -6,16 +6,15 @@ import hashlib
 import json
 import math
 import os
-import re
 import struct
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..config import Settings, SettingsError
-from ..errors import BadRequest, ModelNotFound
+from ..errors import ModelNotFound
 from ..messages import ModelInfo
-from ..names import ModelName
+from ..names import DEFAULT_TAG, ModelName
+from .declaration import HUGGING_FACE, Model, declared_models
 from .families import family
 from .pooling import embeds
 from .render import fim_tokens
@@ -23,35 +22,29 @@ from .render import fim_tokens
 # Files above this are told apart by name, size and time alone: reading them would take minutes.
 HASHED_BYTES = 64 * 1024 * 1024
 
-_REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?\Z", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model that can be served: `source` is a local directory or a Hugging Face repository."""
-
-    name: ModelName
-    source: str
-    engine_args: dict[str, Any] = field(default_factory=dict)
-    tool_parser: str = ""
-    reasoning_parser: str = ""
-
 
 class Store:
-    """Looks models up by any spelling of their names."""
+    """Looks models up by any spelling of their names, and those from Hugging Face by `hf.co/` and their repository."""
 
     def __init__(self, models: list[Model]) -> None:
         self._models = {model.name.key: model for model in models}
+        self._repositories = {model.source.lower(): model for model in reversed(models)}
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Store:
-        name = _name(settings)
-        parsers = settings.tool_parser, settings.reasoning_parser
-        return cls([Model(name, settings.model, settings.engine_args, *parsers)])
+        """Raises SettingsError."""
+        models = declared_models(settings)
+        pinned = sum(model.pinned for model in models)
+        if settings.max_loaded and pinned > settings.max_loaded:
+            raise SettingsError(f"VLLM_WSGI_MAX_LOADED={settings.max_loaded} is less than the {pinned} pinned models")
+        return cls(models)
 
     def find(self, name: str) -> Model:
         """Raises ModelNotFound, and BadRequest for what is no name."""
-        model = self._models.get(ModelName.parse(name).key)
+        parsed = ModelName.parse(name)
+        model = self._models.get(parsed.key)
+        if model is None and parsed.host.lower() in HUGGING_FACE and parsed.tag.lower() == DEFAULT_TAG:
+            model = self._repositories.get(f"{parsed.namespace}/{parsed.model}".lower())
         if model is None:
             raise ModelNotFound(f"model '{name}' not found")
         return model
@@ -60,27 +53,17 @@ class Store:
         return list(self._models.values())
 
 
-def _name(settings: Settings) -> ModelName:
-    """The one that is set, else a directory's own, or a repository's as it stands. Raises SettingsError."""
-    source, chosen = settings.model, settings.model_name
-    if not chosen and not Path(source).is_dir() and not _REPOSITORY.match(source):
-        raise SettingsError(f"VLLM_WSGI_MODEL={source} is neither a directory that exists nor a repository's name")
-    try:
-        return ModelName.parse(chosen or (Path(source).resolve().name if Path(source).is_dir() else source))
-    except BadRequest:
-        variable = f"VLLM_WSGI_MODEL_NAME={chosen}" if chosen else f"VLLM_WSGI_MODEL={source}"
-        raise SettingsError(f"{variable} gives no name for a model; set VLLM_WSGI_MODEL_NAME") from None
-
-
 def describe(model: Model) -> ModelInfo:
     """What the model's files say; a repository that is not downloaded yet has only its name."""
     directory = _directory(model.source)
     if directory is None:
-        return ModelInfo(name=model.name.short, capabilities=["completion"])
+        return ModelInfo(
+            name=model.name.short, capabilities=["completion"], parameters=model.options, system=model.system
+        )
     config = _read_json(directory / "config.json")
     text = config.get("text_config") or config
     weights = sorted(directory.glob("*.safetensors"))
-    template = _template(directory)
+    template = Path(model.template).read_text() if model.template else _template(directory)
     return ModelInfo(
         name=model.name.short,
         size=sum(path.stat().st_size for path in weights),
@@ -96,8 +79,9 @@ def describe(model: Model) -> ModelInfo:
         head_count_kv=text.get("num_key_value_heads", text.get("num_attention_heads", 0)),
         vocabulary_size=text.get("vocab_size", 0),
         capabilities=_capabilities(model, directory, config, template),
-        parameters=_parameters(_read_json(directory / "generation_config.json")),
+        parameters=_parameters(_read_json(directory / "generation_config.json")) | model.options,
         template=template,
+        system=model.system,
         license=_license(directory),
     )
 

@@ -1,8 +1,8 @@
 """One model in one process: an engine behind a data socket.
 
-Started by the host as `python -m service.engine.worker OPTIONS`, with one end of a socket pair as its lifeline: Ready
-and a Pulse a second go out on it, and its end means that the host is gone. vLLM's child processes import this module
-again as `__mp_main__`; all it does then is to tie them to their parent.
+Started by the host as `python -m service.engine.worker OPTIONS`, with one end of a socket pair as its lifeline: Ready,
+a Pulse a second and each Activity go out on it, and its end means that the host is gone. vLLM's child processes import
+this module again as `__mp_main__`; all it does then is to tie them to their parent.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import msgspec
 from .. import messages
 from ..errors import BadRequest, EngineGone
 from ..messages import (
+    Activity,
     Broken,
     Command,
     Delta,
@@ -36,6 +37,7 @@ from ..messages import (
     Request,
     Submit,
 )
+from .defaults import Defaults
 from .lifeline import die_with_parent
 from .peer import listen
 
@@ -60,6 +62,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     engine_args: dict[str, Any] = {}
     tool_parser: str = ""
     reasoning_parser: str = ""
+    template: str = ""
+    defaults: Defaults = Defaults()
 
 
 class Engine(Protocol):
@@ -85,9 +89,11 @@ class Engine(Protocol):
 class Worker:
     """The process: web workers on the data socket, the host on the lifeline."""
 
-    def __init__(self, engine: Engine, host: asyncio.StreamWriter) -> None:
+    def __init__(self, engine: Engine, host: asyncio.StreamWriter, defaults: Defaults) -> None:
         self._engine = engine
         self._host = host
+        self._defaults = defaults
+        self._begun = self._running = 0
         self._stop = asyncio.Event()
         self._status = 0
 
@@ -110,13 +116,25 @@ class Worker:
     async def _answer(self, command: Command) -> AsyncGenerator[Event, None]:
         events: AsyncGenerator[Event, None]
         if isinstance(command, Submit):
-            events = self._engine.generate(command.id, command.request)
+            events = self._engine.generate(command.id, self._defaults.complete(command.request))
         elif isinstance(command, Embed):
             events = self._engine.embed(command.id, command.request)
         else:
             raise BadRequest(f"an engine worker does not answer {type(command).__name__}")
-        async for event in events:
-            yield event
+        self._begun += 1
+        self._count(1)
+        try:
+            async for event in events:
+                yield event
+        finally:
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        """Tell the host when the first request begins and the last one ends."""
+        idle = not self._running
+        self._running += change
+        if idle or not self._running:
+            self._report(Activity(self._begun, self._running))
 
     async def _watch(self, lifeline: asyncio.StreamReader) -> None:
         with suppress(OSError):
@@ -148,10 +166,12 @@ def build(options: WorkerOptions) -> Engine:
     if options.engine == "scripted":
         from .scripted import ScriptedEngine
 
-        return ScriptedEngine()
+        return ScriptedEngine.load(options.engine_args)
     from .asyncllm import build_engine
 
-    return build_engine(options.model, options.engine_args, options.tool_parser, options.reasoning_parser)
+    return build_engine(
+        options.model, options.engine_args, options.tool_parser, options.reasoning_parser, options.template
+    )
 
 
 async def run(options: WorkerOptions) -> int:
@@ -164,7 +184,7 @@ async def run(options: WorkerOptions) -> int:
         writer.write(messages.pack(Broken(f"{type(error).__name__}: {error}")))
         await writer.drain()
         return ENGINE_DIED
-    return await Worker(engine, writer).run(options.socket, reader)
+    return await Worker(engine, writer, options.defaults).run(options.socket, reader)
 
 
 def main() -> None:

@@ -1,0 +1,247 @@
+"""What the operator says about models: one in the settings, or several in a models.toml. Loads nothing.
+
+A models.toml holds a table for each model, by the name that clients use; deploy/models.toml.example tells every field.
+What is wrong in it is said with its line, and before anything is started.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ..config import Settings, SettingsError
+from ..errors import BadRequest
+from ..keep_alive import parse_keep_alive
+from ..messages import Sampling
+from ..names import ModelName
+from ..ollama_options import NAMES, parse_options
+
+HUGGING_FACE = ("hf.co", "huggingface.co")
+
+_REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?\Z", re.ASCII)
+_POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that can be served: `source` is a local directory or a Hugging Face repository.
+
+    `options` are Ollama's, which `sampling` and `context_limit` (tokens) say in ours. `template` is the path of a Jinja
+    chat template, empty: the model's own. `keep_alive` is in seconds, None: the server's. `memory` is in bytes, 0: what
+    weights and KV cache take. A pinned model is loaded at the start and goes only when a client says so.
+    """
+
+    name: ModelName
+    source: str
+    engine_args: dict[str, Any] = field(default_factory=dict)
+    tool_parser: str = ""
+    reasoning_parser: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    sampling: Sampling = Sampling()
+    context_limit: int | None = None
+    system: str = ""
+    template: str = ""
+    keep_alive: float | None = None
+    pinned: bool = False
+    memory: int = 0
+
+
+def declared_models(settings: Settings) -> list[Model]:
+    """The models that the settings name. Raises SettingsError."""
+    if settings.models:
+        return read_models(Path(settings.models))
+    parsers = settings.tool_parser, settings.reasoning_parser
+    source = find_source(settings.model, Path())
+    return [Model(_name(settings, source), source or settings.model, settings.engine_args, *parsers, pinned=True)]
+
+
+def find_source(text: str, directory: Path) -> str:
+    """A directory that exists, relative to `directory`, else a repository, `hf.co/` before it or not; else nothing."""
+    path = directory / text
+    if text and path.is_dir():
+        return str(path)
+    host, _, rest = text.partition("/")
+    repository = rest if host.lower() in HUGGING_FACE else text
+    return repository if _REPOSITORY.match(repository) and set(repository) - {"."} else ""
+
+
+def _name(settings: Settings, source: str) -> ModelName:
+    """The one that is set, else a directory's own, or a repository's as it stands. Raises SettingsError."""
+    text, chosen = settings.model, settings.model_name
+    if not chosen and not source:
+        raise SettingsError(f"VLLM_WSGI_MODEL={text} is neither a directory that exists nor a repository's name")
+    try:
+        return ModelName.parse(chosen or (Path(text).resolve().name if Path(text).is_dir() else text))
+    except BadRequest:
+        variable = f"VLLM_WSGI_MODEL_NAME={chosen}" if chosen else f"VLLM_WSGI_MODEL={text}"
+        raise SettingsError(f"{variable} gives no name for a model; set VLLM_WSGI_MODEL_NAME") from None
+
+
+# --- models.toml -----------------------------------------------------------------------------------------
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "source": (str,),
+    "engine_args": (dict,),
+    "tool_parser": (str,),
+    "reasoning_parser": (str,),
+    "options": (dict,),
+    "system": (str,),
+    "template": (str,),
+    "keep_alive": (int, float, str),
+    "pinned": (bool,),
+    "memory": (int,),
+}
+_WORDS = {
+    (str,): "a string",
+    (dict,): "a table",
+    (bool,): "true or false",
+    (int,): "a whole number of bytes",
+    (int, float, str): 'seconds or a duration like "5m"',
+}
+
+
+def read_models(path: Path) -> list[Model]:
+    """The models of a models.toml; raises SettingsError that names the line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"VLLM_WSGI_MODELS={path} can't be read: {error}") from None
+    return _File(path, text).models()
+
+
+class _File:
+    """One models.toml. A place in it is the keys on the way there: `("models", "demo", "options")`."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path = path
+        self._text = text
+
+    def models(self) -> list[Model]:
+        tables = self._tables()
+        models: dict[str, Model] = {}
+        for name, table in tables.items():
+            model = self._model(name, table)
+            if twin := models.get(model.name.key):
+                self._refuse(("models", name), f"names the same model as {twin.name.short}")
+            models[model.name.key] = model
+        return list(models.values())
+
+    def _tables(self) -> dict[str, Any]:
+        try:
+            document = tomllib.loads(self._text)
+        except tomllib.TOMLDecodeError as error:
+            raise self._syntax_error(str(error)) from None
+        for key in document:
+            if key != "models":
+                self._refuse((key,), 'is unknown; a model stands in a table of its own, [models."name"]')
+        tables = document.get("models", {})
+        if not isinstance(tables, dict) or not tables:
+            self._refuse(("models",), 'holds no model; each stands in a table of its own, [models."name"]')
+        return tables
+
+    def _model(self, text: str, table: Any) -> Model:
+        place = ("models", text)
+        name = self._checked(place, ModelName.parse, text)
+        if not isinstance(table, dict):
+            self._refuse(place, "must be a table")
+        for key, value in table.items():
+            self._check_kind((*place, key), value)
+        sampling, context_limit = self._options(place, table.get("options", {}))
+        fields = {key: table[key] for key in _KINDS if key in table}
+        fields["source"] = self._source(place, name, table.get("source"))
+        fields["template"] = self._template(place, table.get("template"))
+        fields["keep_alive"] = self._keep_alive((*place, "keep_alive"), table.get("keep_alive"))
+        if fields.get("memory", 0) < 0:
+            self._refuse((*place, "memory"), "must not be negative")
+        return Model(name=name, sampling=sampling, context_limit=context_limit, **fields)
+
+    def _check_kind(self, place: tuple[str, ...], value: Any) -> None:
+        kinds = _KINDS.get(place[-1])
+        if kinds is None:
+            self._refuse(place, f"is unknown; known are {', '.join(_KINDS)}")
+        # For Python a bool is an int.
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            self._refuse(place, f"must be {_WORDS[kinds]}")
+
+    def _options(self, place: tuple[str, ...], options: dict[str, Any]) -> tuple[Sampling, int | None]:
+        for name, value in options.items():
+            if name not in NAMES:
+                self._refuse((*place, "options", name), "is no option of Ollama's")
+            self._checked((*place, "options", name), parse_options, {name: value})
+        return parse_options(options)
+
+    def _source(self, place: tuple[str, ...], name: ModelName, text: str | None) -> str:
+        """The one that is named, else the repository whose name the model bears."""
+        if text is None and name.host.lower() in HUGGING_FACE:
+            return f"{name.namespace}/{name.model}"
+        if text is None:
+            self._refuse(place, "has no source")
+        source = find_source(text, self._path.parent)
+        return source or self._refuse(
+            (*place, "source"), f"{text!r} is neither a directory that exists nor a repository's name"
+        )
+
+    def _template(self, place: tuple[str, ...], text: str | None) -> str:
+        if text is None:
+            return ""
+        path = self._path.parent / text
+        try:
+            path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            self._refuse((*place, "template"), f"can't be read: {error}")
+        return str(path)
+
+    def _keep_alive(self, place: tuple[str, ...], value: Any) -> float | None:
+        seconds: float | None = self._checked(place, parse_keep_alive, value)
+        if seconds is not None and math.isnan(seconds):
+            self._refuse(place, "must be a number")
+        return seconds
+
+    def _checked(self, place: tuple[str, ...], parse: Any, value: Any) -> Any:
+        try:
+            return parse(value)
+        except BadRequest as error:
+            self._refuse(place, error.message.removeprefix("keep_alive: "))
+
+    def _refuse(self, place: tuple[str, ...], complaint: str) -> NoReturn:
+        head, *rest = place
+        shown = ".".join([head, *(f'"{key}"' for key in rest[:1]), *rest[1:]])
+        raise SettingsError(f"{self._path}, line {line_of(self._text, place)}: {shown}: {complaint}")
+
+    def _syntax_error(self, message: str) -> SettingsError:
+        found = _POSITION.search(message)
+        line, column = found.groups() if found else (None, None)
+        complaint = message[: found.start()] if found else message
+        line = line or str(self._text.rstrip("\n").count("\n") + 1)
+        return SettingsError(f"{self._path}, line {line}: {complaint}" + (f" (column {column})" if column else ""))
+
+
+def line_of(text: str, place: tuple[str, ...]) -> int:
+    """The line, from 1, where a place of a TOML document begins.
+
+    tomllib keeps no lines. But the lines up to one are a document of their own wherever no value is open there, and the
+    first such document that holds the place ends where the place does.
+    """
+    lines = text.split("\n")
+    whole = 0
+    for number in range(1, len(lines) + 1):
+        try:
+            document = tomllib.loads("\n".join(lines[:number]) + "\n")
+        except tomllib.TOMLDecodeError:
+            continue
+        if _holds(document, place):
+            return whole + 1
+        whole = number
+    return 1
+
+
+def _holds(document: Any, place: tuple[str, ...]) -> bool:
+    for key in place:
+        if not isinstance(document, dict) or key not in document:
+            return False
+        document = document[key]
+    return True
