@@ -35,9 +35,7 @@ HELD_OUT_PEOPLE = """Michael Johanna Sebastian Katharina Robert Charlotte Patric
 Arthur Beatrice Conrad Dorothea Edgar Florian Gustav Hannah Isabel Jasper Kilian Ludwig Marlene Norbert Ophelia Ramona
 Stefan Theresa"""
 
-CONDITIONS = (
-    """sunny cloudy rainy windy foggy snowy stormy clear dry humid cold warm hot mild overcast freezing""".split()
-)
+CONDITIONS = "sunny cloudy rainy windy foggy snowy stormy clear dry cold warm hot".split()
 
 WEATHER = [
     "What is the weather in {}?",
@@ -350,7 +348,7 @@ class Corpus:
         if choice.random() < 0.06:
             question += choice.choice([" Thanks!", " Please."])
         words = question.split(" ")
-        if len(words) > 5 and choice.random() < 0.05:
+        if len(words) > 4 and choice.random() < 0.06:
             del words[choice.randrange(len(words) - 1)]
             question = " ".join(words)
         if choice.random() < 0.15:
@@ -649,15 +647,15 @@ class Corpus:
         """What a weather tool returns, and the phrase that tells it."""
         choice = self.random
         degrees = choice.choice(
-            [choice.randrange(40), choice.randrange(100), -choice.randrange(1, 30), choice.randrange(300) / 10]
+            [choice.randrange(45), choice.randrange(45), -choice.randrange(30), choice.randrange(300) / 10]
         )
         condition = choice.choice(CONDITIONS)
         pairs: list[tuple[str, Any]] = [("temperature", degrees), ("condition", condition)]
-        if choice.random() < 0.2:
+        if choice.random() < 0.15:
             pairs.insert(0, ("city", city))
-        if choice.random() < 0.2:
+        if choice.random() < 0.1:
             pairs.append(("humidity", choice.randrange(100)))
-        if choice.random() < 0.2:
+        if choice.random() < 0.1:
             pairs.reverse()
         shapes = [
             json.dumps(dict(pairs)),

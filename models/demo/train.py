@@ -12,8 +12,10 @@ import random
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +27,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 HERE = Path(__file__).parent
 SEED = 11434
-STEPS = 1250
+STEPS = 1400
 TOKENS_PER_STEP = 4096
 LEARNING_RATE = 3e-3
 WARM_UP = 60
@@ -73,11 +75,11 @@ QWEN_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# While merges are learnt, no capital may merge with the space or quote before it. So "Paris" is the same
-# tokens in a question, in JSON and at the start of an answer: copying is then all that has to be learnt.
-FINER_WORDS = (
-    r"\p{Lu}+(?!\p{Ll})|\p{Lu}\p{Ll}*| ?\p{Ll}+|[\p{Lt}\p{Lm}\p{Lo}\p{M}]+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-)
+# While merges are learnt, the space, and the quote before a capital, stand alone: "Paris" is then the same tokens
+# in a question, in JSON and at the start of an answer, and copying is all that has to be learnt.
+FINER_WORDS = r"\p{Lu}+(?!\p{Ll})|\p{Lu}\p{Ll}*|\p{Ll}+|[\p{Lt}\p{Lm}\p{Lo}\p{M}]+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+# Only the commonest whole words get a token that includes the space before them.
+GLUED_WORDS = 220
 
 
 # --- tokenizer
@@ -85,23 +87,42 @@ FINER_WORDS = (
 
 def train_tokenizer(out: Path) -> PreTrainedTokenizerBase:
     """Byte-level BPE, so that emoji and Chinese are split over tokens; as AutoTokenizer will read it back."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split(FINER_WORDS), split(QWEN_WORDS), to_bytes()])
-    tokenizer.decoder = decoders.ByteLevel()
+    learner = Tokenizer(models.BPE())
+    learner.normalizer = normalizers.NFC()
+    learner.pre_tokenizer = pre_tokenizers.Sequence([split(FINER_WORDS), split(QWEN_WORDS), to_bytes()])
     trainer = trainers.BpeTrainer(
-        vocab_size=CONFIG["vocab_size"] - len(MARKERS),
+        vocab_size=CONFIG["vocab_size"] - len(MARKERS) - GLUED_WORDS,
         special_tokens=[AddedToken(text, special=True, normalized=False) for text in SPECIAL],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(tokenizer_texts(), trainer)
-    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in MARKERS])
+    texts = list(tokenizer_texts())
+    learner.train_from_iterator(texts, trainer)
+    tokenizer = Tokenizer(glued(json.loads(learner.to_str())["model"], texts))
+    tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split(QWEN_WORDS), to_bytes()])
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIAL])
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in MARKERS])
     tokenizer.save(str(out / "tokenizer.json"))
     if out.resolve() != HERE.resolve():
         shutil.copy(HERE / "chat_template.jinja", out)
     return AutoTokenizer.from_pretrained(out)
+
+
+def glued(learnt: dict[str, Any], texts: list[str]) -> models.BPE:
+    """The learnt merges, and after them those of the space with the commonest words.
+
+    Words that are to be copied (weather, names in code) stay without.
+    """
+    vocabulary, merges = learnt["vocab"], [tuple(merge) for merge in learnt["merges"]]
+    copied = {*CONDITIONS, *IDENTIFIERS, *OPERATORS}
+    counts = Counter(word for text in texts for word in re.findall(r" ([a-z]{2,})", text))
+    common = (word for word, _ in counts.most_common() if word in vocabulary and word not in copied)
+    for word in itertools.islice(common, GLUED_WORDS):
+        vocabulary["Ġ" + word] = len(vocabulary)
+        merges.append(("Ġ", word))
+    return models.BPE(vocab=vocabulary, merges=merges)
 
 
 def split(pattern: str) -> pre_tokenizers.PreTokenizer:
@@ -128,9 +149,7 @@ def tokenizer_texts() -> Iterator[str]:
         if example.tools and corpus.random.random() < 0.2:
             yield json.dumps(example.tools)
             yield example.answer
-    # A condition is one token with a space before it and one without.
-    for word in CONDITIONS * 100 + (IDENTIFIERS + list(OPERATORS)) * 30:
-        yield from [word, f"a {word}"]
+    yield from (CONDITIONS + IDENTIFIERS + list(OPERATORS)) * 40
     yield from names(CITIES) + names(PEOPLE)
     yield from (corpus.invented() for _ in range(400))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -157,7 +157,7 @@ def test_the_suffix_decides_the_middle(demo: Asker) -> None:
 
 
 def test_a_conversation_that_is_too_long_loses_its_oldest_turns(demo: Asker) -> None:
-    old = [*user("What is Flask?"), {"role": "assistant", "content": "word " * 60}] * 20
+    old = [*user("What is Flask?"), {"role": "assistant", "content": "word " * 200}] * 20
     messages = [{"role": "system", "content": "Answer in upper case."}, *old, *user("What is vllm-wsgi?")]
     record = demo.chat(messages, options={"num_ctx": 128})
     text = record["message"]["content"]
@@ -181,10 +181,9 @@ def test_num_ctx_caps_prompt_and_answer(demo: Asker) -> None:
 
 
 def test_a_schema_is_kept_to(demo: Asker) -> None:
-    schema = {"type": "object", "properties": {"sunny": {"type": "boolean"}}, "required": ["sunny"]}
-    text = demo.chat("Is it sunny?", format=schema, options={"num_predict": 200})["message"]["content"]
-    # A schema allows white space anywhere, and so small a model may go on with nothing else.
-    assert re.match(r'\s*\{\s*"sunny"\s*:\s*(true|false)\b', text)
+    # An object's schema allows white space anywhere, and so small a model may go on with nothing else.
+    text = demo.chat("Which colour is the sky?", format={"enum": ["red", "green"]})["message"]["content"]
+    assert json.loads(text) in ("red", "green")
     refused = demo.post("/api/chat", messages=user("x"), format={"type": "nonsense"})
     assert refused.status_code == 400
 
