@@ -14,7 +14,7 @@ from . import __version__, framing, ollama, ollama_embeddings, ollama_models
 from .body import parse_json
 from .client import Client, Stream
 from .config import Settings, SettingsError
-from .errors import BadRequest, ModelNotFound, PayloadTooLarge, ServiceError
+from .errors import BadRequest, ModelNotFound, PayloadTooLarge, ServiceError, Unsupported
 from .messages import Embedded, Located
 from .negotiation import negotiate
 from .origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, Origins
@@ -23,6 +23,11 @@ JSON_TYPE = "application/json; charset=utf-8"
 
 # nginx buffers without the last one; `no-transform` keeps HAProxy from compressing; tokens are nobody's to cache.
 STREAM_HEADERS = {"Cache-Control": "no-cache, no-store, no-transform", "X-Accel-Buffering": "no"}
+
+
+# Ollama's routes that change its store or speak to its makers' servers, by what follows /api/.
+UNSUPPORTED = ("pull", "push", "create", "copy", "delete", "blobs", "me", "signout", "user")
+_ALL = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") -> Blueprint:
@@ -50,9 +55,6 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
     blueprint.register_error_handler(ServiceError, error_response)
     blueprint.register_error_handler(HTTPException, http_error_response)
     return blueprint
-
-
-_ALL = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 class Guard:
@@ -156,6 +158,8 @@ class Routes:
     def unknown(self, path: str) -> Response:
         known = {route: methods for route, methods, _ in self.table()}
         methods = known.get(f"/api/{path}")
+        if path.partition("/")[0] in UNSUPPORTED:
+            raise Unsupported(f"/api/{path} is not supported: the models of this server are its operator's to declare")
         if methods is None:
             return json_response({"error": f"404 page not found: /api/{path}"}, 404)
         response = json_response({"error": f"405 method not allowed: {request.method}"}, 405)

@@ -31,6 +31,7 @@ from ..messages import Activity, Broken, LoadedModel, ModelInfo, Pulse, Ready, R
 from .declaration import Model
 from .defaults import Defaults
 from .residency import Resident
+from .store import describe
 from .worker import WorkerOptions
 
 # Of worker processes, over all models.
@@ -304,6 +305,9 @@ class Slot:
 
     def _is_ready(self, ready: Ready, path: str) -> None:
         self._ready, self._socket = ready, path
+        if not self.info.size:
+            # A repository has its files only now.
+            self.info = describe(self.model)
         self._ready_at = time.monotonic()
         self._barred_until = 0.0
         self.resident.memory = self.model.memory or self.info.size + ready.cache_bytes
