@@ -18,7 +18,7 @@ if "MODEL" in os.environ:
 host, port = os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "11434"))
 bind = f"{host}:{port}"
 
-worker_class = "service.draining.DrainingWorker"
+worker_class = "service.web_worker.WebWorker"
 workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
 # Over the load balancer's connections, twice; who may come in is not for this pool to decide.
 worker_connections = 10_000

@@ -1,11 +1,13 @@
-"""SIGTERM: streams go to their end, connections that wait for a next request don't hold it up."""
+"""The web worker at its edges: streams and idle connections at SIGTERM, and requests that are no HTTP."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import pytest
 
 from tests.asking import Asker
 from tests.servers import Server
@@ -31,3 +33,23 @@ def test_a_stream_that_is_open_at_sigterm_comes_to_its_own_end(start_server: Sta
         server.stop(30)
     assert stream.result()[-1]["eval_count"] == 40
     asker.close()
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"NOT HTTP AT ALL <b>\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (b"GET /" + b"x" * 8000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX-Long: " + b"x" * 9000 + b"\r\n\r\n", 431),
+        (b"POST /api/chat HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: nonsense\r\n\r\n", 501),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nBad Name: x\r\n\r\n", 400),
+    ],
+)
+def test_what_is_no_http_is_answered_in_json(server: Server, request_bytes: bytes, status: int):
+    with server.connect() as connection:
+        connection.sendall(request_bytes)
+        head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"application/json" in head
+    assert json.loads(body)["error"].startswith(str(status))

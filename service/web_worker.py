@@ -1,26 +1,32 @@
-"""gunicorn's gevent worker, but idle connections don't hold up its end.
+"""gunicorn's gevent worker, with two of its edges taken off.
 
 A load balancer keeps connections open for its next request. gunicorn's gthread worker closes such ones when it is told
-to end; its gevent worker (27.0) waits for their `keepalive` to run out, and the master with it.
+to end; its gevent worker (27.0) waits for their `keepalive` to run out, and the master with it. And a request that is
+no HTTP never reaches the application; gunicorn answers it with a page, this worker in JSON.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import gevent
 from gevent import Greenlet, Timeout
+from gunicorn import util
 from gunicorn.workers.ggevent import GeventWorker
+
+from .framing import encode
 
 LOOK_SECONDS = 0.2
 
 
-class DrainingWorker(GeventWorker):  # type: ignore[misc]
-    """Set `worker_class = "service.draining.DrainingWorker"`."""
+class WebWorker(GeventWorker):  # type: ignore[misc]
+    """Set `worker_class = "service.web_worker.WebWorker"`."""
 
     def init_process(self) -> None:
         self._waiting: dict[Timeout, Greenlet] = {}
+        util.write_error = write_json_error
         super().init_process()
 
     @contextmanager
@@ -43,3 +49,10 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
             for timeout, greenlet in list(self._waiting.items()):
                 greenlet.kill(timeout, block=False)
             gevent.sleep(LOOK_SECONDS)
+
+
+def write_json_error(sock: Any, status_int: int, reason: str, mesg: str) -> None:
+    """In place of gunicorn's `util.write_error`, which every refusal of its HTTP parser goes through."""
+    body = encode({"error": f"{status_int} {reason.lower()}" + (f": {mesg}" if mesg else "")})
+    head = f"HTTP/1.1 {status_int} {reason}\r\nConnection: close\r\nContent-Type: application/json; charset=utf-8\r\n"
+    util.write_nonblock(sock, f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
