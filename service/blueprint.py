@@ -160,6 +160,11 @@ class Routes:
         methods = known.get(f"/api/{path}")
         if path.partition("/")[0] in UNSUPPORTED:
             raise Unsupported(f"/api/{path} is not supported: the models of this server are its operator's to declare")
+        if path.endswith("/") and f"/api/{path[:-1]}" in known:
+            # As gin does: 307 keeps the method and the body.
+            query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
+            location = f"{request.script_root}{request.path[:-1]}{query}"
+            return Response(status=301 if request.method == "GET" else 307, headers={"Location": location})
         if methods is None:
             return json_response({"error": f"404 page not found: /api/{path}"}, 404)
         response = json_response({"error": f"405 method not allowed: {request.method}"}, 405)

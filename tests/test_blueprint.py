@@ -221,3 +221,19 @@ def test_what_ollama_does_and_this_server_does_not_is_said_so(client: httpx.Clie
     answer = client.post(f"/api/{path}", json={"model": "demo"})
     assert answer.status_code == 501
     assert "not supported" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "location"),
+    [
+        ("GET", "/api/tags/", 301, "/api/tags"),
+        ("POST", "/api/chat/", 307, "/api/chat"),
+        ("POST", "/api/chat/?alt=sse", 307, "/api/chat?alt=sse"),
+        ("POST", "/api/nothing/", 404, None),
+    ],
+)
+def test_a_trailing_slash_leads_to_the_route(
+    client: httpx.Client, method: str, path: str, status: int, location: str | None
+):
+    answer = client.request(method, path, json={}, follow_redirects=False)
+    assert (answer.status_code, answer.headers.get("location")) == (status, location)
