@@ -4,6 +4,8 @@ HOST and PORT choose the address, MODEL the model; everything else is a VLLM_WSG
 """
 
 import os
+import resource
+import socket
 import threading
 
 from gevent import GreenletExit
@@ -16,12 +18,15 @@ if "MODEL" in os.environ:
     os.environ.setdefault("VLLM_WSGI_MODEL", os.environ["MODEL"])
 
 host, port = os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "11434"))
-bind = f"{host}:{port}"
+bind = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 worker_class = "service.web_worker.WebWorker"
 workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
 # Over the load balancer's connections, twice; who may come in is not for this pool to decide.
 worker_connections = 10_000
+# A stream is a descriptor; the usual soft limit of 1,024 is not meant for servers.
+_, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 # One decision (DESIGN): the load balancer's idle time-out (60) < keepalive < graceful_timeout < systemd's.
 keepalive = 75
@@ -51,9 +56,24 @@ def on_starting(server):
         server.engine_host.start()
 
 
+# A client that vanishes without a word (a cable, a crashed host) is given up after so many seconds, not 15 minutes.
+VANISHED_SECONDS = 30
+TCP_OPTIONS = {
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): VANISHED_SECONDS // 2,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 5,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 3,
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): VANISHED_SECONDS * 1000,
+}
+
+
 def when_ready(server):
-    """Listening: say so when the model answers, too."""
-    arguments = (Settings.from_env(), "127.0.0.1" if host in ("0.0.0.0", "") else host, port)
+    """Listening: say so when the model answers, too. Accepted sockets inherit the listeners' options."""
+    for listener in server.LISTENERS:
+        if listener.sock.family in (socket.AF_INET, socket.AF_INET6):
+            for (level, option), value in TCP_OPTIONS.items():
+                listener.sock.setsockopt(level, option, value)
+    arguments = (Settings.from_env(), {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
     threading.Thread(target=embedded.announce, args=arguments, daemon=True).start()
 
 

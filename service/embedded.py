@@ -78,7 +78,7 @@ def announce(settings: Settings, host: str, port: int) -> None:
         time.sleep(0.2)
         with contextlib.suppress(ServiceError):
             info = _answering(client)
-    url, name = f"http://{host}:{port}/api", info.name.removesuffix(":latest")
+    url, name = f"http://{f'[{host}]' if ':' in host else host}:{port}/api", info.name.removesuffix(":latest")
     if "embedding" in info.capabilities:
         body = f'{{"model": "{name}", "input": "What is vllm-wsgi?"}}'
         print(f"\n{name} answers. Try it:\n\n  curl {url}/embed -d '{body}'\n", flush=True)

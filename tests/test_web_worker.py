@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests.asking import Asker
-from tests.servers import Server
+from tests.servers import Server, until
 
 StartServer = Callable[..., Server]
 
@@ -53,3 +55,22 @@ def test_what_is_no_http_is_answered_in_json(server: Server, request_bytes: byte
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert b"application/json" in head
     assert json.loads(body)["error"].startswith(str(status))
+
+
+def timers(local_port: int, remote_port: int) -> list[str]:
+    """Which timers run on a connection, by `/proc/net/tcp` (proc(5)): 02 is keep-alive."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ports = [f":{local_port:04X}", f":{remote_port:04X}"]
+    return [row[5][:2] for row in rows if [row[1][-5:], row[2][-5:]] == ports]
+
+
+def test_a_client_that_vanishes_is_looked_for(server: Server):
+    with server.connect() as connection:
+        port = connection.getsockname()[1]
+        until(lambda: timers(server.port, port) == ["02"], 10, "the server's end keeps the connection alive")
+
+
+def test_a_web_worker_has_all_descriptors_that_it_may_have(server: Server):
+    (worker,) = server.web_workers()
+    soft, hard = psutil.Process(worker).rlimit(psutil.RLIMIT_NOFILE)
+    assert soft == hard
