@@ -89,51 +89,54 @@ class Inbox:
     def get(self, timeout: float | None) -> list[Event]:
         """All that has come, after waiting up to `timeout` seconds for something; deltas are merged.
 
-        Raises ClientGone, and what a Failed event carries.
+        Raises ClientGone.
         """
+        events: list[Event] = []
         try:
-            events: list[Event] = []
             self._take(self._queue.get(timeout=timeout), events)
             while not self._queue.empty():
                 self._take(self._queue.get_nowait(), events)
         except queue.Empty:
             pass
-        return events
+        return events if len(events) < 2 else _merged(events)
 
     @staticmethod
     def _take(event: Event | _ClientLeft, events: list[Event]) -> None:
         if isinstance(event, _ClientLeft):
             raise ClientGone("the client has left")
-        if events and isinstance(events[-1], Finished | Failed):
-            # An engine process that ends right after its last answer has not failed that one.
-            return
-        if events and _continues(events[-1], event):
-            events[-1] = _merge(events[-1], event)
-        else:
+        # An engine process that ends right after its last answer has not failed that one.
+        if not (events and isinstance(events[-1], Finished | Failed)):
             events.append(event)
 
 
-def _continues(first: Event, second: Event) -> bool:
-    """Whether two events are deltas that one can stand for: thinking comes before text, text before tool calls."""
-    return (
-        isinstance(first, Delta)
-        and isinstance(second, Delta)
-        and not first.tool_calls
-        and not (first.text and second.thinking)
-    )
+def _merged(events: list[Event]) -> list[Event]:
+    """The events, with one delta for all that follow each other. Thinking stays before text, text before tool calls."""
+    merged: list[Event] = []
+    run: list[Delta] = []
+    spoken = False
+    for event in events:
+        if run and not (isinstance(event, Delta) and not run[-1].tool_calls and not (spoken and event.thinking)):
+            merged.append(_joined(run))
+            run, spoken = [], False
+        if isinstance(event, Delta):
+            run.append(event)
+            spoken = spoken or bool(event.text)
+        else:
+            merged.append(event)
+    return [*merged, _joined(run)] if run else merged
 
 
-def _merge(first: Event, second: Event) -> Delta:
-    assert isinstance(first, Delta)
-    assert isinstance(second, Delta)
+def _joined(run: list[Delta]) -> Delta:
+    if len(run) == 1:
+        return run[0]
     return Delta(
-        first.id,
-        first.seq,
-        first.text + second.text,
-        first.token_ids + second.token_ids,
-        first.thinking + second.thinking,
-        second.tool_calls,
-        first.logprobs + second.logprobs,
+        run[0].id,
+        run[0].seq,
+        "".join([delta.text for delta in run]),
+        [token_id for delta in run for token_id in delta.token_ids],
+        "".join([delta.thinking for delta in run]),
+        run[-1].tool_calls,
+        [token for delta in run for token in delta.logprobs],
     )
 
 

@@ -33,3 +33,21 @@ def test_an_engine_that_ends_before_has():
 
 def test_silence_is_an_empty_list():
     assert inbox().get(0) == []
+
+
+def test_thinking_text_and_tool_calls_keep_their_order():
+    call = {"function": {"index": 0, "name": "f", "arguments": {}}}
+    deltas = [
+        Delta(1, 0, "", [1], thinking="a"),
+        Delta(1, 1, "", [2], thinking="b"),
+        Delta(1, 2, "c", [3]),
+        Delta(1, 3, "", [4], tool_calls=[call]),
+        Delta(1, 4, "d", [5]),
+        Delta(1, 5, "", [6], thinking="e"),
+    ]
+    assert inbox(*deltas, FINISHED).get(0) == [
+        Delta(1, 0, "c", [1, 2, 3, 4], thinking="ab", tool_calls=[call]),
+        Delta(1, 4, "d", [5]),
+        Delta(1, 5, "", [6], thinking="e"),
+        FINISHED,
+    ]
