@@ -243,7 +243,7 @@ def expand(pattern: str) -> list[str]:
     """Every reading of a pattern such as `What is (it|this) (for|)?`."""
     parts = [part.split("|") for part in re.split(r"[()]", pattern)]
     readings = ("".join(choice) for choice in itertools.product(*parts))
-    return [re.sub(r" +([.?!,]|$)", r"\1", re.sub(r"  +", " ", reading)).strip() for reading in readings]
+    return [re.sub(r" +([.?!,]?)(?=\s|$)", r"\1", re.sub(r"  +", " ", reading)).strip() for reading in readings]
 
 
 def load_subjects() -> list[Subject]:
@@ -300,6 +300,7 @@ class Corpus:
         self.plain = [subject for subject in self.subjects if subject.plain]
         self.cities = names(CITIES)
         self.people = names(PEOPLE)
+        self.words = sorted({word for subject in self.subjects for word in re.findall(r"[a-z]{4,}", subject.answer)})
         self.joinable = [name for name in self.cities + self.people if " " not in name]
         self.kinds = [
             (40, self.question),
@@ -314,7 +315,7 @@ class Corpus:
             (6, self.weather_call),
             (3, self.two_weather_calls),
             (4, self.add_call),
-            (4, self.unrelated_with_tools),
+            (6, self.unrelated_with_tools),
             (10, self.weather_result),
             (4, self.two_weather_results),
             (3, self.add_result),
@@ -450,9 +451,17 @@ class Corpus:
     # --- names that force the model to copy
 
     def invented(self) -> str:
-        """A name that nobody bears: two real ones spliced, or syllables."""
+        """A name that nobody bears: scraps of words, two real ones spliced, or syllables."""
         choice = self.random
-        if choice.random() < 0.5:
+        kind = choice.random()
+        if kind < 0.3:
+            pieces = (
+                word[start : start + choice.randrange(1, 5)]
+                for word in choice.choices(self.words, k=3)
+                for start in [choice.randrange(3)]
+            )
+            return "".join(pieces).capitalize()
+        if kind < 0.65:
             first, second = choice.choices(self.joinable, k=2)
             return (first[: choice.randrange(1, len(first))] + second[choice.randrange(1, len(second)) :]).capitalize()
         syllables = choice.choices([1, 2, 3], [1, 5, 3])[0]
@@ -649,7 +658,8 @@ class Corpus:
         degrees = choice.choice(
             [choice.randrange(45), choice.randrange(45), -choice.randrange(30), choice.randrange(300) / 10]
         )
-        condition = choice.choice(CONDITIONS)
+        # Weather that there isn't has to be copied; a dozen words alone would be guessed.
+        condition = choice.choice(CONDITIONS) if choice.random() < 0.4 else self.identifier()
         pairs: list[tuple[str, Any]] = [("temperature", degrees), ("condition", condition)]
         if choice.random() < 0.15:
             pairs.insert(0, ("city", city))

@@ -422,7 +422,7 @@ def main() -> int:
     model, good = Model(arguments.model), True
     print(f"{'what':36}{'passed':>8}{'of':>6}{'share':>8}{'needed':>8}")
     for name, (share, cases) in groups(model).items():
-        answers = model.answers([prompt for prompt, _, _ in cases], limit=420 if name in LONG else 160)
+        answers = model.answers([prompt for prompt, _, _ in cases], limit=600 if name in LONG else 160)
         results = [
             (prompt, answer, wanted, passes(answer))
             for (prompt, passes, wanted), answer in zip(cases, answers, strict=True)

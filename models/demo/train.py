@@ -77,7 +77,9 @@ QWEN_WORDS = (
 )
 # While merges are learnt, the space, and the quote before a capital, stand alone: "Paris" is then the same tokens
 # in a question, in JSON and at the start of an answer, and copying is all that has to be learnt.
-FINER_WORDS = r"\p{Lu}+(?!\p{Ll})|\p{Lu}\p{Ll}*|\p{Ll}+|[\p{Lt}\p{Lm}\p{Lo}\p{M}]+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+FINER_WORDS = (
+    r"\p{Lu}+(?!\p{Ll})|\p{Lu}\p{Ll}*|\p{Ll}+|[\p{Lt}\p{Lm}\p{Lo}\p{M}]+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+)
 # Only the commonest whole words get a token that includes the space before them.
 GLUED_WORDS = 220
 
