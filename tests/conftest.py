@@ -56,6 +56,7 @@ def engine_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server.start(tmp_path_factory.mktemp("engine"), env={}, ready_seconds=300)
     yield server
     server.stop(60)
+    assert "Traceback" not in server.output
 
 
 @pytest.fixture(scope="session")

@@ -38,8 +38,6 @@ from .render import render
 from .sampling import sampling_arguments
 from .vectors import unit
 
-logger = logging.getLogger("vllm_wsgi.engine")
-
 SHUTDOWN_SECONDS = 15.0
 # Unset, vLLM would take most of the machine's memory for the KV cache of a CPU engine.
 CPU_CACHE_BYTES = 1 << 30
@@ -175,6 +173,8 @@ class VllmEngine:
         return Pulse(running, unfinished - running)
 
     async def shutdown(self) -> None:
+        # vLLM reports the end that we ask for as the death of its engine, with a trace.
+        logging.getLogger("vllm").setLevel(logging.CRITICAL)
         await asyncio.to_thread(self._engine.shutdown, SHUTDOWN_SECONDS)
 
     async def _embed(self, text: str, request: EmbedRequest) -> tuple[bytes, int]:
