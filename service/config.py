@@ -82,10 +82,6 @@ class Settings:
                 raise SettingsError(f"{name} is not a setting; known are {', '.join(known)}")
         return cls(**{each.name: _read(name, each, environ[name]) for name, each in known.items() if name in environ})
 
-    def to_env(self) -> dict[str, str]:
-        """The environment from which `from_env` makes these settings: how a child process gets them."""
-        return {PREFIX + each.name.upper(): _write(getattr(self, each.name)) for each in fields(self)}
-
 
 def _read(name: str, setting: Field[Any], text: str) -> Any:
     kind = type(_default(setting))

@@ -7,14 +7,12 @@ a disconnect is noticed at the next write.
 
 from __future__ import annotations
 
-import logging
 import select
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
-
-logger = logging.getLogger(__name__)
 
 # How often a server that only answers questions is asked, in seconds.
 POLL_SECONDS = 0.5
@@ -48,7 +46,9 @@ class Watch:
     def remove(self, fd: int) -> None:
         """Before the socket is closed, since its number is then given to another."""
         if self._callbacks.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+            # One that the server has closed already has left the set by itself.
+            with suppress(OSError):
+                self._epoll.unregister(fd)
 
     def _run(self) -> None:
         readable = select.poll()

@@ -5,8 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from service.config import PREFIX, Settings, SettingsError, table
 
@@ -16,15 +14,6 @@ names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 seconds = st.floats(min_value=0, allow_infinity=False)
 int64s = st.integers(-(2**63), 2**63 - 1)
 arguments = st.dictionaries(names, st.none() | st.booleans() | int64s | st.lists(names) | seconds)
-settings = st.builds(
-    Settings,
-    model=names,
-    engine_socket=names,
-    engine_args=arguments,
-    heartbeat=seconds,
-    load_timeout=seconds,
-    max_body=st.integers(0, 2**63 - 1),
-)
 
 
 def test_without_variables_every_setting_has_its_default():
@@ -74,11 +63,6 @@ def test_a_value_of_the_wrong_type_is_refused_by_the_name_of_its_variable(name: 
 def test_a_misspelt_variable_is_refused_by_its_name():
     with pytest.raises(SettingsError, match="VLLM_WSGI_MODLE is not a setting"):
         Settings.from_env({"VLLM_WSGI_MODLE": "x"})
-
-
-@given(settings)
-def test_a_child_process_reads_the_settings_that_its_parent_has(settings: Settings):
-    assert Settings.from_env(settings.to_env()) == settings
 
 
 def test_settings_do_not_share_their_arguments():
