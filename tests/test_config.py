@@ -10,11 +10,6 @@ from service.config import PREFIX, Settings, SettingsError, table
 
 README = Path(__file__).parent.parent / "README.md"
 
-names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
-seconds = st.floats(min_value=0, allow_infinity=False)
-int64s = st.integers(-(2**63), 2**63 - 1)
-arguments = st.dictionaries(names, st.none() | st.booleans() | int64s | st.lists(names) | seconds)
-
 
 def test_without_variables_every_setting_has_its_default():
     assert Settings.from_env({"PATH": "/bin", "VLLM_PORT": "1"}) == Settings()
