@@ -58,7 +58,7 @@ def test_a_batch_gives_what_its_texts_give_alone_in_their_order(embedder: Asker)
     batch = embed(embedder, TEXTS)["embeddings"]
     alone = [embed(embedder, [text])["embeddings"][0] for text in TEXTS]
     for together, single in zip(batch, alone, strict=True):
-        assert together == pytest.approx(single, abs=1e-3)
+        assert together == pytest.approx(single, abs=5e-3)
     assert len({tuple(vector) for vector in batch}) == len(TEXTS)
 
 
@@ -68,7 +68,7 @@ def test_more_texts_than_go_to_vllm_at_once_keep_their_order(embedder: Asker) ->
     some = [0, 255, 256, 599]
     alone = embed(embedder, [texts[number] for number in some])["embeddings"]
     for number, single in zip(some, alone, strict=True):
-        assert batch[number] == pytest.approx(single, abs=1e-3)
+        assert batch[number] == pytest.approx(single, abs=5e-3)
 
 
 @pytest.mark.parametrize(("dimensions", "length"), [(1, 1), (64, 64), (192, 192), (1000, 192), (-1, 192), (0, 192)])
@@ -76,7 +76,7 @@ def test_dimensions_cut_the_vector_and_it_has_length_one_again(embedder: Asker, 
     (whole,) = embed(embedder, "a")["embeddings"]
     (vector,) = embed(embedder, "a", dimensions=dimensions)["embeddings"]
     norm = math.hypot(*whole[:length])
-    assert vector == pytest.approx([number / norm for number in whole[:length]], abs=1e-3)
+    assert vector == pytest.approx([number / norm for number in whole[:length]], abs=5e-3)
     assert len(vector) == length
 
 
@@ -89,7 +89,7 @@ def test_the_tokens_of_all_texts_are_counted(embedder: Asker) -> None:
 
 def test_a_text_that_is_too_long_is_cut_at_its_end(embedder: Asker) -> None:
     record = embed(embedder, [LONG, LONG + "more", "a"])
-    assert record["embeddings"][0] == pytest.approx(record["embeddings"][1], abs=1e-3)
+    assert record["embeddings"][0] == pytest.approx(record["embeddings"][1], abs=5e-3)
     assert record["prompt_eval_count"] == 2 * 2048 + 1
     assert embed(embedder, LONG, options={"num_ctx": 64})["prompt_eval_count"] == 64
 
@@ -111,7 +111,7 @@ def test_a_text_that_is_too_long_and_must_not_be_cut_is_refused(
 
 def test_the_older_route_gives_the_same_vector(embedder: Asker) -> None:
     (vector,) = embed(embedder, "a")["embeddings"]
-    assert embedder.post("/api/embeddings", prompt="a").json() == {"embedding": pytest.approx(vector, abs=1e-3)}
+    assert embedder.post("/api/embeddings", prompt="a").json() == {"embedding": pytest.approx(vector, abs=5e-3)}
 
 
 def test_the_model_says_that_it_embeds_and_refuses_the_rest(embedder: Asker) -> None:
@@ -135,7 +135,7 @@ def test_the_official_client_embeds(official: Client) -> None:
     assert [len(vector) for vector in answer.embeddings] == [8, 8]
     assert answer.prompt_eval_count
     older = official.embeddings("demo", TEXTS[0]).embedding
-    assert older == pytest.approx(official.embed("demo", TEXTS[0]).embeddings[0], abs=1e-3)
+    assert older == pytest.approx(official.embed("demo", TEXTS[0]).embeddings[0], abs=5e-3)
 
 
 def test_the_official_client_reads_our_errors(official: Client) -> None:
