@@ -292,7 +292,7 @@ def groups(model: Model) -> dict[str, tuple[float, list[Case]]]:
     )
     group(
         "other questions beside tools",
-        0.90,
+        0.95,
         (
             (model.prompt(subject.questions[0], tools=tools(index)), is_(subject.answer))
             for index, subject in enumerate(subjects)
