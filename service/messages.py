@@ -79,21 +79,43 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
 # --- one request -----------------------------------------------------------------------------------------
 
 
+class Image(msgspec.Struct, frozen=True):
+    """An image's file: PNG, JPEG, or what else the model's processor reads."""
+
+    data: bytes
+
+
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One turn of a conversation, in the words of the chat templates."""
+    """One turn of a conversation, in the words of the chat templates.
+
+    Content with images is a list of its texts and its images, in order.
+    """
 
     role: str
-    content: str = ""
+    content: str | list[str | Image] = ""
     thinking: str = ""
     tool_calls: list[dict[str, Any]] = []
     tool_name: str = ""
     tool_call_id: str = ""
 
+    @property
+    def text(self) -> str:
+        """The content without its images."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part for part in self.content if isinstance(part, str))
+
+    @property
+    def images(self) -> list[Image]:
+        return [part for part in self.content if isinstance(part, Image)]
+
 
 class Chat(Struct):
     """Messages for the model's chat template, or for `template`, a Go template of the client's.
 
-    `context` holds the token ids of an earlier exchange, which go before the rendered prompt.
+    `context` holds the token ids of an earlier exchange, which go before the rendered prompt. `tool_choice` is "auto",
+    "none" or "required"; `forced_tool` names the one tool that must be called. Without `parallel_tool_calls` the
+    answer holds one call at the most.
     """
 
     messages: list[Message]
@@ -101,12 +123,21 @@ class Chat(Struct):
     think: bool | str | None = None
     template: str = ""
     context: list[int] = []
+    tool_choice: str = "auto"
+    forced_tool: str = ""
+    parallel_tool_calls: bool = True
 
 
 class Text(Struct):
     """A prompt that no template touches."""
 
     text: str
+
+
+class Tokens(Struct):
+    """A prompt in token ids."""
+
+    ids: list[int]
 
 
 class Infill(Struct):
@@ -129,6 +160,10 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     seed: int | None = None
     stop: list[str] | None = None
     max_tokens: int | None = None
+    min_tokens: int | None = None
+    logit_bias: dict[int, float] | None = None
+    stop_token_ids: list[int] | None = None
+    ignore_eos: bool | None = None
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -137,10 +172,11 @@ class Request(msgspec.Struct, frozen=True):
     `defaults` are the dialect's, beneath the model's own. `context_limit` (tokens) caps prompt and answer together.
     `truncate`: a prompt that is too long loses its oldest turns instead of being refused. `format` is "json" or a
     JSON schema that the answer must fit. `logprobs`: the alternatives to tell beside each token; None tells nothing.
+    `n` answers to the one prompt are generated, told apart by the `index` of their events.
     """
 
     model: str
-    prompt: Chat | Text | Infill
+    prompt: Chat | Text | Tokens | Infill
     sampling: Sampling = Sampling()
     defaults: Sampling = Sampling()
     truncate: bool = True
@@ -148,6 +184,7 @@ class Request(msgspec.Struct, frozen=True):
     format: str | dict[str, Any] | None = None
     logprobs: int | None = None
     return_context: bool = False
+    n: int = 1
 
 
 class EmbedRequest(msgspec.Struct, frozen=True):
@@ -273,10 +310,14 @@ class Delta(Struct):
     thinking: str = ""
     tool_calls: list[dict[str, Any]] = []
     logprobs: list[TokenLogprob] = []
+    index: int = 0
 
 
 class Finished(Struct):
-    """The end of an answer that went well. Durations in nanoseconds, from vLLM's own request metrics."""
+    """The end of an answer that went well. Durations in nanoseconds, from vLLM's own request metrics.
+
+    `stop` is the stop string that ended it, empty where none did; `thinking_tokens` are among the `output_tokens`.
+    """
 
     id: int
     reason: str
@@ -287,6 +328,9 @@ class Finished(Struct):
     prefill_ns: int
     decode_ns: int
     prompt_token_ids: list[int] = []
+    index: int = 0
+    stop: str = ""
+    thinking_tokens: int = 0
 
 
 class Embedded(Struct):

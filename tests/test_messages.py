@@ -21,6 +21,7 @@ from service.messages import (
     Failed,
     Finished,
     Hello,
+    Image,
     Infill,
     ListLoaded,
     ListModels,
@@ -38,6 +39,7 @@ from service.messages import (
     ShowModel,
     Submit,
     Text,
+    Tokens,
     Unload,
     Unloaded,
     Unpacker,
@@ -57,6 +59,8 @@ COMMANDS = [
     Submit(6, Request("m", CHAT, Sampling(stop=["x"], seed=2**63 - 1), Sampling(top_k=40), format=SCHEMA)),
     Submit(7, Request("m", Text(""), truncate=False, context_limit=4, format="json", return_context=True)),
     Submit(8, Request("m", Infill("a", "b"))),
+    Submit(10, Request("m", Tokens([1, 2]), Sampling(logit_bias={3: -1.5}), n=2)),
+    Submit(11, Request("m", Chat([Message("user", ["a", Image(b"\x89PNG\xff")])], forced_tool="f"))),
     Embed(9, EmbedRequest("m", ["", "é"], dimensions=-1, truncate=False)),
     Cancel(6),
 ]
@@ -101,7 +105,7 @@ def test_a_report_arrives_as_it_was_sent(report: messages.Report):
 
 def test_the_samples_above_hold_every_message_of_the_queue():
     sampled = {type(message) for message in [*COMMANDS, *EVENTS, *REPORTS]}
-    assert sampled == set(messages.Struct.__subclasses__()) - {Chat, Text, Infill}
+    assert sampled == set(messages.Struct.__subclasses__()) - {Chat, Text, Tokens, Infill}
 
 
 def test_a_field_that_a_newer_peer_appended_is_ignored():

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from ..errors import BadRequest
-from ..messages import Chat, Infill, Message, Request, Text
+from ..messages import Chat, Infill, Message, Request, Text, Tokens
 from ..names import ModelName
 from . import go_template
 
@@ -45,8 +45,12 @@ async def render(request: Request, templating: Templating, limit: int) -> list[i
     prompt = request.prompt
     if isinstance(prompt, Chat):
         return await _render_chat(prompt, request.truncate, templating, limit)
-    text = prompt.text if isinstance(prompt, Text) else infill_prompt(prompt, request.model, templating.vocabulary())
-    ids = templating.encode(text)
+    if isinstance(prompt, Tokens):
+        ids = prompt.ids
+    elif isinstance(prompt, Text):
+        ids = templating.encode(prompt.text)
+    else:
+        ids = templating.encode(infill_prompt(prompt, request.model, templating.vocabulary()))
     if len(ids) >= limit and request.truncate and isinstance(prompt, Text):
         ids = ids[len(ids) - limit + 1 :]
     return _checked(ids, limit)
@@ -131,8 +135,8 @@ def template_message(message: Message) -> dict[str, Any]:
 def template_fields(messages: list[Message]) -> dict[str, str]:
     """What a Go template sees: the system messages, and the last of the others as the prompt."""
     return {
-        "System": "\n\n".join(m.content for m in messages if m.role == "system"),
-        "Prompt": next((m.content for m in reversed(messages) if m.role != "system"), ""),
+        "System": "\n\n".join(m.text for m in messages if m.role == "system"),
+        "Prompt": next((m.text for m in reversed(messages) if m.role != "system"), ""),
     }
 
 

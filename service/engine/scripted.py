@@ -31,7 +31,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from ..errors import BadRequest, EngineFailure
-from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Infill, Pulse, Request, Text
+from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Infill, Pulse, Request, Tokens
 from .vectors import unit
 
 # The length of the vectors.
@@ -153,14 +153,15 @@ async def _numbers(words: list[str]) -> list[float]:
 
 def _system(request: Request) -> str:
     messages = request.prompt.messages if isinstance(request.prompt, Chat) else []
-    return " ".join(message.content for message in messages if message.role == "system")
+    return " ".join(message.text for message in messages if message.role == "system")
 
 
 def _script(request: Request) -> str:
     prompt = request.prompt
     if isinstance(prompt, Chat):
-        return prompt.messages[-1].content
+        return prompt.messages[-1].text
     if isinstance(prompt, Infill):
         return f"{prompt.prefix} {prompt.suffix}"
-    assert isinstance(prompt, Text)
+    if isinstance(prompt, Tokens):
+        return " ".join(str(token_id) for token_id in prompt.ids)
     return prompt.text
