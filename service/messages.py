@@ -115,7 +115,7 @@ class Chat(Struct):
 
     `context` holds the token ids of an earlier exchange, which go before the rendered prompt. `tool_choice` is "auto",
     "none" or "required"; `forced_tool` names the one tool that must be called. Without `parallel_tool_calls` the
-    answer holds one call at the most.
+    answer holds one call at the most. Where the model can't think, `think` is refused, or without `must_think` ignored.
     """
 
     messages: list[Message]
@@ -126,6 +126,7 @@ class Chat(Struct):
     tool_choice: str = "auto"
     forced_tool: str = ""
     parallel_tool_calls: bool = True
+    must_think: bool = True
 
 
 class Text(Struct):
@@ -172,7 +173,8 @@ class Request(msgspec.Struct, frozen=True):
     `defaults` are the dialect's, beneath the model's own. `context_limit` (tokens) caps prompt and answer together.
     `truncate`: a prompt that is too long loses its oldest turns instead of being refused. `format` is "json" or a
     JSON schema that the answer must fit. `logprobs`: the alternatives to tell beside each token; None tells nothing.
-    `n` answers to the one prompt are generated, told apart by the `index` of their events.
+    `n` answers to the one prompt are generated, told apart by the `index` of their events. `render_only`: the prompt
+    is told, in a Rendered, and nothing generated.
     """
 
     model: str
@@ -185,6 +187,7 @@ class Request(msgspec.Struct, frozen=True):
     logprobs: int | None = None
     return_context: bool = False
     n: int = 1
+    render_only: bool = False
 
 
 class EmbedRequest(msgspec.Struct, frozen=True):
@@ -300,7 +303,7 @@ class Delta(Struct):
     """What one or more decode steps added to one answer.
 
     `seq` counts the tokens of the answer before this delta, so that a resumed stream knows what it has;
-    `token_ids` are the tokens that it covers, in order.
+    `token_ids` are the tokens that it covers, in order. The first delta tells the `prompt_tokens`.
     """
 
     id: int
@@ -311,6 +314,7 @@ class Delta(Struct):
     tool_calls: list[dict[str, Any]] = []
     logprobs: list[TokenLogprob] = []
     index: int = 0
+    prompt_tokens: int = 0
 
 
 class Finished(Struct):
@@ -331,6 +335,15 @@ class Finished(Struct):
     index: int = 0
     stop: str = ""
     thinking_tokens: int = 0
+
+
+class Rendered(Struct):
+    """The whole answer to a request that is `render_only`: the prompt as the model would read it."""
+
+    id: int
+    text: str
+    images: int = 0
+    tokens: int = 0
 
 
 class Embedded(Struct):
@@ -392,7 +405,7 @@ class Activity(Struct):
 
 
 Command = Locate | Unload | ListModels | ListLoaded | ShowModel | Submit | Embed | Cancel
-Event = Hello | Located | Unloaded | Models | Loaded | Delta | Finished | Embedded | Failed
+Event = Hello | Located | Unloaded | Models | Loaded | Delta | Finished | Rendered | Embedded | Failed
 Report = Ready | Broken | Pulse | Activity
 
 _encode = msgspec.msgpack.Encoder().encode
