@@ -45,11 +45,14 @@ def _integer(text: str) -> int | float:
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)
 
 
-def parse_json(data: bytes, struct: str) -> dict[str, Any]:
-    """The object in `data`; `struct` is what Go calls the request. Raises BadRequest."""
+def parse_json(data: bytes, struct: str, empty: str = "missing request body") -> dict[str, Any]:
+    """The object in `data`; `struct` is what Go calls the request, with its package: "api.ChatRequest".
+
+    Raises BadRequest; where nothing was sent its text is `empty`.
+    """
     text = data.decode("utf-8", errors="replace").lstrip(" \t\r\n")
     if not text:
-        raise BadRequest("missing request body")
+        raise BadRequest(empty)
     try:
         value, _ = _decoder.raw_decode(text)
     except json.JSONDecodeError as error:
@@ -59,7 +62,7 @@ def parse_json(data: bytes, struct: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise BadRequest(f"json: cannot unmarshal {_KINDS[type(value)]} into Go value of type api.{struct}")
+        raise BadRequest(f"json: cannot unmarshal {_KINDS[type(value)]} into Go value of type {struct}")
     fields: dict[str, Any] = _clean(value, MAX_DEPTH)
     return fields
 

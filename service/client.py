@@ -74,7 +74,7 @@ class _ClientLeft:
 
 
 class Inbox:
-    """The events of one request, put there by the connections' readers."""
+    """The events of one request, or of several that belong together, put there by the connections' readers."""
 
     def __init__(self) -> None:
         self.id = next(_ids)
@@ -104,26 +104,33 @@ class Inbox:
     def _take(event: Event | _ClientLeft, events: list[Event]) -> None:
         if isinstance(event, _ClientLeft):
             raise ClientGone("the client has left")
-        # An engine process that ends right after its last answer has not failed that one.
-        if not (events and isinstance(events[-1], Finished | Failed)):
-            events.append(event)
+        events.append(event)
 
 
 def _merged(events: list[Event]) -> list[Event]:
-    """The events, with one delta for all that follow each other. Thinking stays before text, text before tool calls."""
+    """The events, with one delta for all of one answer that follow each other.
+
+    Those of several answers are put beside each other for that, so that each answer keeps its own order and ends where
+    it did. Thinking stays before text, text before tool calls.
+    """
     merged: list[Event] = []
-    run: list[Delta] = []
-    spoken = False
+    runs: dict[tuple[int, int], list[Delta]] = {}
     for event in events:
-        if run and not (isinstance(event, Delta) and not run[-1].tool_calls and not (spoken and event.thinking)):
-            merged.append(_joined(run))
-            run, spoken = [], False
         if isinstance(event, Delta):
+            run = runs.setdefault((event.id, event.index), [])
+            if run and not _continues(run, event):
+                merged.append(_joined(run))
+                run.clear()
             run.append(event)
-            spoken = spoken or bool(event.text)
         else:
+            ended = [(event.id, event.index)] if isinstance(event, Finished) else list(runs)
+            merged += [_joined(runs.pop(answer)) for answer in ended if answer in runs]
             merged.append(event)
-    return [*merged, _joined(run)] if run else merged
+    return merged + [_joined(run) for run in runs.values()]
+
+
+def _continues(run: list[Delta], delta: Delta) -> bool:
+    return not run[-1].tool_calls and not (delta.thinking and any(each.text for each in run))
 
 
 def _joined(run: list[Delta]) -> Delta:
@@ -137,6 +144,7 @@ def _joined(run: list[Delta]) -> Delta:
         "".join([delta.thinking for delta in run]),
         run[-1].tool_calls,
         [token for delta in run for token in delta.logprobs],
+        run[0].index,
     )
 
 
@@ -166,7 +174,7 @@ class Connection:
         except (OverflowError, UnicodeEncodeError, RecursionError) as error:
             raise BadRequest(f"the request holds a value that can't be passed on: {error}") from None
         if inbox is not None:
-            self._inboxes[inbox.id] = inbox
+            self._inboxes[command.id] = inbox
         try:
             with self._sending:
                 self._socket.sendall(frame)
@@ -175,8 +183,8 @@ class Connection:
         if self.closed:
             raise EngineGone(ENGINE_GONE, RETRY_AFTER_SECONDS)
 
-    def forget(self, inbox: Inbox) -> None:
-        self._inboxes.pop(inbox.id, None)
+    def forget(self, id: int) -> None:
+        self._inboxes.pop(id, None)
 
     def _greet(self) -> None:
         """The engine speaks first."""
@@ -208,8 +216,8 @@ class Connection:
             logger.exception("the queue broke")
         self.closed = True
         self._socket.close()
-        for inbox in list(self._inboxes.values()):
-            inbox.put(Failed(inbox.id, "EngineGone", ENGINE_GONE, RETRY_AFTER_SECONDS))
+        for asked, inbox in list(self._inboxes.items()):
+            inbox.put(Failed(asked, "EngineGone", ENGINE_GONE, RETRY_AFTER_SECONDS))
 
 
 class Client:
@@ -232,21 +240,24 @@ class Client:
         if self._pid != os.getpid():
             self._reset()
 
-    def submit(self, request: Request, environ: dict[str, Any], keep_alive: float | None = None) -> Stream:
-        """Begin a generation; nothing is sent before its batches are iterated. `keep_alive` is in seconds."""
-        return Stream(self, request, environ, keep_alive)
+    def submit(self, requests: list[Request], environ: dict[str, Any], keep_alive: float | None = None) -> Stream:
+        """Begin one generation, or several by one model; nothing is sent before the batches are iterated.
+
+        `keep_alive` is in seconds.
+        """
+        return Stream(self, requests, environ, keep_alive)
 
     def embed(
         self, request: EmbedRequest, environ: dict[str, Any], keep_alive: float | None = None
     ) -> tuple[Located, Embedded]:
         """Wait until every input is embedded; one Embedded for all of them."""
         with Exchange(self, environ) as exchange:
-            return exchange.located(request.model, keep_alive, submits=True), exchange.embed(request)
+            return exchange.located(request.model, keep_alive, submits=1), exchange.embed(request)
 
     def load(self, model: str, environ: dict[str, Any], keep_alive: float | None = None) -> Located:
         """Wait until the model is loaded."""
         with Exchange(self, environ) as exchange:
-            return exchange.located(model, keep_alive, submits=False)
+            return exchange.located(model, keep_alive, submits=0)
 
     def unload(self, model: str) -> None:
         """Wait until the model is gone."""
@@ -290,7 +301,7 @@ class Client:
             control.send(command(inbox.id), inbox)
             events = inbox.get(seconds)
         finally:
-            control.forget(inbox)
+            control.forget(inbox.id)
         if not events:
             raise Unavailable("the engine host does not answer", RETRY_AFTER_SECONDS)
         return _expect(events[0], kind)
@@ -305,12 +316,14 @@ def _expect(event: Event, kind: type[E]) -> E:
 
 
 class Exchange:
-    """One request's dealings with the engine, one command at a time, and the client that may leave meanwhile."""
+    """One client's dealings with the engine, one step at a time, and the client that may leave meanwhile."""
 
     def __init__(self, client: Client, environ: dict[str, Any]) -> None:
         self._client = client
         self._inbox = Inbox()
         self._asked: Connection | None = None
+        # How many answers each command has still to bring.
+        self._open: dict[int, int] = {}
         self.location: Located | None = None
         self._gone = client_gone(environ)
         client_side = client_socket(environ)
@@ -326,16 +339,17 @@ class Exchange:
 
     def close(self) -> None:
         """Cancel what has not ended yet. Idempotent."""
-        asked = self._asked
-        if asked is not None:
-            self._answered()
+        left = list(self._open)
+        self._answered()
+        if self._asked is not None:
             with contextlib.suppress(ServiceError):
-                asked.send(Cancel(self._inbox.id))
+                for command in left:
+                    self._asked.send(Cancel(command))
         if self._fd >= 0:
             self._client.watch().remove(self._fd)
             self._fd = -1
 
-    def locate(self, model: str, keep_alive: float | None, submits: bool) -> Iterator[list[Event]]:
+    def locate(self, model: str, keep_alive: float | None, submits: int) -> Iterator[list[Event]]:
         """Empty batches while the model loads, then one with its Located, which is the `location` from then on."""
         self._ask(self._client.control(), Locate(self._inbox.id, model, keep_alive, submits))
         while not (events := self._wait()):
@@ -344,7 +358,7 @@ class Exchange:
         self.location = _expect(events[0], Located)
         yield [self.location]
 
-    def located(self, model: str, keep_alive: float | None, submits: bool) -> Located:
+    def located(self, model: str, keep_alive: float | None, submits: int) -> Located:
         """Wait until the model is loaded; no matter how long."""
         deque(self.locate(model, keep_alive, submits), maxlen=0)
         assert self.location is not None
@@ -365,14 +379,18 @@ class Exchange:
         self._answered()
         return answer
 
-    def _ask(self, connection: Connection, command: Command) -> None:
-        connection.send(command, self._inbox)
+    def _ask(self, connection: Connection, *commands: Command) -> None:
         self._asked = connection
+        for command in commands:
+            connection.send(command, self._inbox)
+            self._open[command.id] = command.request.n if isinstance(command, Submit) else 1
 
-    def _answered(self) -> None:
-        if self._asked is not None:
-            self._asked.forget(self._inbox)
-            self._asked = None
+    def _answered(self, *commands: int) -> None:
+        """These, or all of them, have ended: nothing more is expected of them, and nothing left to cancel."""
+        for command in commands or list(self._open):
+            self._open.pop(command, None)
+            if self._asked is not None:
+                self._asked.forget(command)
 
     def _wait(self) -> list[Event]:
         """What has come; nothing when the heartbeat is due. Raises ClientGone."""
@@ -389,31 +407,54 @@ class Exchange:
 
 
 class Stream(Exchange):
-    """One generation. Iterating `batches` runs it; `close` cancels it, once, unless it has ended."""
+    """The answers to requests of one model. Iterating `batches` runs them; `close` cancels, once, what has not ended.
 
-    def __init__(self, client: Client, request: Request, environ: dict[str, Any], keep_alive: float | None) -> None:
+    The answers are counted through: those of the second request follow those of the first in their `index`.
+    """
+
+    def __init__(
+        self, client: Client, requests: list[Request], environ: dict[str, Any], keep_alive: float | None
+    ) -> None:
         super().__init__(client, environ)
-        self._request = request
+        self._model = requests[0].model
+        self._submits = [Submit(next(_ids), request) for request in requests]
+        counts = [request.n for request in requests]
+        self._first = {submit.id: sum(counts[:place]) for place, submit in enumerate(self._submits)}
         self._keep_alive = keep_alive
 
     def batches(self) -> Iterator[list[Event]]:
-        """Located, deltas, and a Finished at the end; an empty batch each time the heartbeat is due.
+        """Located, deltas, and a Finished at the end of each answer; an empty batch each time the heartbeat is due.
 
-        Ends after Finished or raises a ServiceError, never both and never neither.
+        Ends after the last Finished or raises a ServiceError, never both and never neither.
         """
         try:
-            yield from self.locate(self._request.model, self._keep_alive, submits=True)
+            yield from self.locate(self._model, self._keep_alive, submits=len(self._submits))
             assert self.location is not None
-            self._ask(self._client.connection(self.location.socket), Submit(self._inbox.id, self._request))
-            while self._asked is not None:
+            self._ask(self._client.connection(self.location.socket), *self._submits)
+            while self._open:
                 events = self._wait()
-                last = events[-1] if events else None
-                if isinstance(last, Finished | Failed):
-                    self._answered()
-                if isinstance(last, Failed):
-                    if events[:-1]:
-                        yield events[:-1]
-                    raise last.error()
-                yield events
+                failed = self._take(events)
+                if events or failed is None:
+                    yield events
+                if failed is not None:
+                    raise failed.error()
         finally:
             self.close()
+
+    def _take(self, events: list[Event]) -> Failed | None:
+        """Count the answers through, up to the end of the last one or to a failure, and drop what follows."""
+        for place, event in enumerate(events):
+            if isinstance(event, Failed):
+                self._answered(event.id)
+                del events[place:]
+                return event
+            if isinstance(event, Delta | Finished):
+                event.index += self._first[event.id]
+            if isinstance(event, Finished):
+                self._open[event.id] -= 1
+                if not self._open[event.id]:
+                    self._answered(event.id)
+            if not self._open:
+                # An engine process that ends right after its last answer has not failed that one.
+                del events[place + 1 :]
+        return None

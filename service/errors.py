@@ -4,6 +4,7 @@
     ├── BadRequest          400  the client's fault; the text names the field
     ├── ModelNotFound       404
     ├── PayloadTooLarge     413
+    ├── Refused             4xx  HTTP's own: no such route, a wrong method, a foreign page; each knows its own status
     ├── ClientGone          499  nobody is left to read the answer
     ├── EngineFailure       500  the engine lives, this generation failed
     ├── Unsupported         501  this model can't do that, another one can
@@ -22,7 +23,7 @@ from typing import ClassVar
 class ServiceError(Exception):
     """The base. `message` is a sentence for the client and holds nothing secret."""
 
-    status: ClassVar[int] = 500
+    status: int = 500
     kinds: ClassVar[dict[str, type[ServiceError]]] = {}
 
     def __init__(self, message: str, retry_after: int | None = None) -> None:
@@ -49,6 +50,12 @@ class ModelNotFound(ServiceError):
 
 class PayloadTooLarge(ServiceError):
     status = 413
+
+
+class Refused(ServiceError):
+    def __init__(self, message: str, retry_after: int | None = None, status: int = 404) -> None:
+        super().__init__(message, retry_after)
+        self.status = status
 
 
 class ClientGone(ServiceError):

@@ -210,14 +210,14 @@ class EmbedRequest(msgspec.Struct, frozen=True):
 class Locate(Struct):
     """Where is the model served? Loads it if need be; the answer is Located or Failed.
 
-    `keep_alive` is in seconds (infinity: for ever, None: as it is). `submits`: a Submit follows, for which the model
-    is kept.
+    `keep_alive` is in seconds (infinity: for ever, None: as it is). `submits`: how many Submits or Embeds follow, for
+    which the model is kept.
     """
 
     id: int
     model: str
     keep_alive: float | None = None
-    submits: bool = True
+    submits: int = 1
 
 
 class Unload(Struct):

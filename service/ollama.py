@@ -6,13 +6,14 @@ Fields and their order are those of Ollama's `api/types.go`, where `omitempty` i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
+from . import answer
 from .body import Fields
 from .errors import BadRequest, ModelNotFound, ServiceError
 from .keep_alive import parse_keep_alive
@@ -230,45 +231,27 @@ def error_record(error: ServiceError) -> dict[str, str]:
     return {"error": error.message}
 
 
-class Answer:
-    """The records of one answer, in the shape of one route. `now` is the wall clock in nanoseconds."""
-
-    verb: ClassVar[str]
+class Answer(answer.Answer):
+    """`now` is the wall clock in nanoseconds."""
 
     def __init__(self, call: Call, now: Callable[[], int] = time.time_ns) -> None:
-        self._model = call.model
+        super().__init__(call.model)
         self._return_context = bool(call.request and call.request.return_context)
         self._now = now
         self._started = now()
         self._load_ns = 0
         self._output_ids: list[int] = []
 
-    def records(self, batches: Iterable[list[Event]]) -> Iterator[list[Any]]:
-        """A batch of records for each batch of events; an empty batch stays empty.
-
-        A batch that holds nothing to tell (the model has been found) is left out.
-        """
-        for batch in batches:
-            records = [record for event in batch for record in self._records(event)]
-            if records or not batch:
-                yield records
-
     def located(self, event: Located) -> None:
-        """Before anything is asked of the model; raises BadRequest for one that only embeds."""
-        if event.capabilities and "completion" not in event.capabilities:
-            raise BadRequest(f'"{self._model}" does not support {self.verb}')
+        super().located(event)
         self._load_ns = event.load_ns
 
     def only(self, done_reason: str) -> Any:
         """The one record of a load or an unload."""
         return self._record(done=True, done_reason=done_reason)
 
-    def collect(self, batches: Iterable[list[Any]]) -> Any:
-        """The one record of an answer that is not streamed: its stream's records, put together."""
-        records = [record for batch in batches for record in batch]
-        record = self._join(records)
-        record.logprobs = [token for each in records for token in each.logprobs]
-        return record
+    def failure(self, error: ServiceError) -> Any:
+        return error_record(error)
 
     def _records(self, event: Event) -> list[Any]:
         if isinstance(event, Delta):
@@ -314,9 +297,6 @@ class Answer:
     def _record(self, **fields: Any) -> Any:
         raise NotImplementedError
 
-    def _join(self, records: list[Any]) -> Any:
-        raise NotImplementedError
-
 
 class GenerateAnswer(Answer):
     verb = "generate"
@@ -329,6 +309,7 @@ class GenerateAnswer(Answer):
         last.response = "".join(record.response for record in records)
         last.thinking = "".join(record.thinking for record in records)
         last.tool_calls = [call for record in records for call in record.tool_calls]
+        last.logprobs = [token for record in records for token in record.logprobs]
         return last
 
 
@@ -356,6 +337,7 @@ class ChatAnswer(Answer):
             thinking="".join(message.thinking for message in messages),
             tool_calls=[call for message in messages for call in message.tool_calls],
         )
+        last.logprobs = [token for record in records for token in record.logprobs]
         return last
 
 

@@ -37,14 +37,15 @@ MAY_IMPORT = {
     "ollama_models": {"messages"},
     "float32": set(),
     "ollama_embeddings": {"errors", "messages", "body", "names", "keep_alive", "ollama_options", "float32"},
-    "ollama": {"errors", "messages", "body", "names", "keep_alive", "ollama_options"},
+    "answer": {"errors", "messages"},
+    "ollama": {"answer", "errors", "messages", "body", "names", "keep_alive", "ollama_options"},
     "engine.go_template": {"errors"},
     "engine.sampling": {"messages"},
     "engine.pooling": set(),
     "engine.vectors": {"errors"},
     "engine.scripted": {"errors", "messages", "engine.vectors"},
 }
-DIALECTS = ["ollama", "ollama_embeddings", "ollama_models", "ollama_options"]
+DIALECTS = ["answer", "ollama", "ollama_embeddings", "ollama_models", "ollama_options"]
 
 
 def imports(module: str) -> list[tuple[str, bool]]:

@@ -51,7 +51,7 @@ CHAT = Chat([Message("user", "é"), Message("assistant", tool_calls=[CALL])], to
 
 COMMANDS = [
     Locate(1, "m"),
-    Locate(1, "m", math.inf, submits=False),
+    Locate(1, "m", math.inf, submits=0),
     Unload(2, "m"),
     ListModels(3),
     ListLoaded(4),

@@ -67,8 +67,8 @@ class Resident:
         finally:
             self._waiting -= 1
 
-    def send(self, keep_alive: float | None, submits: bool) -> None:
-        """A request has heard where the model is, and `submits` something there.
+    def send(self, keep_alive: float | None, submits: int) -> None:
+        """A request has heard where the model is, and submits so much there.
 
         Without a keep_alive of its own the last one stays, as in Ollama (`server/sched.go`, useLoadedRunner).
         """
@@ -78,7 +78,7 @@ class Resident:
         if submits:
             if not self._running and not self._lease():
                 self._sent = self._begun
-            self._sent += 1
+            self._sent += submits
             self._sent_at = self.used
 
     def report(self, begun: int, running: int) -> None:
