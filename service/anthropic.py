@@ -7,16 +7,16 @@ put together as Anthropic's own clients do it.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from . import images
+from . import answer, images
 from .body import Fields
 from .errors import BadRequest, ServiceError
-from .messages import Chat, Delta, Event, Finished, Image, Located, Message, Request, Sampling
+from .messages import Chat, Delta, Event, Finished, Image, Located, Message, Rendered, Request, Sampling
 from .names import ModelName
 from .ollama_options import OLLAMA_DEFAULTS, parse_options
 
@@ -247,32 +247,26 @@ def error_record(error: ServiceError) -> Record:
     }
 
 
-class Answer:
-    """The records of one answer. `key` makes its id, and is random where none is given."""
+class Answer(answer.Answer):
+    """`key` makes the message's id, and is random where none is given."""
+
+    verb = "chat"
 
     def __init__(self, call: Call, key: str = "") -> None:
-        self._model = call.model
+        super().__init__(call.model)
         self._id = f"msg_{key or secrets.token_hex(12)}"
         self._started = False
         self._index = -1
         self._open = ""
         self._called = False
 
-    def records(self, batches: Iterable[list[Event]]) -> Iterator[list[Record]]:
-        """A batch of records for each batch of events; an empty batch stays empty.
+    def failure(self, error: ServiceError) -> Record:
+        return error_record(error)
 
-        A batch that holds nothing to tell (the model has been found) is left out.
-        """
-        for batch in batches:
-            records = [record for event in batch for record in self._records(event)]
-            if records or not batch:
-                yield records
-
-    def collect(self, batches: Iterable[list[Record]]) -> Record:
-        """The one message of an answer that is not streamed: its stream's records, put together."""
+    def _join(self, records: list[Record]) -> Record:
         message: Record = {}
         pieces: list[str] = []
-        for record in (record for batch in batches for record in batch):
+        for record in records:
             kind = record["type"]
             if kind == "message_start":
                 message = record["message"]
@@ -290,8 +284,7 @@ class Answer:
 
     def _records(self, event: Event) -> Iterator[Record]:
         if isinstance(event, Located):
-            if event.capabilities and "completion" not in event.capabilities:
-                raise BadRequest(f'"{self._model}" does not support chat')
+            self.located(event)
         elif isinstance(event, Delta):
             yield from self._start(event.prompt_tokens)
             yield from self._blocks(event)
@@ -374,6 +367,20 @@ class Answer:
         if self._called:
             return "tool_use"
         return "stop_sequence" if finished.stop else "end_turn"
+
+
+class CountAnswer(answer.Answer):
+    """The one record of a prompt that was only counted."""
+
+    verb = "chat"
+
+    def _records(self, event: Event) -> list[Record]:
+        if isinstance(event, Located):
+            self.located(event)
+        return [{"input_tokens": event.tokens}] if isinstance(event, Rendered) else []
+
+    def _join(self, records: list[Record]) -> Record:
+        return records[-1]
 
 
 def _complete(block: Record, text: str, signature: str) -> None:

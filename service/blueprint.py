@@ -13,9 +13,11 @@ from .config import Settings, SettingsError
 from .errors import Refused
 from .origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, Origins
 from .routes import http_error_response
+from .routes_anthropic import AnthropicRoutes
 from .routes_ollama import OllamaRoutes
+from .routes_responses import ResponsesRoutes
 
-DIALECTS = (OllamaRoutes,)
+DIALECTS = (OllamaRoutes, AnthropicRoutes, ResponsesRoutes)
 
 
 def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") -> Blueprint:

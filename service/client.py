@@ -41,6 +41,7 @@ from .messages import (
     Located,
     ModelInfo,
     Models,
+    Rendered,
     Request,
     ShowModel,
     Submit,
@@ -145,6 +146,7 @@ def _joined(run: list[Delta]) -> Delta:
         run[-1].tool_calls,
         [token for delta in run for token in delta.logprobs],
         run[0].index,
+        run[0].prompt_tokens,
     )
 
 
@@ -450,7 +452,7 @@ class Stream(Exchange):
                 return event
             if isinstance(event, Delta | Finished):
                 event.index += self._first[event.id]
-            if isinstance(event, Finished):
+            if isinstance(event, Finished | Rendered):
                 self._open[event.id] -= 1
                 if not self._open[event.id]:
                     self._answered(event.id)

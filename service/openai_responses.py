@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
 
-from . import images
+from . import answer, images
 from .body import Fields, parse_json
 from .errors import BadRequest, ServiceError
 from .messages import Chat, Delta, Event, Finished, Image, Located, Message, Request, Sampling, TokenLogprob
@@ -325,10 +325,13 @@ KINDS = {
 }
 
 
-class Answer:
-    """The records of one answer. `key` makes its ids, and is random where none is given; `now` is in seconds."""
+class Answer(answer.Answer):
+    """`key` makes the ids, and is random where none is given; `now` is in seconds."""
+
+    verb = "chat"
 
     def __init__(self, call: Call, key: str = "", now: Callable[[], float] = time.time) -> None:
+        super().__init__(call.model)
         self._call = call
         self._key = key or secrets.token_hex(12)
         self._now = now
@@ -339,22 +342,6 @@ class Answer:
         self._pieces: list[str] = []
         self._logprobs: list[Record] = []
 
-    def records(self, batches: Iterable[list[Event]]) -> Iterator[list[Record]]:
-        """A batch of records for each batch of events; an empty batch stays empty.
-
-        A batch that holds nothing to tell (the model has been found) is left out.
-        """
-        for batch in batches:
-            records = [record for event in batch for record in self._records(event)]
-            if records or not batch:
-                yield records
-
-    def collect(self, batches: Iterable[list[Record]]) -> Record:
-        """The response of an answer that is not streamed: its stream's last record holds it."""
-        last: Record = [record for batch in batches for record in batch][-1]
-        response: Record = last["response"]
-        return response
-
     def failure(self, error: ServiceError) -> Record:
         """The last record of a stream that failed: of its response, once there is one."""
         told = {"code": "server_error" if error.status >= 500 else "invalid_prompt", "message": error.message}
@@ -363,10 +350,14 @@ class Answer:
         # The object is for openai-python, which raises only where it finds one.
         return self._event("error", **told, param=None, error={**told, "type": "server_error", "param": None})
 
+    def _join(self, records: list[Record]) -> Record:
+        """The response, which the last record holds."""
+        response: Record = records[-1]["response"]
+        return response
+
     def _records(self, event: Event) -> Iterator[Record]:
         if isinstance(event, Located):
-            if event.capabilities and "completion" not in event.capabilities:
-                raise BadRequest(f'"{self._call.model}" does not support chat')
+            self.located(event)
         elif isinstance(event, Delta):
             yield from self._start()
             yield from self._parts(event)
@@ -476,7 +467,7 @@ class Answer:
             "status": status,
             "error": None,
             "incomplete_details": None,
-            "model": self._call.model,
+            "model": self._model,
             "output": list(self._output),
             "usage": None,
         }

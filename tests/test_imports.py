@@ -39,13 +39,16 @@ MAY_IMPORT = {
     "ollama_embeddings": {"errors", "messages", "body", "names", "keep_alive", "ollama_options", "float32"},
     "answer": {"errors", "messages"},
     "ollama": {"answer", "errors", "messages", "body", "names", "keep_alive", "ollama_options"},
+    "images": {"errors", "messages"},
+    "anthropic": {"answer", "errors", "messages", "body", "images", "names", "ollama_options"},
+    "openai_responses": {"answer", "errors", "messages", "body", "images", "names", "ollama_options"},
     "engine.go_template": {"errors"},
     "engine.sampling": {"messages"},
     "engine.pooling": set(),
     "engine.vectors": {"errors"},
     "engine.scripted": {"errors", "messages", "engine.vectors"},
 }
-DIALECTS = ["answer", "ollama", "ollama_embeddings", "ollama_models", "ollama_options"]
+DIALECTS = ["anthropic", "answer", "openai_responses", "ollama", "ollama_embeddings", "ollama_models", "ollama_options"]
 
 
 def imports(module: str) -> list[tuple[str, bool]]:

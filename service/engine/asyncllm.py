@@ -142,6 +142,8 @@ class VllmEngine:
                         delta = _delta(id, seq, completion, parser, output.finished)
                         if request.logprobs is not None:
                             delta.logprobs = _logprobs(completion, request.logprobs)
+                        if not seq:
+                            delta.prompt_tokens = len(prompt_ids)
                         yield delta
                         seq += len(completion.token_ids)
                     if output.finished:
@@ -198,11 +200,11 @@ class VllmEngine:
         chat, kind = request.prompt, self._parsers.family
         if not isinstance(chat, Chat):
             return request, None
-        if chat.think and not kind.thinking:
+        if chat.think and chat.must_think and not kind.thinking:
             raise BadRequest(f'"{request.model}" does not support thinking')
         if chat.tools and not kind.tools:
             raise BadRequest(f"{ModelName.parse(request.model).full} does not support tools")
-        think = bool(kind.thinking) if chat.think is None else chat.think
+        think = bool(kind.thinking) if chat.think is None or not kind.thinking else chat.think
         chat = msgspec.structs.replace(chat, think=think)
         return msgspec.structs.replace(request, prompt=chat), self._parsers.parser(chat, bool(think))
 

@@ -120,7 +120,9 @@ class ScriptedEngine:
                         break
                     due += interval
                     await asyncio.sleep(max(0.0, due - time.monotonic()))
-                    yield _token(id, tokens, text)
+                    token = _token(id, tokens, text)
+                    token.prompt_tokens = 0 if tokens else len(words)
+                    yield token
                     tokens += 1
         took = time.monotonic_ns() - started
         reason = "length" if tokens == limit else "stop"
