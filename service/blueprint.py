@@ -15,6 +15,7 @@ from .body import parse_json
 from .client import Client, Stream
 from .config import Settings, SettingsError
 from .errors import BadRequest, ModelNotFound, PayloadTooLarge, ServiceError, Unsupported
+from .hosts import Hosts
 from .messages import Embedded, Located
 from .negotiation import negotiate
 from .origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, Origins
@@ -49,7 +50,7 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
         blueprint.add_url_rule(path, view.__name__, view, methods=methods, provide_automatic_options=False)
     # Where Flask would answer an unknown path or method with the application's HTML, these answer in JSON.
     blueprint.add_url_rule("/api/<path:path>", "unknown", routes.unknown, methods=_ALL, provide_automatic_options=False)
-    guard = Guard(Origins(settings.origins))
+    guard = Guard(Origins(settings.origins), Hosts(settings.hosts))
     blueprint.before_request(guard.check)
     blueprint.after_request(guard.tell)
     blueprint.register_error_handler(ServiceError, error_response)
@@ -58,12 +59,16 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
 
 
 class Guard:
-    """Refuses foreign pages, answers preflights, and tells browsers what is allowed."""
+    """Refuses foreign pages and hosts, in Ollama's order, answers preflights, and tells browsers what is allowed."""
 
-    def __init__(self, origins: Origins) -> None:
+    def __init__(self, origins: Origins, hosts: Hosts) -> None:
         self._origins = origins
+        self._hosts = hosts
 
     def check(self) -> Response | None:
+        return self._check_origin() or self._check_host()
+
+    def _check_origin(self) -> Response | None:
         origin = request.headers.get("Origin", "")
         if not self._origins.foreign(origin, request.host):
             return None
@@ -74,6 +79,16 @@ class Guard:
         preflight = Response(status=204, headers=PREFLIGHT_HEADERS)
         preflight.vary.update(PREFLIGHT_VARY)
         return preflight
+
+    def _check_host(self) -> Response | None:
+        host = request.headers.get("Host", "")
+        if not self._hosts.watches(request.environ["SERVER_NAME"]):
+            return None
+        if not self._hosts.allows(host):
+            return json_response({"error": f"host {host} is not allowed; VLLM_WSGI_HOSTS can allow it"}, 403)
+        if request.method == "OPTIONS" and self._hosts.named(host):
+            return Response(status=204)
+        return None
 
     def tell(self, response: Response) -> Response:
         origin = request.headers.get("Origin", "")
