@@ -194,6 +194,8 @@ class Routes:
         chosen = negotiate(call.stream, call.stream_type, request.args.get("alt"), request.headers.get("Accept", ""))
         if call.request is None:
             return varying(json_response(self._load_or_unload(call, answer)))
+        if call.request.render_only:
+            chosen = None
         stream = self._client.submit(call.request, request.environ, call.keep_alive)
         try:
             batches = answer.records(stream.batches())

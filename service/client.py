@@ -29,9 +29,9 @@ from .messages import (
     Embed,
     Embedded,
     EmbedRequest,
+    Ending,
     Event,
     Failed,
-    Finished,
     Hello,
     ListLoaded,
     ListModels,
@@ -105,7 +105,7 @@ class Inbox:
         if isinstance(event, _ClientLeft):
             raise ClientGone("the client has left")
         # An engine process that ends right after its last answer has not failed that one.
-        if not (events and isinstance(events[-1], Finished | Failed)):
+        if not (events and isinstance(events[-1], Ending)):
             events.append(event)
 
 
@@ -397,9 +397,9 @@ class Stream(Exchange):
         self._keep_alive = keep_alive
 
     def batches(self) -> Iterator[list[Event]]:
-        """Located, deltas, and a Finished at the end; an empty batch each time the heartbeat is due.
+        """Located, deltas, and a Finished at the end, or one Rendered; an empty batch each time the heartbeat is due.
 
-        Ends after Finished or raises a ServiceError, never both and never neither.
+        Ends after these or raises a ServiceError, never both and never neither.
         """
         try:
             yield from self.locate(self._request.model, self._keep_alive, submits=True)
@@ -408,7 +408,7 @@ class Stream(Exchange):
             while self._asked is not None:
                 events = self._wait()
                 last = events[-1] if events else None
-                if isinstance(last, Finished | Failed):
+                if isinstance(last, Ending):
                     self._answered()
                 if isinstance(last, Failed):
                     if events[:-1]:

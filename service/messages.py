@@ -172,7 +172,8 @@ class Request(msgspec.Struct, frozen=True):
     `defaults` are the dialect's, beneath the model's own. `context_limit` (tokens) caps prompt and answer together.
     `truncate`: a prompt that is too long loses its oldest turns instead of being refused. `format` is "json" or a
     JSON schema that the answer must fit. `logprobs`: the alternatives to tell beside each token; None tells nothing.
-    `n` answers to the one prompt are generated, told apart by the `index` of their events.
+    `n` answers to the one prompt are generated, told apart by the `index` of their events. `render_only`: the answer is
+    the prompt as the model would get it.
     """
 
     model: str
@@ -185,6 +186,7 @@ class Request(msgspec.Struct, frozen=True):
     logprobs: int | None = None
     return_context: bool = False
     n: int = 1
+    render_only: bool = False
 
 
 class EmbedRequest(msgspec.Struct, frozen=True):
@@ -333,6 +335,14 @@ class Finished(Struct):
     thinking_tokens: int = 0
 
 
+class Rendered(Struct):
+    """The answer to `render_only`: the prompt's text with its special tokens, and how many images it has."""
+
+    id: int
+    text: str
+    images: int = 0
+
+
 class Embedded(Struct):
     """The vectors of the next inputs, in their order; the answer ends with that of the last input.
 
@@ -392,7 +402,8 @@ class Activity(Struct):
 
 
 Command = Locate | Unload | ListModels | ListLoaded | ShowModel | Submit | Embed | Cancel
-Event = Hello | Located | Unloaded | Models | Loaded | Delta | Finished | Embedded | Failed
+Event = Hello | Located | Unloaded | Models | Loaded | Delta | Finished | Rendered | Embedded | Failed
+Ending = Finished | Rendered | Failed
 Report = Ready | Broken | Pulse | Activity
 
 _encode = msgspec.msgpack.Encoder().encode
