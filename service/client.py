@@ -425,9 +425,9 @@ class Stream(Exchange):
         self._keep_alive = keep_alive
 
     def batches(self) -> Iterator[list[Event]]:
-        """Located, deltas, and a Finished at the end of each answer; an empty batch each time the heartbeat is due.
+        """Located, deltas and a Finished for each answer, or one Rendered; an empty batch when the heartbeat is due.
 
-        Ends after the last Finished or raises a ServiceError, never both and never neither.
+        Ends after the last of these or raises a ServiceError, never both and never neither.
         """
         try:
             yield from self.locate(self._model, self._keep_alive, submits=len(self._submits))

@@ -173,8 +173,8 @@ class Request(msgspec.Struct, frozen=True):
     `defaults` are the dialect's, beneath the model's own. `context_limit` (tokens) caps prompt and answer together.
     `truncate`: a prompt that is too long loses its oldest turns instead of being refused. `format` is "json" or a
     JSON schema that the answer must fit. `logprobs`: the alternatives to tell beside each token; None tells nothing.
-    `n` answers to the one prompt are generated, told apart by the `index` of their events. `render_only`: the prompt
-    is told, in a Rendered, and nothing generated.
+    `n` answers to the one prompt are generated, told apart by the `index` of their events. `render_only`: the answer is
+    the prompt as the model would get it.
     """
 
     model: str
@@ -338,7 +338,7 @@ class Finished(Struct):
 
 
 class Rendered(Struct):
-    """The whole answer to a request that is `render_only`: the prompt as the model would read it."""
+    """The answer to `render_only`: the prompt's text with its special tokens, how many images and tokens it has."""
 
     id: int
     text: str

@@ -30,11 +30,11 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from ..errors import BadRequest, EngineFailure, EngineGone, Unavailable, Unsupported
-from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Pulse, Request, TokenLogprob
+from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Pulse, Rendered, Request, TokenLogprob
 from ..names import ModelName
 from .families import Family, family
 from .parse import AnswerParser, Parsers
-from .render import render
+from .render import count_images, render
 from .sampling import sampling_arguments
 from .vectors import unit
 
@@ -118,11 +118,14 @@ class VllmEngine:
         self.device: str = current_platform.device_type
         self.cache_bytes = _cache_bytes(engine)
 
-    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished, None]:
+    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
         """Raises BadRequest, Unavailable, EngineFailure and EngineGone."""
         request, parser = self._understood(request)
         limit = min(self.context_length, request.context_limit or self.context_length)
         prompt_ids = await render(request, self._templating, limit)
+        if request.render_only:
+            yield Rendered(id, self._templating.decode(prompt_ids), count_images(request), len(prompt_ids))
+            return
         if parser is not None:
             parser.begin(prompt_ids)
         parameters = self._parameters(request, parser, limit - len(prompt_ids))
@@ -245,6 +248,9 @@ class RendererTemplating:
 
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text))
+
+    def decode(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
 
     async def tokenize(self, text: str, limit: int) -> list[int]:
         """The text's first `limit` tokens, those among them that the tokenizer puts around every text. Never none."""

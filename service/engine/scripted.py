@@ -31,7 +31,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from ..errors import BadRequest, EngineFailure
-from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Infill, Pulse, Request, Tokens
+from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Infill, Pulse, Rendered, Request, Tokens
 from .vectors import unit
 
 # The length of the vectors.
@@ -55,11 +55,14 @@ class ScriptedEngine:
             raise RuntimeError(engine_args["fail"])
         return cls()
 
-    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished, None]:
+    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
         """One token a word; the count of prompt tokens is that of the script's words."""
         script = _script(request)
         if script.startswith("!refuse:"):
             raise BadRequest(script.removeprefix("!refuse:"))
+        if request.render_only:
+            yield Rendered(id, script, tokens=len(script.split(" ")))
+            return
         self._running += 1
         try:
             async for event in self._play(id, script, request):
