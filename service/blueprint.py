@@ -14,8 +14,9 @@ from .errors import Refused
 from .origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, Origins
 from .routes import http_error_response
 from .routes_ollama import OllamaRoutes
+from .routes_openai import OpenAIRoutes
 
-DIALECTS = (OllamaRoutes,)
+DIALECTS = (OllamaRoutes, OpenAIRoutes)
 
 
 def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") -> Blueprint:

@@ -172,7 +172,8 @@ class Request(msgspec.Struct, frozen=True):
     `defaults` are the dialect's, beneath the model's own. `context_limit` (tokens) caps prompt and answer together.
     `truncate`: a prompt that is too long loses its oldest turns instead of being refused. `format` is "json" or a
     JSON schema that the answer must fit. `logprobs`: the alternatives to tell beside each token; None tells nothing.
-    `n` answers to the one prompt are generated, told apart by the `index` of their events.
+    `n` answers to the one prompt are generated, told apart by the `index` of their events. `echo`: each begins with a
+    delta of the prompt itself, which covers no token of the answer; with `logprobs` the prompt's are in it.
     """
 
     model: str
@@ -185,6 +186,7 @@ class Request(msgspec.Struct, frozen=True):
     logprobs: int | None = None
     return_context: bool = False
     n: int = 1
+    echo: bool = False
 
 
 class EmbedRequest(msgspec.Struct, frozen=True):
@@ -288,10 +290,10 @@ class Loaded(Struct):
 
 
 class TokenLogprob(msgspec.Struct, omit_defaults=True):
-    """A token and its log probability; `bytes` are those of its text in UTF-8."""
+    """A token and its log probability, None for a prompt's first; `bytes` are those of its text in UTF-8."""
 
     token: str
-    logprob: float
+    logprob: float | None
     bytes: list[int] = []
     top_logprobs: list[TokenLogprob] = []
 
