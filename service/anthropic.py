@@ -158,7 +158,7 @@ def _part(block: Fields) -> str | Image:
     kind = block.string("type")
     if kind == "text":
         return block.string("text")
-    source = Fields(block.mapping("source"), _STRUCT)
+    source = block.child("source", "anthropic.ImageSource")
     if kind == "document" and source.string("type") == "text":
         return source.string("data")
     if kind != "image":
@@ -193,7 +193,7 @@ def _tool(fields: Fields) -> Record:
 
 def _tool_choice(fields: Fields, tools: list[Record]) -> dict[str, Any]:
     """What a Chat calls it."""
-    choice = Fields(fields.mapping("tool_choice"), _STRUCT, "tool_choice.")
+    choice = fields.child("tool_choice", "anthropic.ToolChoice")
     kind, name = choice.string("type", "auto"), choice.string("name")
     if kind not in TOOL_CHOICES:
         raise BadRequest(f'invalid tool_choice type "{kind}": must be "auto", "any", "tool" or "none"')
@@ -210,8 +210,8 @@ def _tool_choice(fields: Fields, tools: list[Record]) -> dict[str, Any]:
 
 def _think(fields: Fields) -> bool | str | None:
     """Off where the client says so; else the effort, or what the model does by itself, which is to think if it can."""
-    kind = Fields(fields.mapping("thinking"), _STRUCT, "thinking.").string("type", "enabled")
-    effort = Fields(fields.mapping("output_config"), _STRUCT, "output_config.").string("effort")
+    kind = fields.child("thinking", "anthropic.ThinkingConfig").string("type", "enabled")
+    effort = fields.child("output_config", "anthropic.OutputConfig").string("effort")
     if kind not in THINKING:
         raise BadRequest(f'invalid thinking type "{kind}": must be one of {", ".join(THINKING)}')
     if effort and effort not in EFFORTS:
@@ -220,8 +220,7 @@ def _think(fields: Fields) -> bool | str | None:
 
 
 def _format(fields: Fields) -> dict[str, Any] | None:
-    output = Fields(fields.mapping("output_config"), _STRUCT, "output_config.")
-    shape = Fields(output.mapping("format"), _STRUCT, "output_config.format.")
+    shape = fields.child("output_config", "anthropic.OutputConfig").child("format", "anthropic.Format")
     kind = shape.string("type")
     if kind not in ("", "json_schema"):
         raise BadRequest(f'invalid output_config.format type "{kind}": must be "json_schema"')

@@ -16,9 +16,9 @@ from .origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, Origins
 from .routes import http_error_response
 from .routes_anthropic import AnthropicRoutes
 from .routes_ollama import OllamaRoutes
-from .routes_responses import ResponsesRoutes
+from .routes_openai import OpenAIRoutes
 
-DIALECTS = (OllamaRoutes, AnthropicRoutes, ResponsesRoutes)
+DIALECTS = (OllamaRoutes, OpenAIRoutes, AnthropicRoutes)
 
 
 def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") -> Blueprint:

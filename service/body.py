@@ -126,6 +126,12 @@ class Fields:
         value = as_integer(self._values.get(name, default))
         return value if value is not None else self._refuse(name, self._values[name], "int")
 
+    def number(self, name: str) -> float | None:
+        value = self._values.get(name)
+        if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+            return value
+        return self._refuse(name, value, "float64")
+
     def integers(self, name: str) -> list[int]:
         values = self.array(name, "[]int")
         integers = [as_integer(item) for item in values]
@@ -141,6 +147,10 @@ class Fields:
     def mapping(self, name: str, go_type: str = "map[string]interface {}") -> dict[str, Any]:
         value = self._values.get(name, {})
         return value if isinstance(value, dict) else self._refuse(name, value, go_type)
+
+    def child(self, name: str, go_type: str) -> Fields:
+        """An object; one without fields where it is absent."""
+        return Fields(self.mapping(name, go_type), self._struct, f"{self._path}{name}.")
 
     def children(self, name: str, array_type: str, item_type: str) -> list[Fields]:
         """The objects of a list."""

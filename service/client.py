@@ -146,7 +146,7 @@ def _joined(run: list[Delta]) -> Delta:
         run[-1].tool_calls,
         [token for delta in run for token in delta.logprobs],
         run[0].index,
-        run[0].prompt_tokens,
+        sum(delta.prompt_tokens for delta in run),
     )
 
 

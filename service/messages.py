@@ -174,7 +174,8 @@ class Request(msgspec.Struct, frozen=True):
     `truncate`: a prompt that is too long loses its oldest turns instead of being refused. `format` is "json" or a
     JSON schema that the answer must fit. `logprobs`: the alternatives to tell beside each token; None tells nothing.
     `n` answers to the one prompt are generated, told apart by the `index` of their events. `render_only`: the answer is
-    the prompt as the model would get it.
+    the prompt as the model would get it. `echo`: each answer begins with a delta of the prompt itself, which covers no
+    token of the answer; with `logprobs` the prompt's are in it.
     """
 
     model: str
@@ -188,6 +189,7 @@ class Request(msgspec.Struct, frozen=True):
     return_context: bool = False
     n: int = 1
     render_only: bool = False
+    echo: bool = False
 
 
 class EmbedRequest(msgspec.Struct, frozen=True):
@@ -291,10 +293,10 @@ class Loaded(Struct):
 
 
 class TokenLogprob(msgspec.Struct, omit_defaults=True):
-    """A token and its log probability; `bytes` are those of its text in UTF-8."""
+    """A token and its log probability, None for a prompt's first; `bytes` are those of its text in UTF-8."""
 
     token: str
-    logprob: float
+    logprob: float | None
     bytes: list[int] = []
     top_logprobs: list[TokenLogprob] = []
 

@@ -18,19 +18,10 @@ from . import answer, images
 from .body import Fields, parse_json
 from .errors import BadRequest, ServiceError
 from .messages import Chat, Delta, Event, Finished, Image, Located, Message, Request, Sampling, TokenLogprob
-from .names import ModelName
-from .ollama_options import parse_options
+from .openai import MAX_ALTERNATIVES, OPENAI_DEFAULTS, integer, parse_model, parse_sampling, think
 
 Record = dict[str, Any]
 
-# OpenAI's, for what neither the request nor the model says.
-OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0)
-
-# As Ollama's `openai/openai.go` reads them.
-EFFORTS: dict[str, bool | str] = {
-    "none": False, "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "max", "ultra": "max",
-    "max": "max",
-}  # fmt: skip
 TEXT_PARTS = ("input_text", "output_text", "text", "reasoning_text", "summary_text")
 # What only OpenAI's own servers write and the model has no use for.
 DROPPED_ITEMS = ("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call")
@@ -57,19 +48,16 @@ class Call:
 def parse_responses(body: dict[str, Any]) -> Call:
     """The body of `POST /v1/responses`; raises BadRequest."""
     fields = Fields(body, _STRUCT)
-    model = fields.string("model")
-    if not model:
-        raise BadRequest("model is required")
-    ModelName.parse(model)
+    model = parse_model(fields)
     _refuse_state(fields)
-    include, text = fields.array("include", "[]string"), Fields(fields.mapping("text"), _STRUCT, "text.")
+    include = fields.array("include", "[]string")
     request = Request(
         model,
         _chat(fields),
         _sampling(fields),
         OPENAI_DEFAULTS,
         truncate=_truncates(fields),
-        format=_format(Fields(text.mapping("format"), _STRUCT, "text.format.")),
+        format=_format(fields.child("text", "openai.Text").child("format", "openai.Format")),
         logprobs=_logprobs(fields) if "message.output_text.logprobs" in include else None,
     )
     return Call(model, request, fields.boolean("stream", False), _echo(fields), include)
@@ -241,11 +229,8 @@ def _tool_choice(fields: Fields) -> tuple[str, str, list[str] | None]:
 
 
 def _think(fields: Fields) -> bool | str | None:
-    effort = Fields(fields.mapping("reasoning"), _STRUCT, "reasoning.").string("effort")
-    if effort and effort not in EFFORTS:
-        choices = ", ".join(f'"{name}"' for name in EFFORTS)
-        raise BadRequest(f'invalid reasoning value: "{effort}" (must be one of {choices})')
-    return EFFORTS.get(effort)
+    effort = fields.child("reasoning", "openai.Reasoning").string("effort")
+    return think(effort) if effort else None
 
 
 def _format(format: Fields) -> str | dict[str, Any] | None:
@@ -258,11 +243,8 @@ def _format(format: Fields) -> str | dict[str, Any] | None:
 
 
 def _sampling(fields: Fields) -> Sampling:
-    max_tokens = fields.integer("max_output_tokens", 0)
-    if fields.get("max_output_tokens") is not None and max_tokens < 1:
-        raise BadRequest("max_output_tokens must be positive")
-    named = {name: fields.get(name) for name in ("temperature", "top_p")}
-    return parse_options({**named, "num_predict": max_tokens or None})[0]
+    limit = integer(fields, "max_output_tokens", at_least=1)
+    return msgspec.structs.replace(parse_sampling(fields), max_tokens=limit)
 
 
 def _truncates(fields: Fields) -> bool:
@@ -274,8 +256,8 @@ def _truncates(fields: Fields) -> bool:
 
 def _logprobs(fields: Fields) -> int:
     alternatives = fields.integer("top_logprobs")
-    if not 0 <= alternatives <= 20:
-        raise BadRequest("top_logprobs must be between 0 and 20")
+    if not 0 <= alternatives <= MAX_ALTERNATIVES:
+        raise BadRequest(f"top_logprobs must be between 0 and {MAX_ALTERNATIVES}")
     return alternatives
 
 

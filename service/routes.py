@@ -20,9 +20,9 @@ from .answer import Answer
 from .body import parse_json
 from .client import Client, Stream
 from .config import Settings
-from .errors import BadRequest, PayloadTooLarge, Refused, ServiceError
+from .errors import BadRequest, ModelNotFound, PayloadTooLarge, Refused, ServiceError
 from .framing import Framing
-from .messages import Request
+from .messages import Embedded, EmbedRequest, Located, Request
 
 JSON_TYPE = "application/json; charset=utf-8"
 
@@ -117,6 +117,13 @@ class Routes:
         except BaseException:
             stream.close()
             raise
+
+    def _embed(self, wanted: EmbedRequest, keep_alive: float | None = None) -> tuple[Located, Embedded]:
+        """Raises ModelNotFound in the words that Ollama has for embeddings alone."""
+        try:
+            return self._client.embed(wanted, request.environ, keep_alive)
+        except ModelNotFound:
+            raise ModelNotFound(f'model "{wanted.model}" not found, try pulling it first') from None
 
 
 def read_body(limit: int) -> bytes:

@@ -56,7 +56,7 @@ class ScriptedEngine:
         return cls()
 
     async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
-        """One token a word; the count of prompt tokens is that of the script's words."""
+        """One token a word, one answer after the other; the count of prompt tokens is that of the script's words."""
         script = _script(request)
         if script.startswith("!refuse:"):
             raise BadRequest(script.removeprefix("!refuse:"))
@@ -65,8 +65,10 @@ class ScriptedEngine:
             return
         self._running += 1
         try:
-            async for event in self._play(id, script, request):
-                yield event
+            for index in range(request.n):
+                async for event in self._play(id, script, request):
+                    event.index = index
+                    yield event
         finally:
             self._running -= 1
 
