@@ -368,9 +368,9 @@ class Answer(answer.Answer):
         kind = KINDS[type]
         if self._item is None or self._item["type"] != type:
             yield from self._close("completed")
-            self._item = {"id": self._item_id(kind.prefix), "type": type, "status": "in_progress", kind.field: []}
+            self._item = {"id": self._item_id(kind.prefix), "type": type, kind.field: []}
             if type == "message":
-                self._item["role"] = "assistant"
+                self._item |= {"role": "assistant", "status": "in_progress"}
             self._pieces, self._logprobs = [], []
             yield self._event("response.output_item.added", output_index=len(self._output), item=self._item)
             yield self._about(f"{kind.part}.added", part=_text_part(type, ""))
@@ -387,8 +387,10 @@ class Answer(answer.Answer):
         part = _text_part(name, text) | spoken
         yield self._about(f"{kind.text}.done", text=text, **spoken)
         yield self._about(f"{kind.part}.done", part=part)
-        item = self._item | {"status": status, kind.field: [part]}
-        if name == "reasoning" and "reasoning.encrypted_content" in self._call.include:
+        item = self._item | {kind.field: [part]}
+        if name == "message":
+            item["status"] = status
+        elif "reasoning.encrypted_content" in self._call.include:
             item["encrypted_content"] = text
         self._item = None
         yield self._done(item)

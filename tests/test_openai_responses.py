@@ -276,8 +276,8 @@ def test_the_last_record_holds_the_whole_response():
     assert (response["created_at"], response["completed_at"], response["error"]) == (1000, 1000, None)
     part = {"type": "output_text", "text": "Hi", "annotations": [], "logprobs": []}
     assert response["output"] == [
-        {"id": "rs_k0", "type": "reasoning", "status": "completed", "summary": [THOUGHT]},
-        {"id": "msg_k1", "type": "message", "status": "completed", "content": [part], "role": "assistant"},
+        {"id": "rs_k0", "type": "reasoning", "summary": [THOUGHT]},
+        {"id": "msg_k1", "type": "message", "content": [part], "role": "assistant", "status": "completed"},
         {
             "id": "fc_k2", "type": "function_call", "status": "completed", "call_id": "call_1", "name": "add",
             "arguments": '{"a":1}',
