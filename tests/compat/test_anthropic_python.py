@@ -30,8 +30,8 @@ def official(engine_server: Server) -> Iterator[Anthropic]:
 
 def asked(messages: Any, **fields: Any) -> dict[str, Any]:
     """Greedy and without thinking unless a test says otherwise."""
-    greedy = {"model": "demo", "max_tokens": 200, "temperature": 0, "thinking": {"type": "disabled"}}
-    return {**greedy, "messages": messages, **fields}
+    greedy = {"max_tokens": 200, "thinking": {"type": "disabled"}, "extra_body": {"temperature": 0}}
+    return {"model": "demo", **greedy, "messages": messages, **fields}
 
 
 def test_a_message_streamed_and_not_streamed_says_the_same(official: Anthropic) -> None:
