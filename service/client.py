@@ -116,22 +116,23 @@ def _merged(events: list[Event]) -> list[Event]:
     """
     merged: list[Event] = []
     runs: dict[tuple[int, int], list[Delta]] = {}
+    spoken: set[tuple[int, int]] = set()
     for event in events:
-        if isinstance(event, Delta):
-            run = runs.setdefault((event.id, event.index), [])
-            if run and not _continues(run, event):
-                merged.append(_joined(run))
-                run.clear()
-            run.append(event)
-        else:
+        if not isinstance(event, Delta):
             ended = [(event.id, event.index)] if isinstance(event, Finished) else list(runs)
             merged += [_joined(runs.pop(answer)) for answer in ended if answer in runs]
             merged.append(event)
+            continue
+        answer = event.id, event.index
+        run = runs.setdefault(answer, [])
+        if run and (run[-1].tool_calls or (event.thinking and answer in spoken)):
+            merged.append(_joined(run))
+            run.clear()
+            spoken.discard(answer)
+        run.append(event)
+        if event.text:
+            spoken.add(answer)
     return merged + [_joined(run) for run in runs.values()]
-
-
-def _continues(run: list[Delta], delta: Delta) -> bool:
-    return not run[-1].tool_calls and not (delta.thinking and any(each.text for each in run))
 
 
 def _joined(run: list[Delta]) -> Delta:

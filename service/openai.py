@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from . import answer
-from .body import Fields, as_integer
+from .body import Fields, as_number
 from .errors import BadRequest, ServiceError
 from .messages import Delta, Event, Finished, Located, Request, Sampling
 from .names import ModelName
@@ -135,15 +135,14 @@ def _stop(fields: Fields) -> list[str] | None:
 
 
 def _logit_bias(fields: Fields) -> dict[int, float] | None:
-    biases = {}
-    for token, bias in fields.mapping("logit_bias", "map[string]float64").items():
-        if not token.isascii() or not token.isdecimal() or isinstance(bias, bool) or not isinstance(bias, int | float):
+    biases = fields.mapping("logit_bias", "map[string]float64")
+    for token, bias in biases.items():
+        # vLLM knows its vocabulary; here a token id is whatever fits in 32 bits.
+        if not (token.isascii() and token.isdecimal() and len(token) < 10) or as_number(bias) is None:
             raise BadRequest("logit_bias must map token ids to numbers")
-        token_id = as_integer(float(token))
-        if token_id is None or not -100 <= bias <= 100:
+        if not -100 <= bias <= 100:
             raise BadRequest("logit_bias must be between -100 and 100")
-        biases[token_id] = float(bias)
-    return biases or None
+    return {int(token): float(bias) for token, bias in biases.items()} or None
 
 
 def go_type(value: Any) -> str:
