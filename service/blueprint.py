@@ -76,7 +76,7 @@ class Guard:
             return json_response({"error": f"origin {origin} is not allowed; VLLM_WSGI_ORIGINS can allow it"}, 403)
         if request.method != "OPTIONS":
             return None
-        preflight = Response(status=204, headers=PREFLIGHT_HEADERS)
+        preflight = empty_response(204, PREFLIGHT_HEADERS)
         preflight.vary.update(PREFLIGHT_VARY)
         return preflight
 
@@ -87,7 +87,7 @@ class Guard:
         if not self._hosts.allows(host):
             return json_response({"error": f"host {host} is not allowed; VLLM_WSGI_HOSTS can allow it"}, 403)
         if request.method == "OPTIONS" and self._hosts.named(host):
-            return Response(status=204)
+            return empty_response(204)
         return None
 
     def tell(self, response: Response) -> Response:
@@ -179,7 +179,7 @@ class Routes:
             # As gin does: 307 keeps the method and the body.
             query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
             location = f"{request.script_root}{request.path[:-1]}{query}"
-            return Response(status=301 if request.method == "GET" else 307, headers={"Location": location})
+            return empty_response(301 if request.method == "GET" else 307, {"Location": location})
         if methods is None:
             return json_response({"error": f"404 page not found: /api/{path}"}, 404)
         response = json_response({"error": f"405 method not allowed: {request.method}"}, 405)
@@ -263,6 +263,12 @@ def stream_response(stream: Stream, batches: Iterator[list[Any]], chosen: framin
 
 def json_response(record: Any, status: int = 200) -> Response:
     return Response(framing.encode(record), status, content_type=JSON_TYPE)
+
+
+def empty_response(status: int, headers: dict[str, str] | None = None) -> Response:
+    response = Response(status=status, headers=headers)
+    del response.headers["Content-Type"]
+    return response
 
 
 def varying(response: Response) -> Response:
