@@ -13,7 +13,7 @@ from .config import Settings, SettingsError
 from .errors import Refused
 from .hosts import Hosts
 from .origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, Origins
-from .routes import http_error_response
+from .routes import empty_response, http_error_response
 from .routes_anthropic import AnthropicRoutes
 from .routes_ollama import OllamaRoutes
 from .routes_openai import OpenAIRoutes
@@ -62,7 +62,7 @@ class Guard:
             raise Refused(f"origin {origin} is not allowed; VLLM_WSGI_ORIGINS can allow it", status=403)
         if request.method != "OPTIONS":
             return None
-        preflight = Response(status=204, headers=PREFLIGHT_HEADERS)
+        preflight = empty_response(204, PREFLIGHT_HEADERS)
         preflight.vary.update(PREFLIGHT_VARY)
         return preflight
 
@@ -73,7 +73,7 @@ class Guard:
         if not self._hosts.allows(host):
             raise Refused(f"host {host} is not allowed; VLLM_WSGI_HOSTS can allow it", status=403)
         if request.method == "OPTIONS" and self._hosts.named(host):
-            return Response(status=204)
+            return empty_response(204)
         return None
 
     def tell(self, response: Response) -> Response:

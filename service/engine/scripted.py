@@ -8,6 +8,7 @@ is the last user message or the prompt: words separated by spaces, each one toke
     !rate:N           from here on N tokens a second; 0: as fast as possible
     !fail:TEXT        the generation fails
     !refuse:TEXT      the request is refused, if it comes first
+    !busy:TEXT        the engine has no room for the request, if it comes first
     !think:WORD       WORD is thought, not said
     !crash            the engine's process ends
     !hang             the engine answers nothing any more, its pulse included
@@ -30,7 +31,7 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from ..errors import BadRequest, EngineFailure
+from ..errors import BadRequest, EngineFailure, Unavailable
 from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Infill, Pulse, Rendered, Request, Tokens
 from .vectors import unit
 
@@ -60,6 +61,8 @@ class ScriptedEngine:
         script = _script(request)
         if script.startswith("!refuse:"):
             raise BadRequest(script.removeprefix("!refuse:"))
+        if script.startswith("!busy:"):
+            raise Unavailable(script.removeprefix("!busy:"))
         if request.render_only:
             yield Rendered(id, script, tokens=len(script.split(" ")))
             return
