@@ -82,7 +82,7 @@ CHAT, GENERATE, EMBED = "POST /api/chat", "POST /api/generate", "POST /api/embed
 LOADED = '{"model":"demo","created_at":"TIME","response":"","done":true,"done_reason":"load"}'
 UNLOADED = LOADED.replace('"load"', '"unload"')
 NO_ROUTE, BAD_VALUE = "unknown route or method", "a bad value in `options` or `format`"
-NOT_ALLOWED = "a page whose `Origin`, or a `Host`, that is not allowed"
+NOT_ALLOWED = "an `Origin` or a `Host` that is not allowed"
 EARLY = "an error before a stream's first record"
 STRINGS = [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}]
 PARTS = [{"role": "user", "content": [{"type": "text", "text": "a"}]}]
@@ -117,8 +117,8 @@ VECTORS = [
             "Value looks like object, but can't find closing '}' symbol"),
     refused("18", GENERATE, {"model": "demo", "keep_alive": "5"}, 400, 'time: missing unit in duration "5"'),
     refused("19", GENERATE, generate("x", think="extreme"), 400, f'invalid think value: "extreme" {THINK_CHOICES}'),
-    refused("20", GENERATE, {"model": "loud", "prompt": "x", "think": True}, 400,
-            '"loud" does not support thinking', server="two_models"),
+    refused("20", GENERATE, {"model": "plain", "prompt": "x", "think": True}, 400,
+            '"plain" does not support thinking', server="two_models"),
     refused("21", GENERATE, generate("x", top_logprobs=21), 400, "top_logprobs must be between 0 and 20"),
     refused("21 below", GENERATE, generate("x", top_logprobs=-1), 400, "top_logprobs must be between 0 and 20"),
     refused("22", GENERATE, generate("x", raw=True, system="s"), 400,
