@@ -142,6 +142,13 @@ class Fields:
         value = self._values.get(name, {})
         return value if isinstance(value, dict) else self._refuse(name, value, go_type)
 
+    def strings_by_name(self, name: str) -> dict[str, str]:
+        values = self.mapping(name, "map[string]string")
+        for value in values.values():
+            if not isinstance(value, str):
+                self._refuse(name, value, "string")
+        return values
+
     def children(self, name: str, array_type: str, item_type: str) -> list[Fields]:
         """The objects of a list."""
         items = self.array(name, array_type)

@@ -111,7 +111,7 @@ class _Asked(BaseHTTPRequestHandler):
         else:
             self._resolve(path.removeprefix("/"))
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -60,7 +60,8 @@ class Program:
     ) -> None:
         self._mark = uuid.uuid4().hex
         self._log = directory / f"{self._mark}.log"
-        environment = clean_environment(env or {}) | {MARK: self._mark}
+        store = {"VLLM_WSGI_STORE": str(directory / "store")}
+        environment = clean_environment(store | dict(env or {})) | {MARK: self._mark}
         with self._log.open("wb") as log:
             self._popen = subprocess.Popen(
                 arguments, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
