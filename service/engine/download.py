@@ -132,9 +132,8 @@ class Download:
         needed = sum(blob.size - self._completed(blob) for blob in missing)
         free = shutil.disk_usage(self._folder).free
         if needed > free:
-            raise Unavailable(
-                f"the download needs {needed / 1e9:.2f} GB more, the server's disk has {free / 1e9:.2f} GB"
-            )
+            has = f"the server's disk has {free / 1e9:.3g} GB left"
+            raise Unavailable(f"the download needs {needed / 1e9:.3g} GB and {has}")
 
     def _fetch_all(self, missing: list[Blob]) -> None:
         teller = Teller(self._blobs.values())
