@@ -10,6 +10,7 @@ import hashlib
 import json
 import threading
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,11 @@ class File:
     content: bytes
     is_lfs: bool
 
-    @property
+    @cached_property
     def git_id(self) -> str:
         return hashlib.sha1(b"blob %d\0" % len(self.content) + self.content).hexdigest()
 
-    @property
+    @cached_property
     def id(self) -> str:
         return hashlib.sha256(self.content).hexdigest() if self.is_lfs else self.git_id
 
