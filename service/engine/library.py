@@ -204,7 +204,7 @@ def check_recipe(recipe: Recipe) -> None:
         raise BadRequest("neither 'from' or 'files' was specified")
     parse_options(recipe.options)
     if recipe.template:
-        go_template.render(recipe.template, {})
+        go_template.render(recipe.template, {"Response": ""})
     for files, needed in ((recipe.files, "config.json"), (recipe.adapters, "adapter_config.json")):
         if files:
             _check_files(files, needed)
@@ -220,7 +220,7 @@ def _check_files(files: dict[str, str], needed: str) -> None:
         if path.suffix not in SUFFIXES and path.suffix:
             raise BadRequest(f"{path.name}: a model is made of safetensors, JSON and tokenizer files")
     if needed not in files or not any(path.endswith(".safetensors") for path in files):
-        raise BadRequest(f"no files provided to convert: a {needed} and safetensors are needed")
+        raise BadRequest(f"no files provided to convert: {needed} and safetensors are needed")
 
 
 def with_adapter(engine_args: dict[str, Any], adapter: Path) -> dict[str, Any]:

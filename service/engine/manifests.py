@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import StoreFailure
+from ..errors import BadRequest, StoreFailure
 from ..messages import Message
 from ..names import ModelName
 
@@ -86,7 +86,7 @@ class Manifests:
                 if self._path(ModelName.parse(manifest.name)) != path:
                     raise ValueError(f"it is that of {manifest.name}")
                 manifests.append(manifest)
-            except (OSError, ValueError, msgspec.MsgspecError) as error:
+            except (OSError, ValueError, msgspec.MsgspecError, BadRequest) as error:
                 logger.error("%s is left alone, it is no manifest: %s", path, error)
         return manifests
 
