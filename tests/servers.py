@@ -59,6 +59,7 @@ class Program:
         self, arguments: list[str], directory: Path, env: Mapping[str, str] | None = None, cwd: Path = ROOT
     ) -> None:
         self._mark = uuid.uuid4().hex
+        self.directory = directory
         self._log = directory / f"{self._mark}.log"
         store = {"VLLM_WSGI_STORE": str(directory / "store")}
         environment = clean_environment(store | dict(env or {})) | {MARK: self._mark}
