@@ -52,6 +52,7 @@ from .messages import (
     Pull,
     PutBlob,
     Recipe,
+    Rendered,
     Request,
     ShowModel,
     Shown,
@@ -129,22 +130,23 @@ def _merged(events: list[Event]) -> list[Event]:
     """
     merged: list[Event] = []
     runs: dict[tuple[int, int], list[Delta]] = {}
+    spoken: set[tuple[int, int]] = set()
     for event in events:
-        if isinstance(event, Delta):
-            run = runs.setdefault((event.id, event.index), [])
-            if run and not _continues(run, event):
-                merged.append(_joined(run))
-                run.clear()
-            run.append(event)
-        else:
+        if not isinstance(event, Delta):
             ended = [(event.id, event.index)] if isinstance(event, Finished) else list(runs)
             merged += [_joined(runs.pop(answer)) for answer in ended if answer in runs]
             merged.append(event)
+            continue
+        answer = event.id, event.index
+        run = runs.setdefault(answer, [])
+        if run and (run[-1].tool_calls or (event.thinking and answer in spoken)):
+            merged.append(_joined(run))
+            run.clear()
+            spoken.discard(answer)
+        run.append(event)
+        if event.text:
+            spoken.add(answer)
     return merged + [_joined(run) for run in runs.values()]
-
-
-def _continues(run: list[Delta], delta: Delta) -> bool:
-    return not run[-1].tool_calls and not (delta.thinking and any(each.text for each in run))
 
 
 def _joined(run: list[Delta]) -> Delta:
@@ -159,6 +161,7 @@ def _joined(run: list[Delta]) -> Delta:
         run[-1].tool_calls,
         [token for delta in run for token in delta.logprobs],
         run[0].index,
+        sum(delta.prompt_tokens for delta in run),
     )
 
 
@@ -472,9 +475,9 @@ class Stream(Exchange):
         self._keep_alive = keep_alive
 
     def batches(self) -> Iterator[list[Event]]:
-        """Located, deltas, and a Finished at the end of each answer; an empty batch each time the heartbeat is due.
+        """Located, deltas and a Finished for each answer, or one Rendered; an empty batch when the heartbeat is due.
 
-        Ends after the last Finished or raises a ServiceError, never both and never neither.
+        Ends after the last of these or raises a ServiceError, never both and never neither.
         """
         try:
             yield from self.locate(self._model, self._keep_alive, submits=len(self._submits))
@@ -501,7 +504,7 @@ class Stream(Exchange):
                 return event
             if isinstance(event, Delta | Finished):
                 event.index += self._first[event.id]
-            if isinstance(event, Finished):
+            if isinstance(event, Finished | Rendered):
                 self._open[event.id] -= 1
                 if not self._open[event.id]:
                     self._answered(event.id)

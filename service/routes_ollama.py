@@ -8,8 +8,7 @@ from typing import Any
 from flask import Response, request
 
 from . import __version__, ollama, ollama_embeddings, ollama_models
-from .errors import ModelNotFound, Unsupported
-from .messages import Embedded, Located
+from .errors import Unsupported
 from .negotiation import negotiate
 from .routes import Route, json_response
 from .routes_library import LibraryRoutes
@@ -82,13 +81,13 @@ class OllamaRoutes(LibraryRoutes):
     def embed(self) -> Response:
         began = time.monotonic_ns()
         call = ollama_embeddings.parse_embed(self._body("EmbedRequest"))
-        located, embedded = self._embed(call)
+        located, embedded = self._embed(call.request, call.keep_alive)
         took = time.monotonic_ns() - began
         return json_response(ollama_embeddings.embed_record(call, embedded, located.load_ns, took))
 
     def embeddings(self) -> Response:
         call = ollama_embeddings.parse_embeddings(self._body("EmbeddingRequest"))
-        _, embedded = self._embed(call)
+        _, embedded = self._embed(call.request, call.keep_alive)
         return json_response(ollama_embeddings.embeddings_record(embedded))
 
     def unknown(self, base: str, path: str = "") -> Response:
@@ -102,16 +101,10 @@ class OllamaRoutes(LibraryRoutes):
         if call.request is None:
             response = json_response(self._load_or_unload(call, answer))
         else:
-            response = self._answer([call.request], answer, chosen, call.keep_alive)
+            framed = None if call.request.render_only else chosen
+            response = self._answer([call.request], answer, framed, call.keep_alive)
         response.vary.add("Accept")
         return response
-
-    def _embed(self, call: ollama_embeddings.EmbedCall) -> tuple[Located, Embedded]:
-        """Raises ModelNotFound in the words that Ollama has on these routes alone."""
-        try:
-            return self._client.embed(call.request, request.environ, call.keep_alive)
-        except ModelNotFound:
-            raise ModelNotFound(f'model "{call.request.model}" not found, try pulling it first') from None
 
     def _load_or_unload(self, call: ollama.Call, answer: ollama.Answer) -> Any:
         if call.unload:
