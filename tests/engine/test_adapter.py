@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import httpx
 import pytest
@@ -25,12 +24,9 @@ QUESTION = "What is vllm-wsgi?"
 def adapter(scale: float) -> dict[str, bytes]:
     """An adapter of the first layer's output projection; with a scale of 0 it changes nothing."""
     torch.manual_seed(0)
-    width = CONFIG["num_attention_heads"] * CONFIG.get(
-        "head_dim", CONFIG["hidden_size"] // CONFIG["num_attention_heads"]
-    )
     name = "base_model.model.model.layers.0.self_attn.o_proj"
     weights = {
-        f"{name}.lora_A.weight": torch.randn(RANK, width, dtype=torch.bfloat16),
+        f"{name}.lora_A.weight": torch.randn(RANK, CONFIG["hidden_size"], dtype=torch.bfloat16),
         f"{name}.lora_B.weight": scale * torch.randn(CONFIG["hidden_size"], RANK, dtype=torch.bfloat16),
     }
     config = {"peft_type": "LORA", "r": RANK, "lora_alpha": RANK, "target_modules": ["o_proj"], "bias": "none"}
@@ -46,13 +42,11 @@ def http(engine_server: Server) -> Iterator[httpx.Client]:
             client.request("DELETE", "/api/delete", json={"model": name})
 
 
-def create(http: httpx.Client, name: str, files: dict[str, bytes], **fields: Any) -> httpx.Response:
+def create(http: httpx.Client, name: str, files: dict[str, bytes]) -> httpx.Response:
     digests = {path: f"sha256:{hashlib.sha256(data).hexdigest()}" for path, data in files.items()}
     for path, data in files.items():
         assert http.post(f"/api/blobs/{digests[path]}", content=data).is_success
-    return http.post(
-        "/api/create", json={"model": name, "from": "demo", "adapters": digests, "stream": False, **fields}
-    )
+    return http.post("/api/create", json={"model": name, "from": "demo", "adapters": digests, "stream": False})
 
 
 def answer(http: httpx.Client, url: str, model: str) -> str:
