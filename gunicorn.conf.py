@@ -12,7 +12,7 @@ from gevent import GreenletExit
 
 from service import embedded
 from service.config import Settings, SettingsError
-from service.engine.store import Store
+from service.engine.declaration import declared_models
 
 if "MODEL" in os.environ:
     os.environ.setdefault("VLLM_WSGI_MODEL", os.environ["MODEL"])
@@ -46,7 +46,7 @@ def on_starting(server):
         settings = Settings.from_env()
         if not settings.engine_socket:
             # Here rather than in the host, which would be started again and again with the same mistake.
-            Store.from_settings(settings)
+            declared_models(settings)
     except SettingsError as error:
         server.log.error("%s", error.message)
         raise SystemExit(1) from None

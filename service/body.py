@@ -154,6 +154,13 @@ class Fields:
         """An object; one without fields where it is absent."""
         return Fields(self.mapping(name, go_type), self._struct, f"{self._path}{name}.")
 
+    def strings_by_name(self, name: str) -> dict[str, str]:
+        values = self.mapping(name, "map[string]string")
+        for value in values.values():
+            if not isinstance(value, str):
+                self._refuse(name, value, "string")
+        return values
+
     def children(self, name: str, array_type: str, item_type: str) -> list[Fields]:
         """The objects of a list."""
         items = self.array(name, array_type)

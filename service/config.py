@@ -48,6 +48,10 @@ class Settings:
     models: str = setting(
         "", "A models.toml that declares several models; where it is set, the five settings above have no effect."
     )
+    store: str = setting(
+        "",
+        "Where models that clients make or pull are kept; empty: `vllm-wsgi` in `$XDG_DATA_HOME` or `~/.local/share`.",
+    )
     keep_alive: str = setting(
         "5m",
         "How long an unused model stays loaded: seconds, or a duration as Go writes it; negative: for ever.",

@@ -2,14 +2,16 @@
 
     ServiceError            500
     ├── BadRequest          400  the client's fault; the text names the field
+    ├── Forbidden           403
     ├── ModelNotFound       404
     ├── PayloadTooLarge     413
     ├── Refused             4xx  HTTP's own: no such route, a wrong method, a foreign page; each knows its own status
     ├── ClientGone          499  nobody is left to read the answer
     ├── EngineFailure       500  the engine lives, this generation failed
     ├── Unsupported         501  this model can't do that, another one can
-    └── Unavailable         503  try again in `retry_after` seconds
-        └── EngineGone      503  the engine process died or hangs
+    ├── Unavailable         503  try again in `retry_after` seconds
+    │   └── EngineGone      503  the engine process died or hangs
+    └── StoreFailure        507  the model store can't be written (RFC 4918 §11.5)
 
 Each knows its HTTP status and crosses the queue by its class name, so that what an engine process raises
 is raised again in the web worker.
@@ -42,6 +44,10 @@ class ServiceError(Exception):
 
 class BadRequest(ServiceError):
     status = 400
+
+
+class Forbidden(ServiceError):
+    status = 403
 
 
 class ModelNotFound(ServiceError):
@@ -79,6 +85,10 @@ class Unavailable(ServiceError):
 
 class EngineGone(Unavailable):
     pass
+
+
+class StoreFailure(ServiceError):
+    status = 507
 
 
 def revive(kind: str, message: str, retry_after: int | None) -> ServiceError:

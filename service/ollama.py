@@ -72,7 +72,7 @@ def parse_chat(body: dict[str, Any]) -> Call:
     model = fields.string("model")
     if not model:
         raise BadRequest("model is required")
-    messages = [_message(each) for each in fields.children("messages", "[]api.Message", "api.Alias")]
+    messages = parse_messages(fields)
     tools = fields.array("tools", "api.Tools")
     for tool in tools:
         if not isinstance(tool, dict):
@@ -81,13 +81,13 @@ def parse_chat(body: dict[str, Any]) -> Call:
     return _call(fields, model, chat if messages else None)
 
 
-def parse_model(body: dict[str, Any], struct: str) -> ModelName:
-    """The model named by a body that has `model`, or `name` as older clients write. Raises BadRequest."""
-    fields = Fields(body, struct)
+def parse_show(body: dict[str, Any]) -> tuple[ModelName, bool]:
+    """The model, by `model` or as older clients write `name`, and whether all is to be told. Raises BadRequest."""
+    fields = Fields(body, "ShowRequest")
     model = fields.string("model") or fields.string("name")
     if not model:
         raise BadRequest("model is required")
-    return ModelName.parse(model)
+    return ModelName.parse(model), fields.boolean("verbose", False)
 
 
 def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, return_context: bool = False) -> Call:
@@ -110,16 +110,21 @@ def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, retur
         unload=request is None and keep_alive == 0,
         keep_alive=keep_alive,
         stream=fields.get("stream"),
-        stream_type=_stream_type(fields),
+        stream_type=stream_type(fields),
     )
 
 
-def _stream_type(fields: Fields) -> Any:
+def stream_type(fields: Fields) -> Any:
     """`stream_type`, or as some clients spell it, `StreamType`."""
     snake, camel = fields.get("stream_type"), fields.get("streamtype")
     if snake is not None and camel is not None and snake != camel:
         raise BadRequest("stream_type and StreamType contradict each other")
     return camel if snake is None else snake
+
+
+def parse_messages(fields: Fields) -> list[Message]:
+    """The messages of a chat, or of a model that is made. Raises BadRequest."""
+    return [_message(each) for each in fields.children("messages", "[]api.Message", "api.Alias")]
 
 
 def _message(fields: Fields) -> Message:

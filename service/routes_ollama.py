@@ -10,13 +10,14 @@ from flask import Response, request
 from . import __version__, ollama, ollama_embeddings, ollama_models
 from .errors import Unsupported
 from .negotiation import negotiate
-from .routes import Route, Routes, json_response
+from .routes import Route, json_response
+from .routes_library import LibraryRoutes
 
-# Those that change Ollama's store or speak to its makers' servers, by what follows /api/.
-UNSUPPORTED = ("pull", "push", "create", "copy", "delete", "blobs", "me", "signout", "user")
+# Those that speak to the servers of Ollama's makers, by what follows /api/.
+UNSUPPORTED = ("push", "me", "signout", "user", "experimental")
 
 
-class OllamaRoutes(Routes):
+class OllamaRoutes(LibraryRoutes):
     name = "ollama"
     bases = ("/api",)
     package = "api"
@@ -25,6 +26,7 @@ class OllamaRoutes(Routes):
 
     def table(self) -> list[Route]:
         return [
+            *super().table(),
             Route("/", ["GET", "HEAD"], self.root),
             Route("/api/version", ["GET", "HEAD"], self.version),
             Route("/api/status", ["GET"], self.status),
@@ -63,7 +65,9 @@ class OllamaRoutes(Routes):
         return json_response({"models": [ollama_models.loaded(model) for model in longest_first]})
 
     def show(self) -> Response:
-        name = ollama.parse_model(self._body("ShowRequest"), "ShowRequest")
+        name, verbose = ollama.parse_show(self._body("ShowRequest"))
+        if verbose:
+            return json_response(ollama_models.show_verbose(self._client.show_verbose(name.short)))
         return json_response(ollama_models.show(self._client.show(name.short)))
 
     def generate(self) -> Response:
@@ -88,7 +92,7 @@ class OllamaRoutes(Routes):
 
     def unknown(self, base: str, path: str = "") -> Response:
         if path.partition("/")[0] in UNSUPPORTED:
-            raise Unsupported(f"/api/{path} is not supported: the models of this server are its operator's to declare")
+            raise Unsupported(f"/api/{path} is not supported: it needs ollama.com")
         return super().unknown(base, path)
 
     def _generate(self, call: ollama.Call, answer: ollama.Answer) -> Response:

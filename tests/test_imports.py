@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "engine.go_template": {"errors"},
     "engine.sampling": {"messages"},
     "engine.pooling": set(),
+    "engine.selection": set(),
     "engine.vectors": {"errors"},
     "engine.scripted": {"errors", "messages", "engine.vectors"},
 }

@@ -23,7 +23,7 @@ from service.ollama import (
     error_record,
     parse_chat,
     parse_generate,
-    parse_model,
+    parse_show,
     timestamp,
 )
 
@@ -303,11 +303,11 @@ def test_the_arguments_of_a_tool_call_are_an_object():
 
 @pytest.mark.parametrize("name", ["model", "name"])
 def test_a_model_to_show_has_two_spellings(name: str):
-    assert parse_model({name: "m:t"}, "ShowRequest").short == "m:t"
+    assert parse_show({name: "m:t"})[0].short == "m:t"
 
 
 def test_model_wins_over_name():
-    assert parse_model({"name": "a", "model": "b"}, "ShowRequest").model == "b"
+    assert parse_show({"name": "a", "model": "b"})[0].model == "b"
 
 
 @given(generate_bodies)

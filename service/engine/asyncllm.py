@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 from vllm import AsyncEngineArgs, PoolingParams, SamplingParams
 from vllm.exceptions import GracefulHTTPError, VLLMClientError
+from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.renderers import BaseRenderer, ChatParams
 from vllm.sampling_params import RequestOutputKind
@@ -108,6 +109,7 @@ class VllmEngine:
         self._engine = engine
         self._loads = loads
         self._ids = itertools.count(1)
+        self._adapters: dict[str, LoRARequest] = {}
         self._templating = RendererTemplating(engine.renderer, template)
         self._parsers = Parsers(kind, engine.renderer.get_tokenizer(), engine.model_config)
         self._defaults = engine.model_config.get_diff_sampling_param()
@@ -128,6 +130,7 @@ class VllmEngine:
                 {"prompt_token_ids": prompt_ids},
                 parameters,
                 request_id=str(next(self._ids)),
+                lora_request=self._adapter(request.adapter),
                 reasoning_ended=True if parser is None else parser.reasoning_ended(prompt_ids),
             )
             async with aclosing(outputs):
@@ -180,6 +183,13 @@ class VllmEngine:
                 async for output in outputs:
                     return unit(output.outputs.data.tolist(), request.dimensions), len(token_ids)
         raise EngineFailure("an error was encountered while running the model")
+
+    def _adapter(self, directory: str) -> LoRARequest | None:
+        """vLLM tells adapters apart by numbers, from 1."""
+        if not directory:
+            return None
+        number = len(self._adapters) + 1
+        return self._adapters.setdefault(directory, LoRARequest(Path(directory).name, number, directory))
 
     def _understood(self, request: Request) -> tuple[Request, list[AnswerParser | None]]:
         """The request with its thinking and its tools decided, and what reads each answer. Raises BadRequest."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from service.engine.render import (
     fitting,
     infill_prompt,
     render,
-    template_fields,
+    render_turns,
     template_message,
 )
 from service.errors import BadRequest
@@ -101,9 +102,23 @@ def test_the_template_sees_a_turn_in_openais_words():
     assert template_message(result) == {"role": "tool", "content": "7", "name": "f", "tool_call_id": "x"}
 
 
-def test_a_go_template_sees_the_system_messages_and_the_last_other_one():
-    messages = [Message("system", "a"), *chat("b", "c"), Message("system", "d")]
-    assert template_fields(messages) == {"System": "a\n\nd", "Prompt": "c"}
+TURN = "{{ if .System }}[{{ .System }}]{{ end }}<{{ .Prompt }}>{{ .Response }};"
+SYSTEM, USER, ASSISTANT = (partial(Message, role) for role in ("system", "user", "assistant"))
+
+
+@pytest.mark.parametrize(
+    ("messages", "text"),
+    [
+        ([USER("a")], "<a>"),
+        ([SYSTEM("s"), USER("a")], "[s]<a>"),
+        ([SYSTEM("s"), USER("a"), ASSISTANT("b"), USER("c")], "[s]<a>b;<c>"),
+        ([USER("a"), ASSISTANT("b"), SYSTEM("s"), USER("c")], "<a>b;[s]<c>"),
+        ([USER("a"), USER("b")], "<a\n\nb>"),
+        ([USER("a"), ASSISTANT("I am")], "<a>I am"),
+    ],
+)
+def test_a_go_template_is_rendered_for_each_turn(messages: list[Message], text: str):
+    assert render_turns(TURN, messages) == text
 
 
 def test_a_prompt_without_tokens_is_refused():
