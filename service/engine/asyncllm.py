@@ -1,4 +1,4 @@
-"""vLLM behind the worker's Engine. With parse.py the only module that imports it: its layout moves with every release.
+"""vLLM behind the worker's Engine. Only parse.py and vision.py import it too: its layout moves with every release.
 
 Written against vLLM 0.32.
 """
@@ -30,13 +30,14 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from ..errors import BadRequest, EngineFailure, EngineGone, Unavailable, Unsupported
-from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Pulse, Request, TokenLogprob
+from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Image, Pulse, Request, TokenLogprob
 from ..names import ModelName
 from .families import Family, family
 from .parse import AnswerParser, Parsers
-from .render import render
+from .render import Prompt, render
 from .sampling import sampling_arguments
 from .vectors import unit
+from .vision import engine_input, read_images, sees, without_images
 
 SHUTDOWN_SECONDS = 15.0
 # Unset, vLLM would take most of the machine's memory for the KV cache of a CPU engine.
@@ -60,8 +61,13 @@ def build_engine(
     """
     template = Path(template_path).read_text(encoding="utf-8") if template_path else None
     kind = _family(model_path, template, tools, thinking)
-    # With the parser's name vLLM lets a structured output begin after the thinking.
-    defaults: dict[str, Any] = {"enable_log_requests": False, "reasoning_parser": kind.thinking}
+    defaults: dict[str, Any] = {
+        "enable_log_requests": False,
+        # With its name vLLM lets a structured output begin after the thinking.
+        "reasoning_parser": kind.thinking,
+        # Without it vLLM puts images before all texts, for templates that know texts alone.
+        "interleave_mm_strings": True,
+    }
     if current_platform.is_cpu():
         defaults |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True}
         _tune_small_cpu(len(os.sched_getaffinity(0)))
@@ -113,6 +119,7 @@ class VllmEngine:
         self._ids = itertools.count(1)
         self._templating = RendererTemplating(engine.renderer, template)
         self._parsers = Parsers(kind, engine.renderer.get_tokenizer(), engine.model_config)
+        self._sees = sees(engine.renderer)
         self._defaults = engine.model_config.get_diff_sampling_param()
         self.context_length: int = engine.model_config.max_model_len
         self.device: str = current_platform.device_type
@@ -122,13 +129,14 @@ class VllmEngine:
         """Raises BadRequest, Unavailable, EngineFailure and EngineGone."""
         request, parser = self._understood(request)
         limit = min(self.context_length, request.context_limit or self.context_length)
-        prompt_ids = await render(request, self._templating, limit)
+        prompt = await render(request, self._templating, limit)
         if parser is not None:
-            parser.begin(prompt_ids)
-        parameters = self._parameters(request, parser, limit - len(prompt_ids))
+            parser.begin(prompt.ids)
+        inputs = engine_input(prompt)
+        parameters = self._parameters(request, parser, limit - len(prompt.ids))
         with _vllm_errors():
             outputs = self._engine.generate(
-                {"prompt_token_ids": prompt_ids},
+                inputs,
                 parameters,
                 request_id=str(next(self._ids)),
                 reasoning_ended=None if parser is not None and parser.request.include_reasoning else True,
@@ -145,7 +153,8 @@ class VllmEngine:
                         yield delta
                         seq += len(completion.token_ids)
                     if output.finished:
-                        yield _finished(id, output, completion, seq, prompt_ids if request.return_context else [])
+                        context = without_images(inputs) if request.return_context else []
+                        yield _finished(id, output, completion, seq, context)
 
     async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Embedded, None]:
         """Raises BadRequest, Unsupported, Unavailable and EngineGone."""
@@ -200,8 +209,13 @@ class VllmEngine:
             return request, None
         if chat.think and not kind.thinking:
             raise BadRequest(f'"{request.model}" does not support thinking')
-        if chat.tools and not kind.tools:
-            raise BadRequest(f"{ModelName.parse(request.model).full} does not support tools")
+        able = {
+            "tools": bool(kind.tools) or not chat.tools,
+            "vision": self._sees or not any(message.images for message in chat.messages),
+        }
+        missing = "\n".join(capability for capability, can in able.items() if not can)
+        if missing:
+            raise BadRequest(f"{ModelName.parse(request.model).full} does not support {missing}")
         think = bool(kind.thinking) if chat.think is None else chat.think
         chat = msgspec.structs.replace(chat, think=think)
         return msgspec.structs.replace(request, prompt=chat), self._parsers.parser(chat, bool(think))
@@ -238,6 +252,8 @@ class RendererTemplating:
         self._renderer = renderer
         self._template = template
         self._tokenizer = renderer.get_tokenizer()
+        multimodal = renderer.model_config.multimodal_config
+        self._image_options = multimodal.media_io_kwargs.get("image", {}) if multimodal is not None else {}
         # Our own limit is checked afterwards, and is the lower one.
         self._tokenize = dataclasses.replace(renderer.default_chat_tok_params, max_total_tokens=None)
 
@@ -256,13 +272,22 @@ class RendererTemplating:
     def vocabulary(self) -> dict[str, int]:
         return dict(self._tokenizer.get_vocab())
 
-    async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> list[int]:
+    async def read_images(self, images: list[Image]) -> dict[Image, Any]:
+        return await asyncio.to_thread(read_images, images, self._image_options) if images else {}
+
+    async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> Prompt:
         parameters = ChatParams(self._template, chat_template_kwargs=arguments)
         try:
-            _, inputs = await self._renderer.render_chat_async([messages], parameters, self._tokenize)
-        except (VLLMClientError, ValueError) as error:
-            raise BadRequest(f"the model's chat template refuses the messages: {error}") from None
-        return list(inputs[0]["prompt_token_ids"])
+            # vLLM's cache of images takes for granted that the engine gets what has been rendered. A prompt that is
+            # too long never gets there.
+            _, (inputs,) = await self._renderer.render_chat_async(
+                [messages], parameters, self._tokenize, skip_mm_cache=True
+            )
+        except (VLLMClientError, ValueError, RuntimeError) as error:
+            # RuntimeError: the template has left out an image. Above its cause vLLM repeats the whole request.
+            reason = error if isinstance(error, VLLMClientError) else error.__cause__ or error
+            raise BadRequest(f"the model refuses the messages: {reason}") from None
+        return Prompt(list(inputs["prompt_token_ids"]), inputs if inputs["type"] == "multimodal" else None)
 
 
 def _structured(format: str | dict[str, Any]) -> StructuredOutputsParams:
