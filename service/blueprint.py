@@ -11,12 +11,14 @@ from . import ollama
 from .client import Client
 from .config import Settings, SettingsError
 from .errors import Refused
+from .hosts import Hosts
 from .origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, Origins
-from .routes import http_error_response
+from .routes import empty_response, http_error_response
+from .routes_anthropic import AnthropicRoutes
 from .routes_ollama import OllamaRoutes
 from .routes_openai import OpenAIRoutes
 
-DIALECTS = (OllamaRoutes, OpenAIRoutes)
+DIALECTS = (OllamaRoutes, OpenAIRoutes, AnthropicRoutes)
 
 
 def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") -> Blueprint:
@@ -36,19 +38,23 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
     client = Client(settings.engine_socket, settings.heartbeat)
     for dialect in DIALECTS:
         blueprint.register_blueprint(dialect(settings, client).blueprint())
-    guard = Guard(Origins(settings.origins))
+    guard = Guard(Origins(settings.origins), Hosts(settings.hosts))
     blueprint.before_request(guard.check)
     blueprint.after_request(guard.tell)
     return blueprint
 
 
 class Guard:
-    """Refuses foreign pages, answers preflights, and tells browsers what is allowed."""
+    """Refuses foreign pages and hosts, in Ollama's order, answers preflights, and tells browsers what is allowed."""
 
-    def __init__(self, origins: Origins) -> None:
+    def __init__(self, origins: Origins, hosts: Hosts) -> None:
         self._origins = origins
+        self._hosts = hosts
 
     def check(self) -> Response | None:
+        return self._check_origin() or self._check_host()
+
+    def _check_origin(self) -> Response | None:
         origin = request.headers.get("Origin", "")
         if not self._origins.foreign(origin, request.host):
             return None
@@ -56,9 +62,19 @@ class Guard:
             raise Refused(f"origin {origin} is not allowed; VLLM_WSGI_ORIGINS can allow it", status=403)
         if request.method != "OPTIONS":
             return None
-        preflight = Response(status=204, headers=PREFLIGHT_HEADERS)
+        preflight = empty_response(204, PREFLIGHT_HEADERS)
         preflight.vary.update(PREFLIGHT_VARY)
         return preflight
+
+    def _check_host(self) -> Response | None:
+        host = request.headers.get("Host", "")
+        if not self._hosts.watches(request.environ["SERVER_NAME"]):
+            return None
+        if not self._hosts.allows(host):
+            raise Refused(f"host {host} is not allowed; VLLM_WSGI_HOSTS can allow it", status=403)
+        if request.method == "OPTIONS" and self._hosts.named(host):
+            return empty_response(204)
+        return None
 
     def tell(self, response: Response) -> Response:
         origin = request.headers.get("Origin", "")

@@ -150,16 +150,16 @@ class Fields:
         value = self._values.get(name, {})
         return value if isinstance(value, dict) else self._refuse(name, value, go_type)
 
-    def child(self, name: str, go_type: str) -> Fields:
-        """An object; one without fields where it is absent."""
-        return Fields(self.mapping(name, go_type), self._struct, f"{self._path}{name}.")
-
     def strings_by_name(self, name: str) -> dict[str, str]:
         values = self.mapping(name, "map[string]string")
         for value in values.values():
             if not isinstance(value, str):
                 self._refuse(name, value, "string")
         return values
+
+    def child(self, name: str, go_type: str) -> Fields:
+        """An object; one without fields where it is absent."""
+        return Fields(self.mapping(name, go_type), self._struct, f"{self._path}{name}.")
 
     def children(self, name: str, array_type: str, item_type: str) -> list[Fields]:
         """The objects of a list."""

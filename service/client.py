@@ -52,6 +52,7 @@ from .messages import (
     Pull,
     PutBlob,
     Recipe,
+    Rendered,
     Request,
     ShowModel,
     Shown,
@@ -160,6 +161,7 @@ def _joined(run: list[Delta]) -> Delta:
         run[-1].tool_calls,
         [token for delta in run for token in delta.logprobs],
         run[0].index,
+        sum(delta.prompt_tokens for delta in run),
     )
 
 
@@ -473,9 +475,9 @@ class Stream(Exchange):
         self._keep_alive = keep_alive
 
     def batches(self) -> Iterator[list[Event]]:
-        """Located, deltas, and a Finished at the end of each answer; an empty batch each time the heartbeat is due.
+        """Located, deltas and a Finished for each answer, or one Rendered; an empty batch when the heartbeat is due.
 
-        Ends after the last Finished or raises a ServiceError, never both and never neither.
+        Ends after the last of these or raises a ServiceError, never both and never neither.
         """
         try:
             yield from self.locate(self._model, self._keep_alive, submits=len(self._submits))
@@ -502,7 +504,7 @@ class Stream(Exchange):
                 return event
             if isinstance(event, Delta | Finished):
                 event.index += self._first[event.id]
-            if isinstance(event, Finished):
+            if isinstance(event, Finished | Rendered):
                 self._open[event.id] -= 1
                 if not self._open[event.id]:
                     self._answered(event.id)

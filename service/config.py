@@ -67,6 +67,10 @@ class Settings:
     origins: str = setting(
         "", "Origins of web pages that may call, besides Ollama's own; a comma list, `*` in one is any text."
     )
+    hosts: str = setting(
+        "",
+        "Host names that clients may use besides local ones where the server listens on loopback; a comma list or `*`.",
+    )
     heartbeat: float = setting(
         10.0, "After so many silent seconds a stream sends a byte that clients ignore, so that no proxy closes it."
     )

@@ -118,7 +118,7 @@ class Chat(Struct):
 
     `context` holds the token ids of an earlier exchange, which go before the rendered prompt. `tool_choice` is "auto",
     "none" or "required"; `forced_tool` names the one tool that must be called. Without `parallel_tool_calls` the
-    answer holds one call at the most.
+    answer holds one call at the most. Where the model can't think, `think` is refused, or without `must_think` ignored.
     """
 
     messages: list[Message]
@@ -129,6 +129,7 @@ class Chat(Struct):
     tool_choice: str = "auto"
     forced_tool: str = ""
     parallel_tool_calls: bool = True
+    must_think: bool = True
 
 
 class Text(Struct):
@@ -175,9 +176,10 @@ class Request(msgspec.Struct, frozen=True):
     `defaults` are the dialect's, beneath the model's own. `context_limit` (tokens) caps prompt and answer together.
     `truncate`: a prompt that is too long loses its oldest turns instead of being refused. `format` is "json" or a
     JSON schema that the answer must fit. `logprobs`: the alternatives to tell beside each token; None tells nothing.
-    `n` answers to the one prompt are generated, told apart by the `index` of their events. `echo`: each begins with a
-    delta of the prompt itself, which covers no token of the answer; with `logprobs` the prompt's are in it. `adapter`
-    is the directory of a LoRA adapter, which only the model's own defaults name.
+    `n` answers to the one prompt are generated, told apart by the `index` of their events. `render_only`: the answer is
+    the prompt as the model would get it. `echo`: each answer begins with a delta of the prompt itself, which covers no
+    token of the answer; with `logprobs` the prompt's are in it. `adapter` is the directory of a LoRA adapter, which
+    only the model's own defaults name.
     """
 
     model: str
@@ -190,6 +192,7 @@ class Request(msgspec.Struct, frozen=True):
     logprobs: int | None = None
     return_context: bool = False
     n: int = 1
+    render_only: bool = False
     echo: bool = False
     adapter: str = ""
 
@@ -435,7 +438,7 @@ class Delta(Struct):
     """What one or more decode steps added to one answer.
 
     `seq` counts the tokens of the answer before this delta, so that a resumed stream knows what it has;
-    `token_ids` are the tokens that it covers, in order.
+    `token_ids` are the tokens that it covers, in order. The first delta tells the `prompt_tokens`.
     """
 
     id: int
@@ -446,6 +449,7 @@ class Delta(Struct):
     tool_calls: list[dict[str, Any]] = []
     logprobs: list[TokenLogprob] = []
     index: int = 0
+    prompt_tokens: int = 0
 
 
 class Finished(Struct):
@@ -466,6 +470,15 @@ class Finished(Struct):
     index: int = 0
     stop: str = ""
     thinking_tokens: int = 0
+
+
+class Rendered(Struct):
+    """The answer to `render_only`: the prompt's text with its special tokens, how many images and tokens it has."""
+
+    id: int
+    text: str
+    images: int = 0
+    tokens: int = 0
 
 
 class Embedded(Struct):
@@ -544,7 +557,20 @@ Command = (
     | Cancel
 )
 Event = (
-    Hello | Located | Unloaded | Models | Loaded | Shown | Progress | Done | Blob | Delta | Finished | Embedded | Failed
+    Hello
+    | Located
+    | Unloaded
+    | Models
+    | Loaded
+    | Shown
+    | Progress
+    | Done
+    | Blob
+    | Delta
+    | Finished
+    | Rendered
+    | Embedded
+    | Failed
 )
 Report = Ready | Broken | Pulse | Activity
 

@@ -17,7 +17,7 @@ from . import answer
 from .body import Fields
 from .errors import BadRequest, ModelNotFound, ServiceError
 from .keep_alive import parse_keep_alive
-from .messages import Chat, Delta, Event, Finished, Infill, Located, Message, Request, Text, TokenLogprob
+from .messages import Chat, Delta, Event, Finished, Infill, Located, Message, Rendered, Request, Text, TokenLogprob
 from .names import ModelName
 from .ollama_options import OLLAMA_DEFAULTS, parse_options
 
@@ -97,13 +97,23 @@ def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, retur
     keep_alive = parse_keep_alive(fields.get("keep_alive"))
     logprobs = _logprobs(fields)
     truncate, shape = fields.boolean("truncate", True), _format(fields.get("format"))
+    render_only = fields.boolean("_debug_render_only", False)
     request = None
     if prompt is not None:
         request = Request(
-            model, prompt, sampling, OLLAMA_DEFAULTS, truncate, context_limit, shape, logprobs, return_context
+            model,
+            prompt,
+            sampling,
+            OLLAMA_DEFAULTS,
+            truncate,
+            context_limit,
+            shape,
+            logprobs,
+            return_context,
+            render_only=render_only,
         )
-    for name in ("shift", "_debug_render_only"):
-        fields.boolean(name, False)
+    # vLLM has no context shift: an answer that fills the context ends.
+    fields.boolean("shift", False)
     return Call(
         model,
         request,
@@ -188,6 +198,11 @@ def _logprobs(fields: Fields) -> int | None:
 # --- what goes out ---------------------------------------------------------------------------------------
 
 
+class DebugInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
+    rendered_template: str
+    image_count: int = 0
+
+
 class GenerateRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     model: str
     created_at: str
@@ -203,6 +218,7 @@ class GenerateRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     eval_count: int = 0
     eval_duration: int = 0
     tool_calls: list[dict[str, Any]] = []
+    debug_info: DebugInfo | None = msgspec.field(default=None, name="_debug_info")
     logprobs: list[TokenLogprob] = []
 
 
@@ -219,6 +235,7 @@ class ChatRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     message: ChatMessage
     done: bool
     done_reason: str = ""
+    debug_info: DebugInfo | None = msgspec.field(default=None, name="_debug_info")
     logprobs: list[TokenLogprob] = []
     total_duration: int = 0
     load_duration: int = 0
@@ -265,6 +282,8 @@ class Answer(answer.Answer):
             return self._parts(event)
         if isinstance(event, Finished):
             return [self._last(event)]
+        if isinstance(event, Rendered):
+            return [self._record(debug_info=DebugInfo(rendered_template=event.text, image_count=event.images))]
         if isinstance(event, Located):
             self.located(event)
         return []

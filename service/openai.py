@@ -26,6 +26,11 @@ OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0)
 MAX_CHOICES = 128
 MAX_ALTERNATIVES = 20
 FINGERPRINT = "fp_ollama"
+# What OpenAI's efforts are to the chat templates, as in Ollama.
+EFFORTS: dict[str, bool | str] = {
+    "none": False, "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "max", "ultra": "max",
+    "max": "max",
+}  # fmt: skip
 
 # As Ollama's NewError: whatever is not named here is the server's.
 _ERROR_TYPES = {400: "invalid_request_error", 404: "not_found_error"}
@@ -93,6 +98,14 @@ def parse_n(fields: Fields) -> int:
     if n is not None and n > MAX_CHOICES:
         raise BadRequest(f"n must be between 1 and {MAX_CHOICES}")
     return n or 1
+
+
+def think(effort: str) -> bool | str:
+    """A reasoning effort as a Chat has it; raises BadRequest."""
+    if effort not in EFFORTS:
+        choices = '"minimal", "low", "medium", "high", "xhigh", "ultra", "max", or "none"'
+        raise BadRequest(f'invalid reasoning value: "{effort}" (must be {choices})')
+    return EFFORTS[effort]
 
 
 def integer(fields: Fields, name: str, at_least: int | None = None) -> int | None:

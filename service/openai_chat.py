@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import time
 from collections.abc import Callable
@@ -12,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from . import images
 from .body import Fields
 from .errors import BadRequest
 from .messages import Chat, Delta, Finished, Image, Message, Request, Sampling, TokenLogprob
@@ -26,15 +25,8 @@ from .openai import (
     parse_n,
     parse_sampling,
     parse_stream,
+    think,
 )
-
-# What OpenAI's efforts are to the chat templates, as in Ollama.
-_EFFORTS: dict[str, bool | str] = {
-    "none": False, "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "max", "ultra": "max",
-    "max": "max",
-}  # fmt: skip
-_IMAGE_TYPES = ("", "image/jpeg", "image/jpg", "image/png", "image/webp")
-
 
 # --- what comes in ---------------------------------------------------------------------------------------
 
@@ -116,18 +108,9 @@ def _part(part: Any) -> str | Image:
 
 
 def _image(url: Any) -> Image:
-    """The image in a data URI; others are not fetched, as Ollama does not fetch them."""
     if not isinstance(url, str):
         raise BadRequest("invalid message format")
-    if url.startswith(("http://", "https://")):
-        raise BadRequest("image URLs are not currently supported, please use base64 encoded data instead")
-    head, _, data = url.partition(";base64,")
-    if not head.startswith("data:") or head.removeprefix("data:") not in _IMAGE_TYPES or not data:
-        raise BadRequest("invalid image input")
-    try:
-        return Image(base64.b64decode(data, validate=True))
-    except (binascii.Error, ValueError):
-        raise BadRequest("invalid image input") from None
+    return images.from_url(url)
 
 
 def _tool_call(fields: Fields) -> dict[str, Any]:
@@ -174,10 +157,7 @@ def _think(fields: Fields) -> bool | str | None:
     if not effort:
         switch = fields.mapping("chat_template_kwargs").get("enable_thinking")
         return switch if isinstance(switch, bool) else None
-    if effort not in _EFFORTS:
-        choices = '"minimal", "low", "medium", "high", "xhigh", "ultra", "max", or "none"'
-        raise BadRequest(f'invalid reasoning value: "{effort}" (must be {choices})')
-    return _EFFORTS[effort]
+    return think(effort)
 
 
 def _sampling(fields: Fields) -> Sampling:

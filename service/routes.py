@@ -92,7 +92,7 @@ class Routes:
             # As gin does: 307 keeps the method and the body.
             query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
             location = f"{request.script_root}{request.path[:-1]}{query}"
-            return Response(status=301 if request.method == "GET" else 307, headers={"Location": location})
+            return empty_response(301 if request.method == "GET" else 307, {"Location": location})
         if not known:
             raise Refused(f"404 page not found: {base}/{path}", status=404)
         response = error_response(self.error_record, Refused(f"405 method not allowed: {request.method}", status=405))
@@ -188,6 +188,12 @@ def stream_response(
 
 def json_response(record: Any, status: int = 200) -> Response:
     return Response(framing.encode(record), status, content_type=JSON_TYPE)
+
+
+def empty_response(status: int, headers: dict[str, str] | None = None) -> Response:
+    response = Response(status=status, headers=headers)
+    del response.headers["Content-Type"]
+    return response
 
 
 def error_response(error_record: ErrorRecord, error: ServiceError) -> Response:

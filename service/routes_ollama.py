@@ -101,7 +101,8 @@ class OllamaRoutes(LibraryRoutes):
         if call.request is None:
             response = json_response(self._load_or_unload(call, answer))
         else:
-            response = self._answer([call.request], answer, chosen, call.keep_alive)
+            framed = None if call.request.render_only else chosen
+            response = self._answer([call.request], answer, framed, call.keep_alive)
         response.vary.add("Accept")
         return response
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flask import Response
 
-from . import openai, openai_chat, openai_completions, openai_embeddings, openai_models
-from .framing import SSE_WITH_DONE
+from . import openai, openai_chat, openai_completions, openai_embeddings, openai_models, openai_responses
+from .framing import SSE_NAMED, SSE_WITH_DONE
 from .names import ModelName
 from .routes import Route, Routes, json_response
 
@@ -20,6 +20,7 @@ class OpenAIRoutes(Routes):
         return [
             Route("/v1/chat/completions", ["POST"], self.chat_completions),
             Route("/v1/completions", ["POST"], self.completions),
+            Route("/v1/responses", ["POST"], self.responses),
             Route("/v1/embeddings", ["POST"], self.embeddings),
             Route("/v1/models", ["GET"], self.models),
             Route("/v1/models/<path:name>", ["GET"], self.model),
@@ -32,6 +33,10 @@ class OpenAIRoutes(Routes):
     def completions(self) -> Response:
         call = openai_completions.parse_completion(self._body("CompletionRequest"))
         return self._generate(call, openai_completions.CompletionAnswer(call))
+
+    def responses(self) -> Response:
+        call = openai_responses.parse_responses(self._body("ResponsesRequest"))
+        return self._answer([call.request], openai_responses.Answer(call), SSE_NAMED if call.stream else None)
 
     def embeddings(self) -> Response:
         call = openai_embeddings.parse_embeddings(self._body("EmbedRequest"))

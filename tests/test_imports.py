@@ -39,11 +39,14 @@ MAY_IMPORT = {
     "ollama_embeddings": {"errors", "messages", "body", "names", "keep_alive", "ollama_options", "float32"},
     "answer": {"errors", "messages"},
     "ollama": {"answer", "errors", "messages", "body", "names", "keep_alive", "ollama_options"},
+    "images": {"errors", "messages"},
+    "anthropic": {"answer", "errors", "messages", "body", "images", "names", "ollama_options"},
     "openai": {"answer", "errors", "messages", "body", "names"},
-    "openai_chat": {"errors", "messages", "body", "openai"},
+    "openai_chat": {"errors", "messages", "body", "images", "openai"},
     "openai_completions": {"errors", "messages", "body", "openai"},
     "openai_embeddings": {"errors", "messages", "body", "openai", "float32"},
     "openai_models": {"messages", "names"},
+    "openai_responses": {"answer", "errors", "messages", "body", "images", "openai"},
     "engine.go_template": {"errors"},
     "engine.sampling": {"messages"},
     "engine.pooling": set(),
@@ -52,8 +55,8 @@ MAY_IMPORT = {
     "engine.scripted": {"errors", "messages", "engine.vectors"},
 }
 DIALECTS = [
-    "answer", "ollama", "ollama_embeddings", "ollama_models", "ollama_options",
-    "openai", "openai_chat", "openai_completions", "openai_embeddings", "openai_models",
+    "answer", "ollama", "ollama_embeddings", "ollama_models", "ollama_options", "anthropic",
+    "openai", "openai_chat", "openai_completions", "openai_embeddings", "openai_models", "openai_responses",
 ]  # fmt: skip
 
 

@@ -29,12 +29,12 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from ..errors import BadRequest, EngineFailure, EngineGone, Unavailable, Unsupported
-from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Pulse, Request
+from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Pulse, Rendered, Request
 from ..names import ModelName
 from .families import Family, family
 from .outputs import ENGINE_GONE, Answers
 from .parse import AnswerParser, Parsers, structured
-from .render import render
+from .render import count_images, render
 from .sampling import sampling_arguments
 from .vectors import unit
 
@@ -117,11 +117,14 @@ class VllmEngine:
         self.device: str = current_platform.device_type
         self.cache_bytes = _cache_bytes(engine)
 
-    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished, None]:
+    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
         """Raises BadRequest, Unavailable, EngineFailure and EngineGone."""
         request, parsers = self._understood(request)
         limit = min(self.context_length, request.context_limit or self.context_length)
         prompt_ids = await render(request, self._templating, limit)
+        if request.render_only:
+            yield Rendered(id, self._templating.decode(prompt_ids), count_images(request), len(prompt_ids))
+            return
         parser = parsers[0]
         parameters = self._parameters(request, parser, limit - len(prompt_ids))
         answers = Answers(id, request, parsers, prompt_ids, self._templating.decode)
@@ -196,11 +199,11 @@ class VllmEngine:
         chat, kind = request.prompt, self._parsers.family
         if not isinstance(chat, Chat):
             return request, [None] * request.n
-        if chat.think and not kind.thinking:
+        if chat.think and chat.must_think and not kind.thinking:
             raise BadRequest(f'"{request.model}" does not support thinking')
         if chat.tools and not kind.tools:
             raise BadRequest(f"{ModelName.parse(request.model).full} does not support tools")
-        think = bool(kind.thinking) if chat.think is None else chat.think
+        think = bool(kind.thinking) if chat.think is None or not kind.thinking else chat.think
         # What the model does not know of it can't call.
         tools = [] if chat.tool_choice == "none" else chat.tools
         chat = msgspec.structs.replace(chat, think=think, tools=tools)
@@ -247,8 +250,8 @@ class RendererTemplating:
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text))
 
-    def decode(self, token_ids: list[int]) -> str:
-        return str(self._tokenizer.decode(token_ids))
+    def decode(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
 
     async def tokenize(self, text: str, limit: int) -> list[int]:
         """The text's first `limit` tokens, those among them that the tokenizer puts around every text. Never none."""

@@ -8,7 +8,7 @@ from vllm.logprobs import Logprob
 from vllm.outputs import CompletionOutput, RequestOutput
 
 from ..errors import EngineFailure, EngineGone
-from ..messages import Delta, Finished, Request, Text, TokenLogprob
+from ..messages import Delta, Finished, Infill, Request, Text, TokenLogprob
 from .parse import AnswerParser
 
 ENGINE_GONE = "an error was encountered while running the model: the engine stopped"
@@ -40,7 +40,10 @@ class Answers:
 
     def _prompt(self, output: RequestOutput) -> Iterator[Delta]:
         prompt, ids = self._request.prompt, output.prompt_token_ids or []
-        text = prompt.text if isinstance(prompt, Text) else self._decode(ids)
+        if isinstance(prompt, Infill):
+            text = prompt.prefix
+        else:
+            text = prompt.text if isinstance(prompt, Text) else self._decode(ids)
         logprobs: list[TokenLogprob] = []
         if self._request.logprobs is not None:
             # vLLM knows no probability of the first token, which nothing precedes.
@@ -72,13 +75,15 @@ class _Answer:
         # A token can end inside a character: it brings no text, and counts all the same.
         told = completion.token_ids or completion.text or (finished and self._parser is not None)
         if told and not self._silent:
-            yield self._delta(completion, finished)
+            yield self._delta(output, completion, finished)
             self._seq += len(completion.token_ids)
         if finished:
             yield self._finished(output, completion)
 
-    def _delta(self, completion: CompletionOutput, finished: bool) -> Delta:
+    def _delta(self, output: RequestOutput, completion: CompletionOutput, finished: bool) -> Delta:
         delta = Delta(self._id, self._seq, completion.text, list(completion.token_ids), index=self._index)
+        if not self._seq:
+            delta.prompt_tokens = len(output.prompt_token_ids or [])
         if self._parser is not None:
             parts = self._parser.feed(completion.text, delta.token_ids, finished)
             delta.text, delta.thinking, delta.tool_calls = parts

@@ -60,6 +60,11 @@ async def render(request: Request, templating: Templating, limit: int) -> list[i
     return _checked(ids, limit)
 
 
+def count_images(request: Request) -> int:
+    messages = request.prompt.messages if isinstance(request.prompt, Chat) else []
+    return sum(len(message.images) for message in messages)
+
+
 def fim_tokens(vocabulary: dict[str, int]) -> tuple[str, str, str] | None:
     """The tokens that mark prefix, suffix and middle; None for a model that can't fill in."""
     return next((tokens for tokens in FIM_TOKENS if all(token in vocabulary for token in tokens)), None)
@@ -87,7 +92,8 @@ async def _render_chat(chat: Chat, truncate: bool, templating: Templating, limit
                 thinking=bool(chat.think),
                 **({"reasoning_effort": _EFFORTS[chat.think]} if isinstance(chat.think, str) else {}),
             )
-        return chat.context + ids
+        surplus = len(chat.context) + len(ids) - limit + 1 if truncate else 0
+        return chat.context[max(0, surplus) :] + ids
 
     if not truncate:
         return _checked(await ids_of(chat.messages), limit)

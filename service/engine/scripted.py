@@ -8,6 +8,7 @@ is the last user message or the prompt: words separated by spaces, each one toke
     !rate:N           from here on N tokens a second; 0: as fast as possible
     !fail:TEXT        the generation fails
     !refuse:TEXT      the request is refused, if it comes first
+    !busy:TEXT        the engine has no room for the request, if it comes first
     !think:WORD       WORD is thought, not said
     !crash            the engine's process ends
     !hang             the engine answers nothing any more, its pulse included
@@ -30,8 +31,8 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from ..errors import BadRequest, EngineFailure
-from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Infill, Pulse, Request, Tokens
+from ..errors import BadRequest, EngineFailure, Unavailable
+from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Infill, Pulse, Rendered, Request, Tokens
 from .vectors import unit
 
 # The length of the vectors.
@@ -55,11 +56,16 @@ class ScriptedEngine:
             raise RuntimeError(engine_args["fail"])
         return cls()
 
-    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished, None]:
+    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
         """One token a word, one answer after the other; the count of prompt tokens is that of the script's words."""
         script = _script(request)
         if script.startswith("!refuse:"):
             raise BadRequest(script.removeprefix("!refuse:"))
+        if script.startswith("!busy:"):
+            raise Unavailable(script.removeprefix("!busy:"))
+        if request.render_only:
+            yield Rendered(id, script, tokens=len(script.split(" ")))
+            return
         self._running += 1
         try:
             for index in range(request.n):
@@ -122,7 +128,9 @@ class ScriptedEngine:
                         break
                     due += interval
                     await asyncio.sleep(max(0.0, due - time.monotonic()))
-                    yield _token(id, tokens, text)
+                    token = _token(id, tokens, text)
+                    token.prompt_tokens = 0 if tokens else len(words)
+                    yield token
                     tokens += 1
         took = time.monotonic_ns() - started
         reason = "length" if tokens == limit else "stop"

@@ -33,6 +33,7 @@ from ..messages import (
     Finished,
     Pulse,
     Ready,
+    Rendered,
     Report,
     Request,
     Submit,
@@ -72,8 +73,8 @@ class Engine(Protocol):
     device: str
     cache_bytes: int
 
-    def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished, None]:
-        """Deltas and one Finished; closing the iterator cancels. Raises ServiceError."""
+    def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
+        """Deltas and one Finished, or one Rendered; closing the iterator cancels. Raises ServiceError."""
 
     def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Embedded, None]:
         """The inputs' vectors, in order; closing the iterator cancels. Raises ServiceError."""

@@ -4,6 +4,7 @@ import asyncio
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,6 +57,13 @@ def chat(*contents: str) -> list[Message]:
 def test_a_chat_is_written_by_the_models_template():
     messages = [Message("system", "s"), Message("user", "hi")]
     assert prompt_of(Request("m", Chat(messages))) == "system:s|user:hi|"
+
+
+def test_of_an_earlier_exchange_that_is_too_long_the_oldest_tokens_go():
+    request = Request("m", Chat(chat("hi"), context=[ord(letter) for letter in "abcdef"]))
+    assert prompt_of(request, limit=12) == "defuser:hi|"
+    with pytest.raises(BadRequest, match="longer than the context"):
+        prompt_of(msgspec.structs.replace(request, truncate=False), limit=12)
 
 
 def test_an_earlier_exchange_goes_before_the_prompt():
@@ -150,7 +158,7 @@ def test_a_chat_that_is_too_long_loses_its_oldest_turns():
         (Request("m", Chat(chat("a", "b")), truncate=False), 10),
         (Request("m", Chat([Message("system", "s" * 50), *chat("a", "b")])), 40),
         (Request("m", Chat(chat("a", "b" * 50))), 40),
-        (Request("m", Chat(chat("a"), context=[1] * 50)), 40),
+        (Request("m", Chat(chat("a"), context=[1] * 50), truncate=False), 40),
         (Request("m", Infill("a" * 50, "b")), 40),
     ],
 )
