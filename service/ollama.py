@@ -101,17 +101,9 @@ def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, retur
     request = None
     if prompt is not None:
         request = Request(
-            model,
-            prompt,
-            sampling,
-            OLLAMA_DEFAULTS,
-            truncate,
-            context_limit,
-            shape,
-            logprobs,
-            return_context,
+            model, prompt, sampling, OLLAMA_DEFAULTS, truncate, context_limit, shape, logprobs, return_context,
             render_only=render_only,
-        )
+        )  # fmt: skip
     # vLLM has no context shift: an answer that fills the context ends.
     fields.boolean("shift", False)
     return Call(

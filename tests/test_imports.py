@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "ollama_options": {"errors", "messages", "body"},
     "ollama_models": {"messages"},
     "float32": set(),
+    "hosts": set(),
     "ollama_embeddings": {"errors", "messages", "body", "names", "keep_alive", "ollama_options", "float32"},
     "answer": {"errors", "messages"},
     "ollama": {"answer", "errors", "messages", "body", "names", "keep_alive", "ollama_options"},

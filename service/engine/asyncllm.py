@@ -251,7 +251,11 @@ class RendererTemplating:
         return list(self._tokenizer.encode(text))
 
     def decode(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
+        """Raises BadRequest for what can't be a token's id."""
+        try:
+            return str(self._tokenizer.decode(ids, skip_special_tokens=False))
+        except OverflowError as error:
+            raise BadRequest(f"token ids: {error}") from None
 
     async def tokenize(self, text: str, limit: int) -> list[int]:
         """The text's first `limit` tokens, those among them that the tokenizer puts around every text. Never none."""

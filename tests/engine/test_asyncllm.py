@@ -148,6 +148,13 @@ def test_a_prompt_can_be_rendered_and_not_answered(demo: Asker) -> None:
     assert demo.generate("Hi", _debug_render_only=True, raw=True)["_debug_info"]["rendered_template"] == "Hi"
 
 
+@pytest.mark.parametrize("render_only", [True, False])
+def test_a_context_of_what_are_no_tokens_is_refused(demo: Asker, render_only: bool) -> None:
+    for context in ([-1], [2**40]):
+        refused = demo.post("/api/generate", prompt="Hi", context=context, _debug_render_only=render_only)
+        assert refused.status_code == 400
+
+
 def test_a_template_of_the_clients_is_honoured(demo: Asker) -> None:
     template = (
         "{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}"
