@@ -212,8 +212,9 @@ class VllmEngine:
         if chat.think and chat.must_think and not kind.thinking:
             raise BadRequest(f'"{request.model}" does not support thinking')
         wants = {"tools": bool(chat.tools), "vision": any(message.images for message in chat.messages)}
-        able = {"tools": bool(kind.tools), "vision": self._sees}
-        missing = "\n".join(capability for capability, wanted in wants.items() if wanted and not able[capability])
+        # A Go template has no place for either.
+        able = {"tools": bool(kind.tools), "vision": self._sees} if not chat.template else {}
+        missing = "\n".join(capability for capability, wanted in wants.items() if wanted and not able.get(capability))
         if missing:
             raise BadRequest(f"{ModelName.parse(request.model).full} does not support {missing}")
         think = bool(kind.thinking) if chat.think is None or not kind.thinking else chat.think
