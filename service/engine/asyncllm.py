@@ -37,7 +37,7 @@ from .parse import AnswerParser, Parsers
 from .render import Prompt, render
 from .sampling import sampling_arguments
 from .vectors import unit
-from .vision import engine_input, read_images, sees, without_images
+from .vision import engine_input, limit_pixels, read_images, sees, without_images
 
 SHUTDOWN_SECONDS = 15.0
 # Unset, vLLM would take most of the machine's memory for the KV cache of a CPU engine.
@@ -68,6 +68,7 @@ def build_engine(
         # Without it vLLM puts images before all texts, for templates that know texts alone.
         "interleave_mm_strings": True,
     }
+    limit_pixels()
     if current_platform.is_cpu():
         defaults |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True}
         _tune_small_cpu(len(os.sched_getaffinity(0)))
@@ -209,11 +210,9 @@ class VllmEngine:
             return request, None
         if chat.think and not kind.thinking:
             raise BadRequest(f'"{request.model}" does not support thinking')
-        able = {
-            "tools": bool(kind.tools) or not chat.tools,
-            "vision": self._sees or not any(message.images for message in chat.messages),
-        }
-        missing = "\n".join(capability for capability, can in able.items() if not can)
+        wants = {"tools": bool(chat.tools), "vision": any(message.images for message in chat.messages)}
+        able = {"tools": bool(kind.tools), "vision": self._sees}
+        missing = "\n".join(capability for capability, wanted in wants.items() if wanted and not able[capability])
         if missing:
             raise BadRequest(f"{ModelName.parse(request.model).full} does not support {missing}")
         think = bool(kind.thinking) if chat.think is None else chat.think
@@ -278,13 +277,12 @@ class RendererTemplating:
     async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> Prompt:
         parameters = ChatParams(self._template, chat_template_kwargs=arguments)
         try:
-            # vLLM's cache of images takes for granted that the engine gets what has been rendered. A prompt that is
-            # too long never gets there.
+            # vLLM's cache of images supposes that all that is rendered reaches the engine; what is too long does not.
             _, (inputs,) = await self._renderer.render_chat_async(
                 [messages], parameters, self._tokenize, skip_mm_cache=True
             )
-        except (VLLMClientError, ValueError, RuntimeError) as error:
-            # RuntimeError: the template has left out an image. Above its cause vLLM repeats the whole request.
+        except (VLLMClientError, ValueError, RuntimeError, AssertionError) as error:
+            # The last two: the template has left out an image. A ValueError repeats the whole request above its cause.
             reason = error if isinstance(error, VLLMClientError) else error.__cause__ or error
             raise BadRequest(f"the model refuses the messages: {reason}") from None
         return Prompt(list(inputs["prompt_token_ids"]), inputs if inputs["type"] == "multimodal" else None)

@@ -6,6 +6,8 @@ Knows vLLM's layout of multimodal inputs, as of 0.32.
 from __future__ import annotations
 
 import dataclasses
+import os
+import sys
 from io import BytesIO
 from typing import Any
 
@@ -21,6 +23,13 @@ from .render import Prompt
 
 # What vLLM calls images, by model.
 _MODALITIES = ("image", "vision_chunk")
+# Where Pillow begins to suspect an attack. A processor was seen to take 25 bytes a pixel, 2 GB for so many.
+MAX_PIXELS = 89_478_485
+
+
+def limit_pixels() -> None:
+    """Through the environment, where vLLM looks for it; what the operator has set stays."""
+    os.environ.setdefault("VLLM_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
 
 
 def sees(renderer: BaseRenderer[Any]) -> bool:
@@ -32,11 +41,11 @@ def sees(renderer: BaseRenderer[Any]) -> bool:
 def read_images(images: list[Image], options: dict[str, Any]) -> dict[Image, Any]:
     """Each image as a part of a message's content; `options` are vLLM's `media_io_kwargs` for images. Takes its time.
 
-    Together they may have as many pixels as vLLM allows a single one: a small file can hold a picture that fills the
+    Together they may have VLLM_MAX_IMAGE_PIXELS, 0 for any number: a small file can hold a picture that fills the
     memory. Raises BadRequest.
     """
     reader = ImageMediaIO(**options)
-    room = most = envs.VLLM_MAX_IMAGE_PIXELS
+    room = most = envs.VLLM_MAX_IMAGE_PIXELS or sys.maxsize
     parts = {}
     for number, image in enumerate(images, 1):
         try:
