@@ -8,9 +8,10 @@ from itertools import chain
 from typing import IO, Any
 
 from flask import Blueprint, Flask, Response, request
+from msgspec.structs import replace
 from werkzeug.exceptions import HTTPException
 
-from . import __version__, framing, ollama, ollama_embeddings, ollama_models
+from . import __version__, framing, ollama, ollama_embeddings, ollama_models, request_id
 from .body import parse_json
 from .client import Client, Stream
 from .config import Settings, SettingsError
@@ -20,6 +21,7 @@ from .negotiation import negotiate
 from .origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, Origins
 
 JSON_TYPE = "application/json; charset=utf-8"
+ENVIRON_ID = "vllm_wsgi.request_id"
 
 # nginx buffers without the last one; `no-transform` keeps HAProxy from compressing; tokens are nobody's to cache.
 STREAM_HEADERS = {"Cache-Control": "no-cache, no-store, no-transform", "X-Accel-Buffering": "no"}
@@ -52,6 +54,7 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
     guard = Guard(Origins(settings.origins))
     blueprint.before_request(guard.check)
     blueprint.after_request(guard.tell)
+    blueprint.after_request(identified)
     blueprint.register_error_handler(ServiceError, error_response)
     blueprint.register_error_handler(HTTPException, http_error_response)
     return blueprint
@@ -179,7 +182,8 @@ class Routes:
         chosen = negotiate(call.stream, call.stream_type, request.args.get("alt"), request.headers.get("Accept", ""))
         if call.request is None:
             return varying(json_response(self._load_or_unload(call, answer)))
-        stream = self._client.submit(call.request, request.environ, call.keep_alive)
+        asked = replace(call.request, request_id=current_id())
+        stream = self._client.submit(asked, request.environ, call.keep_alive)
         try:
             batches = answer.records(stream.batches())
             if chosen is None:
@@ -192,7 +196,8 @@ class Routes:
     def _embed(self, call: ollama_embeddings.EmbedCall) -> tuple[Located, Embedded]:
         """Raises ModelNotFound in the words that Ollama has on these routes alone."""
         try:
-            return self._client.embed(call.request, request.environ, call.keep_alive)
+            asked = replace(call.request, request_id=current_id())
+            return self._client.embed(asked, request.environ, call.keep_alive)
         except ModelNotFound:
             raise ModelNotFound(f'model "{call.request.model}" not found, try pulling it first') from None
 
@@ -238,10 +243,25 @@ def _read(source: IO[bytes], wanted: int) -> bytes:
 def stream_response(stream: Stream, batches: Iterator[list[Any]], chosen: framing.Framing) -> Response:
     """A streamed answer. Its status waits for the first record, so that an early error has a status of its own."""
     first = next(batches)
-    chunks = framing.stream(chain([first], batches), chosen, ollama.error_record)
+    # The request's context is over when the chunks are made.
+    identity = {"request_id": current_id()}
+    chunks = framing.stream(chain([first], batches), chosen, lambda error: ollama.error_record(error) | identity)
     response = Response(chunks, content_type=chosen.media_type, headers=STREAM_HEADERS)
     response.call_on_close(stream.close)
     return varying(response)
+
+
+def current_id() -> str:
+    """The current request's id; it stays in the environ, where the server's access log finds it, too."""
+    environ = request.environ
+    if ENVIRON_ID not in environ:
+        environ[ENVIRON_ID] = request_id.accept_or_make(request.headers.get(request_id.HEADER, ""))
+    return str(environ[ENVIRON_ID])
+
+
+def identified(response: Response) -> Response:
+    response.headers[request_id.HEADER] = current_id()
+    return response
 
 
 def json_response(record: Any, status: int = 200) -> Response:
@@ -271,4 +291,4 @@ def http_error_response(error: HTTPException) -> Response:
 
 def register_json_errors(app: Flask) -> None:
     """Answer in JSON for the paths that no blueprint knows; for an application that has no pages of its own."""
-    app.register_error_handler(HTTPException, http_error_response)
+    app.register_error_handler(HTTPException, lambda error: identified(http_error_response(error)))

@@ -172,7 +172,7 @@ class Request(msgspec.Struct, frozen=True):
     `defaults` are the dialect's, beneath the model's own. `context_limit` (tokens) caps prompt and answer together.
     `truncate`: a prompt that is too long loses its oldest turns instead of being refused. `format` is "json" or a
     JSON schema that the answer must fit. `logprobs`: the alternatives to tell beside each token; None tells nothing.
-    `n` answers to the one prompt are generated, told apart by the `index` of their events.
+    `n` answers to the one prompt are generated, told apart by the `index` of their events. `request_id` is for logs.
     """
 
     model: str
@@ -185,6 +185,7 @@ class Request(msgspec.Struct, frozen=True):
     logprobs: int | None = None
     return_context: bool = False
     n: int = 1
+    request_id: str = ""
 
 
 class EmbedRequest(msgspec.Struct, frozen=True):
@@ -199,6 +200,7 @@ class EmbedRequest(msgspec.Struct, frozen=True):
     dimensions: int = 0
     truncate: bool = True
     context_limit: int | None = None
+    request_id: str = ""
 
 
 # --- web worker → engine ---------------------------------------------------------------------------------

@@ -130,7 +130,7 @@ class VllmEngine:
             outputs = self._engine.generate(
                 {"prompt_token_ids": prompt_ids},
                 parameters,
-                request_id=str(next(self._ids)),
+                request_id=self._vllm_id(request),
                 reasoning_ended=None if parser is not None and parser.request.include_reasoning else True,
             )
             seq = 0
@@ -186,12 +186,17 @@ class VllmEngine:
             if len(token_ids) > limit:
                 raise BadRequest("the input length exceeds the context length")
             outputs = self._engine.encode(
-                {"prompt_token_ids": token_ids}, PoolingParams(task="embed"), request_id=str(next(self._ids))
+                {"prompt_token_ids": token_ids}, PoolingParams(task="embed"), request_id=self._vllm_id(request)
             )
             async with aclosing(outputs):
                 async for output in outputs:
                     return unit(output.outputs.data.tolist(), request.dimensions), len(token_ids)
         raise EngineFailure("an error was encountered while running the model")
+
+    def _vllm_id(self, request: Request | EmbedRequest) -> str:
+        """Begins with the caller's own; a number makes it unique, since callers may repeat theirs."""
+        number = str(next(self._ids))
+        return f"{request.request_id}-{number}" if request.request_id else number
 
     def _understood(self, request: Request) -> tuple[Request, AnswerParser | None]:
         """The request with its thinking decided, and what reads its answer. Raises BadRequest."""

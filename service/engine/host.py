@@ -36,6 +36,7 @@ from ..messages import (
 )
 from .declaration import Model
 from .lifeline import die_with_parent
+from .notify import Supervisor
 from .peer import listen
 from .residency import Limits, Residency, Resident
 from .slot import Bell, Slot
@@ -90,13 +91,19 @@ class Host:
         for slot in self._slots.values():
             if slot.model.pinned:
                 slot.load()
-        clearing = asyncio.create_task(self._clear())
+        supervisor = Supervisor()
+        tasks = [asyncio.create_task(self._clear()), asyncio.create_task(supervisor.inform(self._pinned_states))]
         await stop.wait()
-        clearing.cancel()
+        supervisor.stopping()
+        for task in tasks:
+            task.cancel()
         server.close()
         await asyncio.gather(*(slot.unload() for slot in self._slots.values()))
         with suppress(FileNotFoundError):
             self._path.unlink()
+
+    def _pinned_states(self) -> dict[str, str]:
+        return {name: slot.state for name, slot in self._slots.items() if slot.model.pinned}
 
     async def _answer(self, command: Command) -> AsyncGenerator[Event, None]:
         if isinstance(command, Locate):
