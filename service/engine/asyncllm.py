@@ -142,7 +142,7 @@ class VllmEngine:
             outputs = self._engine.generate(
                 inputs,
                 parameters,
-                request_id=str(next(self._ids)),
+                request_id=self._vllm_id(request),
                 lora_request=self._adapter(request.adapter),
                 reasoning_ended=True if parser is None else parser.reasoning_ended(prompt_ids),
             )
@@ -190,7 +190,7 @@ class VllmEngine:
             if len(token_ids) > limit:
                 raise BadRequest("the input length exceeds the context length")
             outputs = self._engine.encode(
-                {"prompt_token_ids": token_ids}, PoolingParams(task="embed"), request_id=str(next(self._ids))
+                {"prompt_token_ids": token_ids}, PoolingParams(task="embed"), request_id=self._vllm_id(request)
             )
             async with aclosing(outputs):
                 async for output in outputs:
@@ -203,6 +203,11 @@ class VllmEngine:
             return None
         number = len(self._adapters) + 1
         return self._adapters.setdefault(directory, LoRARequest(Path(directory).name, number, directory))
+
+    def _vllm_id(self, request: Request | EmbedRequest) -> str:
+        """Begins with the caller's own; a number makes it unique, since callers may repeat theirs."""
+        number = str(next(self._ids))
+        return f"{request.request_id}-{number}" if request.request_id else number
 
     def _understood(self, request: Request) -> tuple[Request, list[AnswerParser | None]]:
         """The request with its thinking and its tools decided, and what reads each answer. Raises BadRequest."""
