@@ -10,7 +10,6 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 # Far below any sensible WatchdogSec.
 TELL_SECONDS = 1.0
@@ -29,28 +28,30 @@ class Supervisor:
     async def inform(self, states: Callable[[], Mapping[str, str]]) -> None:
         """While the host lives, where anyone listens; `states` are the pinned models', by their names (slot.py).
 
-        Ready is said once: when no pinned model is loading for the first time any more, unless every one has failed.
+        Ready is said once, when no pinned model is loading for the first time any more, unless every one has failed.
         The start then runs into systemd's time-out, while the host tries on.
         """
         ready = False
         while self._address:
-            lines = ["WATCHDOG=1"]
-            if not ready:
-                ready, told = progress(states())
-                lines += told
-            self._send(lines)
+            over, lines = progress(states())
+            sent = self._send(["WATCHDOG=1"] if ready else ["WATCHDOG=1", *lines])
+            ready = ready or (over and sent)
             await asyncio.sleep(TELL_SECONDS)
 
     def stopping(self) -> None:
         self._send(["STOPPING=1", "STATUS=ending the engines"])
 
-    def _send(self, lines: list[str]) -> None:
+    def _send(self, lines: list[str]) -> bool:
+        """Whether they went out; rather not than that the loop waits for systemd."""
         if not self._address:
-            return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, suppress(OSError):
-            # Rather a lost datagram than a loop that waits for systemd.
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.setblocking(False)
-            sender.sendto("\n".join(lines).encode(), self._address)
+            try:
+                sender.sendto("\n".join(lines).encode(), self._address)
+            except OSError:
+                return False
+        return True
 
 
 def progress(states: Mapping[str, str]) -> tuple[bool, list[str]]:

@@ -66,7 +66,7 @@ def start_nginx(directory: Path, server_port: int) -> Proxy:
     })  # fmt: skip
     main = directory / "nginx.conf"
     main.write_text(NGINX.format(directory=directory))
-    return Proxy(["nginx", "-p", str(directory), "-e", "stderr", "-c", str(main)], directory, port)
+    return Proxy([found("nginx"), "-p", str(directory), "-e", "stderr", "-c", str(main)], directory, port)
 
 
 def start_haproxy(directory: Path, server_port: int) -> Proxy:
@@ -85,7 +85,7 @@ def start_haproxy(directory: Path, server_port: int) -> Proxy:
         "maxconn 20000": "maxconn 200",
         "log /dev/log local0": "log stdout format raw local0",
     })  # fmt: skip
-    return Proxy(["haproxy", "-db", "-f", str(directory / "haproxy.cfg")], directory, port, plain_port)
+    return Proxy([found("haproxy"), "-db", "-f", str(directory / "haproxy.cfg")], directory, port, plain_port)
 
 
 def start_apache(directory: Path, server_port: int) -> Proxy:
@@ -101,7 +101,7 @@ def start_apache(directory: Path, server_port: int) -> Proxy:
     loads = [f"LoadModule {name}_module {APACHE_MODULES}/mod_{name}.so" for name in modules]
     main = directory / "apache.conf"
     main.write_text("\n".join(loads) + APACHE.format(directory=directory, port=port))
-    return Proxy(["apache2", "-D", "FOREGROUND", "-f", str(main)], directory, port)
+    return Proxy([found("apache2"), "-D", "FOREGROUND", "-f", str(main)], directory, port)
 
 
 STARTS: dict[str, Callable[[Path, int], Proxy]] = {
@@ -113,9 +113,12 @@ STARTS: dict[str, Callable[[Path, int], Proxy]] = {
 
 def missing(name: str) -> str:
     """What this machine lacks for a proxy's tests; empty where it lacks nothing."""
-    # Debian's place for daemons is not on everyone's path.
-    os.environ["PATH"] += os.pathsep + "/usr/sbin"
-    return ", ".join(program for program in (name, "openssl") if shutil.which(program) is None)
+    return ", ".join(program for program in (name, "openssl") if not found(program))
+
+
+def found(program: str) -> str:
+    """Its path, empty where it is not installed. Debian's place for daemons is not on everyone's PATH."""
+    return shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") or ""
 
 
 def shipped(name: str, target: Path, values: dict[str, str]) -> None:
