@@ -27,7 +27,8 @@ EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "m
 THINKING = ("enabled", "disabled", "adaptive", "between_tools")
 TOOL_CHOICES = {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
 
-# Claude Code's first system block. It changes with every request, so that no prompt would be found in the cache.
+# Claude Code's first system block, which vLLM's server drops too: it changes with every request, so that the cache would
+# know no prompt.
 BILLING = "x-anthropic-billing-header"
 
 ERROR_TYPES = {
@@ -105,7 +106,8 @@ def _messages(turn: Fields, called: dict[str, str]) -> Iterator[Message]:
     """One turn as the templates' messages: each tool result is one of its own. `called` collects the tools' names."""
     role = turn.string("role")
     if role == "system":
-        yield from [Message("system", text)] if (text := _text(turn, "content")) else []
+        if text := _text(turn, "content"):
+            yield Message("system", text)
     elif role == "assistant":
         yield _assistant(_blocks(turn, "content"), called)
     elif role == "user":

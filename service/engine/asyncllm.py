@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import logging
 import os
+import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
@@ -129,7 +130,9 @@ class VllmEngine:
         """Raises BadRequest, Unavailable, EngineFailure and EngineGone."""
         request, parsers = self._understood(request)
         limit = min(self.context_length, request.context_limit or self.context_length)
-        prompt = await render(request, self._templating, limit)
+        # What is only told may be longer than the context: its length is what is asked.
+        whole = request.render_only and not request.truncate
+        prompt = await render(request, self._templating, sys.maxsize if whole else limit)
         if request.render_only:
             yield Rendered(id, self._templating.decode(prompt.ids), count_images(request), len(prompt.ids))
             return
