@@ -27,8 +27,8 @@ EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "m
 THINKING = ("enabled", "disabled", "adaptive", "between_tools")
 TOOL_CHOICES = {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
 
-# Claude Code's first system block, which vLLM's server drops too: it changes with every request, so that the cache would
-# know no prompt.
+# Claude Code's first system block, which vLLM's server drops too: it changes with every request, and with it in front
+# no prompt would be found in the cache.
 BILLING = "x-anthropic-billing-header"
 
 ERROR_TYPES = {
