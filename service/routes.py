@@ -165,8 +165,7 @@ def json_response(record: Any, status: int = 200) -> Response:
 
 def error_response(error_record: ErrorRecord, error: ServiceError) -> Response:
     response = json_response(error_record(error), error.status)
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(error.retry_after)
+    response.headers.update(error.headers)
     return response
 
 

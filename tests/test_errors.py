@@ -6,11 +6,16 @@ from service import messages
 from service.errors import (
     BadRequest,
     ClientGone,
+    DeadlineExceeded,
     EngineFailure,
     EngineGone,
+    Forbidden,
     ModelNotFound,
     PayloadTooLarge,
+    Refused,
     ServiceError,
+    TooManyRequests,
+    Unauthorized,
     Unavailable,
     Unsupported,
     revive,
@@ -19,13 +24,18 @@ from service.messages import Failed
 
 STATUSES = {
     BadRequest: 400,
+    Unauthorized: 401,
+    Forbidden: 403,
     ModelNotFound: 404,
+    Refused: 404,
     PayloadTooLarge: 413,
+    TooManyRequests: 429,
     ClientGone: 499,
     EngineFailure: 500,
     Unsupported: 501,
     Unavailable: 503,
     EngineGone: 503,
+    DeadlineExceeded: 504,
 }
 
 
@@ -56,7 +66,9 @@ def test_an_error_that_only_a_newer_peer_knows_is_a_failure_of_the_engine():
 
 
 def test_who_is_refused_for_now_is_told_when_to_come_back():
-    assert Unavailable("busy").retry_after == EngineGone("gone").retry_after == 1
+    assert (
+        Unavailable("busy").retry_after == EngineGone("gone").retry_after == TooManyRequests("later").retry_after == 1
+    )
     assert BadRequest("no").retry_after is None
 
 

@@ -20,7 +20,7 @@ ENGINE = sorted(name for name in MODULES if name.startswith("engine."))
 # These load in the process of one model only: the host and the scripted engine do without.
 VLLM = {"engine.asyncllm", "engine.parse"}
 # What both sides speak of. In a models.toml the operator writes durations and options as Ollama's clients do.
-SHARED = {"errors", "messages", "config", "names", "keep_alive", "ollama_options", "body"}
+SHARED = {"errors", "messages", "config", "names", "keep_alive", "ollama_options", "body", "toml_file"}
 WEB = sorted(set(MODULES) - set(ENGINE) - SHARED - {"__init__"})
 
 # What the lower modules may import of ours; who is not named here may import anything of its side.
@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "config": {"errors", "keep_alive"},
     "names": {"errors"},
     "body": {"errors"},
+    "toml_file": {"config", "errors"},
     "keep_alive": {"errors"},
     "framing": {"errors"},
     "negotiation": {"errors", "framing"},
