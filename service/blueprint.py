@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from flask import Blueprint, Flask, Response, request
+from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
 
 from . import ollama
+from .auth import KEY, ROUTES, Auth
 from .client import Client
 from .config import Settings, SettingsError
 from .errors import Refused
@@ -23,7 +25,7 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
 
     `settings` come from the environment where none are given. Nothing is connected before the first request, and the
     host application's own routes, error handlers and JSON provider stay as they are. Raises SettingsError where no
-    engine host is named.
+    engine host is named, and where the keys can't be read.
     """
     settings = settings or Settings.from_env()
     if not settings.engine_socket:
@@ -32,22 +34,37 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
             "or start gunicorn with our gunicorn.conf.py, which does both"
         )
     blueprint = Blueprint(name, __name__)
-    client = Client(settings.engine_socket, settings.heartbeat)
+    client = Client(settings.engine_socket, settings.heartbeat, settings.deadline)
     for dialect in DIALECTS:
         blueprint.register_blueprint(dialect(settings, client).blueprint())
-    guard = Guard(Origins(settings.origins))
+    guard = Guard(Origins(settings.origins), Auth(settings))
+    blueprint.record(guard.registered)
     blueprint.before_request(guard.check)
     blueprint.after_request(guard.tell)
     return blueprint
 
 
 class Guard:
-    """Refuses foreign pages, answers preflights, and tells browsers what is allowed."""
+    """Refuses foreign pages, answers preflights, asks for a key, and tells browsers what is allowed."""
 
-    def __init__(self, origins: Origins) -> None:
+    def __init__(self, origins: Origins, auth: Auth) -> None:
         self._origins = origins
+        self._auth = auth
+        self._routes: dict[str, str] = {}
+
+    def registered(self, state: BlueprintSetupState) -> None:
+        """The application's rules have its prefix before our paths."""
+        prefix = (state.url_prefix or "").rstrip("/")
+        self._routes |= {f"{prefix}{path}": path for path in ROUTES}
 
     def check(self) -> Response | None:
+        answer = self._check_origin()
+        if answer is None:
+            rule = request.url_rule
+            request.environ[KEY] = self._auth.admit(request.environ, self._routes.get(rule.rule, "") if rule else "")
+        return answer
+
+    def _check_origin(self) -> Response | None:
         origin = request.headers.get("Origin", "")
         if not self._origins.foreign(origin, request.host):
             return None

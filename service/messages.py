@@ -166,6 +166,20 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     ignore_eos: bool | None = None
 
 
+class Caller(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who asks, by the name of the key, and how much of one model he may have; 0: any number.
+
+    Lower priorities go first, as in vLLM. `max_concurrent` counts requests, waiting ones too; the others are tokens.
+    """
+
+    name: str = ""
+    priority: int = 0
+    max_concurrent: int = 0
+    tokens_per_minute: int = 0
+    max_prompt_tokens: int = 0
+    max_output_tokens: int = 0
+
+
 class Request(msgspec.Struct, frozen=True):
     """One generation, whichever dialect asked for it.
 
@@ -185,6 +199,7 @@ class Request(msgspec.Struct, frozen=True):
     logprobs: int | None = None
     return_context: bool = False
     n: int = 1
+    caller: Caller = Caller()
 
 
 class EmbedRequest(msgspec.Struct, frozen=True):
@@ -199,6 +214,7 @@ class EmbedRequest(msgspec.Struct, frozen=True):
     dimensions: int = 0
     truncate: bool = True
     context_limit: int | None = None
+    caller: Caller = Caller()
 
 
 # --- web worker → engine ---------------------------------------------------------------------------------

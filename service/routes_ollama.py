@@ -8,6 +8,7 @@ from typing import Any
 from flask import Response, request
 
 from . import __version__, ollama, ollama_embeddings, ollama_models
+from .auth import key_of
 from .errors import ModelNotFound, Unsupported
 from .messages import Embedded, Located
 from .negotiation import negotiate
@@ -111,6 +112,7 @@ class OllamaRoutes(Routes):
 
     def _load_or_unload(self, call: ollama.Call, answer: ollama.Answer) -> Any:
         if call.unload:
+            key_of(request.environ).check("manage")
             self._client.unload(call.model)
             return answer.only("unload")
         answer.located(self._client.load(call.model, request.environ, call.keep_alive))

@@ -66,10 +66,13 @@ def test_an_error_that_only_a_newer_peer_knows_is_a_failure_of_the_engine():
 
 
 def test_who_is_refused_for_now_is_told_when_to_come_back():
-    assert (
-        Unavailable("busy").retry_after == EngineGone("gone").retry_after == TooManyRequests("later").retry_after == 1
-    )
-    assert BadRequest("no").retry_after is None
+    for kind in (Unavailable, EngineGone, TooManyRequests):
+        assert kind("later").headers == {"Retry-After": "1"}
+    assert BadRequest("no").headers == {}
+
+
+def test_who_has_no_key_is_told_how_to_bring_one():
+    assert Unauthorized("no").headers == {"WWW-Authenticate": "Bearer"}
 
 
 def test_an_error_says_its_message():

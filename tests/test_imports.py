@@ -44,7 +44,8 @@ MAY_IMPORT = {
     "engine.sampling": {"messages"},
     "engine.pooling": set(),
     "engine.vectors": {"errors"},
-    "engine.scripted": {"errors", "messages", "engine.vectors"},
+    "engine.admission": {"errors", "messages"},
+    "engine.scripted": {"errors", "messages", "engine.admission", "engine.vectors"},
 }
 DIALECTS = ["answer", "ollama", "ollama_embeddings", "ollama_models", "ollama_options"]
 

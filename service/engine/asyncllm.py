@@ -32,6 +32,7 @@ from vllm.v1.metrics.loggers import StatLoggerBase
 from ..errors import BadRequest, EngineFailure, EngineGone, Unavailable, Unsupported
 from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Pulse, Request, TokenLogprob
 from ..names import ModelName
+from .admission import check_prompt
 from .families import Family, family
 from .parse import AnswerParser, Parsers
 from .render import render
@@ -61,7 +62,11 @@ def build_engine(
     template = Path(template_path).read_text(encoding="utf-8") if template_path else None
     kind = _family(model_path, template, tools, thinking)
     # With the parser's name vLLM lets a structured output begin after the thinking.
-    defaults: dict[str, Any] = {"enable_log_requests": False, "reasoning_parser": kind.thinking}
+    defaults: dict[str, Any] = {
+        "enable_log_requests": False,
+        "reasoning_parser": kind.thinking,
+        "scheduling_policy": "priority",
+    }
     if current_platform.is_cpu():
         defaults |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True}
         _tune_small_cpu(len(os.sched_getaffinity(0)))
@@ -117,20 +122,24 @@ class VllmEngine:
         self.context_length: int = engine.model_config.max_model_len
         self.device: str = current_platform.device_type
         self.cache_bytes = _cache_bytes(engine)
+        self.places = _places(engine)
 
     async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished, None]:
         """Raises BadRequest, Unavailable, EngineFailure and EngineGone."""
         request, parser = self._understood(request)
         limit = min(self.context_length, request.context_limit or self.context_length)
         prompt_ids = await render(request, self._templating, limit)
+        check_prompt(request.caller, len(prompt_ids))
         if parser is not None:
             parser.begin(prompt_ids)
-        parameters = self._parameters(request, parser, limit - len(prompt_ids))
+        room = limit - len(prompt_ids)
+        parameters = self._parameters(request, parser, min(room, request.caller.max_output_tokens or room))
         with _vllm_errors():
             outputs = self._engine.generate(
                 {"prompt_token_ids": prompt_ids},
                 parameters,
                 request_id=str(next(self._ids)),
+                priority=request.caller.priority,
                 reasoning_ended=None if parser is not None and parser.request.include_reasoning else True,
             )
             seq = 0
@@ -185,8 +194,12 @@ class VllmEngine:
             token_ids = await self._templating.tokenize(text, limit if request.truncate else limit + 1)
             if len(token_ids) > limit:
                 raise BadRequest("the input length exceeds the context length")
+            check_prompt(request.caller, len(token_ids))
             outputs = self._engine.encode(
-                {"prompt_token_ids": token_ids}, PoolingParams(task="embed"), request_id=str(next(self._ids))
+                {"prompt_token_ids": token_ids},
+                PoolingParams(task="embed"),
+                request_id=str(next(self._ids)),
+                priority=request.caller.priority,
             )
             async with aclosing(outputs):
                 async for output in outputs:
@@ -321,6 +334,13 @@ def _token_logprob(choice: Logprob) -> TokenLogprob:
 
 def _nanoseconds(seconds: float) -> int:
     return max(0, round(seconds * 1e9))
+
+
+def _places(engine: AsyncLLM) -> int:
+    """How many sequences run at once, and an eighth more: the next ones are rendered before there is room for them."""
+    config = engine.vllm_config
+    running = config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size
+    return int(running + max(1, running // 8))
 
 
 def _cache_bytes(engine: AsyncLLM) -> int:

@@ -34,6 +34,7 @@ from ..messages import (
     Unload,
     Unloaded,
 )
+from .admission import BUSY
 from .declaration import Model
 from .lifeline import die_with_parent
 from .peer import listen
@@ -46,8 +47,6 @@ logger = logging.getLogger("vllm_wsgi.host")
 
 # A Unix socket's path has at most 107 bytes (unix(7)); the workers' own names take some.
 MAX_DIRECTORY_BYTES = 107 - len("/worker-99999.sock")
-# Ollama's text, two spaces and all (`server/sched.go`, ErrMaxQueue).
-BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
 
 class Host:
@@ -120,8 +119,10 @@ class Host:
         return self._slots[self._store.find(name).name.short]
 
     async def _located(self, command: Locate) -> str:
-        """The data socket of the model, once it is loaded. Raises Unavailable where it can't be."""
+        """The data socket of the model, once it is loaded. Raises Unavailable where it can't be, or too many wait."""
         slot = self._slot(command.model)
+        if 0 < self._settings.max_queue <= slot.resident.waiting:
+            raise Unavailable(BUSY)
         try:
             with slot.resident.awaited():
                 while (path := slot.place()) is None:
@@ -147,7 +148,7 @@ class Host:
         """Load the model as soon as there is room, unless nobody waits for it any more; Unavailable: not in time."""
         try:
             async with asyncio.timeout(self._settings.load_timeout), self._making_room:
-                while slot.resident.is_awaited and slot.place() is None and slot.state == "idle":
+                while slot.resident.waiting and slot.place() is None and slot.state == "idle":
                     if self._residency.has_room(slot.resident):
                         slot.load()
                         return

@@ -91,8 +91,9 @@ class Resident:
         self._keep_alive = self._default
 
     @property
-    def is_awaited(self) -> bool:
-        return self._waiting > 0
+    def waiting(self) -> int:
+        """How many requests wait for the model."""
+        return self._waiting
 
     @property
     def present(self) -> bool:

@@ -71,7 +71,7 @@ class Process:
         options = WorkerOptions(
             path, theirs.fileno(), os.getpid(), settings.engine, model.source, model.engine_args,
             model.tool_parser, model.reasoning_parser, model.template,
-            Defaults(model.sampling, model.context_limit, model.system),
+            Defaults(model.sampling, model.context_limit, model.system), settings.max_queue,
         )  # fmt: skip
         with theirs:
             process = await asyncio.create_subprocess_exec(
