@@ -32,6 +32,8 @@ class Turn:
     caller: Caller
     places: int
     given: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    waits: bool = False
+    placed: bool = False
 
 
 class FairQueue:
@@ -47,6 +49,7 @@ class FairQueue:
 
     def push(self, turn: Turn) -> None:
         self._lanes[turn.caller.priority].setdefault(turn.caller.name, deque()).append(turn)
+        turn.waits = True
         self._length += 1
 
     def peek(self) -> Turn:
@@ -69,6 +72,7 @@ class FairQueue:
         lanes = self._lanes[turn.caller.priority]
         lane = lanes[turn.caller.name]
         lane.remove(turn)
+        turn.waits = False
         self._length -= 1
         if not lane:
             del lanes[turn.caller.name]
@@ -167,20 +171,24 @@ class Admission:
         if self._max_waiting and len(self._queue) > self._max_waiting:
             last = self._queue.last()
             self._queue.remove(last)
-            last.given.set_exception(Unavailable(BUSY, RETRY_SECONDS))
+            if not last.given.cancelled():
+                last.given.set_exception(Unavailable(BUSY, RETRY_SECONDS))
         await turn.given
 
     def _give_turns(self) -> None:
         while self._queue and self._queue.peek().places <= self._free:
             turn = self._queue.pop()
-            self._free -= turn.places
-            turn.given.set_result(None)
+            # Cancelled, it may not have come to leaving yet.
+            if not turn.given.cancelled():
+                self._free -= turn.places
+                turn.placed = True
+                turn.given.set_result(None)
 
     def _give_back(self, turn: Turn) -> None:
         """Who is cancelled may still wait, may have been refused, or may have got his place a moment ago."""
-        if turn.given.cancelled():
+        if turn.waits:
             self._queue.remove(turn)
-        elif turn.given.exception() is None:
+        if turn.placed:
             self._free += turn.places
         self._give_turns()
 
