@@ -129,9 +129,10 @@ def check_bind(settings: Settings, addresses: Iterable[tuple[Any, ...] | str | b
     if settings.keys or settings.allow_anyone:
         return
     for address in addresses:
-        if isinstance(address, tuple) and address[0] != "localhost" and not is_local(address[0]):
+        host = address[0] if isinstance(address, tuple) else "localhost"
+        if host != "localhost" and not (host and is_local(host)):
             raise SettingsError(
-                f"listening on {address[0] or 'every address'} without keys would let anyone in. Either make a key "
+                f"listening on {host or 'every address'} without keys would let anyone in. Either make a key "
                 "(`python -m service.auth NAME --scope inference`) and name its file in VLLM_WSGI_KEYS, "
                 "or listen on 127.0.0.1, or set VLLM_WSGI_ALLOW_ANYONE=1 if anyone may come in"
             )
