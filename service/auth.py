@@ -2,7 +2,7 @@
 
 A keys.toml holds a table for each key, by a name of its own; deploy/keys.toml.example tells every field. Of a key only
 its SHA-256 is stored. That is enough, since a key is 256 random bits: there is nothing to guess, which is what slow
-hashes are for. `python -m service.auth NAME --scope SCOPE` makes one.
+hashes are for. `python -m service.auth NAME --scope SCOPE >> keys.toml` makes one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import secrets
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -259,7 +260,7 @@ def lines(name: str, key: str, scopes: Iterable[str]) -> str:
     """What a keys.toml holds of a key."""
     digest = hashlib.sha256(key.encode()).hexdigest()
     table, names = msgspec.json.encode(name).decode(), msgspec.json.encode(list(scopes)).decode()
-    return f'[keys.{table}]\nhash = "sha256:{digest}"\nscopes = {names}'
+    return f'[keys.{table}]\nhash = "sha256:{digest}"\nscopes = {names}\n'
 
 
 def main() -> None:
@@ -268,7 +269,8 @@ def main() -> None:
     parser.add_argument("--scope", action="append", choices=SCOPES, required=True, help="may be given several times")
     arguments = parser.parse_args()
     key = new_key()
-    print(f"The key, which is shown this once:\n\n{key}\n\nFor the file that VLLM_WSGI_KEYS names:\n")
+    # Apart, so that `>> keys.toml` takes the lines and the key stays on the screen.
+    print(f"The key, which is shown this once: {key}", file=sys.stderr)
     print(lines(arguments.name, key, arguments.scope))
 
 

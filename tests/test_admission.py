@@ -43,7 +43,7 @@ DEADLINE = 4
 
 def started(directory: Path, **settings: str) -> Server:
     scopes = ["inference", "observe"]
-    (directory / "keys.toml").write_text("\n".join(f"{auth.lines(k, k, scopes)}\n{more}\n" for k, more in KEYS.items()))
+    (directory / "keys.toml").write_text("\n".join(f"{auth.lines(k, k, scopes)}{more}\n" for k, more in KEYS.items()))
     (directory / "models.toml").write_text(MODELS.format(ROOT / "models" / "demo"))
     files = {"VLLM_WSGI_KEYS": str(directory / "keys.toml"), "VLLM_WSGI_MODELS": str(directory / "models.toml")}
     server = Server.start(directory, SCRIPTED | files | settings | {"VLLM_WSGI_OPEN_DISCOVERY": "1"})

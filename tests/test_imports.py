@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "names": {"errors"},
     "body": {"errors"},
     "toml_file": {"config", "errors"},
+    "auth": {"config", "errors", "messages", "toml_file"},
     "keep_alive": {"errors"},
     "framing": {"errors"},
     "negotiation": {"errors", "framing"},

@@ -329,7 +329,7 @@ def test_every_place_comes_back_whoever_leaves_and_when(steps: list[tuple[str, i
             if number == 1:
                 await crowd.settle()
         await crowd.end_all()
-        assert all(task.done() for task in tasks)
+        assert not [task for task in tasks if not task.cancelled() and task.exception()]
         assert (crowd.admission.waiting, crowd.admission._free) == (0, 2)
         assert all(account._requests == 0 for account in crowd.admission._accounts.values())
 
