@@ -13,7 +13,7 @@ from gevent import GreenletExit
 from service import embedded
 from service.auth import Auth, check_bind
 from service.config import Settings, SettingsError
-from service.engine.store import Store
+from service.engine.declaration import declared_models
 
 if "MODEL" in os.environ:
     os.environ.setdefault("VLLM_WSGI_MODEL", os.environ["MODEL"])
@@ -51,7 +51,7 @@ def on_starting(server):
         Auth(settings)
         if not settings.engine_socket:
             # And not in the host, for the same reason.
-            Store.from_settings(settings)
+            declared_models(settings)
     except SettingsError as error:
         server.log.error("%s", error.message)
         raise SystemExit(1) from None

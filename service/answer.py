@@ -43,7 +43,7 @@ class Answer:
         if event.capabilities and "completion" not in event.capabilities:
             raise BadRequest(f'"{self._model}" does not support {self.verb}')
 
-    def _records(self, event: Event) -> list[Any]:
+    def _records(self, event: Event) -> Iterable[Any]:
         raise NotImplementedError
 
     def _join(self, records: list[Any]) -> Any:

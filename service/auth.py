@@ -43,15 +43,32 @@ ROUTES = {
     "/api/tags": "any",
     "/api/ps": "any",
     "/api/show": "any",
-    "/api/status": "observe",
+    "/v1/models": "any",
+    "/v1/models/<path:name>": "any",
     "/api/generate": "inference",
     "/api/chat": "inference",
     "/api/embed": "inference",
     "/api/embeddings": "inference",
+    "/v1/chat/completions": "inference",
+    "/v1/completions": "inference",
+    "/v1/responses": "inference",
+    "/v1/embeddings": "inference",
+    "/v1/messages": "inference",
+    "/v1/messages/count_tokens": "inference",
+    "/api/pull": "manage",
+    "/api/create": "manage",
+    "/api/copy": "manage",
+    "/api/delete": "manage",
+    "/api/blobs/<digest>": "manage",
+    "/api/status": "observe",
+    # What answers unknown paths and methods.
     "/api": "any",
     "/api/<path:path>": "any",
+    "/v1": "any",
+    "/v1/<path:path>": "any",
+    "/v1/messages/<path:path>": "any",
 }
-DISCOVERY = ("/api/tags", "/api/ps", "/api/show")
+DISCOVERY = ("/api/tags", "/api/ps", "/api/show", "/v1/models", "/v1/models/<path:name>")
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,14 @@ from .auth import KEY, ROUTES, Auth
 from .client import Client
 from .config import Settings, SettingsError
 from .errors import Refused
+from .hosts import Hosts
 from .origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, Origins
-from .routes import http_error_response
+from .routes import empty_response, http_error_response
+from .routes_anthropic import AnthropicRoutes
 from .routes_ollama import OllamaRoutes
+from .routes_openai import OpenAIRoutes
 
-DIALECTS = (OllamaRoutes,)
+DIALECTS = (OllamaRoutes, OpenAIRoutes, AnthropicRoutes)
 
 
 def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") -> Blueprint:
@@ -37,7 +40,7 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
     client = Client(settings.engine_socket, settings.heartbeat, settings.deadline)
     for dialect in DIALECTS:
         blueprint.register_blueprint(dialect(settings, client).blueprint())
-    guard = Guard(Origins(settings.origins), Auth(settings))
+    guard = Guard(Origins(settings.origins), Hosts(settings.hosts), Auth(settings))
     blueprint.record(guard.registered)
     blueprint.before_request(guard.check)
     blueprint.after_request(guard.tell)
@@ -45,10 +48,14 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
 
 
 class Guard:
-    """Refuses foreign pages, answers preflights, asks for a key, and tells browsers what is allowed."""
+    """Refuses foreign pages and hosts, in Ollama's order, answers preflights, and asks for a key.
 
-    def __init__(self, origins: Origins, auth: Auth) -> None:
+    Browsers are told what is allowed.
+    """
+
+    def __init__(self, origins: Origins, hosts: Hosts, auth: Auth) -> None:
         self._origins = origins
+        self._hosts = hosts
         self._auth = auth
         self._routes: dict[str, str] = {}
 
@@ -58,7 +65,7 @@ class Guard:
         self._routes |= {f"{prefix}{path}": path for path in ROUTES}
 
     def check(self) -> Response | None:
-        answer = self._check_origin()
+        answer = self._check_origin() or self._check_host()
         if answer is None:
             rule = request.url_rule
             request.environ[KEY] = self._auth.admit(request.environ, self._routes.get(rule.rule, "") if rule else "")
@@ -72,9 +79,19 @@ class Guard:
             raise Refused(f"origin {origin} is not allowed; VLLM_WSGI_ORIGINS can allow it", status=403)
         if request.method != "OPTIONS":
             return None
-        preflight = Response(status=204, headers=PREFLIGHT_HEADERS)
+        preflight = empty_response(204, PREFLIGHT_HEADERS)
         preflight.vary.update(PREFLIGHT_VARY)
         return preflight
+
+    def _check_host(self) -> Response | None:
+        host = request.headers.get("Host", "")
+        if not self._hosts.watches(request.environ["SERVER_NAME"]):
+            return None
+        if not self._hosts.allows(host):
+            raise Refused(f"host {host} is not allowed; VLLM_WSGI_HOSTS can allow it", status=403)
+        if request.method == "OPTIONS" and self._hosts.named(host):
+            return empty_response(204)
+        return None
 
     def tell(self, response: Response) -> Response:
         origin = request.headers.get("Origin", "")

@@ -126,6 +126,14 @@ class Fields:
         value = as_integer(self._values.get(name, default))
         return value if value is not None else self._refuse(name, self._values[name], "int")
 
+    def number(self, name: str) -> float | None:
+        """None where it is absent."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        number = as_number(value)
+        return number if number is not None else self._refuse(name, value, "float64")
+
     def integers(self, name: str) -> list[int]:
         values = self.array(name, "[]int")
         integers = [as_integer(item) for item in values]
@@ -141,6 +149,17 @@ class Fields:
     def mapping(self, name: str, go_type: str = "map[string]interface {}") -> dict[str, Any]:
         value = self._values.get(name, {})
         return value if isinstance(value, dict) else self._refuse(name, value, go_type)
+
+    def strings_by_name(self, name: str) -> dict[str, str]:
+        values = self.mapping(name, "map[string]string")
+        for value in values.values():
+            if not isinstance(value, str):
+                self._refuse(name, value, "string")
+        return values
+
+    def child(self, name: str, go_type: str) -> Fields:
+        """An object; one without fields where it is absent."""
+        return Fields(self.mapping(name, go_type), self._struct, f"{self._path}{name}.")
 
     def children(self, name: str, array_type: str, item_type: str) -> list[Fields]:
         """The objects of a list."""
@@ -158,9 +177,14 @@ class Fields:
         raise BadRequest(f"json: cannot unmarshal {kind} into Go struct field {field} of type {go_type}")
 
 
+def as_number(value: Any) -> int | float | None:
+    """What JSON calls a number; None for anything else."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
 def as_integer(value: Any) -> int | None:
     """An int, or a float without a fraction, as Home Assistant sends for num_ctx; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if as_number(value) is None:
         return None
     if isinstance(value, float) and not (math.isfinite(value) and value.is_integer()):
         return None

@@ -15,8 +15,9 @@ import queue
 import socket
 import threading
 import time
+import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -27,14 +28,21 @@ from .disconnect import POLL_SECONDS, Watch, client_gone, client_socket
 from .errors import BadRequest, ClientGone, DeadlineExceeded, EngineGone, ServiceError, Unavailable
 from .messages import (
     PROTOCOL,
+    Blob,
     Cancel,
     Command,
+    Copy,
+    Create,
+    Delete,
     Delta,
+    Done,
+    DropBlob,
     Embed,
     Embedded,
     EmbedRequest,
     Event,
     Failed,
+    FindBlob,
     Finished,
     Hello,
     ListLoaded,
@@ -45,8 +53,13 @@ from .messages import (
     Located,
     ModelInfo,
     Models,
+    Pull,
+    PutBlob,
+    Recipe,
+    Rendered,
     Request,
     ShowModel,
+    Shown,
     Submit,
     Unload,
     Unloaded,
@@ -58,6 +71,8 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 5.0
 # The host answers questions about models from memory; a host that doesn't is gone.
 ANSWER_SECONDS = 10.0
+# Files are hashed and made safe on disk meanwhile.
+EDIT_SECONDS = 120.0
 # An engine's processes get up to 20 seconds to end in.
 UNLOAD_SECONDS = 60.0
 RETRY_AFTER_SECONDS = 2
@@ -119,22 +134,23 @@ def _merged(events: list[Event]) -> list[Event]:
     """
     merged: list[Event] = []
     runs: dict[tuple[int, int], list[Delta]] = {}
+    spoken: set[tuple[int, int]] = set()
     for event in events:
-        if isinstance(event, Delta):
-            run = runs.setdefault((event.id, event.index), [])
-            if run and not _continues(run, event):
-                merged.append(_joined(run))
-                run.clear()
-            run.append(event)
-        else:
+        if not isinstance(event, Delta):
             ended = [(event.id, event.index)] if isinstance(event, Finished) else list(runs)
             merged += [_joined(runs.pop(answer)) for answer in ended if answer in runs]
             merged.append(event)
+            continue
+        answer = event.id, event.index
+        run = runs.setdefault(answer, [])
+        if run and (run[-1].tool_calls or (event.thinking and answer in spoken)):
+            merged.append(_joined(run))
+            run.clear()
+            spoken.discard(answer)
+        run.append(event)
+        if event.text:
+            spoken.add(answer)
     return merged + [_joined(run) for run in runs.values()]
-
-
-def _continues(run: list[Delta], delta: Delta) -> bool:
-    return not run[-1].tool_calls and not (delta.thinking and any(each.text for each in run))
 
 
 def _joined(run: list[Delta]) -> Delta:
@@ -149,6 +165,7 @@ def _joined(run: list[Delta]) -> Delta:
         run[-1].tool_calls,
         [token for delta in run for token in delta.logprobs],
         run[0].index,
+        sum(delta.prompt_tokens for delta in run),
     )
 
 
@@ -282,6 +299,41 @@ class Client:
 
     def show(self, model: str) -> ModelInfo:
         return self._ask(lambda id: ShowModel(id, model), Models).models[0]
+
+    def show_verbose(self, model: str) -> Shown:
+        return self._ask(lambda id: ShowModel(id, model, verbose=True), Shown, EDIT_SECONDS)
+
+    def pull(self, model: str, environ: dict[str, Any]) -> Job:
+        """Begin to fetch a model's files; nothing is sent before the batches are iterated."""
+        return Job(self, lambda id: Pull(id, model), environ)
+
+    def create(self, model: str, recipe: Recipe, environ: dict[str, Any]) -> Job:
+        """Begin to make a model; nothing is sent before the batches are iterated."""
+        return Job(self, lambda id: Create(id, model, recipe), environ)
+
+    def copy(self, source: str, destination: str) -> None:
+        self._ask(lambda id: Copy(id, source, destination), Done, EDIT_SECONDS)
+
+    def delete(self, model: str) -> None:
+        self._ask(lambda id: Delete(id, model), Done, EDIT_SECONDS)
+
+    def has_blob(self, digest: str) -> bool:
+        return self._ask(lambda id: FindBlob(id, digest), Blob).present
+
+    def put_blob(self, digest: str, chunks: Iterable[bytes]) -> None:
+        """Upload a blob piece by piece, each when the one before is on disk. Raises what `chunks` raises."""
+        upload = uuid.uuid4().hex
+        try:
+            for chunk in chunks:
+                self._put_chunk(upload, digest, chunk, last=False)
+            self._put_chunk(upload, digest, b"", last=True)
+        except BaseException:
+            with contextlib.suppress(ServiceError):
+                self._ask(lambda id: DropBlob(id, upload), Done)
+            raise
+
+    def _put_chunk(self, upload: str, digest: str, data: bytes, last: bool) -> None:
+        self._ask(lambda id: PutBlob(id, upload, digest, data, last), Blob, EDIT_SECONDS)
 
     def control(self) -> Connection:
         return self.connection(self._control_path)
@@ -443,13 +495,15 @@ class Stream(Exchange):
         self._keep_alive = keep_alive
 
     def batches(self) -> Iterator[list[Event]]:
-        """Located, deltas, and a Finished at the end of each answer; an empty batch each time the heartbeat is due.
+        """Located, deltas and a Finished for each answer, or one Rendered; an empty batch when the heartbeat is due.
 
-        Ends after the last Finished or raises a ServiceError, never both and never neither.
+        Ends after the last of these or raises a ServiceError, never both and never neither.
         """
         try:
             yield from self.locate(self._model, self._keep_alive, submits=len(self._submits))
             assert self.location is not None
+            for submit in self._submits:
+                submit.defaults = self.location.defaults
             self._ask(self._client.connection(self.location.socket), *self._submits)
             while self._open:
                 events = self._wait()
@@ -470,7 +524,7 @@ class Stream(Exchange):
                 return event
             if isinstance(event, Delta | Finished):
                 event.index += self._first[event.id]
-            if isinstance(event, Finished):
+            if isinstance(event, Finished | Rendered):
                 self._open[event.id] -= 1
                 if not self._open[event.id]:
                     self._answered(event.id)
@@ -478,3 +532,28 @@ class Stream(Exchange):
                 # An engine process that ends right after its last answer has not failed that one.
                 del events[place + 1 :]
         return None
+
+
+class Job(Exchange):
+    """A pull or a creation. Iterating `batches` runs it; `close` gives it up, once, unless it has ended."""
+
+    def __init__(self, client: Client, command: Callable[[int], Command], environ: dict[str, Any]) -> None:
+        super().__init__(client, environ)
+        self._command = command
+
+    def batches(self) -> Iterator[list[Event]]:
+        """Progress, and Done at the end; an empty batch each time the heartbeat is due. Raises ServiceError."""
+        try:
+            self._ask(self._client.control(), self._command(self._inbox.id))
+            while self._open:
+                events = self._wait()
+                last = events[-1] if events else None
+                if isinstance(last, Done | Failed):
+                    self._answered()
+                if isinstance(last, Failed):
+                    if events[:-1]:
+                        yield events[:-1]
+                    raise last.error()
+                yield events
+        finally:
+            self.close()

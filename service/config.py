@@ -48,6 +48,10 @@ class Settings:
     models: str = setting(
         "", "A models.toml that declares several models; where it is set, the five settings above have no effect."
     )
+    store: str = setting(
+        "",
+        "Where models that clients make or pull are kept; empty: `vllm-wsgi` in `$XDG_DATA_HOME` or `~/.local/share`.",
+    )
     keep_alive: str = setting(
         "5m",
         "How long an unused model stays loaded: seconds, or a duration as Go writes it; negative: for ever.",
@@ -63,9 +67,13 @@ class Settings:
     origins: str = setting(
         "", "Origins of web pages that may call, besides Ollama's own; a comma list, `*` in one is any text."
     )
+    hosts: str = setting(
+        "",
+        "Host names that clients may use besides local ones where the server listens on loopback; a comma list or `*`.",
+    )
     keys: str = setting("", "A keys.toml: who may come in, and how much; read again when it changes. Empty: no keys.")
     allow_anyone: bool = setting(
-        False, "Without keys, serve other machines too: whoever reaches the port may use and unload every model."
+        False, "Without keys, serve other machines too: whoever reaches the port may use and change every model."
     )
     open_discovery: bool = setting(
         False, "Let clients without a key see which models there are, as Copilot must: it sends its key to chats only."

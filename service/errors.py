@@ -13,7 +13,8 @@
     ├── Unsupported         501  this model can't do that, another one can
     ├── Unavailable         503  try again in `retry_after` seconds
     │   └── EngineGone      503  the engine process died or hangs
-    └── DeadlineExceeded    504  the server's deadline for a whole request is over
+    ├── DeadlineExceeded    504  the server's deadline for a whole request is over
+    └── StoreFailure        507  the model store can't be written (RFC 4918 §11.5)
 
 Each knows its HTTP status and crosses the queue by its class name, so that what an engine process raises
 is raised again in the web worker.
@@ -112,6 +113,10 @@ class EngineGone(Unavailable):
 
 class DeadlineExceeded(ServiceError):
     status = 504
+
+
+class StoreFailure(ServiceError):
+    status = 507
 
 
 def revive(kind: str, message: str, retry_after: int | None) -> ServiceError:

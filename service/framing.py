@@ -71,6 +71,8 @@ NDJSON = Framing("application/x-ndjson", b"", b"\n", b" ")
 SSE = Framing("text/event-stream", b"data: ", b"\n\n", b": heartbeat\n\n")
 SSE_WITH_DONE = replace(SSE, terminator=b"data: [DONE]\n\n")
 SSE_NAMED = replace(SSE, named=True)
+# Anthropic's heartbeat is an event of its own, which its clients know and pass over.
+SSE_PINGED = replace(SSE_NAMED, heartbeat=b'event: ping\ndata: {"type":"ping"}\n\n')
 
 
 def stream(

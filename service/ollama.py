@@ -17,7 +17,7 @@ from . import answer
 from .body import Fields
 from .errors import BadRequest, ModelNotFound, ServiceError
 from .keep_alive import parse_keep_alive
-from .messages import Chat, Delta, Event, Finished, Infill, Located, Message, Request, Text, TokenLogprob
+from .messages import Chat, Delta, Event, Finished, Infill, Located, Message, Rendered, Request, Text, TokenLogprob
 from .names import ModelName
 from .ollama_options import OLLAMA_DEFAULTS, parse_options
 
@@ -72,7 +72,7 @@ def parse_chat(body: dict[str, Any]) -> Call:
     model = fields.string("model")
     if not model:
         raise BadRequest("model is required")
-    messages = [_message(each) for each in fields.children("messages", "[]api.Message", "api.Alias")]
+    messages = parse_messages(fields)
     tools = fields.array("tools", "api.Tools")
     for tool in tools:
         if not isinstance(tool, dict):
@@ -81,13 +81,13 @@ def parse_chat(body: dict[str, Any]) -> Call:
     return _call(fields, model, chat if messages else None)
 
 
-def parse_model(body: dict[str, Any], struct: str) -> ModelName:
-    """The model named by a body that has `model`, or `name` as older clients write. Raises BadRequest."""
-    fields = Fields(body, struct)
+def parse_show(body: dict[str, Any]) -> tuple[ModelName, bool]:
+    """The model, by `model` or as older clients write `name`, and whether all is to be told. Raises BadRequest."""
+    fields = Fields(body, "ShowRequest")
     model = fields.string("model") or fields.string("name")
     if not model:
         raise BadRequest("model is required")
-    return ModelName.parse(model)
+    return ModelName.parse(model), fields.boolean("verbose", False)
 
 
 def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, return_context: bool = False) -> Call:
@@ -97,29 +97,44 @@ def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, retur
     keep_alive = parse_keep_alive(fields.get("keep_alive"))
     logprobs = _logprobs(fields)
     truncate, shape = fields.boolean("truncate", True), _format(fields.get("format"))
+    render_only = fields.boolean("_debug_render_only", False)
     request = None
     if prompt is not None:
         request = Request(
-            model, prompt, sampling, OLLAMA_DEFAULTS, truncate, context_limit, shape, logprobs, return_context
+            model,
+            prompt,
+            sampling,
+            OLLAMA_DEFAULTS,
+            truncate,
+            context_limit,
+            shape,
+            logprobs,
+            return_context,
+            render_only=render_only,
         )
-    for name in ("shift", "_debug_render_only"):
-        fields.boolean(name, False)
+    # vLLM has no context shift: an answer that fills the context ends.
+    fields.boolean("shift", False)
     return Call(
         model,
         request,
         unload=request is None and keep_alive == 0,
         keep_alive=keep_alive,
         stream=fields.get("stream"),
-        stream_type=_stream_type(fields),
+        stream_type=stream_type(fields),
     )
 
 
-def _stream_type(fields: Fields) -> Any:
+def stream_type(fields: Fields) -> Any:
     """`stream_type`, or as some clients spell it, `StreamType`."""
     snake, camel = fields.get("stream_type"), fields.get("streamtype")
     if snake is not None and camel is not None and snake != camel:
         raise BadRequest("stream_type and StreamType contradict each other")
     return camel if snake is None else snake
+
+
+def parse_messages(fields: Fields) -> list[Message]:
+    """The messages of a chat, or of a model that is made. Raises BadRequest."""
+    return [_message(each) for each in fields.children("messages", "[]api.Message", "api.Alias")]
 
 
 def _message(fields: Fields) -> Message:
@@ -183,6 +198,11 @@ def _logprobs(fields: Fields) -> int | None:
 # --- what goes out ---------------------------------------------------------------------------------------
 
 
+class DebugInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
+    rendered_template: str
+    image_count: int = 0
+
+
 class GenerateRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     model: str
     created_at: str
@@ -198,6 +218,7 @@ class GenerateRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     eval_count: int = 0
     eval_duration: int = 0
     tool_calls: list[dict[str, Any]] = []
+    debug_info: DebugInfo | None = msgspec.field(default=None, name="_debug_info")
     logprobs: list[TokenLogprob] = []
 
 
@@ -214,6 +235,7 @@ class ChatRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     message: ChatMessage
     done: bool
     done_reason: str = ""
+    debug_info: DebugInfo | None = msgspec.field(default=None, name="_debug_info")
     logprobs: list[TokenLogprob] = []
     total_duration: int = 0
     load_duration: int = 0
@@ -260,6 +282,8 @@ class Answer(answer.Answer):
             return self._parts(event)
         if isinstance(event, Finished):
             return [self._last(event)]
+        if isinstance(event, Rendered):
+            return [self._record(debug_info=DebugInfo(rendered_template=event.text, image_count=event.images))]
         if isinstance(event, Located):
             self.located(event)
         return []

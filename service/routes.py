@@ -6,6 +6,7 @@ Here and in the dialects' own route modules stands everything that needs Flask.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from functools import partial
@@ -18,16 +19,18 @@ from werkzeug.exceptions import HTTPException
 from . import framing
 from .answer import Answer
 from .body import parse_json
-from .client import Client, Stream
+from .client import Client, Job, Stream
 from .config import Settings
-from .errors import BadRequest, PayloadTooLarge, Refused, ServiceError
+from .errors import BadRequest, ModelNotFound, PayloadTooLarge, Refused, ServiceError
 from .framing import Framing
-from .messages import Request
+from .messages import Embedded, EmbedRequest, Located, Request
 
 JSON_TYPE = "application/json; charset=utf-8"
 
 # nginx buffers without the last one; `no-transform` keeps HAProxy from compressing; tokens are nobody's to cache.
 STREAM_HEADERS = {"Cache-Control": "no-cache, no-store, no-transform", "X-Accel-Buffering": "no"}
+
+CHUNK_BYTES = 1 << 20
 
 _ALL = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
@@ -89,7 +92,7 @@ class Routes:
             # As gin does: 307 keeps the method and the body.
             query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
             location = f"{request.script_root}{request.path[:-1]}{query}"
-            return Response(status=301 if request.method == "GET" else 307, headers={"Location": location})
+            return empty_response(301 if request.method == "GET" else 307, {"Location": location})
         if not known:
             raise Refused(f"404 page not found: {base}/{path}", status=404)
         response = error_response(self.error_record, Refused(f"405 method not allowed: {request.method}", status=405))
@@ -107,8 +110,11 @@ class Routes:
     def _answer(
         self, requests: list[Request], answer: Answer, chosen: Framing | None, keep_alive: float | None = None
     ) -> Response:
-        """One answer to all requests, streamed in the framing that is chosen, or collected: one path for both."""
-        stream = self._client.submit(requests, request.environ, keep_alive)
+        """One answer to all requests, streamed in the framing that is chosen, or collected."""
+        return self._respond(self._client.submit(requests, request.environ, keep_alive), answer, chosen)
+
+    def _respond(self, stream: Stream | Job, answer: Answer, chosen: Framing | None) -> Response:
+        """What the engine does, told in records: one path, streamed or collected."""
         try:
             batches = answer.records(stream.batches())
             if chosen is None:
@@ -117,6 +123,13 @@ class Routes:
         except BaseException:
             stream.close()
             raise
+
+    def _embed(self, wanted: EmbedRequest, keep_alive: float | None = None) -> tuple[Located, Embedded]:
+        """Raises ModelNotFound in the words that Ollama has for embeddings alone."""
+        try:
+            return self._client.embed(wanted, request.environ, keep_alive)
+        except ModelNotFound:
+            raise ModelNotFound(f'model "{wanted.model}" not found, try pulling it first') from None
 
 
 def read_body(limit: int) -> bytes:
@@ -137,6 +150,18 @@ def read_body(limit: int) -> bytes:
     return body
 
 
+def body_chunks() -> Iterator[bytes]:
+    """A body of any length in pieces. Raises BadRequest where it ended early."""
+    length, got = request.content_length, 0
+    if length is None and not request.environ.get("wsgi.input_terminated"):
+        return
+    while chunk := _read(request.environ["wsgi.input"], min(CHUNK_BYTES, (length or sys.maxsize) - got)):
+        got += len(chunk)
+        yield chunk
+    if length is not None and got < length:
+        raise BadRequest(f"the request body ended after {got} of {length} bytes")
+
+
 def _read(source: IO[bytes], wanted: int) -> bytes:
     """Up to `wanted` bytes; a single read may bring fewer before the end. Raises BadRequest for broken chunks."""
     parts = []
@@ -150,7 +175,9 @@ def _read(source: IO[bytes], wanted: int) -> bytes:
     return b"".join(parts)
 
 
-def stream_response(stream: Stream, batches: Iterator[list[Any]], chosen: Framing, failure: ErrorRecord) -> Response:
+def stream_response(
+    stream: Stream | Job, batches: Iterator[list[Any]], chosen: Framing, failure: ErrorRecord
+) -> Response:
     """A streamed answer. Its status waits for the first record, so that an early error has a status of its own."""
     first = next(batches)
     chunks = framing.stream(chain([first], batches), chosen, failure)
@@ -161,6 +188,12 @@ def stream_response(stream: Stream, batches: Iterator[list[Any]], chosen: Framin
 
 def json_response(record: Any, status: int = 200) -> Response:
     return Response(framing.encode(record), status, content_type=JSON_TYPE)
+
+
+def empty_response(status: int, headers: dict[str, str] | None = None) -> Response:
+    response = Response(status=status, headers=headers)
+    del response.headers["Content-Type"]
+    return response
 
 
 def error_response(error_record: ErrorRecord, error: ServiceError) -> Response:

@@ -9,16 +9,16 @@ from flask import Response, request
 
 from . import __version__, ollama, ollama_embeddings, ollama_models
 from .auth import key_of
-from .errors import ModelNotFound, Unsupported
-from .messages import Embedded, Located
+from .errors import Unsupported
 from .negotiation import negotiate
-from .routes import Route, Routes, json_response
+from .routes import Route, json_response
+from .routes_library import LibraryRoutes
 
-# Those that change Ollama's store or speak to its makers' servers, by what follows /api/.
-UNSUPPORTED = ("pull", "push", "create", "copy", "delete", "blobs", "me", "signout", "user")
+# Those that speak to the servers of Ollama's makers, by what follows /api/.
+UNSUPPORTED = ("push", "me", "signout", "user", "experimental")
 
 
-class OllamaRoutes(Routes):
+class OllamaRoutes(LibraryRoutes):
     name = "ollama"
     bases = ("/api",)
     package = "api"
@@ -27,6 +27,7 @@ class OllamaRoutes(Routes):
 
     def table(self) -> list[Route]:
         return [
+            *super().table(),
             Route("/", ["GET", "HEAD"], self.root),
             Route("/api/version", ["GET", "HEAD"], self.version),
             Route("/api/status", ["GET"], self.status),
@@ -65,7 +66,9 @@ class OllamaRoutes(Routes):
         return json_response({"models": [ollama_models.loaded(model) for model in longest_first]})
 
     def show(self) -> Response:
-        name = ollama.parse_model(self._body("ShowRequest"), "ShowRequest")
+        name, verbose = ollama.parse_show(self._body("ShowRequest"))
+        if verbose:
+            return json_response(ollama_models.show_verbose(self._client.show_verbose(name.short)))
         return json_response(ollama_models.show(self._client.show(name.short)))
 
     def generate(self) -> Response:
@@ -79,18 +82,18 @@ class OllamaRoutes(Routes):
     def embed(self) -> Response:
         began = time.monotonic_ns()
         call = ollama_embeddings.parse_embed(self._body("EmbedRequest"))
-        located, embedded = self._embed(call)
+        located, embedded = self._embed(call.request, call.keep_alive)
         took = time.monotonic_ns() - began
         return json_response(ollama_embeddings.embed_record(call, embedded, located.load_ns, took))
 
     def embeddings(self) -> Response:
         call = ollama_embeddings.parse_embeddings(self._body("EmbeddingRequest"))
-        _, embedded = self._embed(call)
+        _, embedded = self._embed(call.request, call.keep_alive)
         return json_response(ollama_embeddings.embeddings_record(embedded))
 
     def unknown(self, base: str, path: str = "") -> Response:
         if path.partition("/")[0] in UNSUPPORTED:
-            raise Unsupported(f"/api/{path} is not supported: the models of this server are its operator's to declare")
+            raise Unsupported(f"/api/{path} is not supported: it needs ollama.com")
         return super().unknown(base, path)
 
     def _generate(self, call: ollama.Call, answer: ollama.Answer) -> Response:
@@ -99,16 +102,10 @@ class OllamaRoutes(Routes):
         if call.request is None:
             response = json_response(self._load_or_unload(call, answer))
         else:
-            response = self._answer([call.request], answer, chosen, call.keep_alive)
+            framed = None if call.request.render_only else chosen
+            response = self._answer([call.request], answer, framed, call.keep_alive)
         response.vary.add("Accept")
         return response
-
-    def _embed(self, call: ollama_embeddings.EmbedCall) -> tuple[Located, Embedded]:
-        """Raises ModelNotFound in the words that Ollama has on these routes alone."""
-        try:
-            return self._client.embed(call.request, request.environ, call.keep_alive)
-        except ModelNotFound:
-            raise ModelNotFound(f'model "{call.request.model}" not found, try pulling it first') from None
 
     def _load_or_unload(self, call: ollama.Call, answer: ollama.Answer) -> Any:
         if call.unload:

@@ -14,6 +14,7 @@ from service.errors import (
     PayloadTooLarge,
     Refused,
     ServiceError,
+    StoreFailure,
     TooManyRequests,
     Unauthorized,
     Unavailable,
@@ -36,6 +37,7 @@ STATUSES = {
     Unavailable: 503,
     EngineGone: 503,
     DeadlineExceeded: 504,
+    StoreFailure: 507,
 }
 
 

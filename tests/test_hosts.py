@@ -171,7 +171,7 @@ def test_clients_that_leave_are_noticed(host: WebProgram, record_property: Any):
     connections = []
     for body in [chat(script, stream=stream) for script in ("!sleep:30", "a !sleep:30") for stream in (True, False)]:
         content = json.dumps(body)
-        head = f"POST /llm/api/chat HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
+        head = f"POST /llm/api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
         connections.append(host.connect())
         connections[-1].sendall((head + content).encode())
     host.wait_until_running(4)

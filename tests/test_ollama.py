@@ -13,7 +13,7 @@ from service import messages
 from service.body import parse_json
 from service.errors import BadRequest, EngineGone, ModelNotFound
 from service.framing import NDJSON, Framing, encode
-from service.messages import Chat, Delta, Event, Finished, Infill, Located, Message, Sampling, Submit, Text
+from service.messages import Chat, Delta, Event, Finished, Infill, Located, Message, Rendered, Sampling, Submit, Text
 from service.negotiation import negotiate
 from service.ollama import (
     Answer,
@@ -23,7 +23,7 @@ from service.ollama import (
     error_record,
     parse_chat,
     parse_generate,
-    parse_model,
+    parse_show,
     timestamp,
 )
 
@@ -303,11 +303,11 @@ def test_the_arguments_of_a_tool_call_are_an_object():
 
 @pytest.mark.parametrize("name", ["model", "name"])
 def test_a_model_to_show_has_two_spellings(name: str):
-    assert parse_model({name: "m:t"}, "ShowRequest").short == "m:t"
+    assert parse_show({name: "m:t"})[0].short == "m:t"
 
 
 def test_model_wins_over_name():
-    assert parse_model({"name": "a", "model": "b"}, "ShowRequest").model == "b"
+    assert parse_show({"name": "a", "model": "b"})[0].model == "b"
 
 
 @given(generate_bodies)
@@ -370,6 +370,18 @@ def test_thinking_of_generate_stands_beside_the_response():
     assert lines(answer, Delta(1, 0, "Hi", [1, 2], thinking="hmm")) == [
         '{"model":"x","created_at":"2026-11-22T05:06:07.12Z","response":"","thinking":"hmm","done":false}',
         '{"model":"x","created_at":"2026-11-22T05:06:07.12Z","response":"Hi","done":false}',
+    ]
+
+
+def test_a_rendered_prompt_is_not_done():
+    rendered = Rendered(1, "<s>hi", 2)
+    start = '{"model":"x","created_at":"2026-11-22T05:06:07.12Z",'
+    end = '"done":false,"_debug_info":{"rendered_template":'
+    assert lines(GenerateAnswer(parse_generate(GENERATE), clock(NOON)), rendered) == [
+        start + '"response":"",' + end + r'"\u003cs\u003ehi","image_count":2}}'
+    ]
+    assert lines(ChatAnswer(parse_chat(CHAT), clock(NOON)), Rendered(1, "hi")) == [
+        start + '"message":{"role":"assistant","content":""},' + end + '"hi"}}'
     ]
 
 

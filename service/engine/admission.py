@@ -104,6 +104,24 @@ class Bucket:
         self._filled_at = now
 
 
+class Bill:
+    """What one request uses: output as it comes, the prompt as soon as it is told, once for all its answers."""
+
+    def __init__(self, bucket: Bucket | None) -> None:
+        self._bucket = bucket
+        self._has_prompt = False
+
+    def add(self, event: Event) -> None:
+        if self._bucket is None or not isinstance(event, Delta | Finished | Embedded):
+            return
+        if isinstance(event, Delta):
+            self._bucket.take(len(event.token_ids))
+        if event.prompt_tokens and not self._has_prompt:
+            self._bucket.take(event.prompt_tokens)
+            # Those of an Embedded are of its own texts only.
+            self._has_prompt = not isinstance(event, Embedded)
+
+
 class Account:
     """What one caller has running and waiting, and what he has used."""
 
@@ -111,8 +129,8 @@ class Account:
         self._requests = 0
         self._bucket: Bucket | None = None
 
-    def enter(self, caller: Caller) -> None:
-        """One request more. Raises TooManyRequests."""
+    def enter(self, caller: Caller) -> Bill:
+        """One request more, and its bill. Raises TooManyRequests."""
         if 0 < caller.max_concurrent <= self._requests:
             raise TooManyRequests(
                 f'key "{caller.name}" has {self._requests} requests running or waiting, which is all that it may have',
@@ -124,18 +142,10 @@ class Account:
             rate = caller.tokens_per_minute
             raise TooManyRequests(f'key "{caller.name}" has used up its {rate} tokens a minute', math.ceil(seconds))
         self._requests += 1
+        return Bill(self._bucket)
 
     def leave(self) -> None:
         self._requests -= 1
-
-    def charge(self, event: Event) -> None:
-        """Output is counted as it comes, the prompt with its end."""
-        if self._bucket is None:
-            return
-        if isinstance(event, Delta):
-            self._bucket.take(len(event.token_ids))
-        elif isinstance(event, Embedded) or (isinstance(event, Finished) and not event.index):
-            self._bucket.take(event.prompt_tokens)
 
 
 class Admission:
@@ -152,15 +162,15 @@ class Admission:
         return len(self._queue)
 
     @asynccontextmanager
-    async def admitted(self, caller: Caller, sequences: int) -> AsyncIterator[Account]:
+    async def admitted(self, caller: Caller, sequences: int) -> AsyncIterator[Bill]:
         """While it runs, after its turn has come. Raises TooManyRequests and Unavailable."""
         account = self._accounts[caller.name]
-        account.enter(caller)
+        bill = account.enter(caller)
         # More than the engine has places for, a request has all of them.
         turn = Turn(caller, min(sequences, self._places))
         try:
             await self._take_place(turn)
-            yield account
+            yield bill
         finally:
             account.leave()
             self._give_back(turn)

@@ -1,6 +1,6 @@
-"""vLLM behind the worker's Engine. With parse.py the only module that imports it: its layout moves with every release.
+"""vLLM behind the worker's Engine. With outputs.py and parse.py the only module that imports it.
 
-Written against vLLM 0.32.
+Its layout moves with every release; written against vLLM 0.32.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from typing import Any
 import msgspec
 from vllm import AsyncEngineArgs, PoolingParams, SamplingParams
 from vllm.exceptions import GracefulHTTPError, VLLMClientError
-from vllm.logprobs import Logprob
-from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.renderers import BaseRenderer, ChatParams
-from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.sampling_params import RequestOutputKind
 from vllm.tokenizers import get_tokenizer
 from vllm.transformers_utils.config import get_config
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -30,12 +29,13 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from ..errors import BadRequest, EngineFailure, EngineGone, Unavailable, Unsupported
-from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Pulse, Request, TokenLogprob
+from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Pulse, Rendered, Request
 from ..names import ModelName
 from .admission import check_prompt
 from .families import Family, family
-from .parse import AnswerParser, Parsers
-from .render import render
+from .outputs import ENGINE_GONE, Answers
+from .parse import AnswerParser, Parsers, structured
+from .render import count_images, render
 from .sampling import sampling_arguments
 from .vectors import unit
 
@@ -47,8 +47,6 @@ SMALL_CPU_CORES = 8
 
 # So many texts of one request are in vLLM at a time: enough to fill its batches, few enough to leave others their turn.
 EMBED_WINDOW = 256
-
-ENGINE_GONE = "an error was encountered while running the model: the engine stopped"
 
 
 def build_engine(
@@ -116,6 +114,7 @@ class VllmEngine:
         self._engine = engine
         self._loads = loads
         self._ids = itertools.count(1)
+        self._adapters: dict[str, LoRARequest] = {}
         self._templating = RendererTemplating(engine.renderer, template)
         self._parsers = Parsers(kind, engine.renderer.get_tokenizer(), engine.model_config)
         self._defaults = engine.model_config.get_diff_sampling_param()
@@ -124,37 +123,32 @@ class VllmEngine:
         self.cache_bytes = _cache_bytes(engine)
         self.places = _places(engine)
 
-    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished, None]:
+    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
         """Raises BadRequest, Unavailable, EngineFailure and EngineGone."""
-        request, parser = self._understood(request)
+        request, parsers = self._understood(request)
         limit = min(self.context_length, request.context_limit or self.context_length)
         prompt_ids = await render(request, self._templating, limit)
+        if request.render_only:
+            yield Rendered(id, self._templating.decode(prompt_ids), count_images(request), len(prompt_ids))
+            return
         check_prompt(request.caller, len(prompt_ids))
-        if parser is not None:
-            parser.begin(prompt_ids)
         room = limit - len(prompt_ids)
+        parser = parsers[0]
         parameters = self._parameters(request, parser, min(room, request.caller.max_output_tokens or room))
+        answers = Answers(id, request, parsers, prompt_ids, self._templating.decode)
         with _vllm_errors():
             outputs = self._engine.generate(
                 {"prompt_token_ids": prompt_ids},
                 parameters,
                 request_id=str(next(self._ids)),
+                lora_request=self._adapter(request.adapter),
                 priority=request.caller.priority,
-                reasoning_ended=None if parser is not None and parser.request.include_reasoning else True,
+                reasoning_ended=True if parser is None else parser.reasoning_ended(prompt_ids),
             )
-            seq = 0
             async with aclosing(outputs):
                 async for output in outputs:
-                    completion = output.outputs[0]
-                    if completion.token_ids or completion.text or (output.finished and parser is not None):
-                        # A token can end inside a character: it brings no text, and counts all the same.
-                        delta = _delta(id, seq, completion, parser, output.finished)
-                        if request.logprobs is not None:
-                            delta.logprobs = _logprobs(completion, request.logprobs)
-                        yield delta
-                        seq += len(completion.token_ids)
-                    if output.finished:
-                        yield _finished(id, output, completion, seq, prompt_ids if request.return_context else [])
+                    for event in answers.events(output):
+                        yield event
 
     async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Embedded, None]:
         """Raises BadRequest, Unsupported, Unavailable and EngineGone."""
@@ -206,29 +200,41 @@ class VllmEngine:
                     return unit(output.outputs.data.tolist(), request.dimensions), len(token_ids)
         raise EngineFailure("an error was encountered while running the model")
 
-    def _understood(self, request: Request) -> tuple[Request, AnswerParser | None]:
-        """The request with its thinking decided, and what reads its answer. Raises BadRequest."""
+    def _adapter(self, directory: str) -> LoRARequest | None:
+        """vLLM tells adapters apart by numbers, from 1."""
+        if not directory:
+            return None
+        number = len(self._adapters) + 1
+        return self._adapters.setdefault(directory, LoRARequest(Path(directory).name, number, directory))
+
+    def _understood(self, request: Request) -> tuple[Request, list[AnswerParser | None]]:
+        """The request with its thinking and its tools decided, and what reads each answer. Raises BadRequest."""
         chat, kind = request.prompt, self._parsers.family
         if not isinstance(chat, Chat):
-            return request, None
-        if chat.think and not kind.thinking:
+            return request, [None] * request.n
+        if chat.think and chat.must_think and not kind.thinking:
             raise BadRequest(f'"{request.model}" does not support thinking')
         if chat.tools and not kind.tools:
             raise BadRequest(f"{ModelName.parse(request.model).full} does not support tools")
-        think = bool(kind.thinking) if chat.think is None else chat.think
-        chat = msgspec.structs.replace(chat, think=think)
-        return msgspec.structs.replace(request, prompt=chat), self._parsers.parser(chat, bool(think))
+        think = bool(kind.thinking) if chat.think is None or not kind.thinking else chat.think
+        # What the model does not know of it can't call.
+        tools = [] if chat.tool_choice == "none" else chat.tools
+        chat = msgspec.structs.replace(chat, think=think, tools=tools)
+        parsers = [self._parsers.parser(chat, bool(think), request.format) for _ in range(request.n)]
+        return msgspec.structs.replace(request, prompt=chat), parsers
 
     def _parameters(self, request: Request, parser: AnswerParser | None, room: int) -> SamplingParams:
         arguments = sampling_arguments(request.sampling, self._defaults, request.defaults, room)
         with _vllm_errors():
-            if request.format is not None:
-                arguments["structured_outputs"] = _structured(request.format)
+            shape = structured(request.format) if parser is None else parser.request.extract_structured_outputs()
+            if shape is not None:
+                arguments["structured_outputs"] = shape
             if request.logprobs is not None:
                 arguments["logprobs"] = request.logprobs
+                arguments["prompt_logprobs"] = request.logprobs if request.echo else None
             if parser is not None:
                 arguments["skip_special_tokens"] = parser.request.skip_special_tokens
-            return SamplingParams(output_kind=RequestOutputKind.DELTA, **arguments)
+            return SamplingParams(n=request.n, output_kind=RequestOutputKind.DELTA, **arguments)
 
 
 @contextmanager
@@ -257,6 +263,9 @@ class RendererTemplating:
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text))
 
+    def decode(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
+
     async def tokenize(self, text: str, limit: int) -> list[int]:
         """The text's first `limit` tokens, those among them that the tokenizer puts around every text. Never none."""
         parameters = dataclasses.replace(
@@ -276,64 +285,6 @@ class RendererTemplating:
         except (VLLMClientError, ValueError) as error:
             raise BadRequest(f"the model's chat template refuses the messages: {error}") from None
         return list(inputs[0]["prompt_token_ids"])
-
-
-def _structured(format: str | dict[str, Any]) -> StructuredOutputsParams:
-    if isinstance(format, str):
-        return StructuredOutputsParams(json_object=True)
-    return StructuredOutputsParams(json=format)
-
-
-def _finished(
-    id: int, output: RequestOutput, completion: CompletionOutput, tokens: int, prompt_ids: list[int]
-) -> Finished:
-    """The end, or what vLLM tells like an end and is a failure."""
-    if completion.finish_reason == "abort":
-        # We abort by closing the iterator, so this one comes from an engine that is going away.
-        raise EngineGone(ENGINE_GONE)
-    if completion.finish_reason == "error":
-        raise EngineFailure("an error was encountered while running the model")
-    timing = output.metrics
-    assert timing is not None, "vLLM keeps no metrics: disable_log_stats must stay off"
-    return Finished(
-        id,
-        "length" if completion.finish_reason == "length" else "stop",
-        len(output.prompt_token_ids or []),
-        tokens,
-        output.num_cached_tokens or 0,
-        _nanoseconds(timing.scheduled_ts - timing.queued_ts),
-        _nanoseconds(timing.first_token_ts - timing.scheduled_ts),
-        _nanoseconds(timing.last_token_ts - timing.first_token_ts),
-        prompt_ids,
-    )
-
-
-def _delta(id: int, seq: int, completion: CompletionOutput, parser: AnswerParser | None, finished: bool) -> Delta:
-    token_ids = list(completion.token_ids)
-    if parser is None:
-        return Delta(id, seq, completion.text, token_ids)
-    parts = parser.feed(completion.text, token_ids, finished)
-    return Delta(id, seq, parts.text, token_ids, parts.thinking, parts.tool_calls)
-
-
-def _logprobs(completion: CompletionOutput, alternatives: int) -> list[TokenLogprob]:
-    """One for each new token, with as many alternatives, most probable first."""
-    tokens = []
-    for token_id, choices in zip(completion.token_ids, completion.logprobs or [], strict=False):
-        chosen = _token_logprob(choices[token_id])
-        ranked = sorted(choices.values(), key=lambda choice: -choice.logprob)
-        chosen.top_logprobs = [_token_logprob(choice) for choice in ranked[:alternatives]]
-        tokens.append(chosen)
-    return tokens
-
-
-def _token_logprob(choice: Logprob) -> TokenLogprob:
-    token = choice.decoded_token or ""
-    return TokenLogprob(token, choice.logprob, list(token.encode()))
-
-
-def _nanoseconds(seconds: float) -> int:
-    return max(0, round(seconds * 1e9))
 
 
 def _places(engine: AsyncLLM) -> int:

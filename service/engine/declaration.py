@@ -6,6 +6,7 @@ What is wrong in it is said with its line, and before anything is started.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import dataclass, field
@@ -15,14 +16,14 @@ from typing import Any
 from ..config import Settings, SettingsError
 from ..errors import BadRequest
 from ..keep_alive import parse_keep_alive
-from ..messages import Sampling
+from ..messages import Defaults, Message, Sampling
 from ..names import ModelName
 from ..ollama_options import NAMES, parse_options
 from ..toml_file import TomlFile, read_text
 
 HUGGING_FACE = ("hf.co", "huggingface.co")
 
-_REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?\Z", re.ASCII)
+_REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?\Z", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Model:
     `options` are Ollama's, which `sampling` and `context_limit` (tokens) say in ours. `template` is the path of a Jinja
     chat template, empty: the model's own. `keep_alive` is in seconds, None: the server's. `memory` is in bytes, 0: what
     weights and KV cache take. A pinned model is loaded at the start and goes only when a client says so.
+
+    The rest is of models that clients have made: `go_template` in place of a chat template, `adapter` the directory of
+    a LoRA adapter, `parent` the name that it was made from, `made_at` in seconds since the epoch, 0 for a declared one.
     """
 
     name: ModelName
@@ -47,15 +51,39 @@ class Model:
     keep_alive: float | None = None
     pinned: bool = False
     memory: int = 0
+    messages: tuple[Message, ...] = ()
+    go_template: str = ""
+    adapter: str = ""
+    license: tuple[str, ...] = ()
+    parent: str = ""
+    made_at: float = 0.0
+
+    @property
+    def engine(self) -> tuple[str, ...]:
+        """What tells its engine from others': models that have this in common share one."""
+        arguments = json.dumps(self.engine_args, sort_keys=True)
+        return self.source, arguments, self.tool_parser, self.reasoning_parser, self.template
+
+    @property
+    def defaults(self) -> Defaults:
+        return Defaults(
+            self.sampling, self.context_limit, self.system, list(self.messages), self.go_template, self.adapter
+        )
 
 
 def declared_models(settings: Settings) -> list[Model]:
     """The models that the settings name. Raises SettingsError."""
-    if settings.models:
-        return read_models(Path(settings.models))
+    models = read_models(Path(settings.models)) if settings.models else [_single_model(settings)]
+    pinned = sum(model.pinned for model in models)
+    if settings.max_loaded and pinned > settings.max_loaded:
+        raise SettingsError(f"VLLM_WSGI_MAX_LOADED={settings.max_loaded} is less than the {pinned} pinned models")
+    return models
+
+
+def _single_model(settings: Settings) -> Model:
     parsers = settings.tool_parser, settings.reasoning_parser
     source = find_source(settings.model, Path())
-    return [Model(_name(settings, source), source or settings.model, settings.engine_args, *parsers, pinned=True)]
+    return Model(_name(settings, source), source or settings.model, settings.engine_args, *parsers, pinned=True)
 
 
 def find_source(text: str, directory: Path) -> str:
@@ -65,7 +93,7 @@ def find_source(text: str, directory: Path) -> str:
         return str(path)
     host, _, rest = text.partition("/")
     repository = rest if host.lower() in HUGGING_FACE else text
-    return repository if _REPOSITORY.match(repository) and set(repository) - {"."} else ""
+    return repository if _REPOSITORY.match(repository) else ""
 
 
 def _name(settings: Settings, source: str) -> ModelName:
@@ -82,7 +110,7 @@ def _name(settings: Settings, source: str) -> ModelName:
 
 # --- models.toml -----------------------------------------------------------------------------------------
 
-_KINDS: dict[str, tuple[type, ...]] = {
+KINDS: dict[str, tuple[type, ...]] = {
     "source": (str,),
     "engine_args": (dict,),
     "tool_parser": (str,),
@@ -119,9 +147,9 @@ class _File(TomlFile):
     def _model(self, text: str, table: dict[str, Any]) -> Model:
         place = ("models", text)
         name = self._checked(place, ModelName.parse, text)
-        self._check_kinds(place, table, _KINDS)
+        self._check_kinds(place, table, KINDS)
         sampling, context_limit = self._options(place, table.get("options", {}))
-        fields = {key: table[key] for key in _KINDS if key in table}
+        fields = {key: table[key] for key in KINDS if key in table}
         fields["source"] = self._source(place, name, table.get("source"))
         fields["template"] = self._template(place, table.get("template"))
         fields["keep_alive"] = self._keep_alive((*place, "keep_alive"), table.get("keep_alive"))

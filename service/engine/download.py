@@ -43,7 +43,7 @@ from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import WeakFileLock, build_hf_headers
 
 from ..errors import BadRequest, EngineFailure, ModelNotFound, ServiceError, Unavailable
-from .hub import Failed, Layer, Snapshot
+from .hub import Failed, Hub, Layer, Snapshot
 from .lifeline import die_with_parent
 from .selection import wanted
 
@@ -100,6 +100,7 @@ class Download:
         blobs = [Blob.of(sibling) for sibling in info.siblings if sibling.rfilename in self._paths]
         # The same content may stand under several paths.
         self._blobs = {blob.id: blob for blob in blobs}
+        self._teller = Teller(self._blobs.values())
         cache, name = Path(constants.HF_HUB_CACHE), repo_folder_name(repo_id=repository, repo_type="model")
         self._folder: Path = cache / name
         self._locks: Path = cache / ".locks" / name
@@ -112,6 +113,10 @@ class Download:
         self._fetch_all(missing)
         patterns = [escape(path) for path in self._paths]
         directory = snapshot_download(self._repository, revision=self._commit, allow_patterns=patterns)
+        if Hub().directory(self._repository, self._commit) is None:
+            # Where the hub is gone by now, huggingface_hub is content with a part.
+            raise Unavailable("the hub can't be reached any more; pull again")
+        self._teller.tell(self._completed)
         self._point()
         return Snapshot(directory, self._commit, sum(blob.size for blob in self._blobs.values()), bool(missing))
 
@@ -132,21 +137,19 @@ class Download:
         needed = sum(blob.size - self._completed(blob) for blob in missing)
         free = shutil.disk_usage(self._folder).free
         if needed > free:
-            raise Unavailable(
-                f"the download needs {needed / 1e9:.2f} GB more, the server's disk has {free / 1e9:.2f} GB"
-            )
+            has = f"the server's disk has {free / 1e9:.3g} GB left"
+            raise Unavailable(f"the download needs {needed / 1e9:.3g} GB and {has}")
 
     def _fetch_all(self, missing: list[Blob]) -> None:
-        teller = Teller(self._blobs.values())
         pool = ThreadPoolExecutor(FILES_AT_ONCE)
         # Larger ones the hub gives through Xet only: they are huggingface_hub's, and begin anew.
         pending = {pool.submit(self._fetch, blob) for blob in missing if blob.size <= constants.MAX_HTTP_DOWNLOAD_SIZE}
-        teller.tell(self._completed)
+        self._teller.tell(self._completed)
         while pending:
             done, pending = wait(pending, TELL_SECONDS, FIRST_EXCEPTION)
             for future in done:
                 future.result()
-            teller.tell(self._completed)
+            self._teller.tell(self._completed)
 
     def _fetch(self, blob: Blob) -> None:
         """Until the blob is in its place. Another process may be at it, ours or any that uses huggingface_hub."""

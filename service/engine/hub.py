@@ -144,12 +144,12 @@ def _check(repository: str, revision: str) -> None:
 
 def _remove(repository: str, commit: str) -> None:
     try:
-        from huggingface_hub import scan_cache_dir
+        from huggingface_hub import constants, scan_cache_dir
         from huggingface_hub.errors import CacheNotFound
     except ImportError:
         return
     with suppress(CacheNotFound):
-        cache = scan_cache_dir()
+        cache = scan_cache_dir(constants.HF_HUB_CACHE)
         # A copy of a repository has the same commits, and is to stay.
         ours = [each for each in cache.repos if (each.repo_type, each.repo_id) == ("model", repository)]
         replace(cache, repos=frozenset(ours)).delete_revisions(commit).execute()

@@ -19,6 +19,10 @@ TOO_LONG = (
 # What templates know; Ollama maps "max" so for gpt-oss too.
 _EFFORTS = {"low": "low", "medium": "medium", "high": "high", "max": "high"}
 
+# Where a message stands in a turn of a Go template.
+_TURN = ("System", "Prompt", "Response")
+_FIELDS = {"system": "System", "user": "Prompt", "assistant": "Response"}
+
 # Before the prefix, before the suffix, before the middle; by family, as their tokenizers spell them.
 FIM_TOKENS = (
     ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),  # Qwen2.5-Coder, CodeGemma
@@ -56,6 +60,11 @@ async def render(request: Request, templating: Templating, limit: int) -> list[i
     return _checked(ids, limit)
 
 
+def count_images(request: Request) -> int:
+    messages = request.prompt.messages if isinstance(request.prompt, Chat) else []
+    return sum(len(message.images) for message in messages)
+
+
 def fim_tokens(vocabulary: dict[str, int]) -> tuple[str, str, str] | None:
     """The tokens that mark prefix, suffix and middle; None for a model that can't fill in."""
     return next((tokens for tokens in FIM_TOKENS if all(token in vocabulary for token in tokens)), None)
@@ -72,7 +81,7 @@ def infill_prompt(infill: Infill, model: str, vocabulary: dict[str, int]) -> str
 async def _render_chat(chat: Chat, truncate: bool, templating: Templating, limit: int) -> list[int]:
     async def ids_of(messages: list[Message]) -> list[int]:
         if chat.template:
-            ids = templating.encode(go_template.render(chat.template, template_fields(messages)))
+            ids = templating.encode(render_turns(chat.template, messages))
         else:
             ids = await templating.apply_chat_template(
                 [template_message(each) for each in messages],
@@ -83,7 +92,8 @@ async def _render_chat(chat: Chat, truncate: bool, templating: Templating, limit
                 thinking=bool(chat.think),
                 **({"reasoning_effort": _EFFORTS[chat.think]} if isinstance(chat.think, str) else {}),
             )
-        return chat.context + ids
+        surplus = len(chat.context) + len(ids) - limit + 1 if truncate else 0
+        return chat.context[max(0, surplus) :] + ids
 
     if not truncate:
         return _checked(await ids_of(chat.messages), limit)
@@ -132,12 +142,21 @@ def template_message(message: Message) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value or name in ("role", "content")}
 
 
-def template_fields(messages: list[Message]) -> dict[str, str]:
-    """What a Go template sees: the system messages, and the last of the others as the prompt."""
-    return {
-        "System": "\n\n".join(m.text for m in messages if m.role == "system"),
-        "Prompt": next((m.text for m in reversed(messages) if m.role != "system"), ""),
-    }
+def render_turns(template: str, messages: list[Message]) -> str:
+    """A conversation by a Go template that knows one turn: it is rendered for each, and up to `.Response` for the last.
+
+    As Ollama's `template/template.go` does for templates without `.Messages`.
+    """
+    rendered, turn = [], dict.fromkeys(_TURN, "")
+    for message in messages:
+        field = _FIELDS.get(message.role, "Prompt")
+        # A turn is over when what comes next belongs before what it holds already.
+        if any(turn[later] for later in _TURN[_TURN.index(field) + 1 :]):
+            rendered.append(go_template.render(template, turn))
+            turn = dict.fromkeys(_TURN, "")
+        turn[field] = "\n\n".join(text for text in (turn[field], message.text) if text)
+    begun = turn.pop("Response")
+    return "".join([*rendered, go_template.render(template, turn), begun])
 
 
 def template_tool(tool: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ is the last user message or the prompt: words separated by spaces, each one toke
     !rate:N           from here on N tokens a second; 0: as fast as possible
     !fail:TEXT        the generation fails
     !refuse:TEXT      the request is refused, if it comes first
+    !busy:TEXT        the engine has no room for the request, if it comes first
     !think:WORD       WORD is thought, not said
     !crash            the engine's process ends
     !hang             the engine answers nothing any more, its pulse included
@@ -31,8 +32,8 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from ..errors import BadRequest, EngineFailure
-from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Infill, Pulse, Request, Tokens
+from ..errors import BadRequest, EngineFailure, Unavailable
+from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Infill, Pulse, Rendered, Request, Tokens
 from .admission import check_prompt
 from .vectors import unit
 
@@ -58,16 +59,23 @@ class ScriptedEngine:
             raise RuntimeError(engine_args["fail"])
         return cls(engine_args.get("max_num_seqs", 256))
 
-    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished, None]:
-        """One token a word; the count of prompt tokens is that of the script's words."""
+    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
+        """One token a word, one answer after the other; the count of prompt tokens is that of the script's words."""
         script = _script(request)
         if script.startswith("!refuse:"):
             raise BadRequest(script.removeprefix("!refuse:"))
+        if script.startswith("!busy:"):
+            raise Unavailable(script.removeprefix("!busy:"))
+        if request.render_only:
+            yield Rendered(id, script, tokens=len(script.split(" ")))
+            return
         check_prompt(request.caller, len(script.split(" ")))
         self._running += 1
         try:
-            async for event in self._play(id, script, request):
-                yield event
+            for index in range(request.n):
+                async for event in self._play(id, script, request):
+                    event.index = index
+                    yield event
         finally:
             self._running -= 1
 
@@ -126,7 +134,9 @@ class ScriptedEngine:
                         break
                     due += interval
                     await asyncio.sleep(max(0.0, due - time.monotonic()))
-                    yield _token(id, tokens, text)
+                    token = _token(id, tokens, text)
+                    token.prompt_tokens = 0 if tokens else len(words)
+                    yield token
                     tokens += 1
         took = time.monotonic_ns() - started
         reason = "length" if tokens == limit else "stop"

@@ -33,12 +33,13 @@ from ..messages import (
     Finished,
     Pulse,
     Ready,
+    Rendered,
     Report,
     Request,
     Submit,
 )
 from .admission import Admission
-from .defaults import Defaults
+from .defaults import complete
 from .lifeline import die_with_parent
 from .peer import listen
 
@@ -64,7 +65,6 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     tool_parser: str = ""
     reasoning_parser: str = ""
     template: str = ""
-    defaults: Defaults = Defaults()
     max_queue: int = 0
 
 
@@ -76,8 +76,8 @@ class Engine(Protocol):
     cache_bytes: int
     places: int
 
-    def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished, None]:
-        """Deltas and one Finished; closing the iterator cancels. Raises ServiceError."""
+    def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
+        """Deltas and one Finished, or one Rendered; closing the iterator cancels. Raises ServiceError."""
 
     def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Embedded, None]:
         """The inputs' vectors, in order; closing the iterator cancels. Raises ServiceError."""
@@ -92,10 +92,9 @@ class Engine(Protocol):
 class Worker:
     """The process: web workers on the data socket, the host on the lifeline."""
 
-    def __init__(self, engine: Engine, host: asyncio.StreamWriter, defaults: Defaults, max_queue: int) -> None:
+    def __init__(self, engine: Engine, host: asyncio.StreamWriter, max_queue: int) -> None:
         self._engine = engine
         self._host = host
-        self._defaults = defaults
         self._admission = Admission(engine.places, max_queue)
         self._begun = self._running = 0
         self._stop = asyncio.Event()
@@ -120,7 +119,7 @@ class Worker:
     async def _answer(self, command: Command) -> AsyncGenerator[Event, None]:
         events: AsyncGenerator[Event, None]
         if isinstance(command, Submit):
-            events = self._engine.generate(command.id, self._defaults.complete(command.request))
+            events = self._engine.generate(command.id, complete(command.request, command.defaults))
             sequences = command.request.n
         elif isinstance(command, Embed):
             events = self._engine.embed(command.id, command.request)
@@ -130,9 +129,9 @@ class Worker:
         self._begun += 1
         self._count(1)
         try:
-            async with self._admission.admitted(command.request.caller, sequences) as account:
+            async with self._admission.admitted(command.request.caller, sequences) as bill:
                 async for event in events:
-                    account.charge(event)
+                    bill.add(event)
                     yield event
         finally:
             self._count(-1)
@@ -193,7 +192,7 @@ async def run(options: WorkerOptions) -> int:
         writer.write(messages.pack(Broken(f"{type(error).__name__}: {error}")))
         await writer.drain()
         return ENGINE_DIED
-    return await Worker(engine, writer, options.defaults, options.max_queue).run(options.socket, reader)
+    return await Worker(engine, writer, options.max_queue).run(options.socket, reader)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.admission import BUSY, Account, Admission, Bucket, FairQueue, Turn, check_prompt
+from service.engine.admission import BUSY, Account, Admission, Bill, Bucket, FairQueue, Turn, check_prompt
 from service.errors import BadRequest, TooManyRequests, Unavailable
 from service.messages import Caller, Delta, Embedded, Event, Finished
 
@@ -111,6 +111,10 @@ def test_a_full_queue_loses_those_of_the_highest_priority_first():
     assert line.last().caller.name == "b"
 
 
+def finished(prompt_tokens: int, index: int = 0) -> Finished:
+    return Finished(1, "stop", prompt_tokens, 99, 0, 0, 0, 0, index=index)
+
+
 # --- limits ----------------------------------------------------------------------------------------------
 
 
@@ -152,32 +156,37 @@ def test_what_is_not_used_is_saved_up_for_a_minute():
     assert bucket.debt_seconds() == pytest.approx(1)
 
 
-def test_prompt_and_output_are_charged_and_the_prompt_once_for_several_answers():
-    account, caller = Account(), Caller("a", tokens_per_minute=60)
-    account.enter(caller)
-    events: list[Event] = [
-        Delta(1, 0, "x", [1] * 20),
-        finished(30, index=0),
-        finished(30, index=1),
-        Embedded(1, [b""], 10),
-    ]
+@pytest.mark.parametrize(
+    ("events", "tokens"),
+    [
+        ([Delta(1, 0, "x", [1] * 3), Delta(1, 3, "x", [1] * 2)], 5),
+        ([Delta(1, 0, "x", [1], prompt_tokens=10), finished(10)], 11),
+        ([Delta(1, 0, "x", [1], prompt_tokens=10), Delta(1, 0, "x", [1], prompt_tokens=10, index=1)], 12),
+        ([finished(10), finished(10, index=1)], 10),
+        ([Embedded(1, [b""], 10), Embedded(1, [b""], 10)], 20),
+    ],
+)
+def test_output_and_the_prompt_are_on_the_bill_and_the_prompt_once(events: list[Event], tokens: int):
+    clock = Clock()
+    bucket = Bucket(1, clock)
+    bill = Bill(bucket)
     for event in events:
-        account.charge(event)
-    account.enter(caller)
-    account.charge(Delta(1, 0, "x", [1]))
+        bill.add(event)
+    assert bucket.debt_seconds() == (tokens - 1) * 60
+
+
+def test_who_has_used_up_his_tokens_is_told_when_he_has_some_again():
+    account, caller = Account(), Caller("a", tokens_per_minute=60)
+    account.enter(caller).add(Delta(1, 0, "x", [1] * 60))
+    account.enter(caller).add(Delta(1, 0, "x", [1] * 3))
     with pytest.raises(TooManyRequests, match='key "a" has used up its 60 tokens a minute') as caught:
         account.enter(caller)
-    assert caught.value.retry_after == 1
-
-
-def finished(prompt_tokens: int, index: int) -> Finished:
-    return Finished(1, "stop", prompt_tokens, 99, 0, 0, 0, 0, index=index)
+    assert caught.value.retry_after == 3
 
 
 def test_another_rate_begins_anew():
     account = Account()
-    account.enter(Caller("a", tokens_per_minute=1))
-    account.charge(Delta(1, 0, "x", [1] * 1000))
+    account.enter(Caller("a", tokens_per_minute=1)).add(Delta(1, 0, "x", [1] * 1000))
     account.enter(Caller("a", tokens_per_minute=2))
     account.enter(Caller("a"))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from service.engine.render import TOO_LONG
 from tests.asking import ADD, WEATHER, Asker, content, terminal, user
 from tests.servers import Server
 
@@ -135,6 +136,17 @@ def test_raw_spells_out_what_the_chat_template_would_have_written(demo: Asker) -
     assert demo.generate(prompt, raw=True)["response"] == demo.generate("What is vllm-wsgi?")["response"]
 
 
+def test_a_prompt_can_be_rendered_and_not_answered(demo: Asker) -> None:
+    head, tail = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", "<think>\n\n</think>\n\n"
+    for stream in (True, False, "sse"):
+        record = demo.post("/api/chat", messages=user("Hi"), _debug_render_only=True, stream=stream).json()
+        assert record["_debug_info"] == {"rendered_template": head}
+        assert (record["message"], record["done"]) == ({"role": "assistant", "content": ""}, False)
+    record = demo.generate("Hi", _debug_render_only=True, keep_alive="5m")
+    assert (record["response"], record["_debug_info"]["rendered_template"]) == ("", head + tail)
+    assert demo.generate("Hi", _debug_render_only=True, raw=True)["_debug_info"]["rendered_template"] == "Hi"
+
+
 def test_a_template_of_the_clients_is_honoured(demo: Asker) -> None:
     template = (
         "{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}"
@@ -174,8 +186,29 @@ def test_one_message_that_does_not_fit_is_refused(demo: Asker) -> None:
     assert "longer than the context length" in refused.json()["error"]
 
 
-def test_num_ctx_caps_prompt_and_answer(demo: Asker) -> None:
-    record = demo.generate(LONG, options={"num_ctx": 64})
+@pytest.mark.parametrize(
+    ("cut", "fields"),
+    [
+        (True, {"raw": True, "prompt": "word " * 200}),
+        (True, {"prompt": "What is vllm-wsgi?", "context": [300] * 200}),
+        (False, {"prompt": "word " * 200}),
+        (False, {"prompt": "word " * 200, "suffix": "end"}),
+    ],
+)
+def test_oldest_tokens_go_where_no_message_is_cut_and_nothing_goes_without_truncate(
+    demo: Asker, cut: bool, fields: dict[str, Any]
+) -> None:
+    limits = {"num_ctx": 64, "num_predict": 1}
+    answer = demo.post("/api/generate", **fields, stream=False, think=False, options=limits)
+    assert answer.status_code == (200 if cut else 400)
+    assert not cut or answer.json()["prompt_eval_count"] == 63
+    refused = demo.post("/api/generate", **fields, stream=False, truncate=False, options=limits)
+    assert (refused.status_code, refused.json()["error"]) == (400, TOO_LONG)
+
+
+@pytest.mark.parametrize("shift", [True, False])
+def test_num_ctx_caps_prompt_and_answer_and_nothing_shifts(demo: Asker, shift: bool) -> None:
+    record = demo.generate(LONG, options={"num_ctx": 64}, shift=shift)
     assert record["prompt_eval_count"] + record["eval_count"] == 64
     assert record["done_reason"] == "length"
 

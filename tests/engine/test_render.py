@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ from service.engine.render import (
     fitting,
     infill_prompt,
     render,
-    template_fields,
+    render_turns,
     template_message,
 )
 from service.errors import BadRequest
@@ -55,6 +57,13 @@ def chat(*contents: str) -> list[Message]:
 def test_a_chat_is_written_by_the_models_template():
     messages = [Message("system", "s"), Message("user", "hi")]
     assert prompt_of(Request("m", Chat(messages))) == "system:s|user:hi|"
+
+
+def test_of_an_earlier_exchange_that_is_too_long_the_oldest_tokens_go():
+    request = Request("m", Chat(chat("hi"), context=[ord(letter) for letter in "abcdef"]))
+    assert prompt_of(request, limit=12) == "defuser:hi|"
+    with pytest.raises(BadRequest, match="longer than the context"):
+        prompt_of(msgspec.structs.replace(request, truncate=False), limit=12)
 
 
 def test_an_earlier_exchange_goes_before_the_prompt():
@@ -101,9 +110,23 @@ def test_the_template_sees_a_turn_in_openais_words():
     assert template_message(result) == {"role": "tool", "content": "7", "name": "f", "tool_call_id": "x"}
 
 
-def test_a_go_template_sees_the_system_messages_and_the_last_other_one():
-    messages = [Message("system", "a"), *chat("b", "c"), Message("system", "d")]
-    assert template_fields(messages) == {"System": "a\n\nd", "Prompt": "c"}
+TURN = "{{ if .System }}[{{ .System }}]{{ end }}<{{ .Prompt }}>{{ .Response }};"
+SYSTEM, USER, ASSISTANT = (partial(Message, role) for role in ("system", "user", "assistant"))
+
+
+@pytest.mark.parametrize(
+    ("messages", "text"),
+    [
+        ([USER("a")], "<a>"),
+        ([SYSTEM("s"), USER("a")], "[s]<a>"),
+        ([SYSTEM("s"), USER("a"), ASSISTANT("b"), USER("c")], "[s]<a>b;<c>"),
+        ([USER("a"), ASSISTANT("b"), SYSTEM("s"), USER("c")], "<a>b;[s]<c>"),
+        ([USER("a"), USER("b")], "<a\n\nb>"),
+        ([USER("a"), ASSISTANT("I am")], "<a>I am"),
+    ],
+)
+def test_a_go_template_is_rendered_for_each_turn(messages: list[Message], text: str):
+    assert render_turns(TURN, messages) == text
 
 
 def test_a_prompt_without_tokens_is_refused():
@@ -135,7 +158,7 @@ def test_a_chat_that_is_too_long_loses_its_oldest_turns():
         (Request("m", Chat(chat("a", "b")), truncate=False), 10),
         (Request("m", Chat([Message("system", "s" * 50), *chat("a", "b")])), 40),
         (Request("m", Chat(chat("a", "b" * 50))), 40),
-        (Request("m", Chat(chat("a"), context=[1] * 50)), 40),
+        (Request("m", Chat(chat("a"), context=[1] * 50), truncate=False), 40),
         (Request("m", Infill("a" * 50, "b")), 40),
     ],
 )
