@@ -187,7 +187,13 @@ def _tool(fields: Fields) -> Record:
         raise BadRequest(f'tools: "{kind}" is not supported: only tools of the client\'s own are, with an input_schema')
     if not name:
         raise BadRequest("tools: name is required")
-    function = {"name": name, "description": fields.string("description"), "parameters": fields.mapping("input_schema")}
+    function: Record = {
+        "name": name,
+        "description": fields.string("description"),
+        "parameters": fields.mapping("input_schema"),
+    }
+    if fields.boolean("strict", False):
+        function["strict"] = True
     return {"type": "function", "function": function}
 
 

@@ -146,6 +146,14 @@ class Fields:
         value = self._values.get(name, [])
         return value if isinstance(value, list) else self._refuse(name, value, go_type)
 
+    def strings(self, name: str, array_type: str, item_type: str) -> list[str]:
+        """The strings of a list, without its nulls."""
+        items = [item for item in self.array(name, array_type) if item is not None]
+        for item in items:
+            if not isinstance(item, str):
+                self._refuse(name, item, item_type)
+        return items
+
     def mapping(self, name: str, go_type: str = "map[string]interface {}") -> dict[str, Any]:
         value = self._values.get(name, {})
         return value if isinstance(value, dict) else self._refuse(name, value, go_type)

@@ -27,9 +27,9 @@ class Hosts:
     def watches(self, server_name: str) -> bool:
         """Whether the Host header counts. `server_name` is the WSGI environ's.
 
-        gunicorn and Werkzeug write the listening address there. Where it is something else (waitress has a constant, a
-        Unix socket has no address) nothing is known and every host passes; where a server writes the Host header
-        there, only hosts count that are allowed.
+        gunicorn and Werkzeug write the listening address there. Where it is something else (waitress has a constant)
+        nothing is known and every host passes. On a Unix socket gunicorn writes the Host header there: one that looks
+        like loopback is an allowed one.
         """
         address = _address(server_name)
         return not self._all and (server_name == "localhost" if address is None else address.is_loopback)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-
+from . import go_base64
 from .errors import BadRequest
 from .messages import Image
 
@@ -13,10 +11,10 @@ MEDIA_TYPES = ("", "image/jpeg", "image/jpg", "image/png", "image/webp", "image/
 
 
 def decode(text: str, complaint: str = "invalid base64 image data") -> Image:
-    """The image in base64; line breaks are ignored, as Go's decoder does. Raises BadRequest that says `complaint`."""
+    """The image in base64. Raises BadRequest that says `complaint`."""
     try:
-        data = base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
+        data = go_base64.decode(text)
+    except BadRequest:
         data = b""
     if not data:
         raise BadRequest(complaint)

@@ -16,8 +16,22 @@ import msgspec
 from . import answer
 from .body import Fields
 from .errors import BadRequest, ModelNotFound, ServiceError
+from .go_base64 import decode
 from .keep_alive import parse_keep_alive
-from .messages import Chat, Delta, Event, Finished, Infill, Located, Message, Rendered, Request, Text, TokenLogprob
+from .messages import (
+    Chat,
+    Delta,
+    Event,
+    Finished,
+    Image,
+    Infill,
+    Located,
+    Message,
+    Rendered,
+    Request,
+    Text,
+    TokenLogprob,
+)
 from .names import ModelName
 from .ollama_options import OLLAMA_DEFAULTS, parse_options
 
@@ -51,9 +65,11 @@ def parse_generate(body: dict[str, Any]) -> Call:
     prompt, suffix = fields.string("prompt"), fields.string("suffix")
     system, template, context = fields.string("system"), fields.string("template"), fields.integers("context")
     raw = fields.boolean("raw", False)
-    _refuse_images(fields)
+    images = _images(fields)
     if raw and (system or template or context):
         raise BadRequest("raw mode does not support template, system, or context")
+    if images and (raw or suffix or template):
+        raise BadRequest("images can't go with raw, suffix or template: the model's own template has to place them")
     source: Chat | Text | Infill
     if suffix and not raw:
         source = Infill(prompt, suffix)
@@ -61,7 +77,7 @@ def parse_generate(body: dict[str, Any]) -> Call:
         source = Text(prompt)
     else:
         messages = [Message("system", system)] if system else []
-        messages.append(Message("user", prompt))
+        messages.append(Message("user", _content(images, prompt)))
         source = Chat(messages, think=_think(fields), template=template, context=context)
     return _call(fields, model, source if prompt else None, return_context=not raw)
 
@@ -101,17 +117,9 @@ def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, retur
     request = None
     if prompt is not None:
         request = Request(
-            model,
-            prompt,
-            sampling,
-            OLLAMA_DEFAULTS,
-            truncate,
-            context_limit,
-            shape,
-            logprobs,
-            return_context,
+            model, prompt, sampling, OLLAMA_DEFAULTS, truncate, context_limit, shape, logprobs, return_context,
             render_only=render_only,
-        )
+        )  # fmt: skip
     # vLLM has no context shift: an answer that fills the context ends.
     fields.boolean("shift", False)
     return Call(
@@ -138,10 +146,9 @@ def parse_messages(fields: Fields) -> list[Message]:
 
 
 def _message(fields: Fields) -> Message:
-    _refuse_images(fields)
     return Message(
         fields.string("role").lower(),
-        fields.string("content"),
+        _content(_images(fields), fields.string("content")),
         fields.string("thinking"),
         [_tool_call(each) for each in fields.children("tool_calls", "[]api.ToolCall", "api.ToolCall")],
         fields.string("tool_name"),
@@ -149,9 +156,15 @@ def _message(fields: Fields) -> Message:
     )
 
 
-def _refuse_images(fields: Fields) -> None:
-    if fields.array("images", "[]api.ImageData"):
-        raise BadRequest("images: this server has no models that see")
+def _images(fields: Fields) -> list[Image]:
+    return [Image(decode(text)) for text in fields.strings("images", "[]api.ImageData", "api.ImageData")]
+
+
+def _content(images: list[Image], text: str) -> str | list[str | Image]:
+    """Images stand before the text that came with them, as Ollama's `server/prompt.go` has it."""
+    if not images:
+        return text
+    return [*images, text] if text else [*images]
 
 
 def _tool_call(fields: Fields) -> dict[str, Any]:

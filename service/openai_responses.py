@@ -209,7 +209,13 @@ def _tool(fields: Fields) -> Record:
         raise BadRequest(f'tools: "{kind}" is not supported: only tools of type "function" are')
     if not name:
         raise BadRequest("tools: name is required")
-    function = {"name": name, "description": fields.string("description"), "parameters": fields.mapping("parameters")}
+    function: Record = {
+        "name": name,
+        "description": fields.string("description"),
+        "parameters": fields.mapping("parameters"),
+    }
+    if fields.boolean("strict", False):
+        function["strict"] = True
     return {"type": "function", "function": function}
 
 

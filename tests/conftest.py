@@ -16,6 +16,7 @@ TWO_MODELS = f"""
 [models.plain]
 source = "{ROOT}/models/demo"
 pinned = true
+reasoning_parser = "none"
 engine_args = {{ kv_cache_memory_bytes = 67_108_864 }}
 
 [models.loud]
@@ -24,7 +25,6 @@ pinned = true
 system = "Answer in upper case."
 options = {{ num_predict = 9 }}
 template = "loud.jinja"
-reasoning_parser = "none"
 engine_args = {{ kv_cache_memory_bytes = 67_108_864 }}
 """
 # Says the same as the model's own, and knows only one question.

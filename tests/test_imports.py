@@ -18,7 +18,7 @@ MODULES = {
 }
 ENGINE = sorted(name for name in MODULES if name.startswith("engine."))
 # These load in the process of one model only: the host and the scripted engine do without.
-VLLM = {"engine.asyncllm", "engine.outputs", "engine.parse"}
+VLLM = {"engine.asyncllm", "engine.outputs", "engine.parse", "engine.vision"}
 # What both sides speak of. In a models.toml the operator writes durations and options as Ollama's clients do.
 SHARED = {"errors", "messages", "config", "names", "keep_alive", "ollama_options", "body", "toml_file"}
 WEB = sorted(set(MODULES) - set(ENGINE) - SHARED - {"__init__"})
@@ -32,16 +32,18 @@ MAY_IMPORT = {
     "body": {"errors"},
     "toml_file": {"config", "errors"},
     "auth": {"config", "errors", "messages", "toml_file"},
+    "go_base64": {"errors"},
     "keep_alive": {"errors"},
     "framing": {"errors"},
     "negotiation": {"errors", "framing"},
     "ollama_options": {"errors", "messages", "body"},
     "ollama_models": {"messages"},
     "float32": set(),
+    "hosts": set(),
     "ollama_embeddings": {"errors", "messages", "body", "names", "keep_alive", "ollama_options", "float32"},
     "answer": {"errors", "messages"},
-    "ollama": {"answer", "errors", "messages", "body", "names", "keep_alive", "ollama_options"},
-    "images": {"errors", "messages"},
+    "ollama": {"answer", "errors", "messages", "body", "go_base64", "names", "keep_alive", "ollama_options"},
+    "images": {"errors", "messages", "go_base64"},
     "anthropic": {"answer", "errors", "messages", "body", "images", "names", "ollama_options"},
     "openai": {"answer", "errors", "messages", "body", "names"},
     "openai_chat": {"errors", "messages", "body", "images", "openai"},

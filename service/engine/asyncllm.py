@@ -1,4 +1,4 @@
-"""vLLM behind the worker's Engine. With outputs.py and parse.py the only module that imports it.
+"""vLLM behind the worker's Engine. Only outputs.py, parse.py and vision.py import it too.
 
 Its layout moves with every release; written against vLLM 0.32.
 """
@@ -29,15 +29,16 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from ..errors import BadRequest, EngineFailure, EngineGone, Unavailable, Unsupported
-from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Pulse, Rendered, Request
+from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Image, Pulse, Rendered, Request
 from ..names import ModelName
 from .admission import check_prompt
 from .families import Family, family
 from .outputs import ENGINE_GONE, Answers
 from .parse import AnswerParser, Parsers, structured
-from .render import count_images, render
+from .render import Prompt, count_images, render
 from .sampling import sampling_arguments
 from .vectors import unit
+from .vision import engine_input, limit_pixels, read_images, sees, without_images
 
 SHUTDOWN_SECONDS = 15.0
 # Unset, vLLM would take most of the machine's memory for the KV cache of a CPU engine.
@@ -59,12 +60,15 @@ def build_engine(
     """
     template = Path(template_path).read_text(encoding="utf-8") if template_path else None
     kind = _family(model_path, template, tools, thinking)
-    # With the parser's name vLLM lets a structured output begin after the thinking.
     defaults: dict[str, Any] = {
         "enable_log_requests": False,
+        # With its name vLLM lets a structured output begin after the thinking.
         "reasoning_parser": kind.thinking,
+        # Without it vLLM puts images before all texts, for templates that know texts alone.
+        "interleave_mm_strings": True,
         "scheduling_policy": "priority",
     }
+    limit_pixels()
     if current_platform.is_cpu():
         defaults |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True}
         _tune_small_cpu(len(os.sched_getaffinity(0)))
@@ -117,6 +121,7 @@ class VllmEngine:
         self._adapters: dict[str, LoRARequest] = {}
         self._templating = RendererTemplating(engine.renderer, template)
         self._parsers = Parsers(kind, engine.renderer.get_tokenizer(), engine.model_config)
+        self._sees = sees(engine.renderer)
         self._defaults = engine.model_config.get_diff_sampling_param()
         self.context_length: int = engine.model_config.max_model_len
         self.device: str = current_platform.device_type
@@ -127,18 +132,20 @@ class VllmEngine:
         """Raises BadRequest, Unavailable, EngineFailure and EngineGone."""
         request, parsers = self._understood(request)
         limit = min(self.context_length, request.context_limit or self.context_length)
-        prompt_ids = await render(request, self._templating, limit)
+        prompt = await render(request, self._templating, limit)
         if request.render_only:
-            yield Rendered(id, self._templating.decode(prompt_ids), count_images(request), len(prompt_ids))
+            yield Rendered(id, self._templating.decode(prompt.ids), count_images(request), len(prompt.ids))
             return
-        check_prompt(request.caller, len(prompt_ids))
-        room = limit - len(prompt_ids)
+        check_prompt(request.caller, len(prompt.ids))
+        inputs = engine_input(prompt)
+        room = limit - len(prompt.ids)
         parser = parsers[0]
         parameters = self._parameters(request, parser, min(room, request.caller.max_output_tokens or room))
+        prompt_ids = without_images(inputs)
         answers = Answers(id, request, parsers, prompt_ids, self._templating.decode)
         with _vllm_errors():
             outputs = self._engine.generate(
-                {"prompt_token_ids": prompt_ids},
+                inputs,
                 parameters,
                 request_id=str(next(self._ids)),
                 lora_request=self._adapter(request.adapter),
@@ -214,8 +221,11 @@ class VllmEngine:
             return request, [None] * request.n
         if chat.think and chat.must_think and not kind.thinking:
             raise BadRequest(f'"{request.model}" does not support thinking')
-        if chat.tools and not kind.tools:
-            raise BadRequest(f"{ModelName.parse(request.model).full} does not support tools")
+        wants = {"tools": bool(chat.tools), "vision": any(message.images for message in chat.messages)}
+        able = {"tools": bool(kind.tools), "vision": self._sees}
+        missing = "\n".join(capability for capability, wanted in wants.items() if wanted and not able[capability])
+        if missing:
+            raise BadRequest(f"{ModelName.parse(request.model).full} does not support {missing}")
         think = bool(kind.thinking) if chat.think is None or not kind.thinking else chat.think
         # What the model does not know of it can't call.
         tools = [] if chat.tool_choice == "none" else chat.tools
@@ -257,6 +267,8 @@ class RendererTemplating:
         self._renderer = renderer
         self._template = template
         self._tokenizer = renderer.get_tokenizer()
+        multimodal = renderer.model_config.multimodal_config
+        self._image_options = multimodal.media_io_kwargs.get("image", {}) if multimodal is not None else {}
         # Our own limit is checked afterwards, and is the lower one.
         self._tokenize = dataclasses.replace(renderer.default_chat_tok_params, max_total_tokens=None)
 
@@ -264,7 +276,11 @@ class RendererTemplating:
         return list(self._tokenizer.encode(text))
 
     def decode(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
+        """Raises BadRequest for what can't be a token's id."""
+        try:
+            return str(self._tokenizer.decode(ids, skip_special_tokens=False))
+        except OverflowError as error:
+            raise BadRequest(f"token ids: {error}") from None
 
     async def tokenize(self, text: str, limit: int) -> list[int]:
         """The text's first `limit` tokens, those among them that the tokenizer puts around every text. Never none."""
@@ -278,13 +294,21 @@ class RendererTemplating:
     def vocabulary(self) -> dict[str, int]:
         return dict(self._tokenizer.get_vocab())
 
-    async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> list[int]:
+    async def read_images(self, images: list[Image]) -> dict[Image, Any]:
+        return await asyncio.to_thread(read_images, images, self._image_options) if images else {}
+
+    async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> Prompt:
         parameters = ChatParams(self._template, chat_template_kwargs=arguments)
         try:
-            _, inputs = await self._renderer.render_chat_async([messages], parameters, self._tokenize)
-        except (VLLMClientError, ValueError) as error:
-            raise BadRequest(f"the model's chat template refuses the messages: {error}") from None
-        return list(inputs[0]["prompt_token_ids"])
+            # vLLM's cache of images supposes that all that is rendered reaches the engine; what is too long does not.
+            _, (inputs,) = await self._renderer.render_chat_async(
+                [messages], parameters, self._tokenize, skip_mm_cache=True
+            )
+        except (VLLMClientError, ValueError, RuntimeError, AssertionError) as error:
+            # The last two: the template has left out an image. A ValueError repeats the whole request above its cause.
+            reason = error if isinstance(error, VLLMClientError) else error.__cause__ or error
+            raise BadRequest(f"the model refuses the messages: {reason}") from None
+        return Prompt(list(inputs["prompt_token_ids"]), inputs if inputs["type"] == "multimodal" else None)
 
 
 def _places(engine: AsyncLLM) -> int:

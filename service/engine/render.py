@@ -1,12 +1,12 @@
-"""From a request to the token ids of its prompt. What the model brings (tokenizer, chat template) is handed in."""
+"""From a request to its prompt in token ids. What the model brings (tokenizer, chat template, eyes) is handed in."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from ..errors import BadRequest
-from ..messages import Chat, Infill, Message, Request, Text, Tokens
+from ..messages import Chat, Image, Infill, Message, Request, Text, Tokens
 from ..names import ModelName
 from . import go_template
 
@@ -32,6 +32,16 @@ FIM_TOKENS = (
 )
 
 
+class Prompt(NamedTuple):
+    """Token ids, those of its images among them, and what the model's processor made of the images; None: of none.
+
+    The places in `media` are counted from the start of the rendered messages, with which `ids` ends.
+    """
+
+    ids: list[int]
+    media: Any = None
+
+
 class Templating(Protocol):
     """The model's side of rendering."""
 
@@ -40,12 +50,15 @@ class Templating(Protocol):
 
     def vocabulary(self) -> dict[str, int]: ...
 
-    async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> list[int]:
-        """Raises BadRequest where the template refuses the messages."""
+    async def read_images(self, images: list[Image]) -> dict[Image, Any]:
+        """Each image as a template's message holds it; raises BadRequest for one that can't be read."""
+
+    async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> Prompt:
+        """Raises BadRequest where the template or the images' processor refuses the messages."""
 
 
-async def render(request: Request, templating: Templating, limit: int) -> list[int]:
-    """The prompt's token ids, fewer than `limit`. Raises BadRequest."""
+async def render(request: Request, templating: Templating, limit: int) -> Prompt:
+    """The prompt in fewer tokens than `limit`. Raises BadRequest."""
     prompt = request.prompt
     if isinstance(prompt, Chat):
         return await _render_chat(prompt, request.truncate, templating, limit)
@@ -57,7 +70,7 @@ async def render(request: Request, templating: Templating, limit: int) -> list[i
         ids = templating.encode(infill_prompt(prompt, request.model, templating.vocabulary()))
     if len(ids) >= limit and request.truncate and isinstance(prompt, Text):
         ids = ids[len(ids) - limit + 1 :]
-    return _checked(ids, limit)
+    return _checked(Prompt(ids), limit)
 
 
 def count_images(request: Request) -> int:
@@ -78,13 +91,15 @@ def infill_prompt(infill: Infill, model: str, vocabulary: dict[str, int]) -> str
     return f"{before_prefix}{infill.prefix}{before_suffix}{infill.suffix}{before_middle}"
 
 
-async def _render_chat(chat: Chat, truncate: bool, templating: Templating, limit: int) -> list[int]:
-    async def ids_of(messages: list[Message]) -> list[int]:
+async def _render_chat(chat: Chat, truncate: bool, templating: Templating, limit: int) -> Prompt:
+    pictures = await templating.read_images([image for message in chat.messages for image in message.images])
+
+    async def prompt_of(messages: list[Message]) -> Prompt:
         if chat.template:
-            ids = templating.encode(render_turns(chat.template, messages))
+            prompt = Prompt(templating.encode(render_turns(chat.template, messages)))
         else:
-            ids = await templating.apply_chat_template(
-                [template_message(each) for each in messages],
+            prompt = await templating.apply_chat_template(
+                [template_message(each, pictures) for each in messages],
                 add_generation_prompt=True,
                 tools=[template_tool(tool) for tool in chat.tools] or None,
                 # Keys that a template does not read are dropped; families differ in how they spell this one.
@@ -92,48 +107,51 @@ async def _render_chat(chat: Chat, truncate: bool, templating: Templating, limit
                 thinking=bool(chat.think),
                 **({"reasoning_effort": _EFFORTS[chat.think]} if isinstance(chat.think, str) else {}),
             )
-        surplus = len(chat.context) + len(ids) - limit + 1 if truncate else 0
-        return chat.context[max(0, surplus) :] + ids
+        surplus = len(chat.context) + len(prompt.ids) - limit + 1 if truncate else 0
+        return prompt._replace(ids=chat.context[max(0, surplus) :] + prompt.ids)
 
     if not truncate:
-        return _checked(await ids_of(chat.messages), limit)
-    return await fitting(chat.messages, ids_of, limit)
+        return _checked(await prompt_of(chat.messages), limit)
+    return await fitting(chat.messages, prompt_of, limit)
 
 
 async def fitting(
-    messages: list[Message], ids_of: Callable[[list[Message]], Awaitable[list[int]]], limit: int
-) -> list[int]:
+    messages: list[Message], prompt_of: Callable[[list[Message]], Awaitable[Prompt]], limit: int
+) -> Prompt:
     """The prompt of as many of the latest messages as fit; system messages and the last one always stay.
 
     As Ollama's `server/prompt.go`. Whole messages go, since a cut through the template is no prompt any more; the
     answers of tools go or stay with the call that they answer.
     """
-    ids = await ids_of(messages)
+    prompt = await prompt_of(messages)
     last = len(messages) - 1
     while last > 0 and messages[last].role == "tool":
         last -= 1
     oldest = 0
-    while len(ids) >= limit and oldest < last:
+    while len(prompt.ids) >= limit and oldest < last:
         oldest += 1
         while messages[oldest].role == "tool":
             oldest += 1
-        ids = await ids_of([m for m in messages[:oldest] if m.role == "system"] + messages[oldest:])
-    return _checked(ids, limit)
+        prompt = await prompt_of([m for m in messages[:oldest] if m.role == "system"] + messages[oldest:])
+    return _checked(prompt, limit)
 
 
-def _checked(ids: list[int], limit: int) -> list[int]:
-    if not ids:
+def _checked(prompt: Prompt, limit: int) -> Prompt:
+    if not prompt.ids:
         raise BadRequest("the prompt is empty")
-    if len(ids) >= limit:
+    if len(prompt.ids) >= limit:
         raise BadRequest(TOO_LONG)
-    return ids
+    return prompt
 
 
-def template_message(message: Message) -> dict[str, Any]:
-    """In the words of the chat templates, which are OpenAI's."""
+def template_message(message: Message, pictures: Mapping[Image, Any]) -> dict[str, Any]:
+    """In the words of the chat templates, which are OpenAI's; texts and images stay in their order."""
+    content: str | list[Any] = message.content
+    if not isinstance(content, str):
+        content = [pictures[part] if isinstance(part, Image) else {"type": "text", "text": part} for part in content]
     fields = {
         "role": message.role,
-        "content": message.content,
+        "content": content,
         "reasoning": message.thinking,
         "tool_calls": message.tool_calls,
         "name": message.tool_name,

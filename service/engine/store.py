@@ -134,9 +134,21 @@ def _capabilities(model: Model, directory: Path, config: dict[str, Any], templat
         "completion": True,
         "tools": bool(kind.tools) and not model.go_template,
         "insert": fim_tokens(_vocabulary(directory)) is not None,
+        "vision": _sees(model, directory, config),
         "thinking": bool(kind.thinking),
     }
     return [capability for capability, can in able.items() if can]
+
+
+def _sees(model: Model, directory: Path, config: dict[str, Any]) -> bool:
+    """A model with eyes has a configuration of them or a processor of images; the operator may have shut them."""
+    arguments = model.engine_args
+    limits = arguments.get("limit_mm_per_prompt") or {}
+    if arguments.get("language_model_only") or limits.get("image") in (0, {"count": 0}):
+        return False
+    processor = _read_json(directory / "processor_config.json").get("image_processor")
+    older = _read_json(directory / "preprocessor_config.json").get("image_processor_type")
+    return bool(config.get("vision_config") or processor or older)
 
 
 def _modules(directory: Path) -> list[str]:

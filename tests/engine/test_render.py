@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from service.engine.render import (
     FIM_TOKENS,
     TOO_LONG,
+    Prompt,
     fim_tokens,
     fitting,
     infill_prompt,
@@ -20,7 +21,7 @@ from service.engine.render import (
     template_message,
 )
 from service.errors import BadRequest
-from service.messages import Chat, Infill, Message, Request, Text
+from service.messages import Chat, Image, Infill, Message, Request, Text
 
 CALL = {"function": {"name": "f", "arguments": {}}}
 
@@ -38,13 +39,21 @@ class Letters:
     def vocabulary(self) -> dict[str, int]:
         return {token: number for number, token in enumerate(self._tokens)}
 
-    async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> list[int]:
+    async def read_images(self, images: list[Image]) -> dict[Image, Any]:
+        return {image: {"type": "image", "text": f"[{image.data.decode()}]"} for image in images}
+
+    async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> Prompt:
         self.arguments = arguments
-        return self.encode("".join(f"{message['role']}:{message['content']}|" for message in messages))
+        turns = [f"{message['role']}:{written(message['content'])}|" for message in messages]
+        return Prompt(self.encode("".join(turns)), media=len(turns))
+
+
+def written(content: str | list[dict[str, str]]) -> str:
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
 
 
 def prompt_of(request: Request, limit: int = 1000, model: Letters | None = None) -> str:
-    return "".join(chr(token) for token in asyncio.run(render(request, model or Letters(), limit)))
+    return "".join(chr(token) for token in asyncio.run(render(request, model or Letters(), limit)).ids)
 
 
 def chat(*contents: str) -> list[Message]:
@@ -68,6 +77,17 @@ def test_of_an_earlier_exchange_that_is_too_long_the_oldest_tokens_go():
 
 def test_an_earlier_exchange_goes_before_the_prompt():
     assert prompt_of(Request("m", Chat(chat("hi"), context=[ord("<"), ord(">")]))) == "<>user:hi|"
+
+
+def test_texts_and_images_stay_in_their_order():
+    message = Message("user", [Image(b"1"), "a", Image(b"2"), "b", Image(b"1")])
+    assert prompt_of(Request("m", Chat([message]))) == "user:[1]a[2]b[1]|"
+
+
+def test_images_go_with_the_turns_that_are_dropped():
+    messages = [Message("user", [Image(b"1"), "a" * 20]), Message("user", [Image(b"2"), "b"])]
+    prompt = asyncio.run(render(Request("m", Chat(messages, context=[33])), Letters(), 20))
+    assert prompt == Prompt([33, *Letters().encode("user:[2]b|")], media=1)
 
 
 def test_a_template_of_the_clients_replaces_the_models():
@@ -106,8 +126,8 @@ def test_the_template_sees_tools_in_openais_words(tool: dict[str, Any]):
 def test_the_template_sees_a_turn_in_openais_words():
     turn = Message("assistant", "", "hm", [CALL])
     result = Message("tool", "7", tool_name="f", tool_call_id="x")
-    assert template_message(turn) == {"role": "assistant", "content": "", "reasoning": "hm", "tool_calls": [CALL]}
-    assert template_message(result) == {"role": "tool", "content": "7", "name": "f", "tool_call_id": "x"}
+    assert template_message(turn, {}) == {"role": "assistant", "content": "", "reasoning": "hm", "tool_calls": [CALL]}
+    assert template_message(result, {}) == {"role": "tool", "content": "7", "name": "f", "tool_call_id": "x"}
 
 
 TURN = "{{ if .System }}[{{ .System }}]{{ end }}<{{ .Prompt }}>{{ .Response }};"
@@ -182,11 +202,11 @@ def test_what_fits_is_a_conversation_with_its_system_messages_and_its_end(turns:
     lengths = data.draw(st.lists(st.integers(1, 9), min_size=len(turns), max_size=len(turns)))
     limit = data.draw(st.integers(2, sum(lengths) + 2))
 
-    async def ids_of(messages: list[Message]) -> list[int]:
-        return [int(turn.content) for turn in messages for _ in range(lengths[int(turn.content)])]
+    async def prompt_of(messages: list[Message]) -> Prompt:
+        return Prompt([int(turn.text) for turn in messages for _ in range(lengths[int(turn.text)])])
 
     try:
-        ids = asyncio.run(fitting(turns, ids_of, limit))
+        ids = asyncio.run(fitting(turns, prompt_of, limit)).ids
     except BadRequest:
         # Then not even the least that must stay fits; what that is, the other tests say.
         return

@@ -115,6 +115,28 @@ def test_a_model_with_eyes_is_described_by_its_text_part(model: Path):
 
 
 @pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", CONFIG | {"vision_config": {"hidden_size": 8}}),
+        ("processor_config.json", {"image_processor": {"image_processor_type": "X"}}),
+        ("preprocessor_config.json", {"image_processor_type": "X"}),
+    ],
+)
+def test_a_model_sees_where_its_files_say_so_and_the_operator_lets_it(model: Path, file: str, content: dict[str, Any]):
+    (model / file).write_text(json.dumps(content))
+    assert info(model).capabilities == ["completion", "insert", "vision"]
+    assert info(model, limit_mm_per_prompt={"image": 2}).capabilities == ["completion", "insert", "vision"]
+    for shut in ({"limit_mm_per_prompt": {"image": 0}}, {"language_model_only": True}):
+        assert info(model, **shut).capabilities == ["completion", "insert"]
+
+
+@pytest.mark.parametrize("file", ["processor_config.json", "preprocessor_config.json"])
+def test_a_model_that_only_hears_does_not_see(model: Path, file: str):
+    (model / file).write_text(json.dumps({"feature_extractor_type": "X", "feature_extractor": {}}))
+    assert info(model).capabilities == ["completion", "insert"]
+
+
+@pytest.mark.parametrize(
     ("config", "quantization"),
     [
         ({"dtype": "bfloat16"}, "BF16"),
