@@ -247,7 +247,7 @@ class Client:
     def __init__(self, control_path: str, heartbeat: float, deadline: float = 0.0) -> None:
         """`control_path` is the engine host's socket, `heartbeat` the seconds after which silence is told.
 
-        `deadline` is how many seconds a request may take from its arrival to its end; 0: any number.
+        `deadline` is how many seconds a generation or an embedding may take to its end; 0: any number.
         """
         self._control_path = control_path
         self.heartbeat = heartbeat
@@ -539,6 +539,8 @@ class Job(Exchange):
 
     def __init__(self, client: Client, command: Callable[[int], Command], environ: dict[str, Any]) -> None:
         super().__init__(client, environ)
+        # A model of many gigabytes comes when it comes.
+        self._ends_at = math.inf
         self._command = command
 
     def batches(self) -> Iterator[list[Event]]:

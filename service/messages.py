@@ -192,8 +192,8 @@ class Request(msgspec.Struct, frozen=True):
     JSON schema that the answer must fit. `logprobs`: the alternatives to tell beside each token; None tells nothing.
     `n` answers to the one prompt are generated, told apart by the `index` of their events. `render_only`: the answer is
     the prompt as the model would get it. `echo`: each answer begins with a delta of the prompt itself, which covers no
-    token of the answer; with `logprobs` the prompt's are in it. `adapter` is the directory of a LoRA adapter,
-    which only the model's own defaults name.
+    token of the answer; with `logprobs` the prompt's are in it. `adapter` is the directory of a LoRA adapter, which
+    only the model's own defaults name.
     """
 
     model: str

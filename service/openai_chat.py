@@ -128,7 +128,9 @@ def _tool_call(fields: Fields) -> dict[str, Any]:
 def _tools(fields: Fields) -> list[dict[str, Any]]:
     tools = fields.array("tools", "[]api.Tool")
     for place, tool in enumerate(tools):
-        function = tool.get("function") if isinstance(tool, dict) and tool.get("type", "function") == "function" else 0
+        function = (
+            tool.get("function") if isinstance(tool, dict) and tool.get("type", "function") == "function" else None
+        )
         if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
             raise BadRequest(f"tools[{place}] must be a function with a name")
     return tools

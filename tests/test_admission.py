@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from service import auth
+from service.client import Client
+from service.errors import DeadlineExceeded, ModelNotFound
+from service.messages import Recipe, Request, Text
 from tests.servers import NDJSON, ROOT, SCRIPTED, Server, chat, parse, terminal, text, until
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
@@ -227,3 +231,12 @@ def test_what_takes_too_long_is_a_504_or_a_stream_that_ends_with_an_error(strict
     strict.wait_until_idle()
     refused = post(strict, "one", "!sleep:60")
     assert (refused.status_code, refused.json()) == (504, late)
+
+
+def test_the_deadline_is_none_of_those_who_make_models(narrow: Server):
+    host = psutil.Process(narrow.engine_hosts()[0])
+    client = Client(host.environ()["VLLM_WSGI_ENGINE_SOCKET"], heartbeat=10, deadline=1e-6)
+    with pytest.raises(DeadlineExceeded):
+        list(client.submit([Request("demo", Text("a"))], {}).batches())
+    with pytest.raises(ModelNotFound):
+        list(client.create("new", Recipe(base="nothing"), {}).batches())

@@ -146,6 +146,19 @@ def test_who_is_not_known_is_told_how_to_be(tmp_path: Path, keys: Path, headers:
     assert "API key" in answer.get_json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("path", "kinds"),
+    [
+        ("/v1/chat/completions", {401: "api_error", 403: "api_error"}),
+        ("/v1/messages", {401: "authentication_error", 403: "permission_error"}),
+    ],
+)
+def test_each_dialect_refuses_in_its_own_shape(tmp_path: Path, keys: Path, path: str, kinds: dict[int, str]):
+    client = application(tmp_path, keys=str(keys)).test_client()
+    answers = [client.post(path, json={}, headers=headers) for headers in ({}, {"X-Api-Key": "observe"})]
+    assert {answer.status_code: answer.get_json()["error"]["type"] for answer in answers} == kinds
+
+
 def test_one_known_key_of_two_is_enough(tmp_path: Path, keys: Path):
     headers = {"Authorization": "Bearer placeholder", "X-Api-Key": "observe"}
     assert application(tmp_path, keys=str(keys)).test_client().get("/api/status", headers=headers).status_code == 503

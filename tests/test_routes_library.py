@@ -339,9 +339,10 @@ def test_a_host_that_is_killed_while_models_change_loses_none_that_it_had_promis
                     promised[name] = made.status_code == 200
                     if not promised[name]:
                         return
+                    # From here on it may be gone, whether the answer comes or not.
+                    promised[name] = False
                     if delete(client, name).status_code != 200:
                         return
-                    promised[name] = False
                     create(client, name, system=f"I am {number}.", stream=False).raise_for_status()
                     promised[name] = True
                 except httpx.HTTPError:

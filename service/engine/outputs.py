@@ -8,7 +8,7 @@ from vllm.logprobs import Logprob
 from vllm.outputs import CompletionOutput, RequestOutput
 
 from ..errors import EngineFailure, EngineGone
-from ..messages import Delta, Finished, Request, Text, TokenLogprob
+from ..messages import Delta, Finished, Infill, Request, Text, TokenLogprob
 from .parse import AnswerParser
 
 ENGINE_GONE = "an error was encountered while running the model: the engine stopped"
@@ -40,7 +40,10 @@ class Answers:
 
     def _prompt(self, output: RequestOutput) -> Iterator[Delta]:
         prompt, ids = self._request.prompt, output.prompt_token_ids or []
-        text = prompt.text if isinstance(prompt, Text) else self._decode(ids)
+        if isinstance(prompt, Infill):
+            text = prompt.prefix
+        else:
+            text = prompt.text if isinstance(prompt, Text) else self._decode(ids)
         logprobs: list[TokenLogprob] = []
         if self._request.logprobs is not None:
             # vLLM knows no probability of the first token, which nothing precedes.
