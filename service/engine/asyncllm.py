@@ -66,6 +66,7 @@ def build_engine(
         "reasoning_parser": kind.thinking,
         # Without it vLLM puts images before all texts, for templates that know texts alone.
         "interleave_mm_strings": True,
+        # Without it vLLM ignores the priorities of the keys.
         "scheduling_policy": "priority",
     }
     limit_pixels()
