@@ -71,6 +71,7 @@ class Process:
         options = WorkerOptions(
             path, theirs.fileno(), os.getpid(), settings.engine, model.source, model.engine_args,
             model.tool_parser, model.reasoning_parser, model.template,
+            settings.max_queue,
         )  # fmt: skip
         with theirs:
             process = await asyncio.create_subprocess_exec(
