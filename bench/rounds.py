@@ -25,7 +25,10 @@ class Point(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, omit_defaults=True):
-    """One side at one point in one round. Times in seconds; `cpu` and `memory` (bytes) by part."""
+    """One side at one point in one round. Times in seconds; `cpu` and `memory` (bytes) by part.
+
+    `arrivals`: how often a stream's client got text; fewer than tokens where some came together.
+    """
 
     side: str
     point: Point
@@ -36,7 +39,7 @@ class Run(msgspec.Struct, omit_defaults=True):
     cpu: dict[str, float]
     memory: dict[str, float]
     load_cpu: float
-    reads: int
+    arrivals: int
     first: dict[str, float]
     gap: dict[str, float]
 
@@ -88,7 +91,7 @@ def measure(side: Side, point: Point, number: int) -> Run:
     outcome, cpu = measured(side, side.task(questions, point.tokens))
     return Run(
         side.name, point, number, outcome.tokens, outcome.prompt_tokens, outcome.seconds,
-        cpu, side.processes().memory(), outcome.load_cpu, outcome.reads,
+        cpu, side.processes().memory(), outcome.load_cpu, len(outcome.first) + len(outcome.gaps),
         percentiles(outcome.first), percentiles(outcome.gaps),
     )  # fmt: skip
 

@@ -29,6 +29,7 @@ COLUMNS: list[Column] = [
     ("engine front", lambda run: part_microseconds(run, ENGINE_FRONT), "{:.0f}"),
     ("web", lambda run: part_microseconds(run, WEB), "{:.0f}"),
     ("core µs/token", lambda run: part_microseconds(run, CORE), "{:.0f}"),
+    ("tokens an arrival", lambda run: run.tokens / run.arrivals, "{:.1f}"),
     ("first token p50 ms", lambda run: run.first["p50"] * 1e3, "{:.1f}"),
     ("p99", lambda run: run.first["p99"] * 1e3, "{:.1f}"),
     ("inter-token p50 ms", lambda run: run.gap["p50"] * 1e3, "{:.1f}"),
@@ -108,11 +109,11 @@ def steady_table(results: Results) -> str:
 
 def silent(results: Results) -> str:
     it, start = results.silent, results.web_start
-    answered = f"{it.answered['p50'] * 1e3:.1f} ms (p99 {it.answered['p99'] * 1e3:.1f} ms)"
     return (
-        f"{it.streams:,} open and silent streams on one worker: {it.bytes_each / 1000:.0f} KB each, {it.cores:.3f} cores, "
-        f"a new request answered in {answered}. From exec to the first answer {start.seconds:.1f} s; the web worker has "
-        f"{start.memory / 1e6:.0f} MB then."
+        f"{it.streams:,} open and silent streams on one worker: {it.bytes_each / 1000:.0f} KB each, "
+        f"{it.cores:.3f} cores, a new request answered in {it.answered['p50'] * 1e3:.1f} ms "
+        f"(p99 {it.answered['p99'] * 1e3:.1f} ms). From exec to the first answer {start.seconds:.1f} s; "
+        f"the web worker has {start.memory / 1e6:.0f} MB then."
     )
 
 
