@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
 import tempfile
 import time
@@ -47,6 +48,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="rounds of the sides beside each other (3; quick: 1)")
     parser.add_argument("--to", type=Path, default=HERE, help="the directory to write to")
     arguments = parser.parse_args()
+    # What was started is stopped, whoever ends this.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         results = run(Path(directory), arguments.quick, arguments.rounds or (1 if arguments.quick else 3))
     if arguments.quick and arguments.to == HERE:
