@@ -25,13 +25,14 @@ from .webtier import Silent, Start, Steady, silent, steady
 HERE = Path(__file__).parent
 # So many words make a prompt of 500 tokens.
 LONG = 118
-SHORT_POINTS = [Point(1, 0, 256), Point(16, 0, 256), Point(64, 0, 128), Point(128, 0, 96), Point(256, 0, 64)]
+# Answers so long that what a request costs does not hide what a token costs, and so short that it all takes 15 minutes.
+SHORT_POINTS = [Point(1, 0, 256), Point(16, 0, 256), Point(64, 0, 256), Point(128, 0, 192), Point(256, 0, 128)]
 LONG_POINTS = [
     Point(1, LONG, 128),
-    Point(16, LONG, 64),
+    Point(16, LONG, 96),
     Point(64, LONG, 64),
     Point(128, LONG, 48),
-    Point(256, LONG, 32),
+    Point(256, LONG, 48),
 ]
 QUICK_POINTS = [Point(1, 0, 128), Point(64, 0, 128), Point(256, 0, 64)]
 # vLLM's own layout was seen to be many times slower where cores are few, so that this is enough.
