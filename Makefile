@@ -11,6 +11,11 @@ VENV := .venv
 UV := $(VENV)/bin/uv
 UV_VERSION := 0.11.33
 
+# Other people's clients, which tests/compat runs: they live apart from .venv. Without npm its test is skipped.
+CLIENTS := .venv-clients
+NPM := tests/compat/npm
+NPM_CLIENTS := $(if $(shell command -v npm),$(NPM)/node_modules/.package-lock.json)
+
 # A CUDA machine gets vLLM itself, any other its CPU build. ENGINE=cpu or ENGINE=cuda overrides what nvidia-smi says.
 ENGINE ?= $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo cuda || echo cpu)
 ifeq ($(ENGINE),cuda)
@@ -45,7 +50,7 @@ lint: install-dev ## ruff, and mypy --strict on service/
 
 install: $(VENV)/installed-$(ENGINE) ## the web tier and vLLM, into .venv
 
-install-dev: $(VENV)/installed-dev ## and what the tests need
+install-dev: $(VENV)/installed-dev $(CLIENTS)/installed $(NPM_CLIENTS) ## and what the tests need
 
 $(VENV)/installed-$(ENGINE): requirements-web.txt $(REQUIREMENTS) requirements-cpu-excludes.txt | $(UV)
 	@echo "Installing the web tier and vLLM for $(ENGINE): 2 to 8 GB, a minute or several. This happens once."
@@ -60,6 +65,15 @@ $(VENV)/installed-bench: requirements-bench.txt $(VENV)/installed-$(ENGINE)
 	$(UV) pip install --python $(VENV)/bin/python -r requirements-bench.txt
 	@touch $@
 
+$(CLIENTS)/installed: requirements-clients.txt | $(UV)
+	$(UV) venv --quiet --clear --python $(VENV)/bin/python $(CLIENTS)
+	$(UV) pip install --python $(CLIENTS)/bin/python -r requirements-clients.txt
+	@touch $@
+
+$(NPM)/node_modules/.package-lock.json: $(NPM)/package.json $(NPM)/package-lock.json
+	npm ci --no-audit --no-fund --prefix $(NPM)
+	@touch $@
+
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed; name it: make PYTHON=/path/to/python3.12"; exit 1; }
@@ -69,5 +83,5 @@ $(UV):
 	$(VENV)/bin/python -m pip install --quiet uv==$(UV_VERSION)
 
 clean: ## remove what was installed and cached
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) $(NPM)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -45,11 +45,14 @@ def _integer(text: str) -> int | float:
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)
 
 
-def parse_json(data: bytes, struct: str) -> dict[str, Any]:
-    """The object in `data`; `struct` is what Go calls the request. Raises BadRequest."""
+def parse_json(data: bytes, struct: str, empty: str = "missing request body") -> dict[str, Any]:
+    """The object in `data`; `struct` is what Go calls the request, with its package: "api.ChatRequest".
+
+    Raises BadRequest; where nothing was sent its text is `empty`.
+    """
     text = data.decode("utf-8", errors="replace").lstrip(" \t\r\n")
     if not text:
-        raise BadRequest("missing request body")
+        raise BadRequest(empty)
     try:
         value, _ = _decoder.raw_decode(text)
     except json.JSONDecodeError as error:
@@ -59,7 +62,7 @@ def parse_json(data: bytes, struct: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise BadRequest(f"json: cannot unmarshal {_KINDS[type(value)]} into Go value of type api.{struct}")
+        raise BadRequest(f"json: cannot unmarshal {_KINDS[type(value)]} into Go value of type {struct}")
     fields: dict[str, Any] = _clean(value, MAX_DEPTH)
     return fields
 
@@ -123,6 +126,14 @@ class Fields:
         value = as_integer(self._values.get(name, default))
         return value if value is not None else self._refuse(name, self._values[name], "int")
 
+    def number(self, name: str) -> float | None:
+        """None where it is absent."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        number = as_number(value)
+        return number if number is not None else self._refuse(name, value, "float64")
+
     def integers(self, name: str) -> list[int]:
         values = self.array(name, "[]int")
         integers = [as_integer(item) for item in values]
@@ -135,9 +146,28 @@ class Fields:
         value = self._values.get(name, [])
         return value if isinstance(value, list) else self._refuse(name, value, go_type)
 
+    def strings(self, name: str, array_type: str, item_type: str) -> list[str]:
+        """The strings of a list, without its nulls."""
+        items = [item for item in self.array(name, array_type) if item is not None]
+        for item in items:
+            if not isinstance(item, str):
+                self._refuse(name, item, item_type)
+        return items
+
     def mapping(self, name: str, go_type: str = "map[string]interface {}") -> dict[str, Any]:
         value = self._values.get(name, {})
         return value if isinstance(value, dict) else self._refuse(name, value, go_type)
+
+    def strings_by_name(self, name: str) -> dict[str, str]:
+        values = self.mapping(name, "map[string]string")
+        for value in values.values():
+            if not isinstance(value, str):
+                self._refuse(name, value, "string")
+        return values
+
+    def child(self, name: str, go_type: str) -> Fields:
+        """An object; one without fields where it is absent."""
+        return Fields(self.mapping(name, go_type), self._struct, f"{self._path}{name}.")
 
     def children(self, name: str, array_type: str, item_type: str) -> list[Fields]:
         """The objects of a list."""
@@ -155,9 +185,14 @@ class Fields:
         raise BadRequest(f"json: cannot unmarshal {kind} into Go struct field {field} of type {go_type}")
 
 
+def as_number(value: Any) -> int | float | None:
+    """What JSON calls a number; None for anything else."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
 def as_integer(value: Any) -> int | None:
     """An int, or a float without a fraction, as Home Assistant sends for num_ctx; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if as_number(value) is None:
         return None
     if isinstance(value, float) and not (math.isfinite(value) and value.is_integer()):
         return None

@@ -14,8 +14,9 @@ import queue
 import socket
 import threading
 import time
+import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from . import messages
@@ -23,14 +24,21 @@ from .disconnect import POLL_SECONDS, Watch, client_gone, client_socket
 from .errors import BadRequest, ClientGone, EngineGone, ServiceError, Unavailable
 from .messages import (
     PROTOCOL,
+    Blob,
     Cancel,
     Command,
+    Copy,
+    Create,
+    Delete,
     Delta,
+    Done,
+    DropBlob,
     Embed,
     Embedded,
     EmbedRequest,
     Event,
     Failed,
+    FindBlob,
     Finished,
     Hello,
     ListLoaded,
@@ -41,8 +49,13 @@ from .messages import (
     Located,
     ModelInfo,
     Models,
+    Pull,
+    PutBlob,
+    Recipe,
+    Rendered,
     Request,
     ShowModel,
+    Shown,
     Submit,
     Unload,
     Unloaded,
@@ -54,6 +67,8 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 5.0
 # The host answers questions about models from memory; a host that doesn't is gone.
 ANSWER_SECONDS = 10.0
+# Files are hashed and made safe on disk meanwhile.
+EDIT_SECONDS = 120.0
 # An engine's processes get up to 20 seconds to end in.
 UNLOAD_SECONDS = 60.0
 RETRY_AFTER_SECONDS = 2
@@ -74,7 +89,7 @@ class _ClientLeft:
 
 
 class Inbox:
-    """The events of one request, put there by the connections' readers."""
+    """The events of one request, or of several that belong together, put there by the connections' readers."""
 
     def __init__(self) -> None:
         self.id = next(_ids)
@@ -104,26 +119,34 @@ class Inbox:
     def _take(event: Event | _ClientLeft, events: list[Event]) -> None:
         if isinstance(event, _ClientLeft):
             raise ClientGone("the client has left")
-        # An engine process that ends right after its last answer has not failed that one.
-        if not (events and isinstance(events[-1], Finished | Failed)):
-            events.append(event)
+        events.append(event)
 
 
 def _merged(events: list[Event]) -> list[Event]:
-    """The events, with one delta for all that follow each other. Thinking stays before text, text before tool calls."""
+    """The events, with one delta for all of one answer that follow each other.
+
+    Those of several answers are put beside each other for that, so that each answer keeps its own order and ends where
+    it did. Thinking stays before text, text before tool calls.
+    """
     merged: list[Event] = []
-    run: list[Delta] = []
-    spoken = False
+    runs: dict[tuple[int, int], list[Delta]] = {}
+    spoken: set[tuple[int, int]] = set()
     for event in events:
-        if run and not (isinstance(event, Delta) and not run[-1].tool_calls and not (spoken and event.thinking)):
-            merged.append(_joined(run))
-            run, spoken = [], False
-        if isinstance(event, Delta):
-            run.append(event)
-            spoken = spoken or bool(event.text)
-        else:
+        if not isinstance(event, Delta):
+            ended = [(event.id, event.index)] if isinstance(event, Finished) else list(runs)
+            merged += [_joined(runs.pop(answer)) for answer in ended if answer in runs]
             merged.append(event)
-    return [*merged, _joined(run)] if run else merged
+            continue
+        answer = event.id, event.index
+        run = runs.setdefault(answer, [])
+        if run and (run[-1].tool_calls or (event.thinking and answer in spoken)):
+            merged.append(_joined(run))
+            run.clear()
+            spoken.discard(answer)
+        run.append(event)
+        if event.text:
+            spoken.add(answer)
+    return merged + [_joined(run) for run in runs.values()]
 
 
 def _joined(run: list[Delta]) -> Delta:
@@ -137,6 +160,8 @@ def _joined(run: list[Delta]) -> Delta:
         "".join([delta.thinking for delta in run]),
         run[-1].tool_calls,
         [token for delta in run for token in delta.logprobs],
+        run[0].index,
+        sum(delta.prompt_tokens for delta in run),
     )
 
 
@@ -166,7 +191,7 @@ class Connection:
         except (OverflowError, UnicodeEncodeError, RecursionError) as error:
             raise BadRequest(f"the request holds a value that can't be passed on: {error}") from None
         if inbox is not None:
-            self._inboxes[inbox.id] = inbox
+            self._inboxes[command.id] = inbox
         try:
             with self._sending:
                 self._socket.sendall(frame)
@@ -175,8 +200,8 @@ class Connection:
         if self.closed:
             raise EngineGone(ENGINE_GONE, RETRY_AFTER_SECONDS)
 
-    def forget(self, inbox: Inbox) -> None:
-        self._inboxes.pop(inbox.id, None)
+    def forget(self, id: int) -> None:
+        self._inboxes.pop(id, None)
 
     def _greet(self) -> None:
         """The engine speaks first."""
@@ -208,8 +233,8 @@ class Connection:
             logger.exception("the queue broke")
         self.closed = True
         self._socket.close()
-        for inbox in list(self._inboxes.values()):
-            inbox.put(Failed(inbox.id, "EngineGone", ENGINE_GONE, RETRY_AFTER_SECONDS))
+        for asked, inbox in list(self._inboxes.items()):
+            inbox.put(Failed(asked, "EngineGone", ENGINE_GONE, RETRY_AFTER_SECONDS))
 
 
 class Client:
@@ -232,21 +257,24 @@ class Client:
         if self._pid != os.getpid():
             self._reset()
 
-    def submit(self, request: Request, environ: dict[str, Any], keep_alive: float | None = None) -> Stream:
-        """Begin a generation; nothing is sent before its batches are iterated. `keep_alive` is in seconds."""
-        return Stream(self, request, environ, keep_alive)
+    def submit(self, requests: list[Request], environ: dict[str, Any], keep_alive: float | None = None) -> Stream:
+        """Begin one generation, or several by one model; nothing is sent before the batches are iterated.
+
+        `keep_alive` is in seconds.
+        """
+        return Stream(self, requests, environ, keep_alive)
 
     def embed(
         self, request: EmbedRequest, environ: dict[str, Any], keep_alive: float | None = None
     ) -> tuple[Located, Embedded]:
         """Wait until every input is embedded; one Embedded for all of them."""
         with Exchange(self, environ) as exchange:
-            return exchange.located(request.model, keep_alive, submits=True), exchange.embed(request)
+            return exchange.located(request.model, keep_alive, submits=1), exchange.embed(request)
 
     def load(self, model: str, environ: dict[str, Any], keep_alive: float | None = None) -> Located:
         """Wait until the model is loaded."""
         with Exchange(self, environ) as exchange:
-            return exchange.located(model, keep_alive, submits=False)
+            return exchange.located(model, keep_alive, submits=0)
 
     def unload(self, model: str) -> None:
         """Wait until the model is gone."""
@@ -260,6 +288,41 @@ class Client:
 
     def show(self, model: str) -> ModelInfo:
         return self._ask(lambda id: ShowModel(id, model), Models).models[0]
+
+    def show_verbose(self, model: str) -> Shown:
+        return self._ask(lambda id: ShowModel(id, model, verbose=True), Shown, EDIT_SECONDS)
+
+    def pull(self, model: str, environ: dict[str, Any]) -> Job:
+        """Begin to fetch a model's files; nothing is sent before the batches are iterated."""
+        return Job(self, lambda id: Pull(id, model), environ)
+
+    def create(self, model: str, recipe: Recipe, environ: dict[str, Any]) -> Job:
+        """Begin to make a model; nothing is sent before the batches are iterated."""
+        return Job(self, lambda id: Create(id, model, recipe), environ)
+
+    def copy(self, source: str, destination: str) -> None:
+        self._ask(lambda id: Copy(id, source, destination), Done, EDIT_SECONDS)
+
+    def delete(self, model: str) -> None:
+        self._ask(lambda id: Delete(id, model), Done, EDIT_SECONDS)
+
+    def has_blob(self, digest: str) -> bool:
+        return self._ask(lambda id: FindBlob(id, digest), Blob).present
+
+    def put_blob(self, digest: str, chunks: Iterable[bytes]) -> None:
+        """Upload a blob piece by piece, each when the one before is on disk. Raises what `chunks` raises."""
+        upload = uuid.uuid4().hex
+        try:
+            for chunk in chunks:
+                self._put_chunk(upload, digest, chunk, last=False)
+            self._put_chunk(upload, digest, b"", last=True)
+        except BaseException:
+            with contextlib.suppress(ServiceError):
+                self._ask(lambda id: DropBlob(id, upload), Done)
+            raise
+
+    def _put_chunk(self, upload: str, digest: str, data: bytes, last: bool) -> None:
+        self._ask(lambda id: PutBlob(id, upload, digest, data, last), Blob, EDIT_SECONDS)
 
     def control(self) -> Connection:
         return self.connection(self._control_path)
@@ -290,7 +353,7 @@ class Client:
             control.send(command(inbox.id), inbox)
             events = inbox.get(seconds)
         finally:
-            control.forget(inbox)
+            control.forget(inbox.id)
         if not events:
             raise Unavailable("the engine host does not answer", RETRY_AFTER_SECONDS)
         return _expect(events[0], kind)
@@ -305,12 +368,14 @@ def _expect(event: Event, kind: type[E]) -> E:
 
 
 class Exchange:
-    """One request's dealings with the engine, one command at a time, and the client that may leave meanwhile."""
+    """One client's dealings with the engine, one step at a time, and the client that may leave meanwhile."""
 
     def __init__(self, client: Client, environ: dict[str, Any]) -> None:
         self._client = client
         self._inbox = Inbox()
         self._asked: Connection | None = None
+        # How many answers each command has still to bring.
+        self._open: dict[int, int] = {}
         self.location: Located | None = None
         self._gone = client_gone(environ)
         client_side = client_socket(environ)
@@ -326,16 +391,17 @@ class Exchange:
 
     def close(self) -> None:
         """Cancel what has not ended yet. Idempotent."""
-        asked = self._asked
-        if asked is not None:
-            self._answered()
+        left = list(self._open)
+        self._answered()
+        if self._asked is not None:
             with contextlib.suppress(ServiceError):
-                asked.send(Cancel(self._inbox.id))
+                for command in left:
+                    self._asked.send(Cancel(command))
         if self._fd >= 0:
             self._client.watch().remove(self._fd)
             self._fd = -1
 
-    def locate(self, model: str, keep_alive: float | None, submits: bool) -> Iterator[list[Event]]:
+    def locate(self, model: str, keep_alive: float | None, submits: int) -> Iterator[list[Event]]:
         """Empty batches while the model loads, then one with its Located, which is the `location` from then on."""
         self._ask(self._client.control(), Locate(self._inbox.id, model, keep_alive, submits))
         while not (events := self._wait()):
@@ -344,7 +410,7 @@ class Exchange:
         self.location = _expect(events[0], Located)
         yield [self.location]
 
-    def located(self, model: str, keep_alive: float | None, submits: bool) -> Located:
+    def located(self, model: str, keep_alive: float | None, submits: int) -> Located:
         """Wait until the model is loaded; no matter how long."""
         deque(self.locate(model, keep_alive, submits), maxlen=0)
         assert self.location is not None
@@ -365,14 +431,18 @@ class Exchange:
         self._answered()
         return answer
 
-    def _ask(self, connection: Connection, command: Command) -> None:
-        connection.send(command, self._inbox)
+    def _ask(self, connection: Connection, *commands: Command) -> None:
         self._asked = connection
+        for command in commands:
+            connection.send(command, self._inbox)
+            self._open[command.id] = command.request.n if isinstance(command, Submit) else 1
 
-    def _answered(self) -> None:
-        if self._asked is not None:
-            self._asked.forget(self._inbox)
-            self._asked = None
+    def _answered(self, *commands: int) -> None:
+        """These, or all of them, have ended: nothing more is expected of them, and nothing left to cancel."""
+        for command in commands or list(self._open):
+            self._open.pop(command, None)
+            if self._asked is not None:
+                self._asked.forget(command)
 
     def _wait(self) -> list[Event]:
         """What has come; nothing when the heartbeat is due. Raises ClientGone."""
@@ -389,26 +459,76 @@ class Exchange:
 
 
 class Stream(Exchange):
-    """One generation. Iterating `batches` runs it; `close` cancels it, once, unless it has ended."""
+    """The answers to requests of one model. Iterating `batches` runs them; `close` cancels, once, what has not ended.
 
-    def __init__(self, client: Client, request: Request, environ: dict[str, Any], keep_alive: float | None) -> None:
+    The answers are counted through: those of the second request follow those of the first in their `index`.
+    """
+
+    def __init__(
+        self, client: Client, requests: list[Request], environ: dict[str, Any], keep_alive: float | None
+    ) -> None:
         super().__init__(client, environ)
-        self._request = request
+        self._model = requests[0].model
+        self._submits = [Submit(next(_ids), request) for request in requests]
+        counts = [request.n for request in requests]
+        self._first = {submit.id: sum(counts[:place]) for place, submit in enumerate(self._submits)}
         self._keep_alive = keep_alive
 
     def batches(self) -> Iterator[list[Event]]:
-        """Located, deltas, and a Finished at the end; an empty batch each time the heartbeat is due.
+        """Located, deltas and a Finished for each answer, or one Rendered; an empty batch when the heartbeat is due.
 
-        Ends after Finished or raises a ServiceError, never both and never neither.
+        Ends after the last of these or raises a ServiceError, never both and never neither.
         """
         try:
-            yield from self.locate(self._request.model, self._keep_alive, submits=True)
+            yield from self.locate(self._model, self._keep_alive, submits=len(self._submits))
             assert self.location is not None
-            self._ask(self._client.connection(self.location.socket), Submit(self._inbox.id, self._request))
-            while self._asked is not None:
+            for submit in self._submits:
+                submit.defaults = self.location.defaults
+            self._ask(self._client.connection(self.location.socket), *self._submits)
+            while self._open:
+                events = self._wait()
+                failed = self._take(events)
+                if events or failed is None:
+                    yield events
+                if failed is not None:
+                    raise failed.error()
+        finally:
+            self.close()
+
+    def _take(self, events: list[Event]) -> Failed | None:
+        """Count the answers through, up to the end of the last one or to a failure, and drop what follows."""
+        for place, event in enumerate(events):
+            if isinstance(event, Failed):
+                self._answered(event.id)
+                del events[place:]
+                return event
+            if isinstance(event, Delta | Finished):
+                event.index += self._first[event.id]
+            if isinstance(event, Finished | Rendered):
+                self._open[event.id] -= 1
+                if not self._open[event.id]:
+                    self._answered(event.id)
+            if not self._open:
+                # An engine process that ends right after its last answer has not failed that one.
+                del events[place + 1 :]
+        return None
+
+
+class Job(Exchange):
+    """A pull or a creation. Iterating `batches` runs it; `close` gives it up, once, unless it has ended."""
+
+    def __init__(self, client: Client, command: Callable[[int], Command], environ: dict[str, Any]) -> None:
+        super().__init__(client, environ)
+        self._command = command
+
+    def batches(self) -> Iterator[list[Event]]:
+        """Progress, and Done at the end; an empty batch each time the heartbeat is due. Raises ServiceError."""
+        try:
+            self._ask(self._client.control(), self._command(self._inbox.id))
+            while self._open:
                 events = self._wait()
                 last = events[-1] if events else None
-                if isinstance(last, Finished | Failed):
+                if isinstance(last, Done | Failed):
                     self._answered()
                 if isinstance(last, Failed):
                     if events[:-1]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
@@ -20,6 +21,12 @@ PREFIX = "VLLM_WSGI_"
 
 class SettingsError(ServiceError):
     """A setting that can't be used; the text names the variable."""
+
+
+def check_prefix(text: str) -> None:
+    """Raises BadRequest for what is no path to put routes under."""
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", text):
+        raise BadRequest("a prefix is like /llm, without a slash at its end")
 
 
 def setting(default: Any, sentence: str, check: Callable[[str], Any] = str) -> Any:
@@ -48,6 +55,10 @@ class Settings:
     models: str = setting(
         "", "A models.toml that declares several models; where it is set, the five settings above have no effect."
     )
+    store: str = setting(
+        "",
+        "Where models that clients make or pull are kept; empty: `vllm-wsgi` in `$XDG_DATA_HOME` or `~/.local/share`.",
+    )
     keep_alive: str = setting(
         "5m",
         "How long an unused model stays loaded: seconds, or a duration as Go writes it; negative: for ever.",
@@ -63,8 +74,16 @@ class Settings:
     origins: str = setting(
         "", "Origins of web pages that may call, besides Ollama's own; a comma list, `*` in one is any text."
     )
+    hosts: str = setting(
+        "",
+        "Host names that clients may use besides local ones where the server listens on loopback; a comma list or `*`.",
+    )
     heartbeat: float = setting(
         10.0, "After so many silent seconds a stream sends a byte that clients ignore, so that no proxy closes it."
+    )
+    prefix: str = setting("", "The path that `app.py` puts every route under: `/llm`.", check_prefix)
+    proxy_hops: int = setting(
+        0, "How many proxies stand in front, each of which adds to `X-Forwarded-*`; 0: these headers are ignored."
     )
     max_body: int = setting(32 * 1024 * 1024, "The longest request body; more is a 413.")
     engine_timeout: float = setting(

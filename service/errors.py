@@ -2,13 +2,16 @@
 
     ServiceError            500
     ├── BadRequest          400  the client's fault; the text names the field
+    ├── Forbidden           403
     ├── ModelNotFound       404
     ├── PayloadTooLarge     413
+    ├── Refused             4xx  HTTP's own: no such route, a wrong method, a foreign page; each knows its own status
     ├── ClientGone          499  nobody is left to read the answer
     ├── EngineFailure       500  the engine lives, this generation failed
     ├── Unsupported         501  this model can't do that, another one can
-    └── Unavailable         503  try again in `retry_after` seconds
-        └── EngineGone      503  the engine process died or hangs
+    ├── Unavailable         503  try again in `retry_after` seconds
+    │   └── EngineGone      503  the engine process died or hangs
+    └── StoreFailure        507  the model store can't be written (RFC 4918 §11.5)
 
 Each knows its HTTP status and crosses the queue by its class name, so that what an engine process raises
 is raised again in the web worker.
@@ -22,7 +25,7 @@ from typing import ClassVar
 class ServiceError(Exception):
     """The base. `message` is a sentence for the client and holds nothing secret."""
 
-    status: ClassVar[int] = 500
+    status: int = 500
     kinds: ClassVar[dict[str, type[ServiceError]]] = {}
 
     def __init__(self, message: str, retry_after: int | None = None) -> None:
@@ -43,12 +46,22 @@ class BadRequest(ServiceError):
     status = 400
 
 
+class Forbidden(ServiceError):
+    status = 403
+
+
 class ModelNotFound(ServiceError):
     status = 404
 
 
 class PayloadTooLarge(ServiceError):
     status = 413
+
+
+class Refused(ServiceError):
+    def __init__(self, message: str, retry_after: int | None = None, status: int = 404) -> None:
+        super().__init__(message, retry_after)
+        self.status = status
 
 
 class ClientGone(ServiceError):
@@ -72,6 +85,10 @@ class Unavailable(ServiceError):
 
 class EngineGone(Unavailable):
     pass
+
+
+class StoreFailure(ServiceError):
+    status = 507
 
 
 def revive(kind: str, message: str, retry_after: int | None) -> ServiceError:

@@ -1,4 +1,4 @@
-"""Records to bytes: NDJSON lines or server-sent events, heartbeats, and the last record of a failure.
+"""Records to bytes: NDJSON lines or server-sent events, heartbeats, and what ends a stream, well or not.
 
 What enters are batches of records; an empty batch means that nothing has come for a while. This module knows no
 dialect: what an error record looks like is handed in.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -47,19 +47,32 @@ class Framing:
 
     A heartbeat must be invisible to every reader: for SSE a comment (WHATWG HTML §9.2.6), for NDJSON a space
     before the next object, which every JSON parser skips; a blank line breaks ollama-python and Zed.
+    `terminator` follows the last record of a success. `named`: each event has its record's `type` for a name.
     """
 
     media_type: str
     prefix: bytes
     suffix: bytes
     heartbeat: bytes
+    terminator: bytes = b""
+    named: bool = False
 
     def frame(self, record: Any) -> bytes:
-        return self.prefix + encode(record) + self.suffix
+        return self._name(record) + self.prefix + encode(record) + self.suffix
+
+    def _name(self, record: Any) -> bytes:
+        if not self.named:
+            return b""
+        name: str = record["type"] if isinstance(record, dict) else record.type
+        return b"event: " + name.encode() + b"\n"
 
 
 NDJSON = Framing("application/x-ndjson", b"", b"\n", b" ")
 SSE = Framing("text/event-stream", b"data: ", b"\n\n", b": heartbeat\n\n")
+SSE_WITH_DONE = replace(SSE, terminator=b"data: [DONE]\n\n")
+SSE_NAMED = replace(SSE, named=True)
+# Anthropic's heartbeat is an event of its own, which its clients know and pass over.
+SSE_PINGED = replace(SSE_NAMED, heartbeat=b'event: ping\ndata: {"type":"ping"}\n\n')
 
 
 def stream(
@@ -73,6 +86,8 @@ def stream(
     try:
         for batch in batches:
             yield b"".join([framing.frame(record) for record in batch]) if batch else framing.heartbeat
+        if framing.terminator:
+            yield framing.terminator
     except ClientGone:
         return
     except ServiceError as error:

@@ -1,6 +1,7 @@
 """Every message of the queue, and how it lies on the wire.
 
     web worker ──▶ engine host     Locate, Unload, ListModels, ListLoaded, ShowModel      control socket
+                                   Pull, Create, Copy, Delete, FindBlob, PutBlob, DropBlob
     web worker ──▶ engine worker   Submit, Embed, Cancel                                  data socket
     either     ──▶ web worker      [event, …]                                             both sockets
     engine worker ──▶ engine host  Ready, Broken, Pulse, Activity                              its lifeline
@@ -57,6 +58,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     template: str = ""
     license: str = ""
     system: str = ""
+    messages: list[Message] = []
+    parent: str = ""
 
 
 class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +118,7 @@ class Chat(Struct):
 
     `context` holds the token ids of an earlier exchange, which go before the rendered prompt. `tool_choice` is "auto",
     "none" or "required"; `forced_tool` names the one tool that must be called. Without `parallel_tool_calls` the
-    answer holds one call at the most.
+    answer holds one call at the most. Where the model can't think, `think` is refused, or without `must_think` ignored.
     """
 
     messages: list[Message]
@@ -126,6 +129,7 @@ class Chat(Struct):
     tool_choice: str = "auto"
     forced_tool: str = ""
     parallel_tool_calls: bool = True
+    must_think: bool = True
 
 
 class Text(Struct):
@@ -172,7 +176,10 @@ class Request(msgspec.Struct, frozen=True):
     `defaults` are the dialect's, beneath the model's own. `context_limit` (tokens) caps prompt and answer together.
     `truncate`: a prompt that is too long loses its oldest turns instead of being refused. `format` is "json" or a
     JSON schema that the answer must fit. `logprobs`: the alternatives to tell beside each token; None tells nothing.
-    `n` answers to the one prompt are generated, told apart by the `index` of their events.
+    `n` answers to the one prompt are generated, told apart by the `index` of their events. `render_only`: the answer is
+    the prompt as the model would get it. `echo`: each answer begins with a delta of the prompt itself, which covers no
+    token of the answer; with `logprobs` the prompt's are in it. `adapter` is the directory of a LoRA adapter, which
+    only the model's own defaults name. `request_id` is for logs.
     """
 
     model: str
@@ -185,6 +192,25 @@ class Request(msgspec.Struct, frozen=True):
     logprobs: int | None = None
     return_context: bool = False
     n: int = 1
+    render_only: bool = False
+    echo: bool = False
+    adapter: str = ""
+    request_id: str = ""
+
+
+class Defaults(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a model's declaration adds to each request, beneath what the request says itself.
+
+    Several models may share an engine and differ in these alone, so they come with the request. `context_limit` is in
+    tokens, `messages` go before those of a chat, `template` is a Go template, `adapter` a LoRA adapter's directory.
+    """
+
+    sampling: Sampling = Sampling()
+    context_limit: int | None = None
+    system: str = ""
+    messages: list[Message] = []
+    template: str = ""
+    adapter: str = ""
 
 
 class EmbedRequest(msgspec.Struct, frozen=True):
@@ -199,6 +225,7 @@ class EmbedRequest(msgspec.Struct, frozen=True):
     dimensions: int = 0
     truncate: bool = True
     context_limit: int | None = None
+    request_id: str = ""
 
 
 # --- web worker → engine ---------------------------------------------------------------------------------
@@ -207,14 +234,14 @@ class EmbedRequest(msgspec.Struct, frozen=True):
 class Locate(Struct):
     """Where is the model served? Loads it if need be; the answer is Located or Failed.
 
-    `keep_alive` is in seconds (infinity: for ever, None: as it is). `submits`: a Submit follows, for which the model
-    is kept.
+    `keep_alive` is in seconds (infinity: for ever, None: as it is). `submits`: how many Submits or Embeds follow, for
+    which the model is kept.
     """
 
     id: int
     model: str
     keep_alive: float | None = None
-    submits: bool = True
+    submits: int = 1
 
 
 class Unload(Struct):
@@ -231,13 +258,89 @@ class ListLoaded(Struct):
 
 
 class ShowModel(Struct):
+    """The answer is Models with that one; `verbose`: Shown."""
+
+    id: int
+    model: str
+    verbose: bool = False
+
+
+class Recipe(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a new model is made of: the model `base` or `files`, and what is set on top of it. None and empty: as it is.
+
+    `files` and `adapters` map paths to the digests of uploaded blobs; `options` and `template` are Ollama's.
+    """
+
+    base: str = ""
+    files: dict[str, str] = {}
+    adapters: dict[str, str] = {}
+    template: str = ""
+    system: str | None = None
+    license: list[str] = []
+    options: dict[str, Any] = {}
+    messages: list[Message] = []
+
+
+class Pull(Struct):
+    """Fetch the model's files from the hub. The answer is Progress, any number of times, and Done."""
+
     id: int
     model: str
 
 
+class Create(Struct):
+    """Make or replace a model. The answer is Progress, any number of times, and Done."""
+
+    id: int
+    model: str
+    recipe: Recipe
+
+
+class Copy(Struct):
+    """The answer is Done."""
+
+    id: int
+    source: str
+    destination: str
+
+
+class Delete(Struct):
+    """The answer is Done."""
+
+    id: int
+    model: str
+
+
+class FindBlob(Struct):
+    """The answer is Blob."""
+
+    id: int
+    digest: str
+
+
+class PutBlob(Struct):
+    """The next bytes of a blob, `last` or not; `upload` tells uploads apart. The answer is Blob."""
+
+    id: int
+    upload: str
+    digest: str
+    data: bytes
+    last: bool
+
+
+class DropBlob(Struct):
+    """The upload has been given up. The answer is Done."""
+
+    id: int
+    upload: str
+
+
 class Submit(Struct):
+    """`defaults` are those that the model was Located with."""
+
     id: int
     request: Request
+    defaults: Defaults = Defaults()
 
 
 class Embed(Struct):
@@ -264,13 +367,14 @@ class Hello(Struct):
 class Located(Struct):
     """`socket` is the path of the data socket; `load_ns` how long this request waited for the model.
 
-    `capabilities` are the model's, in Ollama's words; empty where they are not known.
+    `capabilities` are the model's, in Ollama's words; empty where they are not known. `defaults` go into the Submit.
     """
 
     id: int
     socket: str
     load_ns: int
     capabilities: list[str] = []
+    defaults: Defaults = Defaults()
 
 
 class Unloaded(Struct):
@@ -287,11 +391,47 @@ class Loaded(Struct):
     models: list[LoadedModel]
 
 
+class Tensor(msgspec.Struct, frozen=True):
+    name: str
+    type: str
+    shape: list[int]
+
+
+class Shown(Struct):
+    """A model with all that its files hold: its tensors, and the tokens of its vocabulary in the order of their ids."""
+
+    id: int
+    model: ModelInfo
+    tensors: list[Tensor]
+    tokens: list[str]
+
+
+class Progress(Struct):
+    """How far a pull or a creation has come, in Ollama's words. `total` and `completed` are in bytes."""
+
+    id: int
+    status: str
+    digest: str = ""
+    total: int = 0
+    completed: int = 0
+
+
+class Done(Struct):
+    id: int
+
+
+class Blob(Struct):
+    """`present`: the blob is there, whole."""
+
+    id: int
+    present: bool
+
+
 class TokenLogprob(msgspec.Struct, omit_defaults=True):
-    """A token and its log probability; `bytes` are those of its text in UTF-8."""
+    """A token and its log probability, None for a prompt's first; `bytes` are those of its text in UTF-8."""
 
     token: str
-    logprob: float
+    logprob: float | None
     bytes: list[int] = []
     top_logprobs: list[TokenLogprob] = []
 
@@ -300,7 +440,7 @@ class Delta(Struct):
     """What one or more decode steps added to one answer.
 
     `seq` counts the tokens of the answer before this delta, so that a resumed stream knows what it has;
-    `token_ids` are the tokens that it covers, in order.
+    `token_ids` are the tokens that it covers, in order. The first delta tells the `prompt_tokens`.
     """
 
     id: int
@@ -311,6 +451,7 @@ class Delta(Struct):
     tool_calls: list[dict[str, Any]] = []
     logprobs: list[TokenLogprob] = []
     index: int = 0
+    prompt_tokens: int = 0
 
 
 class Finished(Struct):
@@ -331,6 +472,15 @@ class Finished(Struct):
     index: int = 0
     stop: str = ""
     thinking_tokens: int = 0
+
+
+class Rendered(Struct):
+    """The answer to `render_only`: the prompt's text with its special tokens, how many images and tokens it has."""
+
+    id: int
+    text: str
+    images: int = 0
+    tokens: int = 0
 
 
 class Embedded(Struct):
@@ -391,8 +541,39 @@ class Activity(Struct):
     running: int
 
 
-Command = Locate | Unload | ListModels | ListLoaded | ShowModel | Submit | Embed | Cancel
-Event = Hello | Located | Unloaded | Models | Loaded | Delta | Finished | Embedded | Failed
+Command = (
+    Locate
+    | Unload
+    | ListModels
+    | ListLoaded
+    | ShowModel
+    | Pull
+    | Create
+    | Copy
+    | Delete
+    | FindBlob
+    | PutBlob
+    | DropBlob
+    | Submit
+    | Embed
+    | Cancel
+)
+Event = (
+    Hello
+    | Located
+    | Unloaded
+    | Models
+    | Loaded
+    | Shown
+    | Progress
+    | Done
+    | Blob
+    | Delta
+    | Finished
+    | Rendered
+    | Embedded
+    | Failed
+)
 Report = Ready | Broken | Pulse | Activity
 
 _encode = msgspec.msgpack.Encoder().encode

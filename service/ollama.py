@@ -6,17 +6,32 @@ Fields and their order are those of Ollama's `api/types.go`, where `omitempty` i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
+from . import answer
 from .body import Fields
 from .errors import BadRequest, ModelNotFound, ServiceError
+from .go_base64 import decode
 from .keep_alive import parse_keep_alive
-from .messages import Chat, Delta, Event, Finished, Infill, Located, Message, Request, Text, TokenLogprob
+from .messages import (
+    Chat,
+    Delta,
+    Event,
+    Finished,
+    Image,
+    Infill,
+    Located,
+    Message,
+    Rendered,
+    Request,
+    Text,
+    TokenLogprob,
+)
 from .names import ModelName
 from .ollama_options import OLLAMA_DEFAULTS, parse_options
 
@@ -50,9 +65,11 @@ def parse_generate(body: dict[str, Any]) -> Call:
     prompt, suffix = fields.string("prompt"), fields.string("suffix")
     system, template, context = fields.string("system"), fields.string("template"), fields.integers("context")
     raw = fields.boolean("raw", False)
-    _refuse_images(fields)
+    images = _images(fields)
     if raw and (system or template or context):
         raise BadRequest("raw mode does not support template, system, or context")
+    if images and (raw or suffix or template):
+        raise BadRequest("images can't go with raw, suffix or template: the model's own template has to place them")
     source: Chat | Text | Infill
     if suffix and not raw:
         source = Infill(prompt, suffix)
@@ -60,7 +77,7 @@ def parse_generate(body: dict[str, Any]) -> Call:
         source = Text(prompt)
     else:
         messages = [Message("system", system)] if system else []
-        messages.append(Message("user", prompt))
+        messages.append(Message("user", _content(images, prompt)))
         source = Chat(messages, think=_think(fields), template=template, context=context)
     return _call(fields, model, source if prompt else None, return_context=not raw)
 
@@ -71,7 +88,7 @@ def parse_chat(body: dict[str, Any]) -> Call:
     model = fields.string("model")
     if not model:
         raise BadRequest("model is required")
-    messages = [_message(each) for each in fields.children("messages", "[]api.Message", "api.Alias")]
+    messages = parse_messages(fields)
     tools = fields.array("tools", "api.Tools")
     for tool in tools:
         if not isinstance(tool, dict):
@@ -80,13 +97,16 @@ def parse_chat(body: dict[str, Any]) -> Call:
     return _call(fields, model, chat if messages else None)
 
 
-def parse_model(body: dict[str, Any], struct: str) -> ModelName:
-    """The model named by a body that has `model`, or `name` as older clients write. Raises BadRequest."""
-    fields = Fields(body, struct)
+def parse_show(body: dict[str, Any]) -> tuple[str, ModelName, bool]:
+    """The model as it was asked for, its name, and whether all is to be told. Raises BadRequest.
+
+    Older clients write `name` for `model`.
+    """
+    fields = Fields(body, "ShowRequest")
     model = fields.string("model") or fields.string("name")
     if not model:
         raise BadRequest("model is required")
-    return ModelName.parse(model)
+    return model, ModelName.parse(model), fields.boolean("verbose", False)
 
 
 def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, return_context: bool = False) -> Call:
@@ -96,24 +116,26 @@ def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, retur
     keep_alive = parse_keep_alive(fields.get("keep_alive"))
     logprobs = _logprobs(fields)
     truncate, shape = fields.boolean("truncate", True), _format(fields.get("format"))
+    render_only = fields.boolean("_debug_render_only", False)
     request = None
     if prompt is not None:
         request = Request(
-            model, prompt, sampling, OLLAMA_DEFAULTS, truncate, context_limit, shape, logprobs, return_context
-        )
-    for name in ("shift", "_debug_render_only"):
-        fields.boolean(name, False)
+            model, prompt, sampling, OLLAMA_DEFAULTS, truncate, context_limit, shape, logprobs, return_context,
+            render_only=render_only,
+        )  # fmt: skip
+    # vLLM has no context shift: an answer that fills the context ends.
+    fields.boolean("shift", False)
     return Call(
         model,
         request,
         unload=request is None and keep_alive == 0,
         keep_alive=keep_alive,
         stream=fields.get("stream"),
-        stream_type=_stream_type(fields),
+        stream_type=stream_type(fields),
     )
 
 
-def _stream_type(fields: Fields) -> Any:
+def stream_type(fields: Fields) -> Any:
     """`stream_type`, or as some clients spell it, `StreamType`."""
     snake, camel = fields.get("stream_type"), fields.get("streamtype")
     if snake is not None and camel is not None and snake != camel:
@@ -121,11 +143,15 @@ def _stream_type(fields: Fields) -> Any:
     return camel if snake is None else snake
 
 
+def parse_messages(fields: Fields) -> list[Message]:
+    """The messages of a chat, or of a model that is made. Raises BadRequest."""
+    return [_message(each) for each in fields.children("messages", "[]api.Message", "api.Alias")]
+
+
 def _message(fields: Fields) -> Message:
-    _refuse_images(fields)
     return Message(
         fields.string("role").lower(),
-        fields.string("content"),
+        _content(_images(fields), fields.string("content")),
         fields.string("thinking"),
         [_tool_call(each) for each in fields.children("tool_calls", "[]api.ToolCall", "api.ToolCall")],
         fields.string("tool_name"),
@@ -133,9 +159,15 @@ def _message(fields: Fields) -> Message:
     )
 
 
-def _refuse_images(fields: Fields) -> None:
-    if fields.array("images", "[]api.ImageData"):
-        raise BadRequest("images: this server has no models that see")
+def _images(fields: Fields) -> list[Image]:
+    return [Image(decode(text)) for text in fields.strings("images", "[]api.ImageData", "api.ImageData")]
+
+
+def _content(images: list[Image], text: str) -> str | list[str | Image]:
+    """Images stand before the text that came with them, as Ollama's `server/prompt.go` has it."""
+    if not images:
+        return text
+    return [*images, text] if text else [*images]
 
 
 def _tool_call(fields: Fields) -> dict[str, Any]:
@@ -182,6 +214,11 @@ def _logprobs(fields: Fields) -> int | None:
 # --- what goes out ---------------------------------------------------------------------------------------
 
 
+class DebugInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
+    rendered_template: str
+    image_count: int = 0
+
+
 class GenerateRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     model: str
     created_at: str
@@ -197,6 +234,7 @@ class GenerateRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     eval_count: int = 0
     eval_duration: int = 0
     tool_calls: list[dict[str, Any]] = []
+    debug_info: DebugInfo | None = msgspec.field(default=None, name="_debug_info")
     logprobs: list[TokenLogprob] = []
 
 
@@ -213,6 +251,7 @@ class ChatRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     message: ChatMessage
     done: bool
     done_reason: str = ""
+    debug_info: DebugInfo | None = msgspec.field(default=None, name="_debug_info")
     logprobs: list[TokenLogprob] = []
     total_duration: int = 0
     load_duration: int = 0
@@ -230,45 +269,27 @@ def error_record(error: ServiceError) -> dict[str, str]:
     return {"error": error.message}
 
 
-class Answer:
-    """The records of one answer, in the shape of one route. `now` is the wall clock in nanoseconds."""
-
-    verb: ClassVar[str]
+class Answer(answer.Answer):
+    """`now` is the wall clock in nanoseconds."""
 
     def __init__(self, call: Call, now: Callable[[], int] = time.time_ns) -> None:
-        self._model = call.model
+        super().__init__(call.model)
         self._return_context = bool(call.request and call.request.return_context)
         self._now = now
         self._started = now()
         self._load_ns = 0
         self._output_ids: list[int] = []
 
-    def records(self, batches: Iterable[list[Event]]) -> Iterator[list[Any]]:
-        """A batch of records for each batch of events; an empty batch stays empty.
-
-        A batch that holds nothing to tell (the model has been found) is left out.
-        """
-        for batch in batches:
-            records = [record for event in batch for record in self._records(event)]
-            if records or not batch:
-                yield records
-
     def located(self, event: Located) -> None:
-        """Before anything is asked of the model; raises BadRequest for one that only embeds."""
-        if event.capabilities and "completion" not in event.capabilities:
-            raise BadRequest(f'"{self._model}" does not support {self.verb}')
+        super().located(event)
         self._load_ns = event.load_ns
 
     def only(self, done_reason: str) -> Any:
         """The one record of a load or an unload."""
         return self._record(done=True, done_reason=done_reason)
 
-    def collect(self, batches: Iterable[list[Any]]) -> Any:
-        """The one record of an answer that is not streamed: its stream's records, put together."""
-        records = [record for batch in batches for record in batch]
-        record = self._join(records)
-        record.logprobs = [token for each in records for token in each.logprobs]
-        return record
+    def failure(self, error: ServiceError) -> Any:
+        return error_record(error)
 
     def _records(self, event: Event) -> list[Any]:
         if isinstance(event, Delta):
@@ -277,6 +298,8 @@ class Answer:
             return self._parts(event)
         if isinstance(event, Finished):
             return [self._last(event)]
+        if isinstance(event, Rendered):
+            return [self._record(debug_info=DebugInfo(rendered_template=event.text, image_count=event.images))]
         if isinstance(event, Located):
             self.located(event)
         return []
@@ -314,9 +337,6 @@ class Answer:
     def _record(self, **fields: Any) -> Any:
         raise NotImplementedError
 
-    def _join(self, records: list[Any]) -> Any:
-        raise NotImplementedError
-
 
 class GenerateAnswer(Answer):
     verb = "generate"
@@ -329,6 +349,7 @@ class GenerateAnswer(Answer):
         last.response = "".join(record.response for record in records)
         last.thinking = "".join(record.thinking for record in records)
         last.tool_calls = [call for record in records for call in record.tool_calls]
+        last.logprobs = [token for record in records for token in record.logprobs]
         return last
 
 
@@ -356,6 +377,7 @@ class ChatAnswer(Answer):
             thinking="".join(message.thinking for message in messages),
             tool_calls=[call for message in messages for call in message.tool_calls],
         )
+        last.logprobs = [token for record in records for token in record.logprobs]
         return last
 
 

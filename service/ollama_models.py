@@ -10,7 +10,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-from .messages import LoadedModel, ModelInfo
+from .messages import LoadedModel, Message, ModelInfo, Shown
 
 # What Ollama shows for a model that never expires: the end of its time scale, some 292 years ahead.
 _FOREVER = datetime(2318, 11, 22, tzinfo=UTC)
@@ -55,16 +55,31 @@ def show(info: ModelInfo) -> dict[str, Any]:
         "template": info.template,
         "system": info.system,
         "details": details(info),
+        "messages": [_message(message) for message in info.messages],
         "model_info": _model_info(info),
         "capabilities": info.capabilities,
         "modified_at": _time(info.modified_at),
     }
-    return {name: value for name, value in answer.items() if value != ""}
+    return {name: value for name, value in answer.items() if value != "" and not (name == "messages" and not value)}
+
+
+def show_verbose(shown: Shown) -> dict[str, Any]:
+    """`/api/show` with `verbose`: the vocabulary too, and the tensors."""
+    answer = show(shown.model)
+    answer["model_info"]["tokenizer.ggml.tokens"] = shown.tokens
+    tensors = [{"name": each.name, "type": each.type, "shape": each.shape} for each in shown.tensors]
+    # Clients see the capabilities after them, as in Ollama's `api/types.go`, ShowResponse.
+    last = {name: value for name, value in answer.items() if name in ("capabilities", "modified_at")}
+    return {name: value for name, value in answer.items() if name not in last} | {"tensors": tensors} | last
+
+
+def _message(message: Message) -> dict[str, str]:
+    return {"role": message.role, "content": message.text}
 
 
 def details(info: ModelInfo) -> dict[str, Any]:
     return {
-        "parent_model": "",
+        "parent_model": info.parent,
         "format": "safetensors",
         "family": info.architecture,
         "families": [info.architecture] if info.architecture else None,
@@ -115,7 +130,8 @@ def _modelfile(info: ModelInfo) -> str:
     parameters = [f"PARAMETER {' '.join(line.split(maxsplit=1))}" for line in _parameters(info.parameters).splitlines()]
     template = [f'TEMPLATE """{info.template}"""'] if info.template else []
     system = [f'SYSTEM """{info.system}"""'] if info.system else []
-    return "\n".join([f"FROM {info.name}", *template, *system, *parameters]) + "\n"
+    messages = [f'MESSAGE {message.role} """{message.text}"""' for message in info.messages]
+    return "\n".join([f"FROM {info.parent or info.name}", *template, *system, *parameters, *messages]) + "\n"
 
 
 def _expiry(seconds: float) -> str:

@@ -10,7 +10,35 @@ import httpx
 import pytest
 
 from tests.asking import Asker
-from tests.servers import SCRIPTED, Server
+from tests.servers import ROOT, SCRIPTED, Server, until
+
+TWO_MODELS = f"""
+[models.plain]
+source = "{ROOT}/models/demo"
+pinned = true
+reasoning_parser = "none"
+engine_args = {{ kv_cache_memory_bytes = 67_108_864 }}
+
+[models.loud]
+source = "{ROOT}/models/demo"
+pinned = true
+system = "Answer in upper case."
+options = {{ num_predict = 9 }}
+template = "loud.jinja"
+engine_args = {{ kv_cache_memory_bytes = 67_108_864 }}
+"""
+# Says the same as the model's own, and knows only one question.
+LOUD_TEMPLATE = """<|im_start|>system
+{{ messages[0].content }}<|im_end|>
+<|im_start|>user
+What is vllm-wsgi?<|im_end|>
+<|im_start|>assistant
+<think>
+
+</think>
+
+
+"""
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +85,19 @@ def engine_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield server
     server.stop(60)
     assert "Traceback" not in server.output
+
+
+@pytest.fixture(scope="session")
+def two_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """gunicorn and vLLM with the models above."""
+    directory = tmp_path_factory.mktemp("two")
+    (directory / "models.toml").write_text(TWO_MODELS)
+    (directory / "loud.jinja").write_text(LOUD_TEMPLATE)
+    server = Server(directory, {"VLLM_WSGI_MODELS": str(directory / "models.toml")})
+    server.wait_until_ready(200)
+    print(f"both answered after {until(lambda: len(server.models()) == 2, 200, 'both answer'):.1f} s more")
+    yield server
+    server.stop(60)
 
 
 @pytest.fixture(scope="session")

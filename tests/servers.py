@@ -59,8 +59,10 @@ class Program:
         self, arguments: list[str], directory: Path, env: Mapping[str, str] | None = None, cwd: Path = ROOT
     ) -> None:
         self._mark = uuid.uuid4().hex
+        self.directory = directory
         self._log = directory / f"{self._mark}.log"
-        environment = clean_environment(env or {}) | {MARK: self._mark}
+        store = {"VLLM_WSGI_STORE": str(directory / "store")}
+        environment = clean_environment(store | dict(env or {})) | {MARK: self._mark}
         with self._log.open("wb") as log:
             self._popen = subprocess.Popen(
                 arguments, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,

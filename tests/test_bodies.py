@@ -17,7 +17,7 @@ from tests.servers import SCRIPTED, Server, chat, generate, parse, text
 
 LIMIT = 100_000
 JSON = "application/json; charset=utf-8"
-HEAD = "POST /api/generate HTTP/1.1\r\nHost: test\r\n"
+HEAD = "POST /api/generate HTTP/1.1\r\nHost: localhost\r\n"
 
 
 @pytest.fixture(scope="module")

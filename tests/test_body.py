@@ -41,7 +41,7 @@ jsonish = st.text('{}[]":,\\ud0129eE+-. \n\x00tfnNaI').map(str.encode)
 )
 def test_what_is_wrong_with_a_body_is_said_in_gos_words(data: bytes, message: str):
     with pytest.raises(BadRequest) as caught:
-        parse_json(data, "GenerateRequest")
+        parse_json(data, "api.GenerateRequest")
     assert caught.value.message == message
 
 

@@ -21,7 +21,7 @@ FORMATS: list[dict[str, Any]] = [{}, {"stream": "sse"}, {"stream": False}]
 def request(body: dict[str, Any], *headers: str) -> bytes:
     """A POST of `body`, as it goes over the wire."""
     content = json.dumps(body).encode()
-    head = ["POST /api/chat HTTP/1.1", "Host: test", f"Content-Length: {len(content)}", *headers]
+    head = ["POST /api/chat HTTP/1.1", "Host: localhost", f"Content-Length: {len(content)}", *headers]
     return "\r\n".join([*head, "", ""]).encode() + content
 
 
@@ -131,7 +131,7 @@ def test_a_client_that_leaves_during_a_load(server: Server, client: httpx.Client
 
 
 def test_a_pipelined_second_request_is_no_disconnect(server: Server):
-    second = b"GET /api/version HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+    second = b"GET /api/version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     with server.connect() as connection:
         connection.sendall(request(chat("!sleep:1 a b")) + second)
         content = connection.makefile("rb").read()
@@ -143,7 +143,7 @@ def test_bytes_during_a_stream_are_no_disconnect(server: Server):
     with server.connect() as connection:
         connection.sendall(request(chat("!sleep:1 a !sleep:0.3 b")))
         server.wait_until_running()
-        connection.sendall(b"GET /api/version HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        connection.sendall(b"GET /api/version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         content = connection.makefile("rb").read()
     assert content.index(b'"done":true') < content.index(b'"version"')
 

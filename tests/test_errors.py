@@ -8,9 +8,12 @@ from service.errors import (
     ClientGone,
     EngineFailure,
     EngineGone,
+    Forbidden,
     ModelNotFound,
     PayloadTooLarge,
+    Refused,
     ServiceError,
+    StoreFailure,
     Unavailable,
     Unsupported,
     revive,
@@ -19,13 +22,16 @@ from service.messages import Failed
 
 STATUSES = {
     BadRequest: 400,
+    Forbidden: 403,
     ModelNotFound: 404,
+    Refused: 404,
     PayloadTooLarge: 413,
     ClientGone: 499,
     EngineFailure: 500,
     Unsupported: 501,
     Unavailable: 503,
     EngineGone: 503,
+    StoreFailure: 507,
 }
 
 

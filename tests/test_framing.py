@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from httpx_sse import EventSource
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.errors import BadRequest, ClientGone, EngineFailure, ServiceError
-from service.framing import NDJSON, SSE, Framing, encode, stream
+from service.framing import NDJSON, SSE, SSE_NAMED, SSE_WITH_DONE, Framing, encode, stream
 
 FORMATS = [NDJSON, SSE]
 # What one or the other reader could take for the end of a line, an event or a field, and what Go escapes.
@@ -161,3 +162,19 @@ def test_closing_the_stream_closes_what_it_reads():
     next(chunks)
     chunks.close()
     assert closed
+
+
+def test_a_terminator_follows_a_success():
+    assert list(stream([[{"a": 1}]], SSE_WITH_DONE, error_record)) == [b'data: {"a":1}\n\n', b"data: [DONE]\n\n"]
+
+
+def test_no_terminator_follows_a_failure():
+    assert list(stream(and_then(BadRequest("oh")), SSE_WITH_DONE, error_record))[1:] == [b'data: {"error":"oh"}\n\n']
+
+
+def test_a_named_event_is_called_what_its_record_says():
+    class Ping(msgspec.Struct):
+        type: str = "ping"
+
+    framed = b"".join(stream([[{"type": "a.b"}, Ping()]], SSE_NAMED, error_record))
+    assert framed == b'event: a.b\ndata: {"type":"a.b"}\n\nevent: ping\ndata: {"type":"ping"}\n\n'

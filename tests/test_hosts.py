@@ -135,6 +135,14 @@ def test_streams_flow_in_both_formats(host: WebProgram, accept: str):
     assert (text(records), last["done"]) == ("a b c d e f <g> ", True)
 
 
+def test_a_foreign_host_is_refused_where_the_listening_address_is_known(
+    host: WebProgram, request: pytest.FixtureRequest
+):
+    answer = httpx.get(f"{host.url}/api/version", headers={"Host": "evil.example"})
+    # waitress writes a constant where the others write the address.
+    assert answer.status_code == (200 if "waitress" in request.node.name else 403)
+
+
 def test_an_answer_that_is_not_streamed(host: WebProgram):
     answer = httpx.post(f"{host.url}/api/generate", json=generate("a b", stream=False))
     assert (answer.headers["Content-Type"], answer.json()["response"]) == (JSON, "a b ")
@@ -171,7 +179,7 @@ def test_clients_that_leave_are_noticed(host: WebProgram, record_property: Any):
     connections = []
     for body in [chat(script, stream=stream) for script in ("!sleep:30", "a !sleep:30") for stream in (True, False)]:
         content = json.dumps(body)
-        head = f"POST /llm/api/chat HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
+        head = f"POST /llm/api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
         connections.append(host.connect())
         connections[-1].sendall((head + content).encode())
     host.wait_until_running(4)

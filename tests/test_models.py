@@ -33,56 +33,66 @@ from tests.servers import (
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
+# Without arguments of its own each would share the engine of the first, which has the same weights.
 MODELS = """
 [models.pinned]
 source = "weights"
+engine_args = { of = "pinned" }
 pinned = true
 
 [models.one]
 source = "weights"
+engine_args = { of = "one" }
 
 [models."team/one"]
 source = "weights"
+engine_args = { of = "team/one" }
 
 [models.slow]
 source = "weights"
-engine_args = { load_seconds = 1.0 }
+engine_args = { of = "slow", load_seconds = 1.0 }
 
 [models.brief]
 source = "weights"
+engine_args = { of = "brief" }
 keep_alive = "200ms"
 
 [models.styled]
 source = "weights"
+engine_args = { of = "styled" }
 system = "Be brief."
 template = "chat.jinja"
 options = { num_predict = 3, temperature = 0.5 }
 
 [models."hf.co/org/repo"]
-engine_args = { fail = "no such repository" }
+engine_args = { of = "hf.co/org/repo", fail = "no such repository" }
 """
 
 LIMITED = """
 [models.pinned]
 source = "weights"
+engine_args = { of = "pinned" }
 pinned = true
 memory = 10
 
 [models.a]
 source = "weights"
+engine_args = { of = "a" }
 memory = 10
 
 [models.b]
 source = "weights"
+engine_args = { of = "b" }
 memory = 10
 
 [models.c]
 source = "weights"
 memory = 20
-engine_args = { load_seconds = 0.3 }
+engine_args = { of = "c", load_seconds = 0.3 }
 
 [models.huge]
 source = "weights"
+engine_args = { of = "huge" }
 memory = 21
 """
 

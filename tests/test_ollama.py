@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,20 @@ from service import messages
 from service.body import parse_json
 from service.errors import BadRequest, EngineGone, ModelNotFound
 from service.framing import NDJSON, Framing, encode
-from service.messages import Chat, Delta, Event, Finished, Infill, Located, Message, Sampling, Submit, Text
+from service.messages import (
+    Chat,
+    Delta,
+    Event,
+    Finished,
+    Image,
+    Infill,
+    Located,
+    Message,
+    Rendered,
+    Sampling,
+    Submit,
+    Text,
+)
 from service.negotiation import negotiate
 from service.ollama import (
     Answer,
@@ -23,7 +37,7 @@ from service.ollama import (
     error_record,
     parse_chat,
     parse_generate,
-    parse_model,
+    parse_show,
     timestamp,
 )
 
@@ -49,11 +63,13 @@ def objects(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any
     return st.fixed_dictionaries({}, optional={name: right | values for name, right in fields.items()})
 
 
+base64 = st.binary().map(lambda data: b64encode(data).decode())
 options = objects(temperature=st.floats(0, 2), top_k=st.integers(), num_ctx=st.integers(), stop=st.lists(texts))
 tool_calls = objects(id=texts, function=objects(name=texts, arguments=st.dictionaries(texts, values, max_size=2)))
 turns = objects(
-    role=texts, content=texts, thinking=texts, images=st.just([]), tool_calls=st.lists(tool_calls, max_size=2)
-)
+    role=texts, content=texts, thinking=texts, images=st.lists(base64, max_size=2),
+    tool_calls=st.lists(tool_calls, max_size=2),
+)  # fmt: skip
 common = {
     "model": st.just("m"),
     "stream": st.booleans(),
@@ -69,7 +85,7 @@ common = {
 }
 generate_bodies = objects(
     **common, prompt=texts, suffix=texts, system=texts, template=texts, context=st.lists(st.integers()),
-    raw=st.booleans(), images=st.just([]),
+    raw=st.booleans(), images=st.lists(base64, max_size=2),
 )  # fmt: skip
 chat_bodies = objects(
     **common, messages=st.lists(turns, max_size=3), tools=st.lists(st.dictionaries(texts, values, max_size=2))
@@ -130,6 +146,16 @@ def test_a_raw_prompt_is_left_as_it_is_and_its_tokens_are_not_returned():
     request = parse_generate(GENERATE | {"raw": True}).request
     assert request is not None
     assert (request.prompt, request.return_context) == (Text("hi"), False)
+
+
+def test_images_come_before_the_text_that_they_came_with():
+    generate = parse_generate(GENERATE | {"images": ["QQ==", None, "Qg=="]}).request
+    turns = [{"role": "user", "content": "hi", "images": ["QQ=="]}, {"role": "tool", "images": ["Qg=="]}]
+    chat = parse_chat(CHAT | {"messages": turns}).request
+    assert generate is not None
+    assert chat is not None
+    assert generate.prompt == Chat([Message("user", [Image(b"A"), Image(b"B"), "hi"])])
+    assert chat.prompt == Chat([Message("user", [Image(b"A"), "hi"]), Message("tool", [Image(b"B")])])
 
 
 def test_a_prompt_with_a_suffix_is_to_be_filled_in_between():
@@ -259,6 +285,22 @@ def test_a_bad_field_is_refused_in_ollamas_words(
         ({"raw": True, "context": [1]}, "raw mode does not support template, system, or context"),
         ({"raw": 1}, "json: cannot unmarshal number into Go struct field GenerateRequest.raw of type bool"),
         ({"prompt": 1}, "json: cannot unmarshal number into Go struct field GenerateRequest.prompt of type string"),
+        ({"images": ["data:,"]}, "illegal base64 data at input byte 4"),
+        (
+            {"images": "QQ=="},
+            "json: cannot unmarshal string into Go struct field GenerateRequest.images of type []api.ImageData",
+        ),
+        (
+            {"images": [1]},
+            "json: cannot unmarshal number into Go struct field GenerateRequest.images of type api.ImageData",
+        ),
+        *(
+            (
+                {"images": ["QQ=="], **fields},
+                "images can't go with raw, suffix or template: the model's own template has to place them",
+            )
+            for fields in ({"raw": True}, {"suffix": "x"}, {"template": "x"})
+        ),
         ({"context": "1"}, "json: cannot unmarshal string into Go struct field GenerateRequest.context of type []int"),
         ({"context": ["1"]}, "json: cannot unmarshal string into Go struct field GenerateRequest.context of type int"),
     ],
@@ -288,6 +330,10 @@ def test_a_bad_field_of_generate_is_refused_in_ollamas_words(fields: dict[str, A
             {"messages": [{"tool_calls": [{"id": 1}]}]},
             "cannot unmarshal number into Go struct field ChatRequest.messages.tool_calls.id of type string",
         ),
+        (
+            {"messages": [{"images": [{}]}]},
+            "cannot unmarshal object into Go struct field ChatRequest.messages.images of type api.ImageData",
+        ),
         ({"tools": {}}, "cannot unmarshal object into Go struct field ChatRequest.tools of type api.Tools"),
     ],
 )
@@ -303,11 +349,11 @@ def test_the_arguments_of_a_tool_call_are_an_object():
 
 @pytest.mark.parametrize("name", ["model", "name"])
 def test_a_model_to_show_has_two_spellings(name: str):
-    assert parse_model({name: "m:t"}, "ShowRequest").short == "m:t"
+    assert parse_show({name: "m:t"})[1].short == "m:t"
 
 
 def test_model_wins_over_name():
-    assert parse_model({"name": "a", "model": "b"}, "ShowRequest").model == "b"
+    assert parse_show({"name": "a", "model": "b"})[0] == "b"
 
 
 @given(generate_bodies)
@@ -370,6 +416,18 @@ def test_thinking_of_generate_stands_beside_the_response():
     assert lines(answer, Delta(1, 0, "Hi", [1, 2], thinking="hmm")) == [
         '{"model":"x","created_at":"2026-11-22T05:06:07.12Z","response":"","thinking":"hmm","done":false}',
         '{"model":"x","created_at":"2026-11-22T05:06:07.12Z","response":"Hi","done":false}',
+    ]
+
+
+def test_a_rendered_prompt_is_not_done():
+    rendered = Rendered(1, "<s>hi", 2)
+    start = '{"model":"x","created_at":"2026-11-22T05:06:07.12Z",'
+    end = '"done":false,"_debug_info":{"rendered_template":'
+    assert lines(GenerateAnswer(parse_generate(GENERATE), clock(NOON)), rendered) == [
+        start + '"response":"",' + end + r'"\u003cs\u003ehi","image_count":2}}'
+    ]
+    assert lines(ChatAnswer(parse_chat(CHAT), clock(NOON)), Rendered(1, "hi")) == [
+        start + '"message":{"role":"assistant","content":""},' + end + '"hi"}}'
     ]
 
 

@@ -1,6 +1,6 @@
-"""vLLM behind the worker's Engine. With parse.py the only module that imports it: its layout moves with every release.
+"""vLLM behind the worker's Engine. Only outputs.py, parse.py and vision.py import it too.
 
-Written against vLLM 0.32.
+Its layout moves with every release; written against vLLM 0.32.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from typing import Any
 import msgspec
 from vllm import AsyncEngineArgs, PoolingParams, SamplingParams
 from vllm.exceptions import GracefulHTTPError, VLLMClientError
-from vllm.logprobs import Logprob
-from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.renderers import BaseRenderer, ChatParams
-from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.sampling_params import RequestOutputKind
 from vllm.tokenizers import get_tokenizer
 from vllm.transformers_utils.config import get_config
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -30,13 +29,15 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from ..errors import BadRequest, EngineFailure, EngineGone, Unavailable, Unsupported
-from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Pulse, Request, TokenLogprob
+from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Image, Pulse, Rendered, Request
 from ..names import ModelName
 from .families import Family, family
-from .parse import AnswerParser, Parsers
-from .render import render
+from .outputs import ENGINE_GONE, Answers
+from .parse import AnswerParser, Parsers, structured
+from .render import Prompt, count_images, render
 from .sampling import sampling_arguments
 from .vectors import unit
+from .vision import engine_input, limit_pixels, read_images, sees, without_images
 
 SHUTDOWN_SECONDS = 15.0
 # Unset, vLLM would take most of the machine's memory for the KV cache of a CPU engine.
@@ -46,8 +47,6 @@ SMALL_CPU_CORES = 8
 
 # So many texts of one request are in vLLM at a time: enough to fill its batches, few enough to leave others their turn.
 EMBED_WINDOW = 256
-
-ENGINE_GONE = "an error was encountered while running the model: the engine stopped"
 
 
 def build_engine(
@@ -60,8 +59,14 @@ def build_engine(
     """
     template = Path(template_path).read_text(encoding="utf-8") if template_path else None
     kind = _family(model_path, template, tools, thinking)
-    # With the parser's name vLLM lets a structured output begin after the thinking.
-    defaults: dict[str, Any] = {"enable_log_requests": False, "reasoning_parser": kind.thinking}
+    defaults: dict[str, Any] = {
+        "enable_log_requests": False,
+        # With its name vLLM lets a structured output begin after the thinking.
+        "reasoning_parser": kind.thinking,
+        # Without it vLLM puts images before all texts, for templates that know texts alone.
+        "interleave_mm_strings": True,
+    }
+    limit_pixels()
     if current_platform.is_cpu():
         defaults |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True}
         _tune_small_cpu(len(os.sched_getaffinity(0)))
@@ -111,41 +116,40 @@ class VllmEngine:
         self._engine = engine
         self._loads = loads
         self._ids = itertools.count(1)
+        self._adapters: dict[str, LoRARequest] = {}
         self._templating = RendererTemplating(engine.renderer, template)
         self._parsers = Parsers(kind, engine.renderer.get_tokenizer(), engine.model_config)
+        self._sees = sees(engine.renderer)
         self._defaults = engine.model_config.get_diff_sampling_param()
         self.context_length: int = engine.model_config.max_model_len
         self.device: str = current_platform.device_type
         self.cache_bytes = _cache_bytes(engine)
 
-    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished, None]:
+    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
         """Raises BadRequest, Unavailable, EngineFailure and EngineGone."""
-        request, parser = self._understood(request)
+        request, parsers = self._understood(request)
         limit = min(self.context_length, request.context_limit or self.context_length)
-        prompt_ids = await render(request, self._templating, limit)
-        if parser is not None:
-            parser.begin(prompt_ids)
-        parameters = self._parameters(request, parser, limit - len(prompt_ids))
+        prompt = await render(request, self._templating, limit)
+        if request.render_only:
+            yield Rendered(id, self._templating.decode(prompt.ids), count_images(request), len(prompt.ids))
+            return
+        inputs = engine_input(prompt)
+        parser = parsers[0]
+        parameters = self._parameters(request, parser, limit - len(prompt.ids))
+        prompt_ids = without_images(inputs)
+        answers = Answers(id, request, parsers, prompt_ids, self._templating.decode)
         with _vllm_errors():
             outputs = self._engine.generate(
-                {"prompt_token_ids": prompt_ids},
+                inputs,
                 parameters,
-                request_id=str(next(self._ids)),
-                reasoning_ended=None if parser is not None and parser.request.include_reasoning else True,
+                request_id=self._vllm_id(request),
+                lora_request=self._adapter(request.adapter),
+                reasoning_ended=True if parser is None else parser.reasoning_ended(prompt_ids),
             )
-            seq = 0
             async with aclosing(outputs):
                 async for output in outputs:
-                    completion = output.outputs[0]
-                    if completion.token_ids or completion.text or (output.finished and parser is not None):
-                        # A token can end inside a character: it brings no text, and counts all the same.
-                        delta = _delta(id, seq, completion, parser, output.finished)
-                        if request.logprobs is not None:
-                            delta.logprobs = _logprobs(completion, request.logprobs)
-                        yield delta
-                        seq += len(completion.token_ids)
-                    if output.finished:
-                        yield _finished(id, output, completion, seq, prompt_ids if request.return_context else [])
+                    for event in answers.events(output):
+                        yield event
 
     async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Embedded, None]:
         """Raises BadRequest, Unsupported, Unavailable and EngineGone."""
@@ -186,36 +190,57 @@ class VllmEngine:
             if len(token_ids) > limit:
                 raise BadRequest("the input length exceeds the context length")
             outputs = self._engine.encode(
-                {"prompt_token_ids": token_ids}, PoolingParams(task="embed"), request_id=str(next(self._ids))
+                {"prompt_token_ids": token_ids}, PoolingParams(task="embed"), request_id=self._vllm_id(request)
             )
             async with aclosing(outputs):
                 async for output in outputs:
                     return unit(output.outputs.data.tolist(), request.dimensions), len(token_ids)
         raise EngineFailure("an error was encountered while running the model")
 
-    def _understood(self, request: Request) -> tuple[Request, AnswerParser | None]:
-        """The request with its thinking decided, and what reads its answer. Raises BadRequest."""
+    def _adapter(self, directory: str) -> LoRARequest | None:
+        """vLLM tells adapters apart by numbers, from 1."""
+        if not directory:
+            return None
+        number = len(self._adapters) + 1
+        return self._adapters.setdefault(directory, LoRARequest(Path(directory).name, number, directory))
+
+    def _vllm_id(self, request: Request | EmbedRequest) -> str:
+        """Begins with the caller's own; a number makes it unique, since callers may repeat theirs."""
+        number = str(next(self._ids))
+        return f"{request.request_id}-{number}" if request.request_id else number
+
+    def _understood(self, request: Request) -> tuple[Request, list[AnswerParser | None]]:
+        """The request with its thinking and its tools decided, and what reads each answer. Raises BadRequest."""
         chat, kind = request.prompt, self._parsers.family
         if not isinstance(chat, Chat):
-            return request, None
-        if chat.think and not kind.thinking:
+            return request, [None] * request.n
+        if chat.think and chat.must_think and not kind.thinking:
             raise BadRequest(f'"{request.model}" does not support thinking')
-        if chat.tools and not kind.tools:
-            raise BadRequest(f"{ModelName.parse(request.model).full} does not support tools")
-        think = bool(kind.thinking) if chat.think is None else chat.think
-        chat = msgspec.structs.replace(chat, think=think)
-        return msgspec.structs.replace(request, prompt=chat), self._parsers.parser(chat, bool(think))
+        wants = {"tools": bool(chat.tools), "vision": any(message.images for message in chat.messages)}
+        # A Go template has no place for either.
+        able = {"tools": bool(kind.tools), "vision": self._sees} if not chat.template else {}
+        missing = "\n".join(capability for capability, wanted in wants.items() if wanted and not able.get(capability))
+        if missing:
+            raise BadRequest(f"{ModelName.parse(request.model).full} does not support {missing}")
+        think = bool(kind.thinking) if chat.think is None or not kind.thinking else chat.think
+        # What the model does not know of it can't call.
+        tools = [] if chat.tool_choice == "none" else chat.tools
+        chat = msgspec.structs.replace(chat, think=think, tools=tools)
+        parsers = [self._parsers.parser(chat, bool(think), request.format) for _ in range(request.n)]
+        return msgspec.structs.replace(request, prompt=chat), parsers
 
     def _parameters(self, request: Request, parser: AnswerParser | None, room: int) -> SamplingParams:
         arguments = sampling_arguments(request.sampling, self._defaults, request.defaults, room)
         with _vllm_errors():
-            if request.format is not None:
-                arguments["structured_outputs"] = _structured(request.format)
+            shape = structured(request.format) if parser is None else parser.request.extract_structured_outputs()
+            if shape is not None:
+                arguments["structured_outputs"] = shape
             if request.logprobs is not None:
                 arguments["logprobs"] = request.logprobs
+                arguments["prompt_logprobs"] = request.logprobs if request.echo else None
             if parser is not None:
                 arguments["skip_special_tokens"] = parser.request.skip_special_tokens
-            return SamplingParams(output_kind=RequestOutputKind.DELTA, **arguments)
+            return SamplingParams(n=request.n, output_kind=RequestOutputKind.DELTA, **arguments)
 
 
 @contextmanager
@@ -238,11 +263,20 @@ class RendererTemplating:
         self._renderer = renderer
         self._template = template
         self._tokenizer = renderer.get_tokenizer()
+        multimodal = renderer.model_config.multimodal_config
+        self._image_options = multimodal.media_io_kwargs.get("image", {}) if multimodal is not None else {}
         # Our own limit is checked afterwards, and is the lower one.
         self._tokenize = dataclasses.replace(renderer.default_chat_tok_params, max_total_tokens=None)
 
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text))
+
+    def decode(self, ids: list[int]) -> str:
+        """Raises BadRequest for what can't be a token's id."""
+        try:
+            return str(self._tokenizer.decode(ids, skip_special_tokens=False))
+        except OverflowError as error:
+            raise BadRequest(f"token ids: {error}") from None
 
     async def tokenize(self, text: str, limit: int) -> list[int]:
         """The text's first `limit` tokens, those among them that the tokenizer puts around every text. Never none."""
@@ -256,71 +290,21 @@ class RendererTemplating:
     def vocabulary(self) -> dict[str, int]:
         return dict(self._tokenizer.get_vocab())
 
-    async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> list[int]:
+    async def read_images(self, images: list[Image]) -> dict[Image, Any]:
+        return await asyncio.to_thread(read_images, images, self._image_options) if images else {}
+
+    async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> Prompt:
         parameters = ChatParams(self._template, chat_template_kwargs=arguments)
         try:
-            _, inputs = await self._renderer.render_chat_async([messages], parameters, self._tokenize)
-        except (VLLMClientError, ValueError) as error:
-            raise BadRequest(f"the model's chat template refuses the messages: {error}") from None
-        return list(inputs[0]["prompt_token_ids"])
-
-
-def _structured(format: str | dict[str, Any]) -> StructuredOutputsParams:
-    if isinstance(format, str):
-        return StructuredOutputsParams(json_object=True)
-    return StructuredOutputsParams(json=format)
-
-
-def _finished(
-    id: int, output: RequestOutput, completion: CompletionOutput, tokens: int, prompt_ids: list[int]
-) -> Finished:
-    """The end, or what vLLM tells like an end and is a failure."""
-    if completion.finish_reason == "abort":
-        # We abort by closing the iterator, so this one comes from an engine that is going away.
-        raise EngineGone(ENGINE_GONE)
-    if completion.finish_reason == "error":
-        raise EngineFailure("an error was encountered while running the model")
-    timing = output.metrics
-    assert timing is not None, "vLLM keeps no metrics: disable_log_stats must stay off"
-    return Finished(
-        id,
-        "length" if completion.finish_reason == "length" else "stop",
-        len(output.prompt_token_ids or []),
-        tokens,
-        output.num_cached_tokens or 0,
-        _nanoseconds(timing.scheduled_ts - timing.queued_ts),
-        _nanoseconds(timing.first_token_ts - timing.scheduled_ts),
-        _nanoseconds(timing.last_token_ts - timing.first_token_ts),
-        prompt_ids,
-    )
-
-
-def _delta(id: int, seq: int, completion: CompletionOutput, parser: AnswerParser | None, finished: bool) -> Delta:
-    token_ids = list(completion.token_ids)
-    if parser is None:
-        return Delta(id, seq, completion.text, token_ids)
-    parts = parser.feed(completion.text, token_ids, finished)
-    return Delta(id, seq, parts.text, token_ids, parts.thinking, parts.tool_calls)
-
-
-def _logprobs(completion: CompletionOutput, alternatives: int) -> list[TokenLogprob]:
-    """One for each new token, with as many alternatives, most probable first."""
-    tokens = []
-    for token_id, choices in zip(completion.token_ids, completion.logprobs or [], strict=False):
-        chosen = _token_logprob(choices[token_id])
-        ranked = sorted(choices.values(), key=lambda choice: -choice.logprob)
-        chosen.top_logprobs = [_token_logprob(choice) for choice in ranked[:alternatives]]
-        tokens.append(chosen)
-    return tokens
-
-
-def _token_logprob(choice: Logprob) -> TokenLogprob:
-    token = choice.decoded_token or ""
-    return TokenLogprob(token, choice.logprob, list(token.encode()))
-
-
-def _nanoseconds(seconds: float) -> int:
-    return max(0, round(seconds * 1e9))
+            # vLLM's cache of images supposes that all that is rendered reaches the engine; what is too long does not.
+            _, (inputs,) = await self._renderer.render_chat_async(
+                [messages], parameters, self._tokenize, skip_mm_cache=True
+            )
+        except (VLLMClientError, ValueError, RuntimeError, AssertionError) as error:
+            # The last two: the template has left out an image. A ValueError repeats the whole request above its cause.
+            reason = error if isinstance(error, VLLMClientError) else error.__cause__ or error
+            raise BadRequest(f"the model refuses the messages: {reason}") from None
+        return Prompt(list(inputs["prompt_token_ids"]), inputs if inputs["type"] == "multimodal" else None)
 
 
 def _cache_bytes(engine: AsyncLLM) -> int:

@@ -6,6 +6,7 @@ What is wrong in it is said with its line, and before anything is started.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import tomllib
@@ -16,13 +17,13 @@ from typing import Any, NoReturn
 from ..config import Settings, SettingsError
 from ..errors import BadRequest
 from ..keep_alive import parse_keep_alive
-from ..messages import Sampling
+from ..messages import Defaults, Message, Sampling
 from ..names import ModelName
 from ..ollama_options import NAMES, parse_options
 
 HUGGING_FACE = ("hf.co", "huggingface.co")
 
-_REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?\Z", re.ASCII)
+_REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?\Z", re.ASCII)
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z")
 
 
@@ -33,6 +34,9 @@ class Model:
     `options` are Ollama's, which `sampling` and `context_limit` (tokens) say in ours. `template` is the path of a Jinja
     chat template, empty: the model's own. `keep_alive` is in seconds, None: the server's. `memory` is in bytes, 0: what
     weights and KV cache take. A pinned model is loaded at the start and goes only when a client says so.
+
+    The rest is of models that clients have made: `go_template` in place of a chat template, `adapter` the directory of
+    a LoRA adapter, `parent` the name that it was made from, `made_at` in seconds since the epoch, 0 for a declared one.
     """
 
     name: ModelName
@@ -48,15 +52,39 @@ class Model:
     keep_alive: float | None = None
     pinned: bool = False
     memory: int = 0
+    messages: tuple[Message, ...] = ()
+    go_template: str = ""
+    adapter: str = ""
+    license: tuple[str, ...] = ()
+    parent: str = ""
+    made_at: float = 0.0
+
+    @property
+    def engine(self) -> tuple[str, ...]:
+        """What tells its engine from others': models that have this in common share one."""
+        arguments = json.dumps(self.engine_args, sort_keys=True)
+        return self.source, arguments, self.tool_parser, self.reasoning_parser, self.template
+
+    @property
+    def defaults(self) -> Defaults:
+        return Defaults(
+            self.sampling, self.context_limit, self.system, list(self.messages), self.go_template, self.adapter
+        )
 
 
 def declared_models(settings: Settings) -> list[Model]:
     """The models that the settings name. Raises SettingsError."""
-    if settings.models:
-        return read_models(Path(settings.models))
+    models = read_models(Path(settings.models)) if settings.models else [_single_model(settings)]
+    pinned = sum(model.pinned for model in models)
+    if settings.max_loaded and pinned > settings.max_loaded:
+        raise SettingsError(f"VLLM_WSGI_MAX_LOADED={settings.max_loaded} is less than the {pinned} pinned models")
+    return models
+
+
+def _single_model(settings: Settings) -> Model:
     parsers = settings.tool_parser, settings.reasoning_parser
     source = find_source(settings.model, Path())
-    return [Model(_name(settings, source), source or settings.model, settings.engine_args, *parsers, pinned=True)]
+    return Model(_name(settings, source), source or settings.model, settings.engine_args, *parsers, pinned=True)
 
 
 def find_source(text: str, directory: Path) -> str:
@@ -66,7 +94,7 @@ def find_source(text: str, directory: Path) -> str:
         return str(path)
     host, _, rest = text.partition("/")
     repository = rest if host.lower() in HUGGING_FACE else text
-    return repository if _REPOSITORY.match(repository) and set(repository) - {"."} else ""
+    return repository if _REPOSITORY.match(repository) else ""
 
 
 def _name(settings: Settings, source: str) -> ModelName:
@@ -83,7 +111,7 @@ def _name(settings: Settings, source: str) -> ModelName:
 
 # --- models.toml -----------------------------------------------------------------------------------------
 
-_KINDS: dict[str, tuple[type, ...]] = {
+KINDS: dict[str, tuple[type, ...]] = {
     "source": (str,),
     "engine_args": (dict,),
     "tool_parser": (str,),
@@ -151,7 +179,7 @@ class _File:
         for key, value in table.items():
             self._check_kind((*place, key), value)
         sampling, context_limit = self._options(place, table.get("options", {}))
-        fields = {key: table[key] for key in _KINDS if key in table}
+        fields = {key: table[key] for key in KINDS if key in table}
         fields["source"] = self._source(place, name, table.get("source"))
         fields["template"] = self._template(place, table.get("template"))
         fields["keep_alive"] = self._keep_alive((*place, "keep_alive"), table.get("keep_alive"))
@@ -160,9 +188,9 @@ class _File:
         return Model(name=name, sampling=sampling, context_limit=context_limit, **fields)
 
     def _check_kind(self, place: tuple[str, ...], value: Any) -> None:
-        kinds = _KINDS.get(place[-1])
+        kinds = KINDS.get(place[-1])
         if kinds is None:
-            self._refuse(place, f"is unknown; known are {', '.join(_KINDS)}")
+            self._refuse(place, f"is unknown; known are {', '.join(KINDS)}")
         # For Python a bool is an int.
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             self._refuse(place, f"must be {_WORDS[kinds]}")

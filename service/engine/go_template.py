@@ -15,7 +15,7 @@ _BLANKS = " \t\r\n"
 
 
 def render(template: str, fields: dict[str, str]) -> str:
-    """The prompt, up to `.Response`, where the model goes on. Raises BadRequest."""
+    """The text; without a `Response` among the fields it ends where that stands. Raises BadRequest."""
     output: list[str] = []
     # One entry for each open `if`: whether the branch that we are in is written, and whether it is the `else`.
     branches: list[tuple[bool, bool]] = []
@@ -34,7 +34,7 @@ def render(template: str, fields: dict[str, str]) -> str:
             branches.pop()
         else:
             name = _field(action)
-            if written and name == "Response":
+            if written and name == "Response" and name not in fields:
                 return "".join(output)
             if written:
                 output.append(fields.get(name, ""))

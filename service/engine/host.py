@@ -15,11 +15,11 @@ import signal
 import sys
 import time
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 from ..config import Settings, SettingsError
-from ..errors import BadRequest, Unavailable
+from ..errors import Unavailable
 from ..keep_alive import parse_server_keep_alive
 from ..messages import (
     Command,
@@ -31,15 +31,20 @@ from ..messages import (
     Located,
     Models,
     ShowModel,
+    Shown,
     Unload,
     Unloaded,
 )
-from .declaration import Model
+from .declaration import Model, declared_models
+from .editor import Editor
+from .hub import Hub
+from .library import Library, store_directory
 from .lifeline import die_with_parent
+from .notify import Supervisor
 from .peer import listen
 from .residency import Limits, Residency, Resident
 from .slot import Bell, Slot
-from .store import Store, describe
+from .store import Store, tensors, tokens
 
 logger = logging.getLogger("vllm_wsgi.host")
 
@@ -51,31 +56,40 @@ BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
 
 class Host:
-    """A slot for each model of the store; the residency says who of them may be loaded."""
+    """The models of the store, and a slot for each engine that they need; the residency says which may be loaded."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._path = Path(settings.engine_socket)
         if len(os.fsencode(self._path.parent)) > MAX_DIRECTORY_BYTES:
             raise SettingsError(f"VLLM_WSGI_ENGINE_SOCKET={self._path}: its directory's path is too long for sockets")
-        self._store = Store.from_settings(settings)
+        declared, hub = declared_models(settings), Hub()
+        library = Library(store_directory(settings.store), declared, hub.directory)
+        self._store = Store(declared + library.models())
+        self._editor = Editor(self._store, library, hub, self._forget)
         self._stirred = Bell()
-        self._slots = {model.name.short: self._new_slot(model) for model in self._store.models()}
-        limits = Limits(settings.max_loaded, settings.max_memory)
-        self._residency = Residency([slot.resident for slot in self._slots.values()], limits)
+        self._slots: dict[tuple[str, ...], Slot] = {}
+        self._residency = Residency(Limits(settings.max_loaded, settings.max_memory))
         # First come, first loaded: who waits for room is not overtaken by who needs less of it.
         self._making_room = asyncio.Lock()
         self._queued: dict[Slot, asyncio.Task[None]] = {}
 
+    def _slot(self, model: Model) -> Slot:
+        """That of the model's engine, made if it is the first model that needs it."""
+        if model.engine not in self._slots:
+            slot = self._slots[model.engine] = self._new_slot(model)
+            self._residency.add(slot.resident)
+        return self._slots[model.engine]
+
     def _new_slot(self, model: Model) -> Slot:
-        info = describe(model)
-        keep_alive = model.keep_alive
-        if keep_alive is None:
-            keep_alive = parse_server_keep_alive(self._settings.keep_alive)
+        weights = self._store.info(model).size
         # Until it has been loaded once, all that is known of its KV cache is what the operator wants.
-        memory = model.memory or info.size + int(model.engine_args.get("kv_cache_memory_bytes") or 0)
-        resident = Resident(model.name.short, keep_alive, model.pinned, memory)
-        return Slot(self._settings, model, info, self._path.parent, resident, self._stirred.ring)
+        memory = model.memory or weights + int(model.engine_args.get("kv_cache_memory_bytes") or 0)
+        resident = Resident(model.name.short, self._keep_alive(model), model.pinned, memory)
+        return Slot(self._settings, model, weights, self._path.parent, resident, self._stirred.ring)
+
+    def _keep_alive(self, model: Model) -> float:
+        return parse_server_keep_alive(self._settings.keep_alive) if model.keep_alive is None else model.keep_alive
 
     @property
     def directory(self) -> Path:
@@ -87,51 +101,76 @@ class Host:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         server = await listen(str(self._path), self._answer)
-        for slot in self._slots.values():
-            if slot.model.pinned:
-                slot.load()
-        clearing = asyncio.create_task(self._clear())
+        for model in self._store.models():
+            if model.pinned:
+                slot = self._slot(model)
+                slot.resident.pinned = True
+                slot.serve(self._store.info(model))
+                slot.load(self._keep_alive(model))
+        supervisor = Supervisor()
+        tasks = [asyncio.create_task(self._clear()), asyncio.create_task(supervisor.inform(self._pinned_states))]
         await stop.wait()
-        clearing.cancel()
+        supervisor.stopping()
+        for task in tasks:
+            task.cancel()
         server.close()
         await asyncio.gather(*(slot.unload() for slot in self._slots.values()))
         with suppress(FileNotFoundError):
             self._path.unlink()
 
+    def _pinned_states(self) -> dict[str, str]:
+        return {slot.resident.name: slot.state for slot in self._slots.values() if slot.resident.pinned}
+
     async def _answer(self, command: Command) -> AsyncGenerator[Event, None]:
         if isinstance(command, Locate):
             began = time.monotonic_ns()
-            path = await self._located(command)
-            capabilities = self._slot(command.model).info.capabilities
-            yield Located(command.id, path, time.monotonic_ns() - began, capabilities)
+            model = self._store.find(command.model)
+            path = await self._located(model, command)
+            capabilities = self._store.info(model).capabilities
+            yield Located(command.id, path, time.monotonic_ns() - began, capabilities, model.defaults)
         elif isinstance(command, Unload):
-            await self._slot(command.model).unload()
+            await self._dismiss(self._slot(self._store.find(command.model)))
             yield Unloaded(command.id)
         elif isinstance(command, ListModels):
-            yield Models(command.id, [slot.info for slot in self._slots.values()])
+            yield Models(command.id, [self._store.info(model) for model in self._store.models()])
         elif isinstance(command, ListLoaded):
-            yield Loaded(command.id, [slot.loaded() for slot in self._slots.values() if slot.state != "idle"])
+            slots = [slot for slot in self._slots.values() if slot.state != "idle"]
+            yield Loaded(command.id, [loaded for slot in slots for loaded in slot.loaded()])
         elif isinstance(command, ShowModel):
-            yield Models(command.id, [self._slot(command.model).info])
+            yield await self._show(command)
         else:
-            raise BadRequest(f"the engine host does not answer {type(command).__name__}")
+            async with aclosing(self._editor.answer(command)) as events:
+                async for event in events:
+                    yield event
 
-    def _slot(self, name: str) -> Slot:
-        return self._slots[self._store.find(name).name.short]
+    async def _show(self, command: ShowModel) -> Models | Shown:
+        model = self._store.find(command.model)
+        info = self._store.info(model)
+        if not command.verbose:
+            return Models(command.id, [info])
+        return Shown(command.id, info, *await asyncio.to_thread(lambda: (tensors(model), tokens(model))))
 
-    async def _located(self, command: Locate) -> str:
+    async def _located(self, model: Model, command: Locate) -> str:
         """The data socket of the model, once it is loaded. Raises Unavailable where it can't be."""
-        slot = self._slot(command.model)
+        slot = self._slot(model)
         try:
             with slot.resident.awaited():
                 while (path := slot.place()) is None:
-                    await (self._load(slot) if slot.state == "idle" else slot.changed())
+                    await (self._load(slot, self._keep_alive(model)) if slot.state == "idle" else slot.changed())
+                    slot.serve(self._store.info(model))
+                slot.serve(self._store.info(model))
                 slot.resident.send(command.keep_alive, command.submits)
         finally:
             self._stirred.ring()
         return path
 
-    async def _load(self, slot: Slot) -> None:
+    async def _dismiss(self, slot: Slot) -> None:
+        """Unload it as soon as it is idle; returns when it is gone, or at once where it is in use."""
+        slot.resident.dismiss()
+        if not slot.resident.in_use:
+            await slot.unload()
+
+    async def _load(self, slot: Slot, keep_alive: float) -> None:
         """Until the model begins to be loaded, for which everyone who asks for it waits together.
 
         Each for himself, those who queue for the lock behind another model's load would keep theirs busy, and that
@@ -139,17 +178,17 @@ class Host:
         """
         queued = self._queued.get(slot)
         if queued is None:
-            queued = self._queued[slot] = asyncio.create_task(self._make_room(slot))
+            queued = self._queued[slot] = asyncio.create_task(self._make_room(slot, keep_alive))
             queued.add_done_callback(lambda _: self._queued.pop(slot))
         await asyncio.shield(queued)
 
-    async def _make_room(self, slot: Slot) -> None:
+    async def _make_room(self, slot: Slot, keep_alive: float) -> None:
         """Load the model as soon as there is room, unless nobody waits for it any more; Unavailable: not in time."""
         try:
             async with asyncio.timeout(self._settings.load_timeout), self._making_room:
                 while slot.resident.is_awaited and slot.place() is None and slot.state == "idle":
                     if self._residency.has_room(slot.resident):
-                        slot.load()
+                        slot.load(keep_alive)
                         return
                     self._unload(self._residency.victims(slot.resident))
                     await self._stirred.rung()
@@ -160,6 +199,7 @@ class Host:
         """Unload whose time is up, for as long as the host lives."""
         while True:
             self._unload(self._residency.overdue())
+            self._drop_orphans()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._residency.next_due()):
                     await self._stirred.rung()
@@ -168,9 +208,28 @@ class Host:
             self._stirred.ring()
 
     def _unload(self, residents: list[Resident]) -> None:
-        for resident in residents:
-            logger.info("%s is unloaded", resident.name)
-            self._slots[resident.name].leave()
+        for slot in self._slots.values():
+            if slot.resident in residents:
+                logger.info("%s is unloaded", slot.resident.name)
+                slot.leave()
+
+    async def _forget(self, model: Model) -> None:
+        """A model that is no more, or another one by now: its engine goes when it is idle, unless others need it."""
+        slot = self._slots.get(model.engine)
+        if slot is not None:
+            slot.served.pop(model.name.key, None)
+            if model.engine not in self._engines():
+                await self._dismiss(slot)
+        self._stirred.ring()
+
+    def _engines(self) -> set[tuple[str, ...]]:
+        return {model.engine for model in self._store.models()}
+
+    def _drop_orphans(self) -> None:
+        """The slots of engines that no model needs, once nothing runs in them."""
+        for engine in self._slots.keys() - self._engines():
+            if self._slots[engine].state == "idle":
+                self._residency.remove(self._slots.pop(engine).resident)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from vllm.config import ModelConfig
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.parser import Parser, ParserManager
+from vllm.sampling_params import StructuredOutputsParams
 
 from ..errors import BadRequest
 from ..messages import Chat
@@ -37,20 +38,13 @@ class Parsers:
         self._model_config = model_config
         self._classes: dict[tuple[bool, bool], type[Parser] | None] = {}
 
-    def parser(self, chat: Chat, thinks: bool) -> AnswerParser | None:
-        """None where the answer is plain content. Raises BadRequest for tools that are none."""
+    def parser(self, chat: Chat, thinks: bool, shape: str | dict[str, Any] | None) -> AnswerParser | None:
+        """None where the answer is plain content. Raises BadRequest for tools, or a tool choice, that are none."""
         with_thinking, with_tools = thinks or self.family.always_thinks, bool(chat.tools)
         kind = self._class(with_thinking and bool(self.family.thinking), with_tools and bool(self.family.tools))
         if kind is None:
             return None
-        try:
-            request = ChatCompletionRequest(
-                messages=[],
-                tools=[template_tool(tool) for tool in chat.tools] or None,
-                include_reasoning=thinks,
-            )
-        except ValueError as error:
-            raise BadRequest(f"tools: {_first_complaint(error)}") from None
+        request = _vllm_request(chat, thinks, shape)
         arguments = {"enable_thinking": thinks, "thinking": thinks}
         parser = kind(self._tokenizer, request.tools, chat_template_kwargs=arguments, model_config=self._model_config)
         return AnswerParser(parser, request)
@@ -67,12 +61,40 @@ class Parsers:
         return self._classes[thinking, tools]
 
 
+def structured(shape: str | dict[str, Any] | None) -> StructuredOutputsParams | None:
+    """A Request's `format` in vLLM's terms."""
+    if shape is None:
+        return None
+    return StructuredOutputsParams(json_object=True) if isinstance(shape, str) else StructuredOutputsParams(json=shape)
+
+
+def _vllm_request(chat: Chat, thinks: bool, shape: str | dict[str, Any] | None) -> ChatCompletionRequest:
+    """As vLLM's own server knows it, since its parsers read the tools and the choice from there."""
+    fields: dict[str, Any] = {}
+    if chat.tools:
+        forced = {"type": "function", "function": {"name": chat.forced_tool}}
+        fields["tools"] = [template_tool(tool) for tool in chat.tools]
+        fields["tool_choice"] = forced if chat.forced_tool else chat.tool_choice
+        fields["parallel_tool_calls"] = chat.parallel_tool_calls
+    try:
+        # A tool that must be called leaves no room for another format.
+        outputs = structured(None if chat.forced_tool else shape)
+        return ChatCompletionRequest(messages=[], include_reasoning=thinks, structured_outputs=outputs, **fields)
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadRequest(f"tools: {_first_complaint(error)}") from None
+
+
 class AnswerParser:
-    """One answer, fed delta by delta. Tool calls come out whole, since Ollama's clients know no fragments."""
+    """One answer, fed delta by delta. Tool calls come out whole, since Ollama's clients know no fragments.
+
+    vLLM's `request` says what the answer must look like for its parser to find what was asked for: with a tool choice
+    "required" or a named tool, that is a call.
+    """
 
     def __init__(self, parser: Parser, request: ChatCompletionRequest) -> None:
         self._parser = parser
         self.request = parser.adjust_request(request)
+        self._token_ids: list[int] = []
         self._calls: dict[int, tuple[str, list[str]]] = {}
         self._prompt_ids: list[int] | None = None
         self._thinking, self._content = _Trimmed(), _Trimmed(keeps_tail=True)
@@ -81,7 +103,17 @@ class AnswerParser:
         """The prompt shows whether the template has opened, or closed, the thinking already."""
         self._prompt_ids = prompt_ids
 
+    def reasoning_ended(self, prompt_ids: list[int]) -> bool | None:
+        """Whether a structured output begins with the first token; None: vLLM finds out."""
+        ended: bool | None = self.request.resolve_reasoning_ended(self._parser, prompt_ids)
+        return ended
+
+    def thinking_tokens(self) -> int:
+        """How many of the answer's tokens were thought."""
+        return int(self._parser.count_reasoning_tokens(self._token_ids))
+
     def feed(self, text: str, token_ids: Sequence[int], finished: bool) -> Parts:
+        self._token_ids += token_ids
         delta = self._parser.parse_delta(text, list(token_ids), self.request, self._prompt_ids, finished=finished)
         self._prompt_ids = None
         if delta is None:
@@ -100,6 +132,8 @@ class AnswerParser:
         """The calls but for the last `keep`, which may go on; one that was cut off is dropped."""
         indices = sorted(self._calls)
         calls = [(index, *self._calls.pop(index)) for index in indices[: len(indices) - keep]]
+        if self.request.parallel_tool_calls is False:
+            calls = [call for call in calls if call[0] == 0]
         return [call for index, name, arguments in calls if (call := _tool_call(index, name, "".join(arguments)))]
 
 
@@ -132,7 +166,7 @@ def _tool_call(index: int, name: str, arguments: str) -> dict[str, Any] | None:
     return {"id": identity, "function": {"index": index, "name": name, "arguments": values}}
 
 
-def _first_complaint(error: ValueError) -> str:
+def _first_complaint(error: Exception) -> str:
     """pydantic's first complaint in one line; others as they are."""
     complaints: list[Any] = getattr(error, "errors", list)()
     if not complaints:

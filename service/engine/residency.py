@@ -48,8 +48,9 @@ class Resident:
         self.memory = memory
         self.state = "idle"
         self._clock = clock
-        self._default = self._keep_alive = keep_alive
+        self._keep_alive = keep_alive
         self._waiting = 0
+        self._dismissed = False
         self.begin()
 
     def begin(self) -> None:
@@ -67,18 +68,19 @@ class Resident:
         finally:
             self._waiting -= 1
 
-    def send(self, keep_alive: float | None, submits: bool) -> None:
-        """A request has heard where the model is, and `submits` something there.
+    def send(self, keep_alive: float | None, submits: int) -> None:
+        """A request has heard where the model is, and submits so much there.
 
         Without a keep_alive of its own the last one stays, as in Ollama (`server/sched.go`, useLoadedRunner).
         """
         self.used = self._clock()
+        self._dismissed = False
         if keep_alive is not None:
             self._keep_alive = keep_alive
         if submits:
             if not self._running and not self._lease():
                 self._sent = self._begun
-            self._sent += 1
+            self._sent += submits
             self._sent_at = self.used
 
     def report(self, begun: int, running: int) -> None:
@@ -86,9 +88,14 @@ class Resident:
         self._begun, self._running = begun, running
         self.used = self._clock()
 
-    def forget_keep_alive(self) -> None:
+    def reset_keep_alive(self, keep_alive: float) -> None:
         """Loaded anew, the model has its own again."""
-        self._keep_alive = self._default
+        self._keep_alive = keep_alive
+        self._dismissed = False
+
+    def dismiss(self) -> None:
+        """A client has said that it is to go as soon as it is idle, pinned or not."""
+        self._dismissed = True
 
     @property
     def is_awaited(self) -> bool:
@@ -103,8 +110,12 @@ class Resident:
         return self.state not in ("idle", "unloading")
 
     @property
+    def in_use(self) -> bool:
+        return bool(self._waiting or self._running or self._lease())
+
+    @property
     def busy(self) -> bool:
-        return bool(self._waiting or self._running or self._lease() or self.state == "loading")
+        return self.in_use or self.state == "loading"
 
     @property
     def evictable(self) -> bool:
@@ -112,13 +123,17 @@ class Resident:
 
     def remaining(self) -> float:
         """Seconds until it is unloaded if nobody asks for it again; a busy one has all of them before it."""
+        if self._dismissed:
+            return 0.0
         if self.pinned:
             return math.inf
         return self._keep_alive if self.busy else max(0.0, self.used + self._keep_alive - self._clock())
 
     def due(self) -> float:
         """Seconds until it may have to go without anything happening before."""
-        if not self.staying or self.pinned or self._waiting or self._running or self.state == "loading":
+        if not self.staying or self._waiting or self._running or self.state == "loading":
+            return math.inf
+        if self.pinned and not self._dismissed:
             return math.inf
         return self._lease() or self.remaining()
 
@@ -130,9 +145,15 @@ class Resident:
 class Residency:
     """All models, and the limits that they share."""
 
-    def __init__(self, residents: list[Resident], limits: Limits) -> None:
-        self._residents = residents
+    def __init__(self, limits: Limits) -> None:
+        self._residents: list[Resident] = []
         self._limits = limits
+
+    def add(self, resident: Resident) -> None:
+        self._residents.append(resident)
+
+    def remove(self, resident: Resident) -> None:
+        self._residents.remove(resident)
 
     def has_room(self, wanted: Resident) -> bool:
         """Whether it can be loaded now."""

@@ -10,6 +10,7 @@ is the last user message or the prompt: words separated by spaces, each one toke
     !clock:N          the monotonic clock in microseconds and a ~, N times
     !fail:TEXT        the generation fails
     !refuse:TEXT      the request is refused, if it comes first
+    !busy:TEXT        the engine has no room for the request, if it comes first
     !think:WORD       WORD is thought, not said
     !crash            the engine's process ends
     !hang             the engine answers nothing any more, its pulse included
@@ -32,8 +33,8 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from ..errors import BadRequest, EngineFailure
-from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Infill, Pulse, Request, Tokens
+from ..errors import BadRequest, EngineFailure, Unavailable
+from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Infill, Pulse, Rendered, Request, Tokens
 from .vectors import unit
 
 # The length of the vectors.
@@ -57,15 +58,22 @@ class ScriptedEngine:
             raise RuntimeError(engine_args["fail"])
         return cls()
 
-    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished, None]:
-        """One token a word; the count of prompt tokens is that of the script's words."""
+    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
+        """One token a word, one answer after the other; the count of prompt tokens is that of the script's words."""
         script = _script(request)
         if script.startswith("!refuse:"):
             raise BadRequest(script.removeprefix("!refuse:"))
+        if script.startswith("!busy:"):
+            raise Unavailable(script.removeprefix("!busy:"))
+        if request.render_only:
+            yield Rendered(id, script, tokens=len(script.split(" ")))
+            return
         self._running += 1
         try:
-            async for event in self._play(id, script, request):
-                yield event
+            for index in range(request.n):
+                async for event in self._play(id, script, request):
+                    event.index = index
+                    yield event
         finally:
             self._running -= 1
 
@@ -128,7 +136,9 @@ class ScriptedEngine:
                     await asyncio.sleep(max(0.0, due - time.monotonic()))
                     if command == "!clock":
                         text = f"{time.monotonic_ns() // 1000}~"
-                    yield _token(id, tokens, text)
+                    token = _token(id, tokens, text)
+                    token.prompt_tokens = 0 if tokens else len(words)
+                    yield token
                     tokens += 1
         took = time.monotonic_ns() - started
         reason = "length" if tokens == limit else "stop"

@@ -1,4 +1,4 @@
-"""One model's place in the host: its worker process, watched and replaced for as long as the model is wanted.
+"""An engine's place in the host: its worker process, watched and replaced for as long as one of its models is wanted.
 
 idle ──▶ loading ──▶ ready ──▶ (dies, hangs) restarting ──▶ ready …
   ▲                    │
@@ -28,8 +28,8 @@ from .. import messages
 from ..config import PREFIX, Settings
 from ..errors import EngineFailure, EngineGone, ServiceError, Unavailable
 from ..messages import Activity, Broken, LoadedModel, ModelInfo, Pulse, Ready, Report
+from ..names import ModelName
 from .declaration import Model
-from .defaults import Defaults
 from .residency import Resident
 from .store import describe
 from .worker import WorkerOptions
@@ -71,7 +71,6 @@ class Process:
         options = WorkerOptions(
             path, theirs.fileno(), os.getpid(), settings.engine, model.source, model.engine_args,
             model.tool_parser, model.reasoning_parser, model.template,
-            Defaults(model.sampling, model.context_limit, model.system),
         )  # fmt: skip
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -136,13 +135,17 @@ class Bell:
 
 
 class Slot:
-    """Keeps one model served while it is wanted. `stir` is called with everything that the residency may mind."""
+    """Keeps one engine running while it is wanted. `stir` is called with everything that the residency may mind.
+
+    Its engine is `model`'s, and that of every model that differs from it in its defaults alone; `served` are those that
+    were asked for since it was loaded. `weights` is their size in bytes.
+    """
 
     def __init__(
         self,
         settings: Settings,
         model: Model,
-        info: ModelInfo,
+        weights: int,
         directory: Path,
         resident: Resident,
         stir: Callable[[], None],
@@ -150,8 +153,9 @@ class Slot:
         self._settings = settings
         self._directory = directory
         self.model = model
-        self.info = info
+        self._weights = weights
         self.resident = resident
+        self.served: dict[str, ModelInfo] = {}
         self._stir = stir
         self._keeping: asyncio.Task[None] | None = None
         self._changed = Bell()
@@ -168,13 +172,17 @@ class Slot:
     def state(self) -> str:
         return self.resident.state
 
-    def load(self) -> None:
-        """Begin to keep the model served."""
+    def load(self, keep_alive: float) -> None:
+        """Begin to keep the engine running; `keep_alive` (seconds) holds where no request has one."""
         if self._keeping is None:
-            self.resident.forget_keep_alive()
+            self.resident.reset_keep_alive(keep_alive)
             self._enter("loading")
             self._keeping = asyncio.create_task(self._keep())
             self._keeping.add_done_callback(self._kept)
+
+    def serve(self, info: ModelInfo) -> None:
+        """It serves this model too from now on, until it is unloaded."""
+        self.served[ModelName.parse(info.name).key] = info
 
     def leave(self) -> None:
         """Begin to end the worker; what it was generating ends with an error."""
@@ -204,18 +212,22 @@ class Slot:
         """Until the state is another."""
         await self._changed.rung()
 
-    def loaded(self) -> LoadedModel:
-        return LoadedModel(
-            info=self.info,
-            state=self.state,
-            running=self._pulse.running,
-            waiting=self._pulse.waiting,
-            size=self.resident.memory,
-            context_length=self._ready.context_length,
-            restarts=self._restarts,
-            device=self._ready.device,
-            expires_at=time.time() + self.resident.remaining(),
-        )
+    def loaded(self) -> list[LoadedModel]:
+        """One for each model that is served; what they share is told of each."""
+        return [
+            LoadedModel(
+                info=info,
+                state=self.state,
+                running=self._pulse.running,
+                waiting=self._pulse.waiting,
+                size=self.resident.memory,
+                context_length=self._ready.context_length,
+                restarts=self._restarts,
+                device=self._ready.device,
+                expires_at=time.time() + self.resident.remaining(),
+            )
+            for info in self.served.values()
+        ]
 
     async def _keep(self) -> None:
         """Start, watch, and start again; ends when cancelled, or when the model is not pinned and won't load."""
@@ -247,6 +259,7 @@ class Slot:
             logger.error("%s: the host failed to keep it", self.model.name.short, exc_info=error)
             self._trouble = EngineFailure("internal error; the server's log has the details")
             self._barred_until = time.monotonic() + BACKOFF_SECONDS[-1]
+        self.served.clear()
         self._enter("idle")
 
     async def _live(self) -> ServiceError:
@@ -305,12 +318,12 @@ class Slot:
 
     def _is_ready(self, ready: Ready, path: str) -> None:
         self._ready, self._socket = ready, path
-        if not self.info.size:
+        if not self._weights:
             # A repository has its files only now.
-            self.info = describe(self.model)
+            self._weights = describe(self.model).size
         self._ready_at = time.monotonic()
         self._barred_until = 0.0
-        self.resident.memory = self.model.memory or self.info.size + ready.cache_bytes
+        self.resident.memory = self.model.memory or self._weights + ready.cache_bytes
         self.resident.begin()
         self._enter("ready")
 

@@ -10,11 +10,12 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from ..config import Settings, SettingsError
+import msgspec
+
 from ..errors import ModelNotFound
-from ..messages import ModelInfo
+from ..messages import ModelInfo, Tensor
 from ..names import DEFAULT_TAG, ModelName
-from .declaration import HUGGING_FACE, Model, declared_models
+from .declaration import HUGGING_FACE, Model
 from .families import family
 from .pooling import embeds
 from .render import fim_tokens
@@ -27,27 +28,39 @@ class Store:
     """Looks models up by any spelling of their names, and those from Hugging Face by `hf.co/` and their repository."""
 
     def __init__(self, models: list[Model]) -> None:
-        self._models = {model.name.key: model for model in models}
-        self._repositories = {model.source.lower(): model for model in reversed(models)}
+        self._models: dict[str, Model] = {}
+        self._infos: dict[str, ModelInfo] = {}
+        for model in models:
+            self.put(model, describe(model))
 
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Store:
-        """Raises SettingsError."""
-        models = declared_models(settings)
-        pinned = sum(model.pinned for model in models)
-        if settings.max_loaded and pinned > settings.max_loaded:
-            raise SettingsError(f"VLLM_WSGI_MAX_LOADED={settings.max_loaded} is less than the {pinned} pinned models")
-        return cls(models)
+    def put(self, model: Model, info: ModelInfo) -> None:
+        """Add the model, or replace the one of that name."""
+        self._models[model.name.key] = model
+        self._infos[model.name.key] = info
+
+    def remove(self, name: ModelName) -> None:
+        del self._models[name.key], self._infos[name.key]
+
+    def get(self, name: ModelName) -> Model | None:
+        return self._models.get(name.key)
 
     def find(self, name: str) -> Model:
         """Raises ModelNotFound, and BadRequest for what is no name."""
         parsed = ModelName.parse(name)
         model = self._models.get(parsed.key)
         if model is None and parsed.host.lower() in HUGGING_FACE and parsed.tag.lower() == DEFAULT_TAG:
-            model = self._repositories.get(f"{parsed.namespace}/{parsed.model}".lower())
+            repository = f"{parsed.namespace}/{parsed.model}".lower()
+            model = next((each for each in self._models.values() if each.source.lower() == repository), None)
         if model is None:
             raise ModelNotFound(f"model '{name}' not found")
         return model
+
+    def info(self, model: Model) -> ModelInfo:
+        """What is known of the model; more of a repository once it has been downloaded."""
+        info = self._infos[model.name.key]
+        if not info.size:
+            info = self._infos[model.name.key] = describe(model)
+        return info
 
     def models(self) -> list[Model]:
         return list(self._models.values())
@@ -58,17 +71,18 @@ def describe(model: Model) -> ModelInfo:
     directory = _directory(model.source)
     if directory is None:
         return ModelInfo(
-            name=model.name.short, capabilities=["completion"], parameters=model.options, system=model.system
-        )
+            name=model.name.short, capabilities=["completion"], parameters=model.options, system=model.system,
+            modified_at=model.made_at, parent=model.parent,
+        )  # fmt: skip
     config = _read_json(directory / "config.json")
     text = config.get("text_config") or config
-    weights = sorted(directory.glob("*.safetensors"))
+    weights = _weights(model, directory)
     template = Path(model.template).read_text() if model.template else _template(directory)
     return ModelInfo(
         name=model.name.short,
         size=sum(path.stat().st_size for path in weights),
-        digest=_digest(directory),
-        modified_at=max((path.stat().st_mtime for path in directory.iterdir()), default=0.0),
+        digest=_digest(directory, model),
+        modified_at=model.made_at or max((path.stat().st_mtime for path in directory.iterdir()), default=0.0),
         architecture=config.get("model_type", ""),
         parameter_count=sum(_parameter_count(path) for path in weights),
         quantization=_quantization(config),
@@ -80,10 +94,35 @@ def describe(model: Model) -> ModelInfo:
         vocabulary_size=text.get("vocab_size", 0),
         capabilities=_capabilities(model, directory, config, template),
         parameters=_parameters(_read_json(directory / "generation_config.json")) | model.options,
-        template=template,
+        template=model.go_template or template,
         system=model.system,
-        license=_license(directory),
+        license="\n".join(model.license) or _license(directory),
+        messages=list(model.messages),
+        parent=model.parent,
     )
+
+
+def tensors(model: Model) -> list[Tensor]:
+    """Those of the model's weights, in the order of their names."""
+    directory = _directory(model.source)
+    headers = [_header(path) for path in _weights(model, directory)] if directory else []
+    found = [Tensor(name, entry["dtype"], entry["shape"]) for header in headers for name, entry in header.items()]
+    return sorted(found, key=lambda tensor: tensor.name)
+
+
+def tokens(model: Model) -> list[str]:
+    """The model's vocabulary, in the order of the ids; empty where tokenizer.json does not tell it."""
+    directory = _directory(model.source)
+    if directory is None:
+        return []
+    ids = _read_json(directory / "tokenizer.json").get("model", {}).get("vocab")
+    ids = (ids if isinstance(ids, dict) else {}) | _vocabulary(directory)
+    return sorted(ids, key=ids.__getitem__)
+
+
+def _weights(model: Model, directory: Path) -> list[Path]:
+    adapter = Path(model.adapter).glob("*.safetensors") if model.adapter else []
+    return sorted([*directory.glob("*.safetensors"), *adapter])
 
 
 def _capabilities(model: Model, directory: Path, config: dict[str, Any], template: str) -> list[str]:
@@ -93,11 +132,23 @@ def _capabilities(model: Model, directory: Path, config: dict[str, Any], templat
     kind = family(template, config.get("model_type", ""), model.tool_parser, model.reasoning_parser)
     able = {
         "completion": True,
-        "tools": bool(kind.tools),
+        "tools": bool(kind.tools) and not model.go_template,
         "insert": fim_tokens(_vocabulary(directory)) is not None,
+        "vision": _sees(model, directory, config) and not model.go_template,
         "thinking": bool(kind.thinking),
     }
     return [capability for capability, can in able.items() if can]
+
+
+def _sees(model: Model, directory: Path, config: dict[str, Any]) -> bool:
+    """A model with eyes has a configuration of them or a processor of images; the operator may have shut them."""
+    arguments = model.engine_args
+    limits = arguments.get("limit_mm_per_prompt") or {}
+    if arguments.get("language_model_only") or limits.get("image") in (0, {"count": 0}):
+        return False
+    processor = _read_json(directory / "processor_config.json").get("image_processor")
+    older = _read_json(directory / "preprocessor_config.json").get("image_processor_type")
+    return bool(config.get("vision_config") or processor or older)
 
 
 def _modules(directory: Path) -> list[str]:
@@ -144,16 +195,23 @@ def _vocabulary(directory: Path) -> dict[str, int]:
 
 
 def _parameter_count(path: Path) -> int:
-    """From a safetensors header: 8 bytes of its length, little-endian, and JSON. 0 for what is none."""
+    try:
+        return sum(math.prod(tensor["shape"]) for tensor in _header(path).values())
+    except (TypeError, KeyError):
+        return 0
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The tensors of a safetensors file: 8 bytes of their length, little-endian, and JSON. Empty for what is none."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > path.stat().st_size:
-                return 0
+                return {}
             header = json.loads(file.read(length))
-        return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, struct.error):
-        return 0
+        return {name: tensor for name, tensor in header.items() if name != "__metadata__"}
+    except (OSError, ValueError, AttributeError, struct.error):
+        return {}
 
 
 def _quantization(config: dict[str, Any]) -> str:
@@ -184,8 +242,8 @@ def _license(directory: Path) -> str:
     return ""
 
 
-def _digest(directory: Path) -> str:
-    """SHA-256 of the files' names and contents; hexadecimal, as Ollama shows a manifest's."""
+def _digest(directory: Path, model: Model) -> str:
+    """SHA-256 of the files' names and contents and of what a client has set, in hexadecimal."""
     digest = hashlib.sha256()
     for path in sorted(directory.iterdir()):
         if path.suffix in (".json", ".safetensors", ".jinja", ".txt", ".model"):
@@ -195,4 +253,7 @@ def _digest(directory: Path) -> str:
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
             else:
                 digest.update(f"{size} {os.stat(path).st_mtime_ns}".encode())
+    if model.made_at:
+        made_of = model.options, model.system, model.messages, model.go_template, model.license, model.adapter
+        digest.update(msgspec.json.encode(made_of))
     return digest.hexdigest()

@@ -33,11 +33,12 @@ from ..messages import (
     Finished,
     Pulse,
     Ready,
+    Rendered,
     Report,
     Request,
     Submit,
 )
-from .defaults import Defaults
+from .defaults import complete
 from .lifeline import die_with_parent
 from .peer import listen
 
@@ -63,7 +64,6 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     tool_parser: str = ""
     reasoning_parser: str = ""
     template: str = ""
-    defaults: Defaults = Defaults()
 
 
 class Engine(Protocol):
@@ -73,8 +73,8 @@ class Engine(Protocol):
     device: str
     cache_bytes: int
 
-    def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished, None]:
-        """Deltas and one Finished; closing the iterator cancels. Raises ServiceError."""
+    def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
+        """Deltas and one Finished, or one Rendered; closing the iterator cancels. Raises ServiceError."""
 
     def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Embedded, None]:
         """The inputs' vectors, in order; closing the iterator cancels. Raises ServiceError."""
@@ -89,10 +89,9 @@ class Engine(Protocol):
 class Worker:
     """The process: web workers on the data socket, the host on the lifeline."""
 
-    def __init__(self, engine: Engine, host: asyncio.StreamWriter, defaults: Defaults) -> None:
+    def __init__(self, engine: Engine, host: asyncio.StreamWriter) -> None:
         self._engine = engine
         self._host = host
-        self._defaults = defaults
         self._begun = self._running = 0
         self._stop = asyncio.Event()
         self._status = 0
@@ -116,7 +115,7 @@ class Worker:
     async def _answer(self, command: Command) -> AsyncGenerator[Event, None]:
         events: AsyncGenerator[Event, None]
         if isinstance(command, Submit):
-            events = self._engine.generate(command.id, self._defaults.complete(command.request))
+            events = self._engine.generate(command.id, complete(command.request, command.defaults))
         elif isinstance(command, Embed):
             events = self._engine.embed(command.id, command.request)
         else:
@@ -184,7 +183,7 @@ async def run(options: WorkerOptions) -> int:
         writer.write(messages.pack(Broken(f"{type(error).__name__}: {error}")))
         await writer.drain()
         return ENGINE_DIED
-    return await Worker(engine, writer, options.defaults).run(options.socket, reader)
+    return await Worker(engine, writer).run(options.socket, reader)
 
 
 def main() -> None:

@@ -149,6 +149,8 @@ def test_the_official_client_reads_our_errors(official: Client) -> None:
 def test_a_client_that_leaves_ends_its_embeddings_in_vllm(pooling_server: Server) -> None:
     with pooling_server.connect() as connection:
         body = json.dumps({"model": "demo", "input": [f"{number} {LONG}" for number in range(300)]}).encode()
-        connection.sendall(b"POST /api/embed HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        connection.sendall(
+            b"POST /api/embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
         until(lambda: pooling_server.status().get("waiting"), 60, "the engine has them")
     until(lambda: pooling_server.status().get("waiting") == 0, 20, "the engine has dropped them")

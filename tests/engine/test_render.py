@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,15 +12,16 @@ from hypothesis import strategies as st
 from service.engine.render import (
     FIM_TOKENS,
     TOO_LONG,
+    Prompt,
     fim_tokens,
     fitting,
     infill_prompt,
     render,
-    template_fields,
+    render_turns,
     template_message,
 )
 from service.errors import BadRequest
-from service.messages import Chat, Infill, Message, Request, Text
+from service.messages import Chat, Image, Infill, Message, Request, Text
 
 CALL = {"function": {"name": "f", "arguments": {}}}
 
@@ -36,13 +39,21 @@ class Letters:
     def vocabulary(self) -> dict[str, int]:
         return {token: number for number, token in enumerate(self._tokens)}
 
-    async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> list[int]:
+    async def read_images(self, images: list[Image]) -> dict[Image, Any]:
+        return {image: {"type": "image", "text": f"[{image.data.decode()}]"} for image in images}
+
+    async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> Prompt:
         self.arguments = arguments
-        return self.encode("".join(f"{message['role']}:{message['content']}|" for message in messages))
+        turns = [f"{message['role']}:{written(message['content'])}|" for message in messages]
+        return Prompt(self.encode("".join(turns)), media=len(turns))
+
+
+def written(content: str | list[dict[str, str]]) -> str:
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
 
 
 def prompt_of(request: Request, limit: int = 1000, model: Letters | None = None) -> str:
-    return "".join(chr(token) for token in asyncio.run(render(request, model or Letters(), limit)))
+    return "".join(chr(token) for token in asyncio.run(render(request, model or Letters(), limit)).ids)
 
 
 def chat(*contents: str) -> list[Message]:
@@ -57,8 +68,26 @@ def test_a_chat_is_written_by_the_models_template():
     assert prompt_of(Request("m", Chat(messages))) == "system:s|user:hi|"
 
 
+def test_of_an_earlier_exchange_that_is_too_long_the_oldest_tokens_go():
+    request = Request("m", Chat(chat("hi"), context=[ord(letter) for letter in "abcdef"]))
+    assert prompt_of(request, limit=12) == "defuser:hi|"
+    with pytest.raises(BadRequest, match="longer than the context"):
+        prompt_of(msgspec.structs.replace(request, truncate=False), limit=12)
+
+
 def test_an_earlier_exchange_goes_before_the_prompt():
     assert prompt_of(Request("m", Chat(chat("hi"), context=[ord("<"), ord(">")]))) == "<>user:hi|"
+
+
+def test_texts_and_images_stay_in_their_order():
+    message = Message("user", [Image(b"1"), "a", Image(b"2"), "b", Image(b"1")])
+    assert prompt_of(Request("m", Chat([message]))) == "user:[1]a[2]b[1]|"
+
+
+def test_images_go_with_the_turns_that_are_dropped():
+    messages = [Message("user", [Image(b"1"), "a" * 20]), Message("user", [Image(b"2"), "b"])]
+    prompt = asyncio.run(render(Request("m", Chat(messages, context=[33])), Letters(), 20))
+    assert prompt == Prompt([33, *Letters().encode("user:[2]b|")], media=1)
 
 
 def test_a_template_of_the_clients_replaces_the_models():
@@ -97,13 +126,27 @@ def test_the_template_sees_tools_in_openais_words(tool: dict[str, Any]):
 def test_the_template_sees_a_turn_in_openais_words():
     turn = Message("assistant", "", "hm", [CALL])
     result = Message("tool", "7", tool_name="f", tool_call_id="x")
-    assert template_message(turn) == {"role": "assistant", "content": "", "reasoning": "hm", "tool_calls": [CALL]}
-    assert template_message(result) == {"role": "tool", "content": "7", "name": "f", "tool_call_id": "x"}
+    assert template_message(turn, {}) == {"role": "assistant", "content": "", "reasoning": "hm", "tool_calls": [CALL]}
+    assert template_message(result, {}) == {"role": "tool", "content": "7", "name": "f", "tool_call_id": "x"}
 
 
-def test_a_go_template_sees_the_system_messages_and_the_last_other_one():
-    messages = [Message("system", "a"), *chat("b", "c"), Message("system", "d")]
-    assert template_fields(messages) == {"System": "a\n\nd", "Prompt": "c"}
+TURN = "{{ if .System }}[{{ .System }}]{{ end }}<{{ .Prompt }}>{{ .Response }};"
+SYSTEM, USER, ASSISTANT = (partial(Message, role) for role in ("system", "user", "assistant"))
+
+
+@pytest.mark.parametrize(
+    ("messages", "text"),
+    [
+        ([USER("a")], "<a>"),
+        ([SYSTEM("s"), USER("a")], "[s]<a>"),
+        ([SYSTEM("s"), USER("a"), ASSISTANT("b"), USER("c")], "[s]<a>b;<c>"),
+        ([USER("a"), ASSISTANT("b"), SYSTEM("s"), USER("c")], "<a>b;[s]<c>"),
+        ([USER("a"), USER("b")], "<a\n\nb>"),
+        ([USER("a"), ASSISTANT("I am")], "<a>I am"),
+    ],
+)
+def test_a_go_template_is_rendered_for_each_turn(messages: list[Message], text: str):
+    assert render_turns(TURN, messages) == text
 
 
 def test_a_prompt_without_tokens_is_refused():
@@ -135,7 +178,7 @@ def test_a_chat_that_is_too_long_loses_its_oldest_turns():
         (Request("m", Chat(chat("a", "b")), truncate=False), 10),
         (Request("m", Chat([Message("system", "s" * 50), *chat("a", "b")])), 40),
         (Request("m", Chat(chat("a", "b" * 50))), 40),
-        (Request("m", Chat(chat("a"), context=[1] * 50)), 40),
+        (Request("m", Chat(chat("a"), context=[1] * 50), truncate=False), 40),
         (Request("m", Infill("a" * 50, "b")), 40),
     ],
 )
@@ -159,11 +202,11 @@ def test_what_fits_is_a_conversation_with_its_system_messages_and_its_end(turns:
     lengths = data.draw(st.lists(st.integers(1, 9), min_size=len(turns), max_size=len(turns)))
     limit = data.draw(st.integers(2, sum(lengths) + 2))
 
-    async def ids_of(messages: list[Message]) -> list[int]:
-        return [int(turn.content) for turn in messages for _ in range(lengths[int(turn.content)])]
+    async def prompt_of(messages: list[Message]) -> Prompt:
+        return Prompt([int(turn.text) for turn in messages for _ in range(lengths[int(turn.text)])])
 
     try:
-        ids = asyncio.run(fitting(turns, ids_of, limit))
+        ids = asyncio.run(fitting(turns, prompt_of, limit)).ids
     except BadRequest:
         # Then not even the least that must stay fits; what that is, the other tests say.
         return

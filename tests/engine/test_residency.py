@@ -39,7 +39,10 @@ def serve(resident: Resident, keep_alive: float | None = None) -> None:
 
 
 def residency(*residents: Resident, models: int = 0, memory: int = 0) -> Residency:
-    return Residency(list(residents), Limits(models, memory))
+    residency = Residency(Limits(models, memory))
+    for resident in residents:
+        residency.add(resident)
+    return residency
 
 
 def names(residents: list[Resident]) -> list[str]:
@@ -71,7 +74,7 @@ def test_a_requests_keep_alive_counts_and_stays_for_those_that_have_none(clock: 
 def test_loaded_anew_a_model_has_its_own_keep_alive_again(clock: Clock):
     model = ready(clock)
     serve(model, math.inf)
-    model.forget_keep_alive()
+    model.reset_keep_alive(10)
     model.begin()
     assert model.remaining() == 10
 
@@ -84,6 +87,23 @@ def test_keep_alive_0_unloads_when_the_last_request_has_ended(clock: Clock):
     assert not residency(model).overdue()
     model.report(2, 0)
     assert residency(model).overdue() == [model]
+
+
+def test_a_dismissed_model_goes_when_its_last_request_has_ended(clock: Clock):
+    model = ready(clock, pinned=True)
+    model.send(None, submits=True)
+    model.report(1, 1)
+    model.dismiss()
+    assert model.due() == math.inf
+    model.report(1, 0)
+    assert model.due() == 0
+
+
+def test_a_request_that_comes_after_its_dismissal_keeps_a_model(clock: Clock):
+    model = ready(clock, keep_alive=10)
+    model.dismiss()
+    serve(model)
+    assert model.due() == 10
 
 
 @pytest.mark.parametrize(("keep_alive", "pinned"), [(math.inf, False), (0.0, True)])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from service.config import Settings
+from service.engine.declaration import declared_models
 from service.engine.store import Model, Store, describe
 from service.errors import BadRequest, ModelNotFound
 from service.messages import ModelInfo
@@ -114,6 +115,28 @@ def test_a_model_with_eyes_is_described_by_its_text_part(model: Path):
 
 
 @pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", CONFIG | {"vision_config": {"hidden_size": 8}}),
+        ("processor_config.json", {"image_processor": {"image_processor_type": "X"}}),
+        ("preprocessor_config.json", {"image_processor_type": "X"}),
+    ],
+)
+def test_a_model_sees_where_its_files_say_so_and_the_operator_lets_it(model: Path, file: str, content: dict[str, Any]):
+    (model / file).write_text(json.dumps(content))
+    assert info(model).capabilities == ["completion", "insert", "vision"]
+    assert info(model, limit_mm_per_prompt={"image": 2}).capabilities == ["completion", "insert", "vision"]
+    for shut in ({"limit_mm_per_prompt": {"image": 0}}, {"language_model_only": True}):
+        assert info(model, **shut).capabilities == ["completion", "insert"]
+
+
+@pytest.mark.parametrize("file", ["processor_config.json", "preprocessor_config.json"])
+def test_a_model_that_only_hears_does_not_see(model: Path, file: str):
+    (model / file).write_text(json.dumps({"feature_extractor_type": "X", "feature_extractor": {}}))
+    assert info(model).capabilities == ["completion", "insert"]
+
+
+@pytest.mark.parametrize(
     ("config", "quantization"),
     [
         ({"dtype": "bfloat16"}, "BF16"),
@@ -182,20 +205,20 @@ def test_a_repository_that_is_not_downloaded_has_only_its_name():
     "name", ["demo", "DEMO", "demo:latest", " demo ", "library/demo", "Registry.Ollama.AI/library/demo:LATEST"]
 )
 def test_a_model_is_found_by_any_spelling_of_its_name(model: Path, name: str):
-    store = Store.from_settings(Settings(model=str(model)))
+    store = Store(declared_models(Settings(model=str(model))))
     assert store.find(name).source == str(model)
 
 
 @pytest.mark.parametrize("name", ["other", "demo:other", "ns/demo"])
 def test_a_model_that_is_not_there_is_not_found_by_the_name_asked_for(model: Path, name: str):
-    store = Store.from_settings(Settings(model=str(model)))
+    store = Store(declared_models(Settings(model=str(model))))
     with pytest.raises(ModelNotFound, match=f"^model '{name}' not found$"):
         store.find(name)
 
 
 def test_what_is_no_name_is_refused(model: Path):
     with pytest.raises(BadRequest, match=r"^invalid model name$"):
-        Store.from_settings(Settings(model=str(model))).find("a b")
+        Store(declared_models(Settings(model=str(model)))).find("a b")
 
 
 @pytest.mark.parametrize(
@@ -206,5 +229,5 @@ def test_what_is_no_name_is_refused(model: Path):
     ],
 )
 def test_a_model_is_named_by_the_settings_or_its_repository(settings: dict[str, str], name: str):
-    (model,) = Store.from_settings(Settings(**settings)).models()
+    (model,) = Store(declared_models(Settings(**settings))).models()
     assert model.name.short == name

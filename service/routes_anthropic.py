@@ -1,0 +1,30 @@
+"""Anthropic's routes: each reads as a list of verbs."""
+
+from __future__ import annotations
+
+from flask import Response
+
+from . import anthropic
+from .framing import SSE_PINGED
+from .routes import Route, Routes
+
+
+class AnthropicRoutes(Routes):
+    name = "anthropic"
+    bases = ("/v1/messages",)
+    package = "anthropic"
+    error_record = staticmethod(anthropic.error_record)
+
+    def table(self) -> list[Route]:
+        return [
+            Route("/v1/messages", ["POST"], self.messages),
+            Route("/v1/messages/count_tokens", ["POST"], self.count_tokens),
+        ]
+
+    def messages(self) -> Response:
+        call = anthropic.parse_messages(self._body("MessagesRequest"))
+        return self._answer([call.request], anthropic.Answer(call), SSE_PINGED if call.stream else None)
+
+    def count_tokens(self) -> Response:
+        call = anthropic.parse_count_tokens(self._body("CountTokensRequest"))
+        return self._answer([call.request], anthropic.CountAnswer(call.model), None)
