@@ -17,7 +17,7 @@ from .cpu import WEB
 from .model import write_endless
 from .plot import draw
 from .results import Machine, Results
-from .rounds import Point, Run, interleaved, warm_up
+from .rounds import Point, Run, ask, interleaved
 from .servers import Bare, Ours, OursInEvents, Side, Vllm, get
 from .tables import aims_table, document
 from .webtier import Silent, Start, Steady, silent, steady
@@ -45,7 +45,7 @@ QUICK_STEADY = [(50, 20), (2000, 20), (200, 200)]
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two minutes: fewer points and rounds, nothing written")
+    parser.add_argument("--quick", action="store_true", help="three minutes: fewer points and rounds, nothing written")
     parser.add_argument("--rounds", type=int, help="rounds of the sides beside each other (3; quick: 1)")
     parser.add_argument("--to", type=Path, default=HERE, help="the directory to write to")
     arguments = parser.parse_args()
@@ -54,6 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         results = run(Path(directory), arguments.quick, arguments.rounds or (1 if arguments.quick else 3))
     if arguments.quick and arguments.to == HERE:
+        # The last whole run's results stay.
         print(document(results))
         return
     (arguments.to / "RESULTS.md").write_text(document(results))
@@ -74,8 +75,9 @@ def run(directory: Path, quick: bool, rounds: int) -> Results:
 def web_tier(directory: Path, loads: list[tuple[int, int]], streams: int) -> tuple[Start, list[Steady], Silent]:
     """One web worker in front of the scripted engine."""
     began = time.monotonic()
-    with contextlib.closing(Stopped(Ours.scripted(directory))) as held:
-        side = held.side
+    with contextlib.ExitStack() as stack:
+        side = Ours.scripted(directory)
+        stack.callback(side.stop)
         while get(side.port, "/") is None:
             time.sleep(0.01)
         start = Start(time.monotonic() - began, side.processes().memory()[WEB])
@@ -110,24 +112,16 @@ def side_by_side(
     return starts, runs, shipped
 
 
-class Stopped:
-    """Closes a side by stopping it."""
-
-    def __init__(self, side: Ours) -> None:
-        self.side = side
-
-    def close(self) -> None:
-        self.side.stop()
-
-
 def started(kind: Callable[[], Side], stack: contextlib.ExitStack, starts: dict[str, float]) -> Side:
     """The side, up and warm; it is stopped with the stack."""
     began = time.monotonic()
     side = kind()
     stack.callback(side.stop)
     side.wait_until_ready()
-    warm_up(side)
+    ask(side, streams=1, tokens=1)
     starts[side.name] = time.monotonic() - began
+    # What is done once: caches, first imports.
+    ask(side, streams=16, tokens=32)
     say(f"{side.name} answers after {starts[side.name]:.0f} s")
     return side
 

@@ -115,6 +115,6 @@ def interleaved(sides: list[Side], points: list[Point], rounds: int, report: Cal
                 yield run
 
 
-def warm_up(side: Side) -> None:
-    """What is done once: caches, first imports, connections."""
-    measured(side, side.task([question(0, number) for number in range(16)], 32))
+def ask(side: Side, streams: int, tokens: int) -> None:
+    """Without measuring. Raises Failed."""
+    measured(side, side.task([question(0, number) for number in range(streams)], tokens))
