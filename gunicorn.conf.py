@@ -37,6 +37,14 @@ timeout = 60
 # A restart by count would cut the streams of the moment.
 max_requests = 0
 
+# Who is behind a proxy is for VLLM_WSGI_PROXY_HOPS to say. gunicorn would believe every peer on this machine, and let
+# the clients of a proxy there choose SCRIPT_NAME.
+secure_scheme_headers = {}
+forwarder_headers = ""
+
+# Where GUNICORN_CMD_ARGS has --access-logfile: with the request's id, and its duration in microseconds.
+access_log_format = '%(h)s "%(r)s" %(s)s %(b)s %(D)s %({vllm_wsgi.request_id}e)s'
+
 # gunicorn 27 opens ~/.gunicorn/gunicorn.ctl otherwise, which a second instance takes over.
 control_socket_disable = True
 
@@ -73,11 +81,13 @@ TCP_OPTIONS = {
 
 
 def when_ready(server):
-    """Listening: say so when the model answers, too. Accepted sockets inherit the listeners' options."""
+    """Listening: where the engine host is ours, say when its model answers. Accepted sockets inherit these options."""
     for listener in server.LISTENERS:
         if listener.sock.family in (socket.AF_INET, socket.AF_INET6):
             for (level, option), value in TCP_OPTIONS.items():
                 listener.sock.setsockopt(level, option, value)
+    if not hasattr(server, "engine_host"):
+        return
     arguments = (Settings.from_env(), {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
     threading.Thread(target=embedded.announce, args=arguments, daemon=True).start()
 

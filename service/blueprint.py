@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from flask import Blueprint, Flask, Response, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
@@ -15,7 +13,7 @@ from .config import Settings, SettingsError
 from .errors import Refused
 from .hosts import Hosts
 from .origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, Origins
-from .routes import empty_response, http_error_response
+from .routes import empty_response, http_error_response, identified
 from .routes_anthropic import AnthropicRoutes
 from .routes_ollama import OllamaRoutes
 from .routes_openai import OpenAIRoutes
@@ -44,6 +42,7 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
     blueprint.record(guard.registered)
     blueprint.before_request(guard.check)
     blueprint.after_request(guard.tell)
+    blueprint.after_request(identified)
     return blueprint
 
 
@@ -104,4 +103,4 @@ class Guard:
 
 def register_json_errors(app: Flask) -> None:
     """Answer in JSON for the paths that no blueprint knows; for an application that has no pages of its own."""
-    app.register_error_handler(HTTPException, partial(http_error_response, ollama.error_record))
+    app.register_error_handler(HTTPException, lambda error: identified(http_error_response(ollama.error_record, error)))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
@@ -20,6 +21,12 @@ PREFIX = "VLLM_WSGI_"
 
 class SettingsError(ServiceError):
     """A setting that can't be used; the text names the variable."""
+
+
+def check_prefix(text: str) -> None:
+    """Raises BadRequest for what is no path to put routes under."""
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", text):
+        raise BadRequest("a prefix is like /llm, without a slash at its end")
 
 
 def setting(default: Any, sentence: str, check: Callable[[str], Any] = str) -> Any:
@@ -80,6 +87,10 @@ class Settings:
     )
     heartbeat: float = setting(
         10.0, "After so many silent seconds a stream sends a byte that clients ignore, so that no proxy closes it."
+    )
+    prefix: str = setting("", "The path that `app.py` puts every route under: `/llm`.", check_prefix)
+    proxy_hops: int = setting(
+        0, "How many proxies stand in front, each of which adds to `X-Forwarded-*`; 0: these headers are ignored."
     )
     max_body: int = setting(32 * 1024 * 1024, "The longest request body; more is a 413.")
     max_queue: int = setting(

@@ -61,9 +61,11 @@ class EmbeddedHost:
     def _keep(self) -> None:
         command = [sys.executable, "-m", f"{__package__}.engine.host", "--parent", str(os.getpid())]
         while not self._stopping.is_set():
-            # A session of its own: a Ctrl-C in the terminal is for the master, which lets streams end first.
+            # A session of its own: a Ctrl-C in the terminal is for the master, which lets streams end first. What it
+            # would tell systemd is the master's to tell.
             with self._forking:
-                self._process = subprocess.Popen(command, start_new_session=True)
+                environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+                self._process = subprocess.Popen(command, start_new_session=True, env=environment)
             # The master reaps every child that ends, so the status may be lost, and is not asked for.
             self._process.wait()
             if not self._stopping.wait(RESTART_SECONDS):
@@ -74,11 +76,12 @@ def announce(settings: Settings, host: str, port: int) -> None:
     """Say when a model answers, with two lines to paste. Blocks until then."""
     client = Client(settings.engine_socket, settings.heartbeat)
     info = None
-    while not (info and _serves(host, port)):
+    while not (info and _serves(host, port, settings.prefix)):
         time.sleep(0.2)
         with contextlib.suppress(ServiceError):
             info = _answering(client)
-    url, name = f"http://{f'[{host}]' if ':' in host else host}:{port}/api", info.name.removesuffix(":latest")
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}{settings.prefix}/api"
+    name = info.name.removesuffix(":latest")
     key = ' -H "Authorization: Bearer $KEY"' if settings.keys else ""
     if "embedding" in info.capabilities:
         body = f'{{"model": "{name}", "input": "What is vllm-wsgi?"}}'
@@ -101,10 +104,10 @@ def _answering(client: Client) -> ModelInfo | None:
     return infos[0] if infos else None
 
 
-def _serves(host: str, port: int) -> bool:
+def _serves(host: str, port: int, prefix: str) -> bool:
     connection = HTTPConnection(host, port, timeout=2)
     try:
-        connection.request("GET", "/api/version")
+        connection.request("GET", f"{prefix}/api/version")
         return connection.getresponse().status == 200
     except OSError:
         return False

@@ -193,7 +193,7 @@ class Request(msgspec.Struct, frozen=True):
     `n` answers to the one prompt are generated, told apart by the `index` of their events. `render_only`: the answer is
     the prompt as the model would get it. `echo`: each answer begins with a delta of the prompt itself, which covers no
     token of the answer; with `logprobs` the prompt's are in it. `adapter` is the directory of a LoRA adapter, which
-    only the model's own defaults name.
+    only the model's own defaults name. `request_id` is for logs.
     """
 
     model: str
@@ -209,6 +209,7 @@ class Request(msgspec.Struct, frozen=True):
     render_only: bool = False
     echo: bool = False
     adapter: str = ""
+    request_id: str = ""
     caller: Caller = Caller()
 
 
@@ -239,6 +240,7 @@ class EmbedRequest(msgspec.Struct, frozen=True):
     dimensions: int = 0
     truncate: bool = True
     context_limit: int | None = None
+    request_id: str = ""
     caller: Caller = Caller()
 
 

@@ -97,13 +97,16 @@ def parse_chat(body: dict[str, Any]) -> Call:
     return _call(fields, model, chat if messages else None)
 
 
-def parse_show(body: dict[str, Any]) -> tuple[ModelName, bool]:
-    """The model, by `model` or as older clients write `name`, and whether all is to be told. Raises BadRequest."""
+def parse_show(body: dict[str, Any]) -> tuple[str, ModelName, bool]:
+    """The model as it was asked for, its name, and whether all is to be told. Raises BadRequest.
+
+    Older clients write `name` for `model`.
+    """
     fields = Fields(body, "ShowRequest")
     model = fields.string("model") or fields.string("name")
     if not model:
         raise BadRequest("model is required")
-    return ModelName.parse(model), fields.boolean("verbose", False)
+    return model, ModelName.parse(model), fields.boolean("verbose", False)
 
 
 def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, return_context: bool = False) -> Call:

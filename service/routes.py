@@ -14,9 +14,10 @@ from itertools import chain
 from typing import IO, Any, ClassVar, NamedTuple
 
 from flask import Blueprint, Response, request
+from msgspec.structs import replace
 from werkzeug.exceptions import HTTPException
 
-from . import framing
+from . import framing, request_id
 from .answer import Answer
 from .body import parse_json
 from .client import Client, Job, Stream
@@ -31,6 +32,7 @@ JSON_TYPE = "application/json; charset=utf-8"
 STREAM_HEADERS = {"Cache-Control": "no-cache, no-store, no-transform", "X-Accel-Buffering": "no"}
 
 CHUNK_BYTES = 1 << 20
+ENVIRON_ID = "vllm_wsgi.request_id"
 
 _ALL = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
@@ -111,7 +113,8 @@ class Routes:
         self, requests: list[Request], answer: Answer, chosen: Framing | None, keep_alive: float | None = None
     ) -> Response:
         """One answer to all requests, streamed in the framing that is chosen, or collected."""
-        return self._respond(self._client.submit(requests, request.environ, keep_alive), answer, chosen)
+        asked = [replace(each, request_id=current_id()) for each in requests]
+        return self._respond(self._client.submit(asked, request.environ, keep_alive), answer, chosen)
 
     def _respond(self, stream: Stream | Job, answer: Answer, chosen: Framing | None) -> Response:
         """What the engine does, told in records: one path, streamed or collected."""
@@ -127,7 +130,8 @@ class Routes:
     def _embed(self, wanted: EmbedRequest, keep_alive: float | None = None) -> tuple[Located, Embedded]:
         """Raises ModelNotFound in the words that Ollama has for embeddings alone."""
         try:
-            return self._client.embed(wanted, request.environ, keep_alive)
+            asked = replace(wanted, request_id=current_id())
+            return self._client.embed(asked, request.environ, keep_alive)
         except ModelNotFound:
             raise ModelNotFound(f'model "{wanted.model}" not found, try pulling it first') from None
 
@@ -180,9 +184,24 @@ def stream_response(
 ) -> Response:
     """A streamed answer. Its status waits for the first record, so that an early error has a status of its own."""
     first = next(batches)
-    chunks = framing.stream(chain([first], batches), chosen, failure)
+    # The request's context is over when the chunks are made.
+    identity = {"request_id": current_id()}
+    chunks = framing.stream(chain([first], batches), chosen, lambda error: failure(error) | identity)
     response = Response(chunks, content_type=chosen.media_type, headers=STREAM_HEADERS)
     response.call_on_close(stream.close)
+    return response
+
+
+def current_id() -> str:
+    """The current request's id; it stays in the environ, where the server's access log finds it, too."""
+    environ = request.environ
+    if ENVIRON_ID not in environ:
+        environ[ENVIRON_ID] = request_id.accept_or_make(request.headers.get(request_id.HEADER, ""))
+    return str(environ[ENVIRON_ID])
+
+
+def identified(response: Response) -> Response:
+    response.headers[request_id.HEADER] = current_id()
     return response
 
 

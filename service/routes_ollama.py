@@ -66,10 +66,15 @@ class OllamaRoutes(LibraryRoutes):
         return json_response({"models": [ollama_models.loaded(model) for model in longest_first]})
 
     def show(self) -> Response:
-        name, verbose = ollama.parse_show(self._body("ShowRequest"))
+        asked, name, verbose = ollama.parse_show(self._body("ShowRequest"))
         if verbose:
-            return json_response(ollama_models.show_verbose(self._client.show_verbose(name.short)))
-        return json_response(ollama_models.show(self._client.show(name.short)))
+            record = ollama_models.show_verbose(self._client.show_verbose(name.short))
+        else:
+            record = ollama_models.show(self._client.show(name.short))
+        if request.headers.get("User-Agent", "").startswith("GitHubCopilotChat/"):
+            # Copilot shows it, and asks for the model by it (Ollama's `server/routes.go`, ShowHandler).
+            record["model_info"]["general.basename"] = asked
+        return json_response(record)
 
     def generate(self) -> Response:
         call = ollama.parse_generate(self._body("GenerateRequest"))

@@ -83,7 +83,7 @@ def test_accept_changes_nothing(client: httpx.Client, path: str, accept: str):
 def test_a_failure_in_the_stream_is_told_and_never_ends_like_a_success(client: httpx.Client, path: str):
     records, done = streamed(client, path, "a !fail:oh", n=2, stream_options={"include_usage": True})
     assert not done
-    assert records[-1] == {"error": {"message": "oh", "type": "api_error", "param": None, "code": None}}
+    assert records[-1]["error"] == {"message": "oh", "type": "api_error", "param": None, "code": None}
     assert not [choice for record in records[:-1] for choice in record["choices"] if choice["finish_reason"]]
 
 

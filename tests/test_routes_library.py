@@ -323,6 +323,12 @@ def test_a_verbose_show_tells_tensors_and_tokens(http: httpx.Client):
     assert "tensors" not in http.post("/api/show", json={"model": "demo"}).json()
 
 
+@pytest.mark.parametrize(("agent", "name"), [("GitHubCopilotChat/0.31", "DEMO:latest"), ("curl/8", "demo")])
+def test_copilot_is_told_the_name_that_it_asked_for(http: httpx.Client, agent: str, name: str):
+    answer = http.post("/api/show", json={"model": "DEMO:latest"}, headers={"User-Agent": agent})
+    assert answer.json()["model_info"]["general.basename"] == name
+
+
 # --- kills -----------------------------------------------------------------------------------------------
 
 
@@ -360,3 +366,23 @@ def test_a_host_that_is_killed_while_models_change_loses_none_that_it_had_promis
     assert {name for name, there in promised.items() if there} <= here
     for name in here - {"demo:latest"}:
         assert http.post("/api/show", json={"model": name}).json()["system"] == f"I am {name[5]}."
+
+
+def test_a_host_that_is_killed_while_it_pulls_leaves_no_half_model(
+    http: httpx.Client, library: Server, hub: LoopbackHub, tmp_path: Path
+):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(os.urandom(3 << 20))
+    hub.commit("org/large", tmp_path)
+    hub.hold_at = 1 << 20
+    with http.stream("POST", "/api/pull", json={"model": "org/large"}) as answer:
+        lines = answer.iter_lines()
+        until(lambda: hub.begun, 20, "the download has begun")
+        os.kill(library.engine_hosts()[0], signal.SIGKILL)
+        assert "error" in json.loads(list(lines)[-1])
+    until(lambda: not library.running("service.engine.download"), 10, "the download has ended with its host")
+    until(lambda: library.engine_hosts() and library.serves(), 20, "another host serves")
+    assert "org/large:latest" not in names(http)
+    hub.release()
+    assert http.post("/api/pull", json={"model": "org/large", "stream": False}).json() == {"status": "success"}
+    assert "org/large:latest" in names(http)

@@ -74,3 +74,10 @@ def test_a_web_worker_has_all_descriptors_that_it_may_have(server: Server):
     (worker,) = server.web_workers()
     soft, hard = psutil.Process(worker).rlimit(psutil.RLIMIT_NOFILE)
     assert soft == hard
+
+
+@pytest.mark.parametrize("name", ["SCRIPT_NAME", "PATH_INFO", "X-Forwarded-Proto"])
+def test_a_client_can_not_move_the_application(client: httpx.Client, name: str):
+    """gunicorn would believe every peer on this machine, and fail on what is no path of ours."""
+    answer = client.get("/api/tags/", headers={name: "/elsewhere"})
+    assert (answer.status_code, answer.headers["Location"]) == (301, "/api/tags")

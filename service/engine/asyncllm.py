@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import logging
 import os
+import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
@@ -133,7 +134,9 @@ class VllmEngine:
         """Raises BadRequest, Unavailable, EngineFailure and EngineGone."""
         request, parsers = self._understood(request)
         limit = min(self.context_length, request.context_limit or self.context_length)
-        prompt = await render(request, self._templating, limit)
+        # What is only told may be longer than the context: its length is what is asked.
+        whole = request.render_only and not request.truncate
+        prompt = await render(request, self._templating, sys.maxsize if whole else limit)
         if request.render_only:
             yield Rendered(id, self._templating.decode(prompt.ids), count_images(request), len(prompt.ids))
             return
@@ -148,7 +151,7 @@ class VllmEngine:
             outputs = self._engine.generate(
                 inputs,
                 parameters,
-                request_id=str(next(self._ids)),
+                request_id=self._vllm_id(request),
                 lora_request=self._adapter(request.adapter),
                 priority=request.caller.priority,
                 reasoning_ended=True if parser is None else parser.reasoning_ended(prompt_ids),
@@ -200,7 +203,7 @@ class VllmEngine:
             outputs = self._engine.encode(
                 {"prompt_token_ids": token_ids},
                 PoolingParams(task="embed"),
-                request_id=str(next(self._ids)),
+                request_id=self._vllm_id(request),
                 priority=request.caller.priority,
             )
             async with aclosing(outputs):
@@ -215,6 +218,11 @@ class VllmEngine:
         number = len(self._adapters) + 1
         return self._adapters.setdefault(directory, LoRARequest(Path(directory).name, number, directory))
 
+    def _vllm_id(self, request: Request | EmbedRequest) -> str:
+        """Begins with the caller's own; a number makes it unique, since callers may repeat theirs."""
+        number = str(next(self._ids))
+        return f"{request.request_id}-{number}" if request.request_id else number
+
     def _understood(self, request: Request) -> tuple[Request, list[AnswerParser | None]]:
         """The request with its thinking and its tools decided, and what reads each answer. Raises BadRequest."""
         chat, kind = request.prompt, self._parsers.family
@@ -223,8 +231,9 @@ class VllmEngine:
         if chat.think and chat.must_think and not kind.thinking:
             raise BadRequest(f'"{request.model}" does not support thinking')
         wants = {"tools": bool(chat.tools), "vision": any(message.images for message in chat.messages)}
-        able = {"tools": bool(kind.tools), "vision": self._sees}
-        missing = "\n".join(capability for capability, wanted in wants.items() if wanted and not able[capability])
+        # A Go template has no place for either.
+        able = {"tools": bool(kind.tools), "vision": self._sees} if not chat.template else {}
+        missing = "\n".join(capability for capability, wanted in wants.items() if wanted and not able.get(capability))
         if missing:
             raise BadRequest(f"{ModelName.parse(request.model).full} does not support {missing}")
         think = bool(kind.thinking) if chat.think is None or not kind.thinking else chat.think

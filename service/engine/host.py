@@ -41,6 +41,7 @@ from .editor import Editor
 from .hub import Hub
 from .library import Library, store_directory
 from .lifeline import die_with_parent
+from .notify import Supervisor
 from .peer import listen
 from .residency import Limits, Residency, Resident
 from .slot import Bell, Slot
@@ -105,13 +106,19 @@ class Host:
                 slot.resident.pinned = True
                 slot.serve(self._store.info(model))
                 slot.load(self._keep_alive(model))
-        clearing = asyncio.create_task(self._clear())
+        supervisor = Supervisor()
+        tasks = [asyncio.create_task(self._clear()), asyncio.create_task(supervisor.inform(self._pinned_states))]
         await stop.wait()
-        clearing.cancel()
+        supervisor.stopping()
+        for task in tasks:
+            task.cancel()
         server.close()
         await asyncio.gather(*(slot.unload() for slot in self._slots.values()))
         with suppress(FileNotFoundError):
             self._path.unlink()
+
+    def _pinned_states(self) -> dict[str, str]:
+        return {slot.resident.name: slot.state for slot in self._slots.values() if slot.resident.pinned}
 
     async def _answer(self, command: Command) -> AsyncGenerator[Event, None]:
         if isinstance(command, Locate):

@@ -16,8 +16,8 @@ from functools import partial
 import msgspec
 
 from .. import messages
-from ..errors import EngineFailure, ServiceError
-from ..messages import Cancel, Command, Event, Failed, Hello
+from ..errors import EngineFailure, EngineGone, ServiceError
+from ..messages import Cancel, Command, Embed, Event, Failed, Hello, Submit
 
 logger = logging.getLogger("vllm_wsgi.queue")
 
@@ -71,11 +71,13 @@ class Peer:
                     if self._writer.transport.get_write_buffer_size() > OUTBOX_BYTES:
                         await self._writer.drain()
         except ServiceError as error:
+            if isinstance(command, Submit | Embed) and isinstance(error, EngineFailure | EngineGone):
+                logger.error("%s failed: %s", _label(command), error.message)
             self._emit(Failed.of(command.id, error))
         except ConnectionError:
             pass
         except Exception:
-            logger.exception("command %s %d failed", type(command).__name__, command.id)
+            logger.exception("%s failed", _label(command))
             self._emit(Failed.of(command.id, EngineFailure("internal error; the server's log has the details")))
 
     def _emit(self, event: Event) -> None:
@@ -87,6 +89,13 @@ class Peer:
         outbox, self._outbox = self._outbox, []
         if not self._writer.is_closing():
             self._writer.write(messages.pack(outbox))
+
+
+def _label(command: Command) -> str:
+    """For the log."""
+    if isinstance(command, Submit | Embed):
+        return f"request {command.request.request_id or command.id}"
+    return f"command {type(command).__name__} {command.id}"
 
 
 async def listen(path: str, answer: Answer) -> asyncio.Server:

@@ -134,7 +134,7 @@ def _capabilities(model: Model, directory: Path, config: dict[str, Any], templat
         "completion": True,
         "tools": bool(kind.tools) and not model.go_template,
         "insert": fim_tokens(_vocabulary(directory)) is not None,
-        "vision": _sees(model, directory, config),
+        "vision": _sees(model, directory, config) and not model.go_template,
         "thinking": bool(kind.thinking),
     }
     return [capability for capability, can in able.items() if can]

@@ -42,7 +42,7 @@ def assert_ended_with_an_error(posts: list[Future[httpx.Response]]) -> None:
     for answer, media_type in ((ndjson, NDJSON), (sse, SSE)):
         *records, last = parse(answer.content, media_type)
         assert text(records) == "a "
-        assert last.keys() == {"error"}
+        assert last.keys() == {"error", "request_id"}
     assert json.status_code == 503
     assert int(json.headers["Retry-After"]) > 0
 

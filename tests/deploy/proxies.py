@@ -1,0 +1,139 @@
+"""The proxies of deploy/, started with the shipped files: only ports, paths and time-outs are put in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.servers import ROOT, WebProgram, free_port
+
+# Under which the server of these tests puts its routes.
+PREFIX = "/llm"
+# In place of the shipped 600 s: less than the longest silence of these tests, and some heartbeats long.
+PATIENCE = "1"
+
+NGINX = """
+user root;
+pid {directory}/nginx.pid;
+error_log stderr;
+daemon off;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    include {directory}/vllm-wsgi.conf;
+}}
+"""
+APACHE_MODULES = Path("/usr/lib/apache2/modules")
+APACHE = """
+ServerName test
+PidFile {directory}/apache.pid
+DefaultRuntimeDir {directory}
+ErrorLog /dev/stderr
+Listen 127.0.0.1:{port}
+<IfModule unixd_module>
+    User daemon
+    Group daemon
+</IfModule>
+Include {directory}/vllm-wsgi.conf
+"""
+
+
+class Proxy(WebProgram):
+    """A proxy that speaks TLS; `plain_url` is where it does not, empty where there is none."""
+
+    def __init__(self, command: list[str], directory: Path, port: int, plain_port: int | None = None) -> None:
+        super().__init__(command, directory, port)
+        self.url = f"https://127.0.0.1:{port}{PREFIX}"
+        self.plain_url = f"http://127.0.0.1:{plain_port}{PREFIX}" if plain_port else ""
+
+
+def start_nginx(directory: Path, server_port: int) -> Proxy:
+    port = free_port()
+    shipped("nginx.conf", directory / "vllm-wsgi.conf", {
+        "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+        "server 127.0.0.1:11434": f"server 127.0.0.1:{server_port}",
+        "/etc/ssl/certs/llm.example.com.pem": f"{directory}/certificate.pem",
+        "/etc/ssl/private/llm.example.com.key": f"{directory}/key.pem",
+        "proxy_read_timeout 600s": f"proxy_read_timeout {PATIENCE}s",
+    })  # fmt: skip
+    main = directory / "nginx.conf"
+    main.write_text(NGINX.format(directory=directory))
+    return Proxy([found("nginx"), "-p", str(directory), "-e", "stderr", "-c", str(main)], directory, port)
+
+
+def start_haproxy(directory: Path, server_port: int) -> Proxy:
+    port, plain_port = free_port(), free_port()
+    (directory / "both.pem").write_text(
+        (directory / "certificate.pem").read_text() + (directory / "key.pem").read_text()
+    )
+    shipped("haproxy.cfg", directory / "haproxy.cfg", {
+        "bind :443": f"bind 127.0.0.1:{plain_port}\n    bind 127.0.0.1:{port}",
+        "server web1 127.0.0.1:11434": f"server web1 127.0.0.1:{server_port}",
+        "/etc/haproxy/llm.example.com.pem": f"{directory}/both.pem",
+        "GET /api/status": f"GET {PREFIX}/api/status",
+        "timeout client 600s": f"timeout client {PATIENCE}s",
+        "timeout server 600s": f"timeout server {PATIENCE}s",
+        # Of the file descriptors of whoever runs the tests.
+        "maxconn 20000": "maxconn 200",
+        "log /dev/log local0": "log stdout format raw local0",
+    })  # fmt: skip
+    return Proxy([found("haproxy"), "-db", "-f", str(directory / "haproxy.cfg")], directory, port, plain_port)
+
+
+def start_apache(directory: Path, server_port: int) -> Proxy:
+    port = free_port()
+    shipped("apache.conf", directory / "vllm-wsgi.conf", {
+        "<VirtualHost *:443>": f"<VirtualHost 127.0.0.1:{port}>",
+        "http://127.0.0.1:11434/": f"http://127.0.0.1:{server_port}/",
+        "/etc/ssl/certs/llm.example.com.pem": f"{directory}/certificate.pem",
+        "/etc/ssl/private/llm.example.com.key": f"{directory}/key.pem",
+        "ProxyTimeout 600": f"ProxyTimeout {PATIENCE}",
+    })  # fmt: skip
+    modules = ("mpm_event", "authz_core", "ssl", "proxy", "proxy_http", "headers", "unique_id", "env")
+    loads = [f"LoadModule {name}_module {APACHE_MODULES}/mod_{name}.so" for name in modules]
+    main = directory / "apache.conf"
+    main.write_text("\n".join(loads) + APACHE.format(directory=directory, port=port))
+    return Proxy([found("apache2"), "-D", "FOREGROUND", "-f", str(main)], directory, port)
+
+
+STARTS: dict[str, Callable[[Path, int], Proxy]] = {
+    "nginx": start_nginx,
+    "haproxy": start_haproxy,
+    "apache2": start_apache,
+}
+
+
+def missing(name: str) -> str:
+    """What this machine lacks for a proxy's tests; empty where it lacks nothing."""
+    return ", ".join(program for program in (name, "openssl") if not found(program))
+
+
+def found(program: str) -> str:
+    """Its path, empty where it is not installed. Debian's place for daemons is not on everyone's PATH."""
+    return shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") or ""
+
+
+def shipped(name: str, target: Path, values: dict[str, str]) -> None:
+    """The file deploy/NAME at `target`, with each of the values put in once."""
+    text = (ROOT / "deploy" / name).read_text()
+    for placeholder, value in values.items():
+        assert text.count(placeholder) == 1, placeholder
+        text = text.replace(placeholder, value)
+    target.write_text(text)
+
+
+def certify(directory: Path) -> None:
+    """A certificate of our own, which no client here verifies."""
+    command = [
+        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=llm.example.com",
+        "-keyout", str(directory / "key.pem"), "-out", str(directory / "certificate.pem"),
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)

@@ -1,0 +1,158 @@
+"""Real proxies with the shipped configurations before a real web tier: streams must survive them. Scripted engine.
+
+The proxies wait a second for a byte, the heartbeat comes four times a second.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import httpx
+import pytest
+
+from tests.deploy.proxies import PREFIX, STARTS, Proxy, certify, missing
+from tests.servers import NDJSON, SCRIPTED, SSE, Server, chat, parse, text, until
+
+FORMATS = pytest.mark.parametrize("accept", [NDJSON, SSE])
+BEHIND = {"VLLM_WSGI_PREFIX": PREFIX, "VLLM_WSGI_PROXY_HOPS": "1", "VLLM_WSGI_HEARTBEAT": "0.25"}
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The web tier, asked without a proxy."""
+    server = Server(tmp_path_factory.mktemp("web"), SCRIPTED | BEHIND)
+    server.url += PREFIX
+    server.wait_until_ready()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def proxies(tmp_path_factory: pytest.TempPathFactory, web: Server) -> Iterator[dict[str, Proxy]]:
+    """Those that are installed, by their names."""
+    started = {}
+    for name in STARTS:
+        if not missing(name):
+            directory = tmp_path_factory.mktemp(name)
+            certify(directory)
+            started[name] = STARTS[name](directory, web.port)
+    for proxy in started.values():
+        proxy.wait_until_ready()
+    yield started
+    for proxy in started.values():
+        proxy.stop()
+
+
+@pytest.fixture(params=STARTS)
+def proxy(request: pytest.FixtureRequest, proxies: dict[str, Proxy]) -> Proxy:
+    if request.param not in proxies:
+        pytest.skip(f"{missing(request.param)} is not installed")
+    return proxies[request.param]
+
+
+@pytest.fixture
+def client(proxy: Proxy) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=proxy.url, timeout=20, verify=False) as client:
+        yield client
+
+
+@FORMATS
+def test_tokens_arrive_one_by_one(client: httpx.Client, proxy: Proxy, accept: str):
+    """Twenty a second; what comes within 20 ms came together. HAProxy would gather four at a time without TLS."""
+    body = chat("!rate:20 !repeat:20:word")
+    for url in filter(None, (proxy.url, proxy.plain_url)):
+        arrivals = [0.0]
+        with client.stream("POST", f"{url}/api/chat", json=body, headers={"Accept": accept}) as answer:
+            for _ in answer.iter_raw():
+                arrivals.append(time.monotonic())
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, accept)
+        assert sum(later - earlier > 0.02 for earlier, later in pairwise(arrivals)) >= 10
+
+
+def test_a_slow_first_token_survives_a_proxy_without_patience(proxy: Proxy, web: Server):
+    """What is not streamed has no heartbeat, and shows that the proxy has none: a 504, of Apache a 502."""
+
+    def ask(**fields: str | bool) -> httpx.Response:
+        body = chat("!sleep:1.6 late", **fields)
+        return httpx.post(f"{proxy.url}/api/chat", json=body, timeout=20, verify=False)
+
+    with ThreadPoolExecutor() as pool:
+        collected, ndjson, sse = pool.map(lambda stream: ask(stream=stream), (False, "ndjson", "sse"))
+    assert collected.status_code in (502, 504)
+    assert text(parse(ndjson.content, NDJSON)) == "late "
+    assert text(parse(sse.content.replace(b": heartbeat\n\n", b""), SSE)) == "late "
+    web.wait_until_idle()
+
+
+def test_clients_that_leave_reach_the_engine(client: httpx.Client, web: Server):
+    """One before its first token, one after."""
+    requests = [
+        client.build_request("POST", "/api/chat", json=chat(script))
+        for script in ("!sleep:30 a", "!rate:20 !repeat:1000:word")
+    ]
+    streams = [client.send(request, stream=True) for request in requests]
+    web.wait_until_running(len(streams))
+    for stream in streams:
+        stream.close()
+    print(f"the engine ran nothing {web.wait_until_idle(10):.2f} s later")
+
+
+def test_a_long_body_passes(client: httpx.Client):
+    body = chat("a", stream=False)
+    body["messages"].insert(0, {"role": "system", "content": "x" * 3_000_000})
+    assert client.post("/api/chat", json=body).json()["message"]["content"] == "a "
+
+
+def test_a_redirect_leads_back_through_the_proxy(client: httpx.Client, proxy: Proxy):
+    root = client.get(proxy.url, headers={"X-Forwarded-Prefix": "/spoofed"})
+    assert root.headers["Location"] == f"{proxy.url}/"
+    assert client.get("/api/tags/").headers["Location"] == f"{PREFIX}/api/tags"
+
+
+@pytest.mark.parametrize(("origin", "status"), [("https://llm.example.com", 200), ("https://evil.example", 403)])
+def test_the_proxys_own_pages_may_call_and_others_not(client: httpx.Client, origin: str, status: int):
+    headers = {"Host": "llm.example.com", "X-Forwarded-Host": "evil.example", "Origin": origin}
+    assert client.get("/api/version", headers=headers).status_code == status
+
+
+def test_a_requests_id_is_the_clients_or_the_proxys(client: httpx.Client):
+    assert client.get("/api/version", headers={"X-Request-Id": "ours"}).headers.get_list("X-Request-Id") == ["ours"]
+    made = {client.get("/api/version").headers["X-Request-Id"] for _ in range(2)}
+    assert len(made) == 2
+
+
+@pytest.fixture
+def streams(proxies: dict[str, Proxy]) -> Iterator[list[httpx.Response]]:
+    """A stream through each proxy that is installed, after its head."""
+    if not proxies:
+        pytest.skip("no proxy is installed")
+    with httpx.Client(timeout=20, verify=False) as client:
+        urls = [f"{proxy.url}/api/chat" for proxy in proxies.values()]
+        requests = [client.build_request("POST", url, json=chat("a !sleep:30")) for url in urls]
+        yield [client.send(request, stream=True) for request in requests]
+
+
+def last_line(stream: httpx.Response) -> str:
+    """Raises httpx.TransportError where the stream is cut."""
+    return list(stream.iter_lines())[-1]
+
+
+def test_a_dead_engine_is_a_record_at_every_client(streams: list[httpx.Response], web: Server):
+    httpx.post(f"{web.url}/api/chat", json=chat("!crash"))
+    assert all('{"error":' in last_line(stream) for stream in streams)
+    until(lambda: web.status().get("state") == "ready", 15, "the engine is back")
+
+
+def test_a_dead_web_worker_is_a_broken_stream_at_every_client(streams: list[httpx.Response], web: Server):
+    (worker,) = web.web_workers()
+    web.wait_until_running(len(streams))
+    os.kill(worker, signal.SIGKILL)
+    with ThreadPoolExecutor() as pool:
+        ends = [pool.submit(last_line, stream) for stream in streams]
+    assert [type(end.exception()) for end in ends] == [httpx.RemoteProtocolError] * len(streams)
+    web.wait_until_ready()
