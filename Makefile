@@ -28,7 +28,7 @@ INSTALL_FLAGS := --excludes requirements-cpu-excludes.txt \
 	$(if $(PIP_FIND_LINKS),$(foreach place,$(PIP_FIND_LINKS),--find-links $(place)),--torch-backend cpu)
 endif
 
-.PHONY: help serve test lint install install-dev clean
+.PHONY: help serve test bench lint install install-dev clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,9 @@ serve: install ## serve MODEL on HOST:PORT, engine and all; Ctrl-C stops every p
 
 test: lint ## the whole suite, the real engine included
 	$(VENV)/bin/python -m pytest
+
+bench: $(VENV)/installed-bench ## this server beside vLLM's own: 15 minutes, writes bench/RESULTS.md; BENCH=--quick: 3 minutes
+	$(VENV)/bin/python -m bench $(BENCH)
 
 lint: install-dev ## ruff, and mypy --strict on service/
 	$(VENV)/bin/ruff check .
@@ -56,6 +59,10 @@ $(VENV)/installed-$(ENGINE): requirements-web.txt $(REQUIREMENTS) requirements-c
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed-$(ENGINE)
 	$(UV) pip install --python $(VENV)/bin/python -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/installed-bench: requirements-bench.txt $(VENV)/installed-$(ENGINE)
+	$(UV) pip install --python $(VENV)/bin/python -r requirements-bench.txt
 	@touch $@
 
 $(CLIENTS)/installed: requirements-clients.txt | $(UV)

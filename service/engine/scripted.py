@@ -6,6 +6,8 @@ is the last user message or the prompt: words separated by spaces, each one toke
     !sleep:SECONDS    waits
     !repeat:N:WORD    WORD, N times
     !rate:N           from here on N tokens a second; 0: as fast as possible
+    !step:N           the same, and all requests that say so have theirs at the same moments, as in a decode step
+    !clock:N          the monotonic clock in microseconds and a ~, N times
     !fail:TEXT        the generation fails
     !refuse:TEXT      the request is refused, if it comes first
     !busy:TEXT        the engine has no room for the request, if it comes first
@@ -113,8 +115,10 @@ class ScriptedEngine:
             command, _, argument = word.partition(":")
             if command == "!sleep":
                 await asyncio.sleep(float(argument))
-            elif command == "!rate":
+            elif command in ("!rate", "!step"):
                 interval, due = (1 / float(argument) if float(argument) else 0.0), time.monotonic()
+                if command == "!step":
+                    due -= due % interval
             elif command == "!fail":
                 raise EngineFailure(argument)
             elif command == "!crash":
@@ -127,6 +131,8 @@ class ScriptedEngine:
                 if command == "!repeat":
                     times, _, text = argument.partition(":")
                     count = int(times)
+                elif command == "!clock":
+                    count = int(argument)
                 elif command == "!system":
                     text = _system(request)
                 for _ in range(count):
@@ -134,6 +140,8 @@ class ScriptedEngine:
                         break
                     due += interval
                     await asyncio.sleep(max(0.0, due - time.monotonic()))
+                    if command == "!clock":
+                        text = f"{time.monotonic_ns() // 1000}~"
                     token = _token(id, tokens, text)
                     token.prompt_tokens = 0 if tokens else len(words)
                     yield token

@@ -1,0 +1,134 @@
+"""`python -m bench`: everything, one after the other; RESULTS.md, results.json and results.svg beside this file."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from .cpu import WEB
+from .model import write_endless
+from .plot import draw
+from .results import Machine, Results
+from .rounds import Point, Run, ask, interleaved
+from .servers import Bare, Ours, OursInEvents, Side, Vllm, get
+from .tables import aims_table, document
+from .webtier import Silent, Start, Steady, silent, steady
+
+HERE = Path(__file__).parent
+# So many words make a prompt of 500 tokens.
+LONG = 118
+# Answers so long that what a request costs does not hide what a token costs, and so short that it all takes 15 minutes.
+SHORT_POINTS = [Point(1, 0, 256), Point(16, 0, 256), Point(64, 0, 256), Point(128, 0, 192), Point(256, 0, 128)]
+LONG_POINTS = [
+    Point(1, LONG, 128),
+    Point(16, LONG, 96),
+    Point(64, LONG, 64),
+    Point(128, LONG, 48),
+    Point(256, LONG, 48),
+]
+QUICK_POINTS = [Point(1, 0, 128), Point(64, 0, 128), Point(256, 0, 64)]
+# vLLM's own layout was seen to be many times slower where cores are few, so that this is enough.
+SHIPPED_POINTS = [Point(16, 0, 32), Point(64, 0, 32)]
+# Streams and tokens a second each: growing with the streams, then 40,000 and 80,000 in all.
+STEADY = [(50, 20), (200, 20), (1000, 20), (2000, 20), (50, 800), (200, 200), (1000, 40)]
+STEADY += [(50, 1600), (200, 400), (1000, 80), (2000, 40)]
+QUICK_STEADY = [(50, 20), (2000, 20), (200, 200)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="three minutes: fewer points and rounds, nothing written")
+    parser.add_argument("--rounds", type=int, help="rounds of the sides beside each other (3; quick: 1)")
+    parser.add_argument("--to", type=Path, default=HERE, help="the directory to write to")
+    arguments = parser.parse_args()
+    # What was started is stopped, whoever ends this.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        results = run(Path(directory), arguments.quick, arguments.rounds or (1 if arguments.quick else 3))
+    if arguments.quick and arguments.to == HERE:
+        # The last whole run's results stay.
+        print(document(results))
+        return
+    (arguments.to / "RESULTS.md").write_text(document(results))
+    (arguments.to / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
+    draw(results, arguments.to / "results.svg")
+    print(aims_table(results))
+
+
+def run(directory: Path, quick: bool, rounds: int) -> Results:
+    began, machine = time.monotonic(), Machine.this()
+    web_start, measured, still = web_tier(directory, QUICK_STEADY if quick else STEADY, 1000 if quick else 5000)
+    points = QUICK_POINTS if quick else SHORT_POINTS + LONG_POINTS
+    starts, runs, shipped = side_by_side(directory, points, rounds, quick)
+    minutes = (time.monotonic() - began) / 60
+    return Results(time.strftime("%Y-%m-%d"), minutes, machine, starts, runs, shipped, web_start, measured, still)
+
+
+def web_tier(directory: Path, loads: list[tuple[int, int]], streams: int) -> tuple[Start, list[Steady], Silent]:
+    """One web worker in front of the scripted engine."""
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        side = Ours.scripted(directory)
+        stack.callback(side.stop)
+        while get(side.port, "/") is None:
+            time.sleep(0.01)
+        start = Start(time.monotonic() - began, side.processes().memory()[WEB])
+        side.wait_until_ready()
+        still = silent(side, streams, 10.0)
+        measured = []
+        for number, rate in loads:
+            say(f"the web tier alone: {number} streams of {rate} tokens/s each")
+            measured.append(steady(side, number, rate, 4.0))
+    return start, measured, still
+
+
+def side_by_side(
+    directory: Path, points: list[Point], rounds: int, quick: bool
+) -> tuple[dict[str, float], list[Run], list[Run]]:
+    """Every side at every point; after that, unless it is to be quick, vLLM's server with its own layout."""
+    model = write_endless(directory)
+    kinds: list[Callable[[], Side]] = [
+        lambda: Bare(directory, model), lambda: Vllm(directory, model), lambda: Ours.with_vllm(directory, model)
+    ]  # fmt: skip
+    starts: dict[str, float] = {}
+    with contextlib.ExitStack() as stack:
+        sides = [started(kind, stack, starts) for kind in kinds]
+        ours = sides[-1]
+        assert isinstance(ours, Ours)
+        sides.append(OursInEvents(ours))
+        runs = list(interleaved(sides, points, rounds, say))
+        shipped = []
+        if not quick:
+            sides[1] = started(lambda: Vllm(directory, model, as_shipped=True), stack, starts)
+            shipped = list(interleaved(sides, SHIPPED_POINTS, 1, say))
+    return starts, runs, shipped
+
+
+def started(kind: Callable[[], Side], stack: contextlib.ExitStack, starts: dict[str, float]) -> Side:
+    """The side, up and warm; it is stopped with the stack."""
+    began = time.monotonic()
+    side = kind()
+    stack.callback(side.stop)
+    side.wait_until_ready()
+    ask(side, streams=1, tokens=1)
+    starts[side.name] = time.monotonic() - began
+    # What is done once: caches, first imports.
+    ask(side, streams=16, tokens=32)
+    say(f"{side.name} answers after {starts[side.name]:.0f} s")
+    return side
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

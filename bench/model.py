@@ -1,0 +1,35 @@
+"""The demo model without an end: every answer has as many tokens as were asked for, on every side.
+
+Neither Ollama's API nor a plain request to vLLM's can say that the end token is to be ignored, so the model has none.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+DEMO = Path(__file__).resolve().parents[1] / "models" / "demo"
+NAME = "endless"
+
+
+def write_endless(directory: Path) -> Path:
+    """The demo model's files in `directory`/endless, those that name an end token without it."""
+    model = directory / NAME
+    model.mkdir()
+    for name in ("model.safetensors", "tokenizer.json", "chat_template.jinja"):
+        (model / name).symlink_to(DEMO / name)
+    _write(model, "config.json", {"eos_token_id": None})
+    _write(model, "tokenizer_config.json", {"eos_token": None})
+    _write(model, "generation_config.json", {"eos_token_id": None})
+    return model
+
+
+def _write(model: Path, name: str, changes: dict[str, Any]) -> None:
+    (model / name).write_text(json.dumps(json.loads((DEMO / name).read_text()) | changes))
+
+
+def question(words: int, number: int) -> str:
+    """A question of its own, so that no prefix cache knows it, with `words` words that are a few tokens each."""
+    filling = " ".join(f"word{(number * 7 + index) % 90 + 10}" for index in range(words))
+    return f"{number} {filling} What is vllm-wsgi?" if words else f"{number} What is vllm-wsgi?"
