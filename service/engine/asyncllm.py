@@ -76,6 +76,10 @@ def build_engine(
         _tune_small_cpu(len(os.sched_getaffinity(0)))
     arguments = AsyncEngineArgs(**(defaults | {"model": model_path} | engine_args))
     config = arguments.create_engine_config()
+    if "structured_outputs_config" not in engine_args:
+        # Small models write blanks between two fields for ever. vLLM takes this with a backend by name only, and then
+        # refuses the schemas that the other one can.
+        config.structured_outputs_config.disable_any_whitespace = True
     loads = Loads(config)
     engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: loads])
     return VllmEngine(engine, loads, kind, template)
