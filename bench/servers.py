@@ -102,9 +102,10 @@ class Program:
 
 
 class Side:
-    """One thing that is measured. `name` is what the tables call it."""
+    """One thing that is measured. `name` is what the tables call it, `shift` is added to its questions' numbers."""
 
     name: str
+    shift = 0
     program: Program
     talker: Program
 
@@ -230,6 +231,8 @@ class OursInEvents(Ours):
     """The same server, asked for server-sent events."""
 
     accept = "text/event-stream"
+    # Else the engine's prefix cache would know the questions from the other format.
+    shift = 500
 
     def __init__(self, ours: Ours) -> None:
         self.name = "this server, SSE"
