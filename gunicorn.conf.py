@@ -11,6 +11,7 @@ import threading
 from gevent import GreenletExit
 
 from service import embedded
+from service.auth import Auth, check_bind
 from service.config import Settings, SettingsError
 from service.engine.declaration import declared_models
 
@@ -52,8 +53,12 @@ def on_starting(server):
     """Before the first web worker: the engine host, which loads the model meanwhile."""
     try:
         settings = Settings.from_env()
+        # Sockets that systemd hands over have addresses of their own; the blueprint looks at each request besides.
+        check_bind(settings, server.cfg.address)
+        # Here rather than in each web worker, which would be started again and again with the same mistake.
+        Auth(settings)
         if not settings.engine_socket:
-            # Here rather than in the host, which would be started again and again with the same mistake.
+            # And not in the host, for the same reason.
             declared_models(settings)
     except SettingsError as error:
         server.log.error("%s", error.message)

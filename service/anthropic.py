@@ -27,7 +27,8 @@ EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "m
 THINKING = ("enabled", "disabled", "adaptive", "between_tools")
 TOOL_CHOICES = {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
 
-# Claude Code's first system block. It changes with every request, so that no prompt would be found in the cache.
+# Claude Code's first system block, which vLLM's server drops too: it changes with every request, and with it in front
+# no prompt would be found in the cache.
 BILLING = "x-anthropic-billing-header"
 
 ERROR_TYPES = {
@@ -105,7 +106,8 @@ def _messages(turn: Fields, called: dict[str, str]) -> Iterator[Message]:
     """One turn as the templates' messages: each tool result is one of its own. `called` collects the tools' names."""
     role = turn.string("role")
     if role == "system":
-        yield from [Message("system", text)] if (text := _text(turn, "content")) else []
+        if text := _text(turn, "content"):
+            yield Message("system", text)
     elif role == "assistant":
         yield _assistant(_blocks(turn, "content"), called)
     elif role == "user":
@@ -187,14 +189,14 @@ def _tool(fields: Fields) -> Record:
         raise BadRequest(f'tools: "{kind}" is not supported: only tools of the client\'s own are, with an input_schema')
     if not name:
         raise BadRequest("tools: name is required")
-    function: Record = {
+    function = {
         "name": name,
         "description": fields.string("description"),
         "parameters": fields.mapping("input_schema"),
+        "strict": fields.boolean("strict", False),
     }
-    if fields.boolean("strict", False):
-        function["strict"] = True
-    return {"type": "function", "function": function}
+    told = {field: value for field, value in function.items() if value or field == "parameters"}
+    return {"type": "function", "function": told}
 
 
 def _tool_choice(fields: Fields, tools: list[Record]) -> dict[str, Any]:
@@ -227,10 +229,12 @@ def _think(fields: Fields) -> bool | str | None:
 
 def _format(fields: Fields) -> dict[str, Any] | None:
     shape = fields.child("output_config", "anthropic.OutputConfig").child("format", "anthropic.Format")
-    kind = shape.string("type")
+    kind, schema = shape.string("type"), shape.mapping("schema")
     if kind not in ("", "json_schema"):
         raise BadRequest(f'invalid output_config.format type "{kind}": must be "json_schema"')
-    return shape.mapping("schema") if kind else None
+    if kind and not schema:
+        raise BadRequest("output_config.format.schema must be a JSON schema")
+    return schema or None
 
 
 def _sampling(fields: Fields, max_tokens: int) -> Sampling:

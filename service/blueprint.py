@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from flask import Blueprint, Flask, Response, request
+from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
 
 from . import ollama
+from .auth import KEY, ROUTES, Auth
 from .client import Client
 from .config import Settings, SettingsError
 from .errors import Refused
@@ -24,7 +26,7 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
 
     `settings` come from the environment where none are given. Nothing is connected before the first request, and the
     host application's own routes, error handlers and JSON provider stay as they are. Raises SettingsError where no
-    engine host is named.
+    engine host is named, and where the keys can't be read.
     """
     settings = settings or Settings.from_env()
     if not settings.engine_socket:
@@ -33,10 +35,11 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
             "or start gunicorn with our gunicorn.conf.py, which does both"
         )
     blueprint = Blueprint(name, __name__)
-    client = Client(settings.engine_socket, settings.heartbeat)
+    client = Client(settings.engine_socket, settings.heartbeat, settings.deadline)
     for dialect in DIALECTS:
         blueprint.register_blueprint(dialect(settings, client).blueprint())
-    guard = Guard(Origins(settings.origins), Hosts(settings.hosts))
+    guard = Guard(Origins(settings.origins), Hosts(settings.hosts), Auth(settings))
+    blueprint.record(guard.registered)
     blueprint.before_request(guard.check)
     blueprint.after_request(guard.tell)
     blueprint.after_request(identified)
@@ -44,14 +47,28 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
 
 
 class Guard:
-    """Refuses foreign pages and hosts, in Ollama's order, answers preflights, and tells browsers what is allowed."""
+    """Refuses foreign pages and hosts, in Ollama's order, answers preflights, and asks for a key.
 
-    def __init__(self, origins: Origins, hosts: Hosts) -> None:
+    Browsers are told what is allowed.
+    """
+
+    def __init__(self, origins: Origins, hosts: Hosts, auth: Auth) -> None:
         self._origins = origins
         self._hosts = hosts
+        self._auth = auth
+        self._routes: dict[str, str] = {}
+
+    def registered(self, state: BlueprintSetupState) -> None:
+        """The application's rules have its prefix before our paths."""
+        prefix = (state.url_prefix or "").rstrip("/")
+        self._routes |= {f"{prefix}{path}": path for path in ROUTES}
 
     def check(self) -> Response | None:
-        return self._check_origin() or self._check_host()
+        answer = self._check_origin() or self._check_host()
+        if answer is None:
+            rule = request.url_rule
+            request.environ[KEY] = self._auth.admit(request.environ, self._routes.get(rule.rule, "") if rule else "")
+        return answer
 
     def _check_origin(self) -> Response | None:
         origin = request.headers.get("Origin", "")

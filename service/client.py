@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import os
 import queue
 import socket
@@ -19,9 +20,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+import msgspec
+
 from . import messages
+from .auth import key_of
 from .disconnect import POLL_SECONDS, Watch, client_gone, client_socket
-from .errors import BadRequest, ClientGone, EngineGone, ServiceError, Unavailable
+from .errors import BadRequest, ClientGone, DeadlineExceeded, EngineGone, ServiceError, Unavailable
 from .messages import (
     PROTOCOL,
     Blob,
@@ -240,10 +244,14 @@ class Connection:
 class Client:
     """All connections of this process; a child after a fork begins anew."""
 
-    def __init__(self, control_path: str, heartbeat: float) -> None:
-        """`control_path` is the engine host's socket, `heartbeat` the seconds after which silence is told."""
+    def __init__(self, control_path: str, heartbeat: float, deadline: float = 0.0) -> None:
+        """`control_path` is the engine host's socket, `heartbeat` the seconds after which silence is told.
+
+        `deadline` is how many seconds a generation or an embedding may take to its end; 0: any number.
+        """
         self._control_path = control_path
         self.heartbeat = heartbeat
+        self.deadline = deadline
         self._reset()
 
     def _reset(self) -> None:
@@ -262,14 +270,17 @@ class Client:
 
         `keep_alive` is in seconds.
         """
-        return Stream(self, requests, environ, keep_alive)
+        caller = key_of(environ).caller
+        theirs = [msgspec.structs.replace(request, caller=caller) for request in requests]
+        return Stream(self, theirs, environ, keep_alive)
 
     def embed(
         self, request: EmbedRequest, environ: dict[str, Any], keep_alive: float | None = None
     ) -> tuple[Located, Embedded]:
         """Wait until every input is embedded; one Embedded for all of them."""
+        theirs = msgspec.structs.replace(request, caller=key_of(environ).caller)
         with Exchange(self, environ) as exchange:
-            return exchange.located(request.model, keep_alive, submits=1), exchange.embed(request)
+            return exchange.located(request.model, keep_alive, submits=1), exchange.embed(theirs)
 
     def load(self, model: str, environ: dict[str, Any], keep_alive: float | None = None) -> Located:
         """Wait until the model is loaded."""
@@ -377,6 +388,7 @@ class Exchange:
         # How many answers each command has still to bring.
         self._open: dict[int, int] = {}
         self.location: Located | None = None
+        self._ends_at = time.monotonic() + (client.deadline or math.inf)
         self._gone = client_gone(environ)
         client_side = client_socket(environ)
         self._fd = -1 if client_side is None else client_side.fileno()
@@ -445,10 +457,18 @@ class Exchange:
                 self._asked.forget(command)
 
     def _wait(self) -> list[Event]:
-        """What has come; nothing when the heartbeat is due. Raises ClientGone."""
+        """What has come; nothing when the heartbeat is due. Raises ClientGone and DeadlineExceeded."""
+        while (left := self._ends_at - time.monotonic()) > 0:
+            events = self._listen(min(left, self._client.heartbeat))
+            if events or left > self._client.heartbeat:
+                return events
+        raise DeadlineExceeded(f"the request was not done within the {self._client.deadline:g} s that it may take")
+
+    def _listen(self, seconds: float) -> list[Event]:
+        """What comes within so many seconds. Raises ClientGone."""
         if self._gone is None:
-            return self._inbox.get(self._client.heartbeat)
-        due = time.monotonic() + self._client.heartbeat
+            return self._inbox.get(seconds)
+        due = time.monotonic() + seconds
         while (left := due - time.monotonic()) > 0:
             events = self._inbox.get(min(left, POLL_SECONDS))
             if events:
@@ -519,6 +539,8 @@ class Job(Exchange):
 
     def __init__(self, client: Client, command: Callable[[int], Command], environ: dict[str, Any]) -> None:
         super().__init__(client, environ)
+        # A model of many gigabytes comes when it comes.
+        self._ends_at = math.inf
         self._command = command
 
     def batches(self) -> Iterator[list[Event]]:

@@ -78,6 +78,13 @@ class Settings:
         "",
         "Host names that clients may use besides local ones where the server listens on loopback; a comma list or `*`.",
     )
+    keys: str = setting("", "A keys.toml: who may come in, and how much; read again when it changes. Empty: no keys.")
+    allow_anyone: bool = setting(
+        False, "Without keys, serve other machines too: whoever reaches the port may use and change every model."
+    )
+    open_discovery: bool = setting(
+        False, "Let clients without a key see which models there are, as Copilot must: it sends its key to chats only."
+    )
     heartbeat: float = setting(
         10.0, "After so many silent seconds a stream sends a byte that clients ignore, so that no proxy closes it."
     )
@@ -86,6 +93,14 @@ class Settings:
         0, "How many proxies stand in front, each of which adds to `X-Forwarded-*`; 0: these headers are ignored."
     )
     max_body: int = setting(32 * 1024 * 1024, "The longest request body; more is a 413.")
+    max_queue: int = setting(
+        512, "How many requests may wait for a model, to be loaded or to run; more are a 503. 0: any number."
+    )
+    max_prompt_tokens: int = setting(0, "The longest prompt, unless the key says otherwise; more is a 400. 0: any.")
+    max_output_tokens: int = setting(0, "Where each answer ends, unless the key says otherwise. 0: where it likes.")
+    deadline: float = setting(
+        0.0, "After so many seconds a request ends with an error: a 504, or a stream's last record. 0: never."
+    )
     engine_timeout: float = setting(
         60.0, "An engine that has answered nothing for so long hangs, and is replaced. Longer than any decode step."
     )
@@ -114,7 +129,7 @@ def _read(name: str, setting: Field[Any], text: str) -> Any:
         value = msgspec.json.decode(text.encode(), type=kind, strict=kind is dict)
     except msgspec.MsgspecError as error:
         raise SettingsError(f"{name}={text!r} is not {_ARTICLES[kind]}: {error}") from None
-    if kind is not dict and value < 0:
+    if kind in (int, float) and value < 0:
         raise SettingsError(f"{name}={text!r} must not be negative")
     return value
 
@@ -127,7 +142,7 @@ def _default(setting: Field[Any]) -> Any:
     return setting.default_factory() if callable(setting.default_factory) else setting.default
 
 
-_ARTICLES = {int: "a whole number", float: "a number", dict: "a JSON object"}
+_ARTICLES = {int: "a whole number", float: "a number", bool: "0 or 1", dict: "a JSON object"}
 
 
 def table() -> str:

@@ -82,15 +82,16 @@ def announce(settings: Settings, host: str, port: int) -> None:
             info = _answering(client)
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}{settings.prefix}/api"
     name = info.name.removesuffix(":latest")
+    key = ' -H "Authorization: Bearer $KEY"' if settings.keys else ""
     if "embedding" in info.capabilities:
         body = f'{{"model": "{name}", "input": "What is vllm-wsgi?"}}'
-        print(f"\n{name} answers. Try it:\n\n  curl {url}/embed -d '{body}'\n", flush=True)
+        print(f"\n{name} answers. Try it:\n\n  curl{key} {url}/embed -d '{body}'\n", flush=True)
         return
     body = f'{{"model": "{name}", "messages": [{{"role": "user", "content": "What is vllm-wsgi?"}}]}}'
     print(
         f"\n{name} answers. Try it, as NDJSON and as server-sent events:\n\n"
-        f"  curl -N {url}/chat -d '{body}'\n\n"
-        f"  curl -N -H 'Accept: text/event-stream' {url}/chat -d '{body}'\n",
+        f"  curl -N{key} {url}/chat -d '{body}'\n\n"
+        f"  curl -N{key} -H 'Accept: text/event-stream' {url}/chat -d '{body}'\n",
         flush=True,
     )
 

@@ -2,15 +2,18 @@
 
     ServiceError            500
     ├── BadRequest          400  the client's fault; the text names the field
-    ├── Forbidden           403
+    ├── Unauthorized        401  no key, or one that is not known
+    ├── Forbidden           403  a known key that may not do this
     ├── ModelNotFound       404
     ├── PayloadTooLarge     413
+    ├── TooManyRequests     429  this caller's limit, not the server's: try again in `retry_after` seconds
     ├── Refused             4xx  HTTP's own: no such route, a wrong method, a foreign page; each knows its own status
     ├── ClientGone          499  nobody is left to read the answer
     ├── EngineFailure       500  the engine lives, this generation failed
     ├── Unsupported         501  this model can't do that, another one can
     ├── Unavailable         503  try again in `retry_after` seconds
     │   └── EngineGone      503  the engine process died or hangs
+    ├── DeadlineExceeded    504  the server's deadline for a whole request is over
     └── StoreFailure        507  the model store can't be written (RFC 4918 §11.5)
 
 Each knows its HTTP status and crosses the queue by its class name, so that what an engine process raises
@@ -41,9 +44,23 @@ class ServiceError(Exception):
         """The name under which the error crosses the queue."""
         return type(self).__name__
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the HTTP answer says besides."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
 
 class BadRequest(ServiceError):
     status = 400
+
+
+class Unauthorized(ServiceError):
+    status = 401
+
+    @property
+    def headers(self) -> dict[str, str]:
+        # RFC 9110 §11.6.1 asks for it; the scheme is RFC 6750's.
+        return super().headers | {"WWW-Authenticate": "Bearer"}
 
 
 class Forbidden(ServiceError):
@@ -56,6 +73,13 @@ class ModelNotFound(ServiceError):
 
 class PayloadTooLarge(ServiceError):
     status = 413
+
+
+class TooManyRequests(ServiceError):
+    status = 429
+
+    def __init__(self, message: str, retry_after: int | None = 1) -> None:
+        super().__init__(message, retry_after)
 
 
 class Refused(ServiceError):
@@ -85,6 +109,10 @@ class Unavailable(ServiceError):
 
 class EngineGone(Unavailable):
     pass
+
+
+class DeadlineExceeded(ServiceError):
+    status = 504
 
 
 class StoreFailure(ServiceError):

@@ -170,6 +170,20 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     ignore_eos: bool | None = None
 
 
+class Caller(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who asks, by the name of the key, and how much of one model he may have; 0: any number.
+
+    Lower priorities go first, as in vLLM. `max_concurrent` counts requests, waiting ones too; the others are tokens.
+    """
+
+    name: str = ""
+    priority: int = 0
+    max_concurrent: int = 0
+    tokens_per_minute: int = 0
+    max_prompt_tokens: int = 0
+    max_output_tokens: int = 0
+
+
 class Request(msgspec.Struct, frozen=True):
     """One generation, whichever dialect asked for it.
 
@@ -196,6 +210,7 @@ class Request(msgspec.Struct, frozen=True):
     echo: bool = False
     adapter: str = ""
     request_id: str = ""
+    caller: Caller = Caller()
 
 
 class Defaults(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -226,6 +241,7 @@ class EmbedRequest(msgspec.Struct, frozen=True):
     truncate: bool = True
     context_limit: int | None = None
     request_id: str = ""
+    caller: Caller = Caller()
 
 
 # --- web worker → engine ---------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -78,7 +80,7 @@ def _chat(fields: Fields) -> Chat:
         raise BadRequest("input is required")
     tools = {tool["function"]["name"]: tool for tool in map(_tool, fields.children("tools", "[]Tool", "Tool"))}
     mode, forced, allowed = _tool_choice(fields)
-    for name in [*(allowed or []), *([forced] if forced else [])]:
+    for name in allowed or ([forced] if forced else []):
         if name not in tools:
             raise BadRequest(f'tool_choice names "{name}", which is not among the tools')
     if mode == "required" and not tools:
@@ -100,15 +102,14 @@ def _conversation(fields: Fields) -> list[Message]:
     called: dict[str, str] = {}
     for index, item in enumerate(_items(fields)):
         try:
-            message = _item(item, called)
+            messages += _item(item, called)
         except BadRequest as error:
             raise BadRequest(f"input[{index}]: {error.message}") from None
-        if message is None:
-            continue
-        if messages and messages[-1].role == message.role in ("assistant", "system"):
-            message = _joined(messages.pop(), message)
-        messages.append(message)
-    return messages
+    turns: list[Message] = []
+    for role, group in groupby(messages, attrgetter("role")):
+        run = list(group)
+        turns += [_joined(run)] if role in ("assistant", "system") else run
+    return turns
 
 
 def _items(fields: Fields) -> list[Fields]:
@@ -120,20 +121,20 @@ def _items(fields: Fields) -> list[Fields]:
     return fields.children("input", "[]Item", "Item")
 
 
-def _item(item: Fields, called: dict[str, str]) -> Message | None:
-    """None for an item that tells the model nothing. `called` collects the names of the called tools."""
+def _item(item: Fields, called: dict[str, str]) -> list[Message]:
+    """None at all for an item that tells the model nothing. `called` collects the names of the called tools."""
     kind = item.string("type") or ("message" if item.string("role") else "")
     if kind == "message":
-        return _message(item)
+        return [_message(item)]
     if kind == "reasoning":
-        return Message("assistant", thinking=_reasoning(item))
+        return [Message("assistant", thinking=_reasoning(item))]
     if kind == "function_call":
-        return _function_call(item, called)
+        return [_function_call(item, called)]
     if kind == "function_call_output":
-        called_by = item.string("call_id")
-        return Message("tool", _content(item, "output"), tool_name=called.get(called_by, ""), tool_call_id=called_by)
+        call_id = item.string("call_id")
+        return [Message("tool", _content(item, "output"), tool_name=called.get(call_id, ""), tool_call_id=call_id)]
     if kind in DROPPED_ITEMS:
-        return None
+        return []
     if not kind:
         raise BadRequest("input item missing required 'type' field")
     raise BadRequest(f'unknown input item type: "{kind}"')
@@ -164,20 +165,21 @@ def _function_call(item: Fields, called: dict[str, str]) -> Message:
     return Message("assistant", tool_calls=[call])
 
 
-def _joined(first: Message, second: Message) -> Message:
+def _joined(messages: list[Message]) -> Message:
+    """One message of several of one role."""
+    parts: list[str | Image] = []
+    for message in messages:
+        parts += message.content if isinstance(message.content, list) else [message.content] if message.content else []
     return Message(
-        first.role,
-        _lines(first.content, second.content),
-        "\n".join(thinking for thinking in (first.thinking, second.thinking) if thinking),
-        first.tool_calls + second.tool_calls,
+        messages[0].role,
+        _lines(parts),
+        "\n".join(message.thinking for message in messages if message.thinking),
+        [call for message in messages for call in message.tool_calls],
     )
 
 
-def _lines(*contents: str | list[str | Image]) -> str | list[str | Image]:
-    """One content of several; one text, a line break between its parts, where there is nothing else."""
-    parts: list[str | Image] = []
-    for content in contents:
-        parts += content if isinstance(content, list) else [content] if content else []
+def _lines(parts: list[str | Image]) -> str | list[str | Image]:
+    """One text, a line break between its parts, where there is nothing else."""
     texts = [part for part in parts if isinstance(part, str)]
     return "\n".join(texts) if len(texts) == len(parts) else parts
 
@@ -209,17 +211,17 @@ def _tool(fields: Fields) -> Record:
         raise BadRequest(f'tools: "{kind}" is not supported: only tools of type "function" are')
     if not name:
         raise BadRequest("tools: name is required")
-    function: Record = {
+    function = {
         "name": name,
         "description": fields.string("description"),
         "parameters": fields.mapping("parameters"),
+        "strict": fields.boolean("strict", False),
     }
-    if fields.boolean("strict", False):
-        function["strict"] = True
-    return {"type": "function", "function": function}
+    told = {field: value for field, value in function.items() if value or field == "parameters"}
+    return {"type": "function", "function": told}
 
 
-def _tool_choice(fields: Fields) -> tuple[str, str, list[str] | None]:
+def _tool_choice(fields: Fields) -> tuple[str, str, set[str] | None]:
     """The choice and the tool that must be called, as a Chat has them; and which tools are allowed, None: all."""
     value = fields.get("tool_choice")
     choice = Fields(value if isinstance(value, dict) else {"type": value}, _STRUCT, "tool_choice.")
@@ -228,7 +230,7 @@ def _tool_choice(fields: Fields) -> tuple[str, str, list[str] | None]:
         mode, forced = "required", choice.string("name")
     elif mode == "allowed_tools":
         mode = choice.string("mode", "auto")
-        allowed = [tool.string("name") for tool in choice.children("tools", "[]Tool", "Tool")]
+        allowed = {tool.string("name") for tool in choice.children("tools", "[]Tool", "Tool")}
     if mode not in TOOL_MODES:
         raise BadRequest(f'invalid tool_choice "{mode}": must be "auto", "none", "required", or name functions')
     return mode, forced, allowed
@@ -240,9 +242,11 @@ def _think(fields: Fields) -> bool | str | None:
 
 
 def _format(format: Fields) -> str | dict[str, Any] | None:
-    kind = format.string("type", "text")
+    kind, schema = format.string("type", "text"), format.mapping("schema")
+    if kind == "json_schema" and not schema:
+        raise BadRequest("text.format.schema must be a JSON schema")
     if kind == "json_schema":
-        return format.mapping("schema")
+        return schema
     if kind not in ("text", "json_object"):
         raise BadRequest(f'invalid text.format type "{kind}": must be "text", "json_object" or "json_schema"')
     return "json" if kind == "json_object" else None

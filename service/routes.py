@@ -217,8 +217,7 @@ def empty_response(status: int, headers: dict[str, str] | None = None) -> Respon
 
 def error_response(error_record: ErrorRecord, error: ServiceError) -> Response:
     response = json_response(error_record(error), error.status)
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(error.retry_after)
+    response.headers.update(error.headers)
     return response
 
 

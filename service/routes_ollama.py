@@ -8,6 +8,7 @@ from typing import Any
 from flask import Response, request
 
 from . import __version__, ollama, ollama_embeddings, ollama_models
+from .auth import key_of
 from .errors import Unsupported
 from .negotiation import negotiate
 from .routes import Route, json_response
@@ -113,6 +114,7 @@ class OllamaRoutes(LibraryRoutes):
 
     def _load_or_unload(self, call: ollama.Call, answer: ollama.Answer) -> Any:
         if call.unload:
+            key_of(request.environ).check("manage")
             self._client.unload(call.model)
             return answer.only("unload")
         answer.located(self._client.load(call.model, request.environ, call.keep_alive))

@@ -68,8 +68,9 @@ def start_server(tmp_path: Path, scratch: Path) -> Iterator[Callable[..., Server
     """Starts servers of the test's own; each is stopped afterwards, and must leave nothing behind."""
     servers: list[Server] = []
 
-    def start(env: Mapping[str, str] | None = None) -> Server:
+    def start(env: Mapping[str, str] | None = None, key: str = "") -> Server:
         servers.append(Server(tmp_path, {**SCRIPTED, "TMPDIR": str(scratch), **(env or {})}))
+        servers[-1].headers = {"Authorization": f"Bearer {key}"} if key else {}
         servers[-1].wait_until_ready()
         return servers[-1]
 

@@ -137,13 +137,15 @@ class WebProgram(Program):
         cwd: Path = ROOT,
     ) -> None:
         self.port = port
+        # What the questions below bring along: a key, where the server asks for one.
+        self.headers: dict[str, str] = {}
         self.url = f"http://127.0.0.1:{port}{prefix}"
         super().__init__(arguments, directory, env, cwd)
 
     def models(self) -> list[dict[str, Any]]:
         """The models that answer: `/api/ps`; none where nobody does."""
         try:
-            answer = httpx.get(f"{self.url}/api/ps", timeout=5, verify=False)
+            answer = httpx.get(f"{self.url}/api/ps", timeout=5, verify=False, headers=self.headers)
         except httpx.TransportError:
             return []
         return list(answer.json()["models"]) if answer.status_code == 200 else []
@@ -151,7 +153,7 @@ class WebProgram(Program):
     def status(self) -> dict[str, Any]:
         """The one model's entry of `/api/status`: name, state, running, waiting, restarts; empty where it has none."""
         try:
-            answer = httpx.get(f"{self.url}/api/status", timeout=5, verify=False)
+            answer = httpx.get(f"{self.url}/api/status", timeout=5, verify=False, headers=self.headers)
         except httpx.TransportError:
             return {}
         models = answer.json()["vllm_wsgi"]["models"] if answer.status_code == 200 else []
@@ -160,7 +162,7 @@ class WebProgram(Program):
     def serves(self) -> bool:
         """Whether it knows models, loaded or not."""
         try:
-            return httpx.get(f"{self.url}/api/tags", timeout=5).status_code == 200
+            return httpx.get(f"{self.url}/api/tags", timeout=5, headers=self.headers).status_code == 200
         except httpx.TransportError:
             return False
 

@@ -178,6 +178,7 @@ def test_the_choice_of_tools(choice: dict[str, Any] | None, expected: tuple[str,
         ({"thinking": {"type": "maybe"}}, 'invalid thinking type "maybe"'),
         ({"output_config": {"effort": "huge"}}, 'invalid effort "huge"'),
         ({"output_config": {"format": {"type": "xml"}}}, 'invalid output_config.format type "xml"'),
+        ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema must be a JSON schema"),
         ({"messages": [{"role": "tool", "content": "x"}]}, 'invalid role "tool"'),
         ({"messages": [{"role": "user", "content": 5}]}, "MessagesRequest.messages.content of type []ContentBlock"),
         ({"stop_sequences": "x"}, "MessagesRequest.stop_sequences of type []string"),
@@ -199,6 +200,11 @@ def test_a_bad_value_is_refused_by_its_name(fields: dict[str, Any], text: str):
 def test_thinking_is_wished_for_and_never_insisted_on(fields: dict[str, Any], think: bool | str | None):
     prompt = chat(**fields)
     assert (prompt.think, prompt.must_think) == (think, False)
+
+
+def test_a_tool_says_what_is_known_of_it():
+    (tool,) = chat(tools=[{"name": "f", "input_schema": {}, "strict": True}]).tools
+    assert tool["function"] == {"name": "f", "parameters": {}, "strict": True}
 
 
 def test_a_schema_for_the_output():

@@ -19,7 +19,9 @@ SPOOFED = {name: f"spoofed, {value}" for name, value in FORWARDED.items()}
 
 
 def client(prefix: str = "", hops: int = 0) -> Client:
-    return Client(create_app(Settings(engine_socket="/nowhere/engine.sock", prefix=prefix, proxy_hops=hops)))
+    return Client(
+        create_app(Settings(engine_socket="/nowhere/e.sock", prefix=prefix, proxy_hops=hops, allow_anyone=True))
+    )
 
 
 def get(path: str, prefix: str = "", hops: int = 0, **headers: str) -> TestResponse:

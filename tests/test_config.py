@@ -24,6 +24,8 @@ def test_without_variables_every_setting_has_its_default():
         ("HEARTBEAT", "2.5", 2.5),
         ("HEARTBEAT", "3", 3.0),
         ("MAX_BODY", "1024", 1024),
+        ("ALLOW_ANYONE", "1", True),
+        ("ALLOW_ANYONE", "false", False),
         ("ENGINE_ARGS", '{"max_model_len": 8192}', {"max_model_len": 8192}),
     ],
 )
@@ -44,6 +46,8 @@ def test_a_variable_is_read_by_its_type(name: str, text: str, value: object):
         ("MAX_BODY", "1.5"),
         ("MAX_BODY", "32M"),
         ("MAX_BODY", "-1"),
+        ("ALLOW_ANYONE", "yes"),
+        ("ALLOW_ANYONE", ""),
         ("ENGINE_ARGS", "max_model_len=1"),
         ("ENGINE_ARGS", "[]"),
         ("ENGINE_ARGS", "null"),

@@ -6,6 +6,7 @@ from service import messages
 from service.errors import (
     BadRequest,
     ClientGone,
+    DeadlineExceeded,
     EngineFailure,
     EngineGone,
     Forbidden,
@@ -14,6 +15,8 @@ from service.errors import (
     Refused,
     ServiceError,
     StoreFailure,
+    TooManyRequests,
+    Unauthorized,
     Unavailable,
     Unsupported,
     revive,
@@ -22,15 +25,18 @@ from service.messages import Failed
 
 STATUSES = {
     BadRequest: 400,
+    Unauthorized: 401,
     Forbidden: 403,
     ModelNotFound: 404,
     Refused: 404,
     PayloadTooLarge: 413,
+    TooManyRequests: 429,
     ClientGone: 499,
     EngineFailure: 500,
     Unsupported: 501,
     Unavailable: 503,
     EngineGone: 503,
+    DeadlineExceeded: 504,
     StoreFailure: 507,
 }
 
@@ -62,8 +68,13 @@ def test_an_error_that_only_a_newer_peer_knows_is_a_failure_of_the_engine():
 
 
 def test_who_is_refused_for_now_is_told_when_to_come_back():
-    assert Unavailable("busy").retry_after == EngineGone("gone").retry_after == 1
-    assert BadRequest("no").retry_after is None
+    for kind in (Unavailable, EngineGone, TooManyRequests):
+        assert kind("later").headers == {"Retry-After": "1"}
+    assert BadRequest("no").headers == {}
+
+
+def test_who_has_no_key_is_told_how_to_bring_one():
+    assert Unauthorized("no").headers == {"WWW-Authenticate": "Bearer"}
 
 
 def test_an_error_says_its_message():

@@ -20,7 +20,7 @@ ENGINE = sorted(name for name in MODULES if name.startswith("engine."))
 # These load in the process of one model only: the host and the scripted engine do without.
 VLLM = {"engine.asyncllm", "engine.outputs", "engine.parse", "engine.vision"}
 # What both sides speak of. In a models.toml the operator writes durations and options as Ollama's clients do.
-SHARED = {"errors", "messages", "config", "names", "keep_alive", "ollama_options", "body"}
+SHARED = {"errors", "messages", "config", "names", "keep_alive", "ollama_options", "body", "toml_file"}
 WEB = sorted(set(MODULES) - set(ENGINE) - SHARED - {"__init__"})
 
 # What the lower modules may import of ours; who is not named here may import anything of its side.
@@ -30,6 +30,8 @@ MAY_IMPORT = {
     "config": {"errors", "keep_alive"},
     "names": {"errors"},
     "body": {"errors"},
+    "toml_file": {"config", "errors"},
+    "auth": {"config", "errors", "messages", "toml_file"},
     "go_base64": {"errors"},
     "keep_alive": {"errors"},
     "framing": {"errors"},
@@ -54,7 +56,8 @@ MAY_IMPORT = {
     "engine.pooling": set(),
     "engine.selection": set(),
     "engine.vectors": {"errors"},
-    "engine.scripted": {"errors", "messages", "engine.vectors"},
+    "engine.admission": {"errors", "messages"},
+    "engine.scripted": {"errors", "messages", "engine.admission", "engine.vectors"},
 }
 DIALECTS = [
     "answer", "ollama", "ollama_embeddings", "ollama_models", "ollama_options", "anthropic",

@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import logging
 import os
+import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ from vllm.v1.metrics.loggers import StatLoggerBase
 from ..errors import BadRequest, EngineFailure, EngineGone, Unavailable, Unsupported
 from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Image, Pulse, Rendered, Request
 from ..names import ModelName
+from .admission import check_prompt
 from .families import Family, family
 from .outputs import ENGINE_GONE, Answers
 from .parse import AnswerParser, Parsers, structured
@@ -65,6 +67,8 @@ def build_engine(
         "reasoning_parser": kind.thinking,
         # Without it vLLM puts images before all texts, for templates that know texts alone.
         "interleave_mm_strings": True,
+        # Without it vLLM ignores the priorities of the keys.
+        "scheduling_policy": "priority",
     }
     limit_pixels()
     if current_platform.is_cpu():
@@ -72,6 +76,10 @@ def build_engine(
         _tune_small_cpu(len(os.sched_getaffinity(0)))
     arguments = AsyncEngineArgs(**(defaults | {"model": model_path} | engine_args))
     config = arguments.create_engine_config()
+    if "structured_outputs_config" not in engine_args:
+        # Small models write blanks between two fields for ever. vLLM takes this with a backend by name only, and then
+        # refuses the schemas that the other one can.
+        config.structured_outputs_config.disable_any_whitespace = True
     loads = Loads(config)
     engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: loads])
     return VllmEngine(engine, loads, kind, template)
@@ -124,18 +132,23 @@ class VllmEngine:
         self.context_length: int = engine.model_config.max_model_len
         self.device: str = current_platform.device_type
         self.cache_bytes = _cache_bytes(engine)
+        self.places = _places(engine)
 
     async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
         """Raises BadRequest, Unavailable, EngineFailure and EngineGone."""
         request, parsers = self._understood(request)
         limit = min(self.context_length, request.context_limit or self.context_length)
-        prompt = await render(request, self._templating, limit)
+        # What is only told may be longer than the context: its length is what is asked.
+        whole = request.render_only and not request.truncate
+        prompt = await render(request, self._templating, sys.maxsize if whole else limit)
         if request.render_only:
             yield Rendered(id, self._templating.decode(prompt.ids), count_images(request), len(prompt.ids))
             return
+        check_prompt(request.caller, len(prompt.ids))
         inputs = engine_input(prompt)
+        room = limit - len(prompt.ids)
         parser = parsers[0]
-        parameters = self._parameters(request, parser, limit - len(prompt.ids))
+        parameters = self._parameters(request, parser, min(room, request.caller.max_output_tokens or room))
         prompt_ids = without_images(inputs)
         answers = Answers(id, request, parsers, prompt_ids, self._templating.decode)
         with _vllm_errors():
@@ -144,6 +157,7 @@ class VllmEngine:
                 parameters,
                 request_id=self._vllm_id(request),
                 lora_request=self._adapter(request.adapter),
+                priority=request.caller.priority,
                 reasoning_ended=True if parser is None else parser.reasoning_ended(prompt_ids),
             )
             async with aclosing(outputs):
@@ -189,8 +203,12 @@ class VllmEngine:
             token_ids = await self._templating.tokenize(text, limit if request.truncate else limit + 1)
             if len(token_ids) > limit:
                 raise BadRequest("the input length exceeds the context length")
+            check_prompt(request.caller, len(token_ids))
             outputs = self._engine.encode(
-                {"prompt_token_ids": token_ids}, PoolingParams(task="embed"), request_id=self._vllm_id(request)
+                {"prompt_token_ids": token_ids},
+                PoolingParams(task="embed"),
+                request_id=self._vllm_id(request),
+                priority=request.caller.priority,
             )
             async with aclosing(outputs):
                 async for output in outputs:
@@ -305,6 +323,13 @@ class RendererTemplating:
             reason = error if isinstance(error, VLLMClientError) else error.__cause__ or error
             raise BadRequest(f"the model refuses the messages: {reason}") from None
         return Prompt(list(inputs["prompt_token_ids"]), inputs if inputs["type"] == "multimodal" else None)
+
+
+def _places(engine: AsyncLLM) -> int:
+    """How many sequences run at once, and an eighth more: the next ones are rendered before there is room for them."""
+    config = engine.vllm_config
+    running = config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size
+    return int(running + max(1, running // 8))
 
 
 def _cache_bytes(engine: AsyncLLM) -> int:

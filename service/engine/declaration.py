@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import math
 import re
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ..config import Settings, SettingsError
 from ..errors import BadRequest
@@ -20,11 +19,11 @@ from ..keep_alive import parse_keep_alive
 from ..messages import Defaults, Message, Sampling
 from ..names import ModelName
 from ..ollama_options import NAMES, parse_options
+from ..toml_file import TomlFile, read_text
 
 HUGGING_FACE = ("hf.co", "huggingface.co")
 
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?\Z", re.ASCII)
-_POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z")
 
 
 @dataclass(frozen=True)
@@ -123,33 +122,20 @@ KINDS: dict[str, tuple[type, ...]] = {
     "pinned": (bool,),
     "memory": (int,),
 }
-_WORDS = {
-    (str,): "a string",
-    (dict,): "a table",
-    (bool,): "true or false",
-    (int,): "a whole number of bytes",
-    (int, float, str): 'seconds or a duration like "5m"',
-}
 
 
 def read_models(path: Path) -> list[Model]:
     """The models of a models.toml; raises SettingsError that names the line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"VLLM_WSGI_MODELS={path} can't be read: {error}") from None
-    return _File(path, text).models()
+    return _File(path, read_text(path, "VLLM_WSGI_MODELS")).models()
 
 
-class _File:
-    """One models.toml. A place in it is the keys on the way there: `("models", "demo", "options")`."""
-
-    def __init__(self, path: Path, text: str) -> None:
-        self._path = path
-        self._text = text
+class _File(TomlFile):
+    """One models.toml."""
 
     def models(self) -> list[Model]:
-        tables = self._tables()
+        tables = self._tables("models", "model")
+        if not tables:
+            self._refuse(("models",), 'holds no model; each stands in a table of its own, [models."name"]')
         models: dict[str, Model] = {}
         for name, table in tables.items():
             model = self._model(name, table)
@@ -158,26 +144,10 @@ class _File:
             models[model.name.key] = model
         return list(models.values())
 
-    def _tables(self) -> dict[str, Any]:
-        try:
-            document = tomllib.loads(self._text)
-        except tomllib.TOMLDecodeError as error:
-            raise self._syntax_error(str(error)) from None
-        for key in document:
-            if key != "models":
-                self._refuse((key,), 'is unknown; a model stands in a table of its own, [models."name"]')
-        tables = document.get("models", {})
-        if not isinstance(tables, dict) or not tables:
-            self._refuse(("models",), 'holds no model; each stands in a table of its own, [models."name"]')
-        return tables
-
-    def _model(self, text: str, table: Any) -> Model:
+    def _model(self, text: str, table: dict[str, Any]) -> Model:
         place = ("models", text)
         name = self._checked(place, ModelName.parse, text)
-        if not isinstance(table, dict):
-            self._refuse(place, "must be a table")
-        for key, value in table.items():
-            self._check_kind((*place, key), value)
+        self._check_kinds(place, table, KINDS)
         sampling, context_limit = self._options(place, table.get("options", {}))
         fields = {key: table[key] for key in KINDS if key in table}
         fields["source"] = self._source(place, name, table.get("source"))
@@ -186,14 +156,6 @@ class _File:
         if fields.get("memory", 0) < 0:
             self._refuse((*place, "memory"), "must not be negative")
         return Model(name=name, sampling=sampling, context_limit=context_limit, **fields)
-
-    def _check_kind(self, place: tuple[str, ...], value: Any) -> None:
-        kinds = KINDS.get(place[-1])
-        if kinds is None:
-            self._refuse(place, f"is unknown; known are {', '.join(KINDS)}")
-        # For Python a bool is an int.
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            self._refuse(place, f"must be {_WORDS[kinds]}")
 
     def _options(self, place: tuple[str, ...], options: dict[str, Any]) -> tuple[Sampling, int | None]:
         for name, value in options.items():
@@ -228,48 +190,3 @@ class _File:
         if seconds is not None and math.isnan(seconds):
             self._refuse(place, "must be a number")
         return seconds
-
-    def _checked(self, place: tuple[str, ...], parse: Any, value: Any) -> Any:
-        try:
-            return parse(value)
-        except BadRequest as error:
-            self._refuse(place, error.message.removeprefix("keep_alive: "))
-
-    def _refuse(self, place: tuple[str, ...], complaint: str) -> NoReturn:
-        head, *rest = place
-        shown = ".".join([head, *(f'"{key}"' for key in rest[:1]), *rest[1:]])
-        raise SettingsError(f"{self._path}, line {line_of(self._text, place)}: {shown}: {complaint}")
-
-    def _syntax_error(self, message: str) -> SettingsError:
-        found = _POSITION.search(message)
-        line, column = found.groups() if found else (None, None)
-        complaint = message[: found.start()] if found else message
-        line = line or str(self._text.rstrip("\n").count("\n") + 1)
-        return SettingsError(f"{self._path}, line {line}: {complaint}" + (f" (column {column})" if column else ""))
-
-
-def line_of(text: str, place: tuple[str, ...]) -> int:
-    """The line, from 1, where a place of a TOML document begins.
-
-    tomllib keeps no lines. But the lines up to one are a document of their own wherever no value is open there, and the
-    first such document that holds the place ends where the place does.
-    """
-    lines = text.split("\n")
-    whole = 0
-    for number in range(1, len(lines) + 1):
-        try:
-            document = tomllib.loads("\n".join(lines[:number]) + "\n")
-        except tomllib.TOMLDecodeError:
-            continue
-        if _holds(document, place):
-            return whole + 1
-        whole = number
-    return 1
-
-
-def _holds(document: Any, place: tuple[str, ...]) -> bool:
-    for key in place:
-        if not isinstance(document, dict) or key not in document:
-            return False
-        document = document[key]
-    return True

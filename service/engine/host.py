@@ -35,6 +35,7 @@ from ..messages import (
     Unload,
     Unloaded,
 )
+from .admission import BUSY
 from .declaration import Model, declared_models
 from .editor import Editor
 from .hub import Hub
@@ -51,8 +52,6 @@ logger = logging.getLogger("vllm_wsgi.host")
 
 # A Unix socket's path has at most 107 bytes (unix(7)); the workers' own names take some.
 MAX_DIRECTORY_BYTES = 107 - len("/worker-99999.sock")
-# Ollama's text, two spaces and all (`server/sched.go`, ErrMaxQueue).
-BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
 
 class Host:
@@ -151,8 +150,10 @@ class Host:
         return Shown(command.id, info, *await asyncio.to_thread(lambda: (tensors(model), tokens(model))))
 
     async def _located(self, model: Model, command: Locate) -> str:
-        """The data socket of the model, once it is loaded. Raises Unavailable where it can't be."""
+        """The data socket of the model, once it is loaded. Raises Unavailable where it can't be, or too many wait."""
         slot = self._slot(model)
+        if 0 < self._settings.max_queue <= slot.resident.waiting:
+            raise Unavailable(BUSY)
         try:
             with slot.resident.awaited():
                 while (path := slot.place()) is None:
@@ -186,7 +187,7 @@ class Host:
         """Load the model as soon as there is room, unless nobody waits for it any more; Unavailable: not in time."""
         try:
             async with asyncio.timeout(self._settings.load_timeout), self._making_room:
-                while slot.resident.is_awaited and slot.place() is None and slot.state == "idle":
+                while slot.resident.waiting and slot.place() is None and slot.state == "idle":
                     if self._residency.has_room(slot.resident):
                         slot.load(keep_alive)
                         return
@@ -228,7 +229,8 @@ class Host:
     def _drop_orphans(self) -> None:
         """The slots of engines that no model needs, once nothing runs in them."""
         for engine in self._slots.keys() - self._engines():
-            if self._slots[engine].state == "idle":
+            slot = self._slots[engine]
+            if slot.state == "idle" and not slot.resident.in_use:
                 self._residency.remove(self._slots.pop(engine).resident)
 
 

@@ -98,8 +98,9 @@ class Resident:
         self._dismissed = True
 
     @property
-    def is_awaited(self) -> bool:
-        return self._waiting > 0
+    def waiting(self) -> int:
+        """How many requests wait for the model."""
+        return self._waiting
 
     @property
     def present(self) -> bool:

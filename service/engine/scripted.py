@@ -21,6 +21,7 @@ A text to embed is such a script too, of which !sleep, !fail, !refuse and !crash
     !nan              its vector holds what is no number
 
 The model's engine_args say how it loads: `{"load_seconds": 2}` takes so long, `{"fail": "text"}` fails, after that.
+`{"max_num_seqs": 1}` lets one request in at a time.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from typing import Any
 
 from ..errors import BadRequest, EngineFailure, Unavailable
 from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Infill, Pulse, Rendered, Request, Tokens
+from .admission import check_prompt
 from .vectors import unit
 
 # The length of the vectors.
@@ -46,7 +48,8 @@ class ScriptedEngine:
     device = "cpu"
     cache_bytes = 0
 
-    def __init__(self) -> None:
+    def __init__(self, places: int) -> None:
+        self.places = places
         self._running = 0
         self._hangs = False
 
@@ -56,7 +59,7 @@ class ScriptedEngine:
         time.sleep(engine_args.get("load_seconds", 0.0))
         if "fail" in engine_args:
             raise RuntimeError(engine_args["fail"])
-        return cls()
+        return cls(engine_args.get("max_num_seqs", 256))
 
     async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
         """One token a word, one answer after the other; the count of prompt tokens is that of the script's words."""
@@ -68,6 +71,7 @@ class ScriptedEngine:
         if request.render_only:
             yield Rendered(id, script, tokens=len(script.split(" ")))
             return
+        check_prompt(request.caller, len(script.split(" ")))
         self._running += 1
         try:
             for index in range(request.n):
@@ -84,6 +88,7 @@ class ScriptedEngine:
         try:
             for text in request.inputs:
                 words = text.split()
+                check_prompt(request.caller, len(words))
                 if len(words) > limit and not request.truncate:
                     raise BadRequest("the input length exceeds the context length")
                 numbers = await _numbers(words[:limit])
@@ -101,7 +106,8 @@ class ScriptedEngine:
 
     async def _play(self, id: int, script: str, request: Request) -> AsyncGenerator[Delta | Finished, None]:
         words = script.split(" ")
-        limit = request.sampling.max_tokens or len(script) * 1000
+        limits = request.sampling.max_tokens, request.caller.max_output_tokens
+        limit = min((limit for limit in limits if limit), default=len(script) * 1000)
         started = time.monotonic_ns()
         interval, tokens = 0.0, 0
         due = time.monotonic()

@@ -38,6 +38,7 @@ from ..messages import (
     Request,
     Submit,
 )
+from .admission import Admission
 from .defaults import complete
 from .lifeline import die_with_parent
 from .peer import listen
@@ -64,14 +65,16 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     tool_parser: str = ""
     reasoning_parser: str = ""
     template: str = ""
+    max_queue: int = 0
 
 
 class Engine(Protocol):
-    """What a worker hosts: vLLM, or a script. Lengths are in tokens."""
+    """What a worker hosts: vLLM, or a script. Lengths are in tokens; `places` are the sequences it takes at once."""
 
     context_length: int
     device: str
     cache_bytes: int
+    places: int
 
     def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
         """Deltas and one Finished, or one Rendered; closing the iterator cancels. Raises ServiceError."""
@@ -89,9 +92,10 @@ class Engine(Protocol):
 class Worker:
     """The process: web workers on the data socket, the host on the lifeline."""
 
-    def __init__(self, engine: Engine, host: asyncio.StreamWriter) -> None:
+    def __init__(self, engine: Engine, host: asyncio.StreamWriter, max_queue: int) -> None:
         self._engine = engine
         self._host = host
+        self._admission = Admission(engine.places, max_queue)
         self._begun = self._running = 0
         self._stop = asyncio.Event()
         self._status = 0
@@ -116,15 +120,19 @@ class Worker:
         events: AsyncGenerator[Event, None]
         if isinstance(command, Submit):
             events = self._engine.generate(command.id, complete(command.request, command.defaults))
+            sequences = command.request.n
         elif isinstance(command, Embed):
             events = self._engine.embed(command.id, command.request)
+            sequences = len(command.request.inputs)
         else:
             raise BadRequest(f"an engine worker does not answer {type(command).__name__}")
         self._begun += 1
         self._count(1)
         try:
-            async for event in events:
-                yield event
+            async with self._admission.admitted(command.request.caller, sequences) as bill:
+                async for event in events:
+                    bill.add(event)
+                    yield event
         finally:
             self._count(-1)
 
@@ -145,7 +153,8 @@ class Worker:
         """The host replaces a worker whose pulse stops, so a hanging engine must hold it up."""
         while True:
             try:
-                self._report(await self._engine.pulse())
+                pulse = await self._engine.pulse()
+                self._report(Pulse(pulse.running, pulse.waiting + self._admission.waiting))
             except EngineGone:
                 logger.error("the engine died")
                 # A moment for the failed requests' last events to leave.
@@ -183,7 +192,7 @@ async def run(options: WorkerOptions) -> int:
         writer.write(messages.pack(Broken(f"{type(error).__name__}: {error}")))
         await writer.drain()
         return ENGINE_DIED
-    return await Worker(engine, writer).run(options.socket, reader)
+    return await Worker(engine, writer, options.max_queue).run(options.socket, reader)
 
 
 def main() -> None:

@@ -97,6 +97,8 @@ def test_tokens_are_counted_as_the_model_will_read_them(official: Anthropic) -> 
     assert counted == usage.input_tokens + (usage.cache_read_input_tokens or 0)
     del prompt["tools"]
     assert official.messages.count_tokens(**prompt).input_tokens < counted
+    prompt["messages"] = user("word " * 3000)
+    assert official.messages.count_tokens(**prompt).input_tokens > 3000
 
 
 def test_the_start_of_a_stream_tells_the_length_of_the_prompt(official: Anthropic) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.config import Settings, SettingsError
-from service.engine.declaration import KINDS, Model, declared_models, line_of, read_models
+from service.engine.declaration import KINDS, Model, declared_models, read_models
 from service.engine.store import Store, describe
 from service.messages import Sampling
 from service.names import ModelName
@@ -99,7 +99,7 @@ def test_a_model_is_found_by_its_repository_too(directory: Path, name: str):
         ('[models.a]\nsource = "o/a"\nkeep_alive = nan', 'line 3: models."a".keep_alive: must be a number'),
         ('[models.a]\nsource = "o/a"\nkeep_alive = true', 'line 3: models."a".keep_alive: must be seconds or a dura'),
         ('[models.a]\nsource = "o/a"\npinned = 1', 'line 3: models."a".pinned: must be true or false'),
-        ('[models.a]\nsource = "o/a"\nmemory = "8G"', 'line 3: models."a".memory: must be a whole number of bytes'),
+        ('[models.a]\nsource = "o/a"\nmemory = "8G"', 'line 3: models."a".memory: must be a whole number'),
         ('[models.a]\nsource = "o/a"\nmemory = -1', 'line 3: models."a".memory: must not be negative'),
         ('[models.a]\nsource = "o/a"\nengine_args = []', 'line 3: models."a".engine_args: must be a table'),
         ('[models.a]\nsource = ["o/a"]', 'line 2: models."a".source: must be a string'),
@@ -123,11 +123,6 @@ def test_a_mistake_is_told_with_its_line(directory: Path, text: str, message: st
     with pytest.raises(SettingsError) as caught:
         read(directory, text)
     assert caught.value.message.startswith(f"{directory}/models.toml, {message}")
-
-
-def test_a_value_over_several_lines_begins_on_its_first():
-    text = 'a = """\n[b]\n"""\n\n# c\n[b]\nc = [\n  1,\n]\nd = 1\n'
-    assert [line_of(text, place) for place in [("a",), ("b",), ("b", "c"), ("b", "d")]] == [1, 6, 7, 10]
 
 
 @pytest.mark.parametrize("content", [None, b"\xff"])

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.asking import Asker
+from tests.asking import Asker, user
 from tests.servers import Server
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
@@ -34,6 +34,14 @@ def test_two_models_answer_at_once_each_in_its_own_manner(askers: tuple[Asker, A
     assert said["message"]["content"].upper().startswith(text)
     assert text == text.upper()
     assert (shouted["done_reason"], shouted["eval_count"]) == ("length", 9)
+
+
+def test_a_wish_to_think_is_dropped_where_the_model_can_not(askers: tuple[Asker, Asker]) -> None:
+    plain, _ = askers
+    wish = {"thinking": {"type": "enabled", "budget_tokens": 1024}, "output_config": {"effort": "low"}}
+    answer = plain.post("/v1/messages", messages=user(QUESTION), max_tokens=50, temperature=0, **wish)
+    assert [block["type"] for block in answer.json()["content"]] == ["text"]
+    assert plain.post("/v1/chat/completions", messages=user("x"), reasoning_effort="low").status_code == 400
 
 
 def test_one_is_unloaded_and_the_other_answers_on(two_models: Server, askers: tuple[Asker, Asker]) -> None:

@@ -223,6 +223,29 @@ def test_an_image_token_in_a_text_harms_nobody(eyes: Asker) -> None:
     assert eyes.generate("<image>", raw=True, options={"num_predict": 2})["done"]
 
 
+def test_messages_see_images_and_those_of_tools_and_count_them(eyes: Asker) -> None:
+    source = {"type": "base64", "media_type": "image/png", "data": RED}
+    image = {"type": "image", "source": source}
+    use = {"type": "tool_use", "id": "t", "name": "look", "input": {}}
+    turns = [
+        {"role": "user", "content": [{"type": "text", "text": "Look"}, image]},
+        {"role": "assistant", "content": [{"type": "text", "text": "So?"}, use]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": [image]}]},
+    ]
+    usage = eyes.post("/v1/messages", messages=turns, max_tokens=1).json()["usage"]
+    counted = eyes.post("/v1/messages/count_tokens", messages=turns).json()["input_tokens"]
+    assert counted == usage["input_tokens"] + usage["cache_read_input_tokens"]
+    turns[0]["content"].pop()
+    without = eyes.post("/v1/messages/count_tokens", messages=turns).json()["input_tokens"]
+    assert counted - without == IMAGE_TOKENS + AROUND
+
+
+def test_responses_see_what_chat_sees(eyes: Asker) -> None:
+    parts = [{"type": "input_text", "text": "Look"}, {"type": "input_image", "image_url": f"data:;base64,{RED}"}]
+    answer = eyes.post("/v1/responses", input=[{"role": "user", "content": parts}], max_output_tokens=1).json()
+    assert answer["usage"]["input_tokens"] == look(eyes, user("Look", RED))["prompt_eval_count"]
+
+
 def test_a_model_without_eyes_refuses_images_in_ollamas_words(demo: Asker) -> None:
     refused = demo.post("/api/chat", messages=[user("Hi", RED)], tools=[WEATHER])
     message = "registry.ollama.ai/library/demo:latest does not support vision"
