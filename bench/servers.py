@@ -214,8 +214,9 @@ class Ours(HttpSide):
     def scripted(cls, directory: Path) -> Ours:
         """With an engine that plays what it is told to: the web tier alone, one worker."""
         env = {"VLLM_WSGI_ENGINE": "scripted", "VLLM_WSGI_MODEL_NAME": NAME, "WEB_CONCURRENCY": "1"}
-        # Thousands of streams are what is measured, so none is refused.
-        return cls(directory, env | {"VLLM_WSGI_MAX_QUEUE": "0"}, "the web tier alone")
+        # Thousands of streams are what is measured, so none waits and none is refused.
+        env |= {"VLLM_WSGI_ENGINE_ARGS": '{"max_num_seqs": 100000}', "VLLM_WSGI_MAX_QUEUE": "0"}
+        return cls(directory, env, "the web tier alone")
 
     def body(self, question: str, tokens: int) -> dict[str, Any]:
         return {
