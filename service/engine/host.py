@@ -23,7 +23,9 @@ from ..errors import Unavailable
 from ..keep_alive import parse_server_keep_alive
 from ..messages import (
     Command,
+    DropResponse,
     Event,
+    FetchResponse,
     ListLoaded,
     ListModels,
     Loaded,
@@ -32,6 +34,7 @@ from ..messages import (
     Models,
     ShowModel,
     Shown,
+    StoreResponse,
     Unload,
     Unloaded,
 )
@@ -44,6 +47,7 @@ from .lifeline import die_with_parent
 from .notify import Supervisor
 from .peer import listen
 from .residency import Limits, Residency, Resident
+from .responses import Responses
 from .slot import Bell, Slot
 from .store import Store, tensors, tokens
 
@@ -63,9 +67,11 @@ class Host:
         if len(os.fsencode(self._path.parent)) > MAX_DIRECTORY_BYTES:
             raise SettingsError(f"VLLM_WSGI_ENGINE_SOCKET={self._path}: its directory's path is too long for sockets")
         declared, hub = declared_models(settings), Hub()
-        library = Library(store_directory(settings.store), declared, hub.directory)
+        directory = store_directory(settings.store)
+        library = Library(directory, declared, hub.directory)
         self._store = Store(declared + library.models())
         self._editor = Editor(self._store, library, hub, self._forget)
+        self._responses = Responses(directory, settings.responses_days, settings.max_body)
         self._stirred = Bell()
         self._slots: dict[tuple[str, ...], Slot] = {}
         self._residency = Residency(Limits(settings.max_loaded, settings.max_memory))
@@ -107,7 +113,8 @@ class Host:
                 slot.serve(self._store.info(model))
                 slot.load(self._keep_alive(model))
         supervisor = Supervisor()
-        tasks = [asyncio.create_task(self._clear()), asyncio.create_task(supervisor.inform(self._pinned_states))]
+        chores = self._clear(), self._responses.prune_daily(), supervisor.inform(self._pinned_states)
+        tasks = [asyncio.create_task(chore) for chore in chores]
         await stop.wait()
         supervisor.stopping()
         for task in tasks:
@@ -137,6 +144,8 @@ class Host:
             yield Loaded(command.id, [loaded for slot in slots for loaded in slot.loaded()])
         elif isinstance(command, ShowModel):
             yield await self._show(command)
+        elif isinstance(command, StoreResponse | FetchResponse | DropResponse):
+            yield await self._responses.answer(command)
         else:
             async with aclosing(self._editor.answer(command)) as events:
                 async for event in events:
