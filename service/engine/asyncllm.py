@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 from vllm import AsyncEngineArgs, PoolingParams, SamplingParams
+from vllm.envs import enable_envs_cache
 from vllm.exceptions import GracefulHTTPError, VLLMClientError
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
@@ -25,6 +26,7 @@ from vllm.renderers import BaseRenderer, ChatParams
 from vllm.sampling_params import RequestOutputKind
 from vllm.tokenizers import get_tokenizer
 from vllm.transformers_utils.config import get_config
+from vllm.utils.gc_utils import freeze_gc_heap
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
@@ -82,6 +84,10 @@ def build_engine(
         config.structured_outputs_config.disable_any_whitespace = True
     loads = Loads(config)
     engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: loads])
+    # As vLLM's own processes do: what has been loaded is looked through by no garbage collection, which takes a
+    # large part of a second, and the environment is not read for every token.
+    freeze_gc_heap()
+    enable_envs_cache()
     return VllmEngine(engine, loads, kind, template)
 
 
