@@ -37,6 +37,7 @@ from ..names import ModelName
 from .admission import check_prompt
 from .families import Family, family
 from .outputs import ENGINE_GONE, Answers
+from .pace import Pace
 from .parse import AnswerParser, Parsers, structured
 from .render import Prompt, count_images, render
 from .sampling import sampling_arguments
@@ -130,6 +131,7 @@ class VllmEngine:
         self._engine = engine
         self._loads = loads
         self._ids = itertools.count(1)
+        self._pace = Pace()
         self._adapters: dict[str, LoRARequest] = {}
         self._templating = RendererTemplating(engine.renderer, template)
         self._parsers = Parsers(kind, engine.renderer.get_tokenizer(), engine.model_config)
@@ -157,7 +159,7 @@ class VllmEngine:
         parameters = self._parameters(request, parser, min(room, request.caller.max_output_tokens or room))
         prompt_ids = without_images(inputs)
         answers = Answers(id, request, parsers, prompt_ids, self._templating.decode)
-        with _vllm_errors():
+        with _vllm_errors(), self._pace.stream():
             outputs = self._engine.generate(
                 inputs,
                 parameters,
@@ -170,6 +172,9 @@ class VllmEngine:
                 async for output in outputs:
                     for event in answers.events(output):
                         yield event
+                    if not output.finished:
+                        # What comes until then vLLM joins to one output.
+                        await self._pace.wait()
 
     async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Embedded, None]:
         """Raises BadRequest, Unsupported, Unavailable and EngineGone."""
