@@ -13,27 +13,26 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from http.client import HTTPResponse
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.faults.load import under_load
+from tests.faults.load import CLIENTS, under_load
 from tests.faults.table import fault, table
-from tests.servers import ROOT, SCRIPTED, Server, chat, generate, parse, terminal, until
+from tests.servers import NDJSON, ROOT, SCRIPTED, Server, chat, generate, parse, terminal, until
 
 WEB_WORKERS = 2
-HEADER_SECONDS = BODY_SECONDS = 2
 STORE_BYTES = 4 * 2**20
 ENV = {
     **SCRIPTED,
     "WEB_CONCURRENCY": str(WEB_WORKERS),
     "VLLM_WSGI_ENGINE_ARGS": '{"max_num_seqs": 1000}',
     "VLLM_WSGI_ENGINE_TIMEOUT": "2",
-    "VLLM_WSGI_HEADER_TIMEOUT": str(HEADER_SECONDS),
-    "VLLM_WSGI_BODY_TIMEOUT": str(BODY_SECONDS),
+    "VLLM_WSGI_HEADER_TIMEOUT": "1",
+    "VLLM_WSGI_BODY_TIMEOUT": "1",
     "VLLM_WSGI_MAX_BODY": "1000000",
 }
 
@@ -57,6 +56,8 @@ def harmed(tmp_path_factory: pytest.TempPathFactory, small_disk: Path | None) ->
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     store = {"VLLM_WSGI_STORE": str(small_disk)} if small_disk else {}
     server = Server.start(tmp_path_factory.mktemp("harmed"), ENV | store)
+    with under_load(server):
+        """What comes first takes memory that stays."""
     yield server
     server.stop(30)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -65,11 +66,9 @@ def harmed(tmp_path_factory: pytest.TempPathFactory, small_disk: Path | None) ->
 
 @pytest.fixture(autouse=True)
 def whole(harmed: Server) -> None:
-    """Every process is there and has all its connections."""
+    """Every process is there."""
     until(lambda: len(harmed.web_workers()) == WEB_WORKERS, 15, "every web worker runs")
     harmed.wait_until_ready()
-    with under_load(harmed, clients=4):
-        pass
 
 
 def request(body: dict[str, object], *headers: str, length: int | None = None) -> bytes:
@@ -95,7 +94,7 @@ def test_a_killed_web_worker(harmed: Server) -> None:
         os.kill(web[0], signal.SIGKILL)
         until(lambda: len(harmed.web_workers()) == WEB_WORKERS, 15, "another web worker runs")
     # Each of them at most in the one answer that it read; who is on another web worker in none.
-    assert load.endings["cut"] <= 8
+    assert load.endings["cut"] <= CLIENTS
     assert not load.endings["error"]
     assert harmed.engine_workers() == engine
 
@@ -156,12 +155,10 @@ def test_a_full_disk(harmed: Server, small_disk: Path | None) -> None:
     poet = {"model": "poet", "from": "demo", "system": "Rhyme.", "stream": False}
     with under_load(harmed) as load:
         filler = small_disk / "filler"
-        filler.write_bytes(bytes(STORE_BYTES - 3 * os.statvfs(small_disk).f_bsize - _used(small_disk)))
+        filler.write_bytes(bytes(STORE_BYTES // 4 * 3))
         refused = httpx.post(blob, content=content, timeout=30)
         assert (refused.status_code, refused.json().keys()) == (507, {"error"})
-        with filler.open("ab") as file, pytest.raises(OSError, match="No space"):
-            file.write(bytes(STORE_BYTES))
-            file.flush()
+        fill(filler)
         refused = httpx.post(f"{harmed.url}/api/create", json=poet, timeout=30)
         assert (refused.status_code, refused.json().keys()) == (507, {"error"})
         assert [path for path in small_disk.rglob("*") if path.is_file()] == [filler]
@@ -173,28 +170,29 @@ def test_a_full_disk(harmed: Server, small_disk: Path | None) -> None:
     os.remove(small_disk / "blobs" / f"sha256-{blob.rpartition(':')[2]}")
 
 
-def _used(directory: Path) -> int:
-    status = os.statvfs(directory)
-    return (status.f_blocks - status.f_bfree) * status.f_bsize
+def fill(path: Path) -> None:
+    """To the last byte."""
+    with suppress(OSError), path.open("ab", buffering=0) as file:
+        while file.write(bytes(4096)):
+            """There is room yet."""
 
 
 @fault(
     "a client that reads one byte a second",
-    "its stream ends with an error record once it is 4,096 tokens behind what the kernel buffers; others notice nothing",
-    "the generation is cancelled and its memory free at once; the connection ends when it has taken nothing for 30 s",
+    "an error record, once what the kernel buffers for it is full, 4,096 tokens wait and 5 s have passed",
+    "its generation is cancelled, what waited for it is dropped; the others notice nothing",
 )
 def test_a_client_that_reads_one_byte_a_second(harmed: Server) -> None:
     with under_load(harmed) as load, socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.connect(("127.0.0.1", harmed.port))
-        slow.sendall(request(chat("!rate:20000 !repeat:1000000:w"), "Connection: close"))
-        read = b""
+        slow.sendall(request(chat(f"!rate:4000 !repeat:400000:{'w' * 1000}"), "Connection: close"))
+        read = []
         while "its client reads too slowly" not in harmed.output:
-            read += slow.recv(1)
+            read.append(slow.recv(1))
             time.sleep(1)
-        slow.settimeout(20)
-        head, _, chunks = (read + slow.makefile("rb").read()).partition(b"\r\n\r\n")
-        records = parse(unchunked(chunks), "application/x-ndjson")
+        _, _, chunks = b"".join([*read, slow.makefile("rb").read()]).partition(b"\r\n\r\n")
+        records = parse(unchunked(chunks), NDJSON)
         assert [terminal(record) for record in records] == [False] * (len(records) - 1) + [True]
         assert "reads too slowly" in records[-1]["error"]
     assert load.endings.keys() == {"done"}
@@ -210,23 +208,29 @@ def unchunked(data: bytes) -> bytes:
     return b"".join(parts)
 
 
+def vanish(server: Server) -> None:
+    """500 clients, each in the middle of its stream."""
+    vanishing = [server.connect() for _ in range(500)]
+    for connection in vanishing:
+        connection.sendall(request(chat("a !rate:1 !repeat:600:w")))
+    for connection in vanishing:
+        assert connection.recv(17) == b"HTTP/1.1 200 OK\r\n"
+        # With RST, as a crashed client's machine does.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+    until(lambda: server.status()["running"] <= CLIENTS, 10, "the engine runs nothing for them")
+
+
 @fault(
     "500 clients that vanish mid-stream",
     "the others notice nothing",
     "the engine runs nothing for them a second later; their memory and descriptors are free",
 )
 def test_clients_that_vanish(harmed: Server) -> None:
+    for _ in range(2):
+        vanish(harmed)
     with under_load(harmed) as load:
-        for _ in range(2):
-            vanishing = [harmed.connect() for _ in range(500)]
-            for connection in vanishing:
-                connection.sendall(request(chat("a !rate:1 !repeat:600:w")))
-            for connection in vanishing:
-                assert connection.recv(17) == b"HTTP/1.1 200 OK\r\n"
-                # With RST, as a crashed client's machine does.
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                connection.close()
-            until(lambda: harmed.status()["running"] <= 8, 10, "the engine runs nothing for them")
+        vanish(harmed)
     assert load.endings.keys() == {"done"}
 
 
@@ -278,7 +282,7 @@ def test_chunks_that_never_end(harmed: Server) -> None:
         while not select.select([connection], [], [], 0)[0]:
             connection.sendall(chunk)
         assert answer(connection)[0] == 413
-        with pytest.raises(ConnectionError):
+        with suppress(ConnectionError):
             while True:
                 connection.sendall(chunk)
     assert load.endings.keys() == {"done"}
