@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 from vllm import AsyncEngineArgs, PoolingParams, SamplingParams
+from vllm.config import StructuredOutputsConfig
 from vllm.exceptions import GracefulHTTPError, VLLMClientError
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
@@ -75,7 +76,15 @@ def build_engine(
         defaults |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True}
         _tune_small_cpu(len(os.sched_getaffinity(0)))
     arguments = AsyncEngineArgs(**(defaults | {"model": model_path} | engine_args))
+    operators = engine_args.get("structured_outputs_config")
+    if operators is not None:
+        # The one argument that vLLM takes as an object only.
+        arguments.structured_outputs_config = StructuredOutputsConfig(**operators)
     config = arguments.create_engine_config()
+    if operators is None:
+        # Small models write blanks between two fields for ever. vLLM takes this with a backend by name only, and then
+        # refuses the schemas that the other one can.
+        config.structured_outputs_config.disable_any_whitespace = True
     loads = Loads(config)
     engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: loads])
     return VllmEngine(engine, loads, kind, template)

@@ -229,7 +229,8 @@ class Host:
     def _drop_orphans(self) -> None:
         """The slots of engines that no model needs, once nothing runs in them."""
         for engine in self._slots.keys() - self._engines():
-            if self._slots[engine].state == "idle":
+            slot = self._slots[engine]
+            if slot.state == "idle" and not slot.resident.in_use:
                 self._residency.remove(self._slots.pop(engine).resident)
 
 

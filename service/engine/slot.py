@@ -239,7 +239,7 @@ class Slot:
             pause = self._pause()
             self._trouble, self._barred_until = trouble, time.monotonic() + pause
             name = self.model.name.short
-            if self._failed_loads >= LOAD_ATTEMPTS and not self.model.pinned:
+            if self._failed_loads >= LOAD_ATTEMPTS and not self.resident.pinned:
                 logger.error("%s: %s; not tried again before %g s have passed", name, trouble.message, pause)
                 return
             logger.error("%s: %s; starting again in %g s", name, trouble.message, pause)

@@ -221,10 +221,22 @@ def test_num_ctx_caps_prompt_and_answer_and_nothing_shifts(demo: Asker, shift: b
     assert record["done_reason"] == "length"
 
 
-def test_a_schema_is_kept_to(demo: Asker) -> None:
-    # An object's schema allows white space anywhere, and so small a model may go on with nothing else.
-    text = demo.chat("Which colour is the sky?", format={"enum": ["red", "green"]})["message"]["content"]
-    assert json.loads(text) in ("red", "green")
+SKY = {
+    "type": "object",
+    "properties": {"colour": {"enum": ["red", "green"]}, "hours": {"type": "integer", "minimum": 0, "maximum": 24}},
+    "required": ["colour", "hours"],
+}
+
+
+@pytest.mark.parametrize("think", [False, True])
+def test_a_schema_is_kept_to(demo: Asker, think: bool) -> None:
+    message = demo.chat("Which colour is the sky?", format=SKY, think=think)["message"]
+    sky = json.loads(message["content"])
+    assert (sky["colour"] in ("red", "green"), 0 <= sky["hours"] <= 24, sky.keys()) == (True, True, {"colour", "hours"})
+    assert bool(message.get("thinking")) == think
+
+
+def test_a_schema_that_is_none_is_refused(demo: Asker) -> None:
     refused = demo.post("/api/chat", messages=user("x"), format={"type": "nonsense"})
     assert refused.status_code == 400
 
