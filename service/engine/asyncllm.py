@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from prometheus_client import REGISTRY, generate_latest
+from prometheus_client.core import Metric
 from vllm import AsyncEngineArgs, PoolingParams, SamplingParams
 from vllm.config import StructuredOutputsConfig
 from vllm.exceptions import GracefulHTTPError, VLLMClientError
@@ -162,6 +164,7 @@ class VllmEngine:
                 parameters,
                 request_id=self._vllm_id(request),
                 lora_request=self._adapter(request.adapter),
+                trace_headers=_trace_headers(request),
                 priority=request.caller.priority,
                 reasoning_ended=True if parser is None else parser.reasoning_ended(prompt_ids),
             )
@@ -195,6 +198,10 @@ class VllmEngine:
         running = min(self._loads.running, unfinished)
         return Pulse(running, unfinished - running)
 
+    def metrics(self) -> str:
+        """vLLM's, whose label `model_name` is ours; it keeps them in this process wherever its engine runs."""
+        return generate_latest(_VllmMetrics()).decode()
+
     async def shutdown(self) -> None:
         # vLLM reports the end that we ask for as the death of its engine, with a trace.
         logging.getLogger("vllm").setLevel(logging.CRITICAL)
@@ -213,6 +220,7 @@ class VllmEngine:
                 {"prompt_token_ids": token_ids},
                 PoolingParams(task="embed"),
                 request_id=self._vllm_id(request),
+                trace_headers=_trace_headers(request),
                 priority=request.caller.priority,
             )
             async with aclosing(outputs):
@@ -264,6 +272,17 @@ class VllmEngine:
             if parser is not None:
                 arguments["skip_special_tokens"] = parser.request.skip_special_tokens
             return SamplingParams(n=request.n, output_kind=RequestOutputKind.DELTA, **arguments)
+
+
+class _VllmMetrics:
+    """A collector: this process' own, of which several engines would tell the same, are left out."""
+
+    def collect(self) -> Iterator[Metric]:
+        return (metric for metric in REGISTRY.collect() if metric.name.startswith("vllm:"))
+
+
+def _trace_headers(request: Request | EmbedRequest) -> dict[str, str] | None:
+    return {"traceparent": request.traceparent} if request.traceparent else None
 
 
 @contextmanager
