@@ -13,6 +13,9 @@ from typing import Any, Protocol
 from .config import SettingsError
 from .entry import Entry
 
+# For one batch and all tries to send it. OpenTelemetry's own, 10, a process waits for at its end, too.
+TIMEOUT_SECONDS = 2.0
+
 
 class Traces(Protocol):
     """What begins and ends spans."""
@@ -101,5 +104,6 @@ def _tracer(endpoint: str) -> Any:
 
     name = os.environ.get("OTEL_SERVICE_NAME", "vllm-wsgi")
     provider = TracerProvider(resource=Resource.create({"service.name": name}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
+    timeout = None if "OTEL_EXPORTER_OTLP_TIMEOUT" in os.environ else TIMEOUT_SECONDS
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint, timeout=timeout)))
     return provider.get_tracer("vllm_wsgi")
