@@ -199,8 +199,8 @@ class VllmEngine:
         return Pulse(running, unfinished - running)
 
     def metrics(self) -> str:
-        """vLLM's, whose label `model_name` is ours; it keeps them in this process wherever its engine runs."""
-        return generate_latest(_VllmMetrics()).decode()
+        """vLLM's, which it keeps in this process wherever its engine runs."""
+        return generate_latest(_VllmMetrics(self._engine.model_config.served_model_name)).decode()
 
     async def shutdown(self) -> None:
         # vLLM reports the end that we ask for as the death of its engine, with a trace.
@@ -275,10 +275,16 @@ class VllmEngine:
 
 
 class _VllmMetrics:
-    """A collector: this process' own, of which several engines would tell the same, are left out."""
+    """A collector: each sample has the model's name, which tells engines apart, and this process' own are left out."""
+
+    def __init__(self, name: str) -> None:
+        self._name = {"model_name": name}
 
     def collect(self) -> Iterator[Metric]:
-        return (metric for metric in REGISTRY.collect() if metric.name.startswith("vllm:"))
+        for metric in REGISTRY.collect():
+            if metric.name.startswith("vllm:"):
+                metric.samples = [sample._replace(labels=sample.labels | self._name) for sample in metric.samples]
+                yield metric
 
 
 def _trace_headers(request: Request | EmbedRequest) -> dict[str, str] | None:
