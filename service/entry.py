@@ -81,23 +81,25 @@ class Entry:
     def _add(self, batch: list[Event]) -> None:
         tokens = 0
         for event in batch:
-            if isinstance(event, Delta):
+            # Most are, and this is for each of them.
+            if type(event) is Delta:
                 tokens += len(event.token_ids)
+                if event.prompt_tokens:
+                    self.add_prompt(event.prompt_tokens, event.id)
             elif isinstance(event, Finished):
                 self.queue = max(self.queue, event.queue_ns)
+                self.add_prompt(event.prompt_tokens, event.id)
             elif isinstance(event, Located):
                 self.load = event.load_ns
-            if isinstance(event, Delta | Finished) and event.prompt_tokens:
-                self.add_prompt(event.prompt_tokens, event.id)
         if tokens:
             self._speak(tokens)
 
     def _speak(self, tokens: int) -> None:
         now = time.monotonic_ns()
-        if self._last:
-            self.pause = max(self.pause, now - self._last)
-        else:
+        if not self._last:
             self._first, self.first = now, now - self._began
+        elif now - self._last > self.pause:
+            self.pause = now - self._last
         self._last = now
         self.output_tokens += tokens
 
