@@ -83,10 +83,6 @@ def build_engine(
         # The one argument that vLLM takes as an object only.
         arguments.structured_outputs_config = StructuredOutputsConfig(**operators)
     config = arguments.create_engine_config()
-    if operators is None:
-        # Small models write blanks between two fields for ever. vLLM takes this with a backend by name only, and then
-        # refuses the schemas that the other one can.
-        config.structured_outputs_config.disable_any_whitespace = True
     loads = Loads(config)
     engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: loads])
     return VllmEngine(engine, loads, kind, template)

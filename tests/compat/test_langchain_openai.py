@@ -49,7 +49,8 @@ def test_bound_tools_are_called(chat: ChatOpenAI):
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
 def test_structured_output_is_an_instance_of_the_class(chat: ChatOpenAI, method: str):
-    structured = chat.with_structured_output(Sky, method=method, strict=True)
+    # The demo model likes the white space between the tokens of JSON too well.
+    structured = chat.with_structured_output(Sky, method=method, strict=True, frequency_penalty=2)
     assert isinstance(structured.invoke("Which colour is the sky?"), Sky)
 
 

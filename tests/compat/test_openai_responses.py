@@ -84,7 +84,9 @@ def test_a_tool_can_be_forced_and_forbidden(official: OpenAI) -> None:
 
 
 def test_a_structured_output_is_parsed(official: OpenAI) -> None:
-    parsed = official.responses.parse(**asked("Which colour is the sky?", text_format=Sky))
+    # The demo model likes the white space between the tokens of JSON too well.
+    sparse = {"text_format": Sky, "extra_body": {"frequency_penalty": 2}}
+    parsed = official.responses.parse(**asked("Which colour is the sky?", **sparse))
     assert isinstance(parsed.output_parsed, Sky)
 
 
