@@ -10,7 +10,7 @@ import threading
 
 from gevent import GreenletExit
 
-from service import embedded
+from service import embedded, request_log
 from service.auth import Auth, check_bind
 from service.config import Settings, SettingsError
 from service.engine.declaration import declared_models
@@ -90,6 +90,12 @@ def when_ready(server):
         return
     arguments = (Settings.from_env(), {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
     threading.Thread(target=embedded.announce, args=arguments, daemon=True).start()
+
+
+def post_worker_init(worker):
+    """In the web worker, whose log this is."""
+    if Settings.from_env().log_requests:
+        request_log.to_stdout()
 
 
 def on_exit(server):

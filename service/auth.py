@@ -40,6 +40,8 @@ LOOK_SECONDS = 1.0
 ROUTES = {
     "/": "open",
     "/api/version": "open",
+    "/livez": "open",
+    "/readyz": "open",
     "/api/tags": "any",
     "/api/ps": "any",
     "/api/show": "any",
@@ -63,6 +65,7 @@ ROUTES = {
     "/api/delete": "manage",
     "/api/blobs/<digest>": "manage",
     "/api/status": "observe",
+    "/metrics": "observe",
     # What answers unknown paths and methods.
     "/api": "any",
     "/api/<path:path>": "any",

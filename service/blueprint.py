@@ -8,17 +8,20 @@ from werkzeug.exceptions import HTTPException
 
 from . import ollama
 from .auth import KEY, ROUTES, Auth
+from .chronicle import Chronicle
 from .client import Client
 from .config import Settings, SettingsError
 from .errors import Refused
+from .health import refuse_while_draining
 from .hosts import Hosts
 from .origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, Origins
 from .routes import empty_response, http_error_response, identified
 from .routes_anthropic import AnthropicRoutes
 from .routes_ollama import OllamaRoutes
 from .routes_openai import OpenAIRoutes
+from .routes_operations import OperationsRoutes
 
-DIALECTS = (OllamaRoutes, OpenAIRoutes, AnthropicRoutes)
+ALL_ROUTES = (OllamaRoutes, OpenAIRoutes, AnthropicRoutes, OperationsRoutes)
 
 
 def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") -> Blueprint:
@@ -36,11 +39,14 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
         )
     blueprint = Blueprint(name, __name__)
     client = Client(settings.engine_socket, settings.heartbeat, settings.deadline)
-    for dialect in DIALECTS:
-        blueprint.register_blueprint(dialect(settings, client).blueprint())
+    for routes in ALL_ROUTES:
+        blueprint.register_blueprint(routes(settings, client).blueprint())
+    chronicle = Chronicle(settings, client)
     guard = Guard(Origins(settings.origins), Hosts(settings.hosts), Auth(settings))
     blueprint.record(guard.registered)
+    blueprint.before_request(lambda: chronicle.begin(guard.route()))
     blueprint.before_request(guard.check)
+    blueprint.after_request(chronicle.attend)
     blueprint.after_request(guard.tell)
     blueprint.after_request(identified)
     return blueprint
@@ -49,7 +55,7 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
 class Guard:
     """Refuses foreign pages and hosts, in Ollama's order, answers preflights, and asks for a key.
 
-    Browsers are told what is allowed.
+    Browsers are told what is allowed. Work that comes when this process has been told to end is refused.
     """
 
     def __init__(self, origins: Origins, hosts: Hosts, auth: Auth) -> None:
@@ -63,11 +69,18 @@ class Guard:
         prefix = (state.url_prefix or "").rstrip("/")
         self._routes |= {f"{prefix}{path}": path for path in ROUTES}
 
+    def route(self) -> str:
+        """The current request's, as ROUTES names it; empty where it does not."""
+        rule = request.url_rule
+        return self._routes.get(rule.rule, "") if rule else ""
+
     def check(self) -> Response | None:
         answer = self._check_origin() or self._check_host()
         if answer is None:
-            rule = request.url_rule
-            request.environ[KEY] = self._auth.admit(request.environ, self._routes.get(rule.rule, "") if rule else "")
+            route = self.route()
+            request.environ[KEY] = self._auth.admit(request.environ, route)
+            if ROUTES.get(route) in ("inference", "manage"):
+                refuse_while_draining()
         return answer
 
     def _check_origin(self) -> Response | None:

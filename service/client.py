@@ -25,13 +25,17 @@ import msgspec
 from . import messages
 from .auth import key_of
 from .disconnect import POLL_SECONDS, Watch, client_gone, client_socket
-from .errors import BadRequest, ClientGone, DeadlineExceeded, EngineGone, ServiceError, Unavailable
+from .drain import GOING_DOWN, RETRY_SECONDS, drain
+from .errors import BadRequest, ClientGone, DeadlineExceeded, Drained, EngineGone, ServiceError, Unavailable
 from .messages import (
     PROTOCOL,
     Blob,
     Cancel,
+    Check,
+    Checked,
     Command,
     Copy,
+    Count,
     Create,
     Delete,
     Delta,
@@ -41,6 +45,7 @@ from .messages import (
     Embed,
     Embedded,
     EmbedRequest,
+    Ended,
     Event,
     Failed,
     FetchResponse,
@@ -53,6 +58,8 @@ from .messages import (
     LoadedModel,
     Locate,
     Located,
+    Measure,
+    Measured,
     ModelInfo,
     Models,
     Pull,
@@ -75,6 +82,8 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 5.0
 # The host answers questions about models from memory; a host that doesn't is gone.
 ANSWER_SECONDS = 10.0
+# A load balancer asks every few seconds, and waits about as long.
+CHECK_SECONDS = 2.0
 # Files are hashed and made safe on disk meanwhile.
 EDIT_SECONDS = 120.0
 # An engine's processes get up to 20 seconds to end in.
@@ -386,6 +395,23 @@ class Client:
         """Raises ResponseNotFound."""
         self._ask(lambda id: DropResponse(id, response, owner), Done, EDIT_SECONDS)
 
+    def trouble(self) -> str:
+        """Why the engine host wants no requests now; empty where it does."""
+        return self._ask(Check, Checked, CHECK_SECONDS).trouble
+
+    def metrics(self) -> list[str]:
+        """In Prometheus' text format: the engine host's, and those of each engine that answers soon enough."""
+        host = self._ask(Measure, Measured, CHECK_SECONDS)
+        texts = [host.text]
+        for path in host.sockets:
+            with contextlib.suppress(ServiceError):
+                texts.append(self._ask(Measure, Measured, CHECK_SECONDS, path).text)
+        return texts
+
+    def count(self, ended: list[Ended]) -> None:
+        """Tell the engine host what has ended. Raises EngineGone."""
+        self.control().send(Count(next(_ids), ended))
+
     def control(self) -> Connection:
         return self.connection(self._control_path)
 
@@ -408,14 +434,17 @@ class Client:
                 self._watch = Watch()
             return self._watch
 
-    def _ask(self, command: Callable[[int], Command], kind: type[E], seconds: float = ANSWER_SECONDS) -> E:
+    def _ask(
+        self, command: Callable[[int], Command], kind: type[E], seconds: float = ANSWER_SECONDS, path: str = ""
+    ) -> E:
+        """One answer of the engine host, or of the engine worker at `path`."""
         inbox = Inbox()
-        control = self.control()
+        asked = self.connection(path or self._control_path)
         try:
-            control.send(command(inbox.id), inbox)
+            asked.send(command(inbox.id), inbox)
             events = inbox.get(seconds)
         finally:
-            control.forget(inbox.id)
+            asked.forget(inbox.id)
         if not events:
             raise Unavailable("the engine host does not answer", RETRY_AFTER_SECONDS)
         return _expect(events[0], kind)
@@ -508,11 +537,13 @@ class Exchange:
                 self._asked.forget(command)
 
     def _wait(self) -> list[Event]:
-        """What has come; nothing when the heartbeat is due. Raises ClientGone and DeadlineExceeded."""
-        while (left := self._ends_at - time.monotonic()) > 0:
+        """What has come; nothing when the heartbeat is due. Raises ClientGone, DeadlineExceeded and Drained."""
+        while (left := min(self._ends_at, drain.ends_at) - time.monotonic()) > 0:
             events = self._listen(min(left, self._client.heartbeat))
             if events or left > self._client.heartbeat:
                 return events
+        if drain.ends_at < self._ends_at:
+            raise Drained(GOING_DOWN, RETRY_SECONDS)
         raise DeadlineExceeded(f"the request was not done within the {self._client.deadline:g} s that it may take")
 
     def _listen(self, seconds: float) -> list[Event]:

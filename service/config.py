@@ -111,6 +111,16 @@ class Settings:
     deadline: float = setting(
         0.0, "After so many seconds a request ends with an error: a 504, or a stream's last record. 0: never."
     )
+    drain: float = setting(
+        120.0, "So many seconds the engine host lets requests run on when it is told to end; then it ends them."
+    )
+    log_requests: bool = setting(
+        True, "gunicorn.conf.py has a JSON line for each request written to stdout, at its end, with its real ending."
+    )
+    log_prompts: bool = setting(False, "The lines hold the prompts, too.")
+    traces: str = setting(
+        "", "Where traces go: `http://127.0.0.1:4318/v1/traces`, an OTLP/HTTP collector; needs requirements-otel.txt."
+    )
     engine_timeout: float = setting(
         60.0, "An engine that has answered nothing for so long hangs, and is replaced. Longer than any decode step."
     )

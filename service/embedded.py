@@ -107,7 +107,7 @@ def _answering(client: Client) -> ModelInfo | None:
 def _serves(host: str, port: int, prefix: str) -> bool:
     connection = HTTPConnection(host, port, timeout=2)
     try:
-        connection.request("GET", f"{prefix}/api/version")
+        connection.request("GET", f"{prefix}/livez")
         return connection.getresponse().status == 200
     except OSError:
         return False

@@ -15,7 +15,8 @@
     ├── EngineFailure       500  the engine lives, this generation failed
     ├── Unsupported         501  this model can't do that, another one can
     ├── Unavailable         503  try again in `retry_after` seconds
-    │   └── EngineGone      503  the engine process died or hangs
+    │   ├── EngineGone      503  the engine process died or hangs
+    │   └── Drained         503  what ran when the server was told to end, and did not end in time
     ├── DeadlineExceeded    504  the server's deadline for a whole request is over
     └── StoreFailure        507  the model store can't be written (RFC 4918 §11.5)
 
@@ -134,6 +135,10 @@ class Unavailable(ServiceError):
 
 
 class EngineGone(Unavailable):
+    pass
+
+
+class Drained(Unavailable):
     pass
 
 

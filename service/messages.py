@@ -3,7 +3,8 @@
     web worker ──▶ engine host     Locate, Unload, ListModels, ListLoaded, ShowModel      control socket
                                    Pull, Create, Copy, Delete, FindBlob, PutBlob, DropBlob
                                    StoreResponse, FetchResponse, DropResponse
-    web worker ──▶ engine worker   Submit, Embed, Cancel                                  data socket
+                                   Check, Measure, Count
+    web worker ──▶ engine worker   Submit, Embed, Cancel, Measure                         data socket
     either     ──▶ web worker      [event, …]                                             both sockets
     engine worker ──▶ engine host  Ready, Broken, Pulse, Activity                              its lifeline
 
@@ -194,7 +195,7 @@ class Request(msgspec.Struct, frozen=True):
     `n` answers to the one prompt are generated, told apart by the `index` of their events. `render_only`: the answer is
     the prompt as the model would get it. `echo`: each answer begins with a delta of the prompt itself, which covers no
     token of the answer; with `logprobs` the prompt's are in it. `adapter` is the directory of a LoRA adapter, which
-    only the model's own defaults name. `request_id` is for logs.
+    only the model's own defaults name. `request_id` is for logs, `traceparent` (W3C Trace Context) for traces.
     """
 
     model: str
@@ -212,6 +213,7 @@ class Request(msgspec.Struct, frozen=True):
     adapter: str = ""
     request_id: str = ""
     caller: Caller = Caller()
+    traceparent: str = ""
 
 
 class Defaults(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -243,6 +245,26 @@ class EmbedRequest(msgspec.Struct, frozen=True):
     context_limit: int | None = None
     request_id: str = ""
     caller: Caller = Caller()
+    traceparent: str = ""
+
+
+class Ended(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one request was and how it ended, for the metrics. Durations in nanoseconds; 0: there was none.
+
+    `ending` is done, client_gone, refused, drained or error; `error` the kind of error that it was. `first` is the time
+    to the first token, `pause` the longest wait between two writes of tokens, `speaking` from the first to the last.
+    """
+
+    route: str
+    ending: str
+    error: str = ""
+    model: str = ""
+    first: int = 0
+    pause: int = 0
+    speaking: int = 0
+    queue: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
 
 
 # --- web worker → engine ---------------------------------------------------------------------------------
@@ -396,6 +418,25 @@ class Cancel(Struct):
     id: int
 
 
+class Check(Struct):
+    """Whether requests may come now. The answer is Checked."""
+
+    id: int
+
+
+class Measure(Struct):
+    """The metrics of a host or an engine worker. The answer is Measured."""
+
+    id: int
+
+
+class Count(Struct):
+    """Requests that have ended in this web worker. There is no answer."""
+
+    id: int
+    ended: list[Ended]
+
+
 # --- engine → web worker ---------------------------------------------------------------------------------
 
 
@@ -543,6 +584,21 @@ class Embedded(Struct):
     prompt_tokens: int
 
 
+class Checked(Struct):
+    """`trouble` says why no request should come now; empty where one may."""
+
+    id: int
+    trouble: str
+
+
+class Measured(Struct):
+    """`text` is in Prometheus' text format; the metrics of the engines are asked at their data `sockets`."""
+
+    id: int
+    text: str
+    sockets: list[str] = []
+
+
 class Failed(Struct):
     """The end of an answer that did not."""
 
@@ -609,6 +665,9 @@ Command = (
     | Submit
     | Embed
     | Cancel
+    | Check
+    | Measure
+    | Count
 )
 Event = (
     Hello
@@ -625,6 +684,8 @@ Event = (
     | Finished
     | Rendered
     | Embedded
+    | Checked
+    | Measured
     | Failed
 )
 Report = Ready | Broken | Pulse | Activity

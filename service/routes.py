@@ -21,9 +21,12 @@ from .answer import Answer
 from .body import parse_json
 from .client import Client, Job, Stream
 from .config import Settings
+from .entry import entry_of
 from .errors import BadRequest, ClientTooSlow, ModelNotFound, PayloadTooLarge, Refused, ServiceError
 from .framing import Framing
 from .messages import Embedded, EmbedRequest, Located, Request
+from .request_log import prompt_of
+from .traces import traceparent
 
 JSON_TYPE = "application/json; charset=utf-8"
 
@@ -112,13 +115,17 @@ class Routes:
         self, requests: list[Request], answer: Answer, chosen: Framing | None, keep_alive: float | None = None
     ) -> Response:
         """One answer to all requests, streamed in the framing that is chosen, or collected."""
-        asked = [replace(each, request_id=current_id()) for each in requests]
+        entry = entry_of(request.environ)
+        entry.model = requests[0].model
+        if self._settings.log_prompts:
+            entry.prompt = [prompt_of(each) for each in requests]
+        asked = [replace(each, request_id=current_id(), traceparent=traceparent(entry)) for each in requests]
         return self._respond(self._client.submit(asked, request.environ, keep_alive), answer, chosen)
 
     def _respond(self, stream: Stream | Job, answer: Answer, chosen: Framing | None) -> Response:
         """What the engine does, told in records: one path, streamed or collected."""
         try:
-            batches = answer.records(stream.batches())
+            batches = answer.records(entry_of(request.environ).count(stream.batches()))
             if chosen is None:
                 return json_response(answer.collect(batches))
             return stream_response(stream, batches, chosen, answer.failure)
@@ -128,9 +135,16 @@ class Routes:
 
     def _embed(self, wanted: EmbedRequest, keep_alive: float | None = None) -> tuple[Located, Embedded]:
         """Raises ModelNotFound in the words that Ollama has for embeddings alone."""
+        entry = entry_of(request.environ)
+        entry.model = wanted.model
+        if self._settings.log_prompts:
+            entry.prompt = wanted.inputs
+        asked = replace(wanted, request_id=current_id(), traceparent=traceparent(entry))
         try:
-            asked = replace(wanted, request_id=current_id())
-            return self._client.embed(asked, request.environ, keep_alive)
+            located, embedded = self._client.embed(asked, request.environ, keep_alive)
+            entry.load = located.load_ns
+            entry.add_prompt(embedded.prompt_tokens)
+            return located, embedded
         except ModelNotFound:
             raise ModelNotFound(f'model "{wanted.model}" not found, try pulling it first') from None
 
@@ -194,8 +208,14 @@ def stream_response(
     """A streamed answer. Its status waits for the first record, so that an early error has a status of its own."""
     first = next(batches)
     # The request's context is over when the chunks are made.
-    identity = {"request_id": current_id()}
-    chunks = framing.stream(chain([first], batches), chosen, lambda error: failure(error) | identity)
+    identity, entry = {"request_id": current_id()}, entry_of(request.environ)
+    entry.streams()
+
+    def error_record(error: ServiceError) -> Any:
+        entry.failed(error)
+        return failure(error) | identity
+
+    chunks = framing.stream(chain([first], batches), chosen, error_record)
     response = Response(chunks, content_type=chosen.media_type, headers=STREAM_HEADERS)
     response.call_on_close(stream.close)
     return response
@@ -225,6 +245,7 @@ def empty_response(status: int, headers: dict[str, str] | None = None) -> Respon
 
 
 def error_response(error_record: ErrorRecord, error: ServiceError) -> Response:
+    entry_of(request.environ).failed(error)
     response = json_response(error_record(error), error.status)
     response.headers.update(error.headers)
     return response

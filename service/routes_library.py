@@ -6,6 +6,7 @@ from flask import Response, request
 
 from . import ollama_library
 from .client import Job
+from .entry import entry_of
 from .errors import BadRequest, ModelNotFound
 from .negotiation import negotiate
 from .ollama_library import Order, ProgressAnswer, quoted
@@ -52,6 +53,7 @@ class LibraryRoutes(Routes):
 
     def _work(self, order: Order, job: Job) -> Response:
         """Progress in the format that the client wants, or the last of it."""
+        entry_of(request.environ).model = order.model
         try:
             chosen = negotiate(
                 order.stream, order.stream_type, request.args.get("alt"), request.headers.get("Accept", "")

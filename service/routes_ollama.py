@@ -9,6 +9,7 @@ from flask import Response, request
 
 from . import __version__, ollama, ollama_embeddings, ollama_models
 from .auth import key_of
+from .entry import entry_of
 from .errors import Unsupported
 from .negotiation import negotiate
 from .routes import Route, json_response
@@ -113,6 +114,7 @@ class OllamaRoutes(LibraryRoutes):
         return response
 
     def _load_or_unload(self, call: ollama.Call, answer: ollama.Answer) -> Any:
+        entry_of(request.environ).model = call.model
         if call.unload:
             key_of(request.environ).check("manage")
             self._client.unload(call.model)

@@ -23,6 +23,7 @@ from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.ggevent import GeventWorker
 
 from .config import Settings
+from .drain import drain
 from .framing import encode
 
 LOOK_SECONDS = 0.2
@@ -107,6 +108,8 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
     def handle_exit(self, sig: int, frame: object) -> None:
         """SIGTERM: answers go on to their end, waits for the next request end now."""
         super().handle_exit(sig, frame)
+        # gunicorn counts from about now, and says nothing to whom it cuts.
+        drain.begin(self.cfg.graceful_timeout)
         gevent.spawn(self._close_idle)
 
     def _close_idle(self) -> None:

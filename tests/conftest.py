@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.asking import Asker
 from tests.servers import ROOT, SCRIPTED, Server, until
@@ -39,6 +40,11 @@ What is vllm-wsgi?<|im_end|>
 
 
 """
+
+
+# How fast a busy machine makes examples says nothing about the program.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")

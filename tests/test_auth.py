@@ -26,6 +26,7 @@ from tests.servers import ROOT, Server, clean_environment, free_port, until
 EXAMPLE = ROOT / "deploy" / "keys.toml.example"
 REMOTE = "203.0.113.7"
 NAMES = ("inference", "manage", "observe")
+OPEN = {"/", "/api/version", "/livez", "/readyz"}
 
 
 def table(name: str, *scopes: str, more: str = "") -> str:
@@ -68,7 +69,7 @@ def statuses(app: Flask, key: str = "", address: str = "127.0.0.1") -> dict[str,
 @pytest.mark.parametrize("prefix", ["", "/llm"])
 def test_without_a_key_only_the_listed_routes_answer(tmp_path: Path, keys: Path, prefix: str):
     answers = statuses(application(tmp_path, prefix, keys=str(keys)))
-    assert {path for path, status in answers.items() if status != 401} == {f"{prefix}/", f"{prefix}/api/version"}
+    assert {path for path, status in answers.items() if status != 401} == {prefix + path for path in OPEN}
 
 
 def test_every_route_stands_in_the_table(tmp_path: Path):
@@ -92,14 +93,14 @@ def test_a_key_opens_its_scope_and_what_any_key_opens(tmp_path: Path, keys: Path
 def test_discovery_can_be_opened_and_nothing_else_with_it(tmp_path: Path, keys: Path):
     answers = statuses(application(tmp_path, keys=str(keys), open_discovery=True))
     opened = {path for path, status in answers.items() if status != 401}
-    assert opened == {"/", "/api/version", *auth.DISCOVERY}
+    assert opened == {*OPEN, *auth.DISCOVERY}
 
 
 def test_without_keys_the_own_machine_comes_in_and_no_other(tmp_path: Path):
     app = application(tmp_path)
     assert not {401, 403} & set(statuses(app).values())
     closed = {path for path, status in statuses(app, address=REMOTE).items() if status == 403}
-    assert closed == statuses(app).keys() - {"/", "/api/version"}
+    assert closed == statuses(app).keys() - OPEN
     answer = app.test_client().get("/api/tags", environ_base={"REMOTE_ADDR": REMOTE})
     assert "VLLM_WSGI_KEYS" in answer.get_json()["error"]
 

@@ -35,6 +35,11 @@ MAY_IMPORT = {
     "go_base64": {"errors"},
     "keep_alive": {"errors"},
     "framing": {"errors"},
+    "drain": set(),
+    "entry": {"errors", "messages"},
+    "health": {"client", "drain", "errors"},
+    "request_log": {"entry", "messages"},
+    "traces": {"config", "entry"},
     "negotiation": {"errors", "framing"},
     "ollama_options": {"errors", "messages", "body"},
     "ollama_models": {"messages"},
@@ -57,6 +62,7 @@ MAY_IMPORT = {
     "engine.selection": set(),
     "engine.vectors": {"errors"},
     "engine.admission": {"errors", "messages"},
+    "engine.metrics": {"messages"},
     "engine.scripted": {"errors", "messages", "engine.admission", "engine.vectors"},
 }
 DIALECTS = [

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from prometheus_client import REGISTRY, generate_latest
+from prometheus_client.core import Metric
 from vllm import AsyncEngineArgs, PoolingParams, SamplingParams
 from vllm.config import StructuredOutputsConfig
 from vllm.envs import enable_envs_cache
@@ -166,6 +168,7 @@ class VllmEngine:
                 parameters,
                 request_id=self._vllm_id(request),
                 lora_request=self._adapter(request.adapter),
+                trace_headers=_trace_headers(request),
                 priority=request.caller.priority,
                 reasoning_ended=True if parser is None else parser.reasoning_ended(prompt_ids),
             )
@@ -202,6 +205,10 @@ class VllmEngine:
         running = min(self._loads.running, unfinished)
         return Pulse(running, unfinished - running)
 
+    def metrics(self) -> str:
+        """vLLM's, which it keeps in this process wherever its engine runs."""
+        return generate_latest(_VllmMetrics(self._engine.model_config.served_model_name)).decode()
+
     async def shutdown(self) -> None:
         # vLLM reports the end that we ask for as the death of its engine, with a trace.
         logging.getLogger("vllm").setLevel(logging.CRITICAL)
@@ -220,6 +227,7 @@ class VllmEngine:
                 {"prompt_token_ids": token_ids},
                 PoolingParams(task="embed"),
                 request_id=self._vllm_id(request),
+                trace_headers=_trace_headers(request),
                 priority=request.caller.priority,
             )
             async with aclosing(outputs):
@@ -271,6 +279,23 @@ class VllmEngine:
             if parser is not None:
                 arguments["skip_special_tokens"] = parser.request.skip_special_tokens
             return SamplingParams(n=request.n, output_kind=RequestOutputKind.DELTA, **arguments)
+
+
+class _VllmMetrics:
+    """A collector: each sample has the model's name, which tells engines apart, and this process' own are left out."""
+
+    def __init__(self, name: str) -> None:
+        self._name = {"model_name": name}
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in REGISTRY.collect():
+            if metric.name.startswith("vllm:"):
+                metric.samples = [sample._replace(labels=sample.labels | self._name) for sample in metric.samples]
+                yield metric
+
+
+def _trace_headers(request: Request | EmbedRequest) -> dict[str, str] | None:
+    return {"traceparent": request.traceparent} if request.traceparent else None
 
 
 @contextmanager

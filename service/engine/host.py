@@ -19,10 +19,13 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 
 from ..config import Settings, SettingsError
-from ..errors import Unavailable
+from ..errors import ServiceError, Unavailable
 from ..keep_alive import parse_server_keep_alive
 from ..messages import (
+    Check,
+    Checked,
     Command,
+    Count,
     DropResponse,
     Event,
     FetchResponse,
@@ -31,6 +34,8 @@ from ..messages import (
     Loaded,
     Locate,
     Located,
+    Measure,
+    Measured,
     Models,
     ShowModel,
     Shown,
@@ -44,7 +49,8 @@ from .editor import Editor
 from .hub import Hub
 from .library import Library, store_directory
 from .lifeline import die_with_parent
-from .notify import Supervisor
+from .metrics import UNKNOWN, Metrics
+from .notify import TELL_SECONDS, Supervisor
 from .peer import listen
 from .residency import Limits, Residency, Resident
 from .responses import Responses
@@ -56,6 +62,10 @@ logger = logging.getLogger("vllm_wsgi.host")
 
 # A Unix socket's path has at most 107 bytes (unix(7)); the workers' own names take some.
 MAX_DIRECTORY_BYTES = 107 - len("/worker-99999.sock")
+
+GOING_DOWN = "the engine is going down, please try again"
+# It takes longer to come back, but whoever asks again may hear of another one.
+RETRY_SECONDS = 5
 
 
 class Host:
@@ -78,6 +88,8 @@ class Host:
         # First come, first loaded: who waits for room is not overtaken by who needs less of it.
         self._making_room = asyncio.Lock()
         self._queued: dict[Slot, asyncio.Task[None]] = {}
+        self._metrics = Metrics()
+        self._draining = False
 
     def _slot(self, model: Model) -> Slot:
         """That of the model's engine, made if it is the first model that needs it."""
@@ -119,10 +131,25 @@ class Host:
         supervisor.stopping()
         for task in tasks:
             task.cancel()
+        await self._drain(supervisor)
         server.close()
         await asyncio.gather(*(slot.unload() for slot in self._slots.values()))
         with suppress(FileNotFoundError):
             self._path.unlink()
+
+    async def _drain(self, supervisor: Supervisor) -> None:
+        """Until nothing runs any more, or for as long as the setting says. What waits for a model is refused."""
+        self._draining = True
+        for slot in self._slots.values():
+            if slot.state != "ready":
+                slot.leave()
+        self._stirred.ring()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain):
+                while any(slot.resident.in_use for slot in self._slots.values()):
+                    supervisor.alive()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._stirred.rung(), TELL_SECONDS)
 
     def _pinned_states(self) -> dict[str, str]:
         return {slot.resident.name: slot.state for slot in self._slots.values() if slot.resident.pinned}
@@ -146,10 +173,36 @@ class Host:
             yield await self._show(command)
         elif isinstance(command, StoreResponse | FetchResponse | DropResponse):
             yield await self._responses.answer(command)
+        elif isinstance(command, Check):
+            yield Checked(command.id, self._trouble())
+        elif isinstance(command, Measure):
+            states = [slot.measured() for slot in self._slots.values()]
+            sockets = [slot.socket for slot in self._slots.values() if slot.socket]
+            yield Measured(command.id, self._metrics.text(states), sockets)
+        elif isinstance(command, Count):
+            for ended in command.ended:
+                self._metrics.count(ended, self._known(ended.model))
         else:
             async with aclosing(self._editor.answer(command)) as events:
                 async for event in events:
                     yield event
+
+    def _trouble(self) -> str:
+        """Why no request should come now; empty where one may: a pinned model is ready, or any other can be had."""
+        if self._draining:
+            return GOING_DOWN
+        pinned = [slot for slot in self._slots.values() if slot.resident.pinned]
+        if not pinned and self._engines() - self._slots.keys():
+            return ""
+        troubles = [slot.trouble() for slot in pinned or self._slots.values()]
+        return "" if not all(troubles) else "; ".join(troubles) or "there is no model"
+
+    def _known(self, name: str) -> str:
+        """The name that the model has; what clients call something that is none can be anything."""
+        try:
+            return self._store.find(name).name.short if name else ""
+        except ServiceError:
+            return UNKNOWN
 
     async def _show(self, command: ShowModel) -> Models | Shown:
         model = self._store.find(command.model)
@@ -165,7 +218,7 @@ class Host:
             raise Unavailable(BUSY)
         try:
             with slot.resident.awaited():
-                while (path := slot.place()) is None:
+                while (path := self._place(slot)) is None:
                     await (self._load(slot, self._keep_alive(model)) if slot.state == "idle" else slot.changed())
                     slot.serve(self._store.info(model))
                 slot.serve(self._store.info(model))
@@ -173,6 +226,12 @@ class Host:
         finally:
             self._stirred.ring()
         return path
+
+    def _place(self, slot: Slot) -> str | None:
+        """As the slot says; raises Unavailable when the host has been told to end."""
+        if self._draining:
+            raise Unavailable(GOING_DOWN, RETRY_SECONDS)
+        return slot.place()
 
     async def _dismiss(self, slot: Slot) -> None:
         """Unload it as soon as it is idle; returns when it is gone, or at once where it is in use."""
@@ -196,7 +255,7 @@ class Host:
         """Load the model as soon as there is room, unless nobody waits for it any more; Unavailable: not in time."""
         try:
             async with asyncio.timeout(self._settings.load_timeout), self._making_room:
-                while slot.resident.waiting and slot.place() is None and slot.state == "idle":
+                while slot.resident.waiting and self._place(slot) is None and slot.state == "idle":
                     if self._residency.has_room(slot.resident):
                         slot.load(keep_alive)
                         return

@@ -38,6 +38,10 @@ class Supervisor:
             ready = ready or (over and sent)
             await asyncio.sleep(TELL_SECONDS)
 
+    def alive(self) -> None:
+        """The loop turns, at the end of the host's life too."""
+        self._send(["WATCHDOG=1"])
+
     def stopping(self) -> None:
         self._send(["STOPPING=1", "STATUS=ending the engines"])
 

@@ -15,6 +15,7 @@ is the last user message or the prompt: words separated by spaces, each one toke
     !crash            the engine's process ends
     !hang             the engine answers nothing any more, its pulse included
     !system           what the system message says
+    !trace            the request's traceparent
 
 A text to embed is such a script too, of which !sleep, !fail, !refuse and !crash count, and one command more:
 
@@ -101,6 +102,9 @@ class ScriptedEngine:
             await asyncio.sleep(0.1)
         return Pulse(self._running, 0)
 
+    def metrics(self) -> str:
+        return ""
+
     async def shutdown(self) -> None:
         """Nothing to close."""
 
@@ -135,6 +139,8 @@ class ScriptedEngine:
                     count = int(argument)
                 elif command == "!system":
                     text = _system(request)
+                elif command == "!trace":
+                    text = request.traceparent
                 for _ in range(count):
                     if tokens == limit:
                         break

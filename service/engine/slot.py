@@ -30,6 +30,7 @@ from ..errors import EngineFailure, EngineGone, ServiceError, Unavailable
 from ..messages import Activity, Broken, LoadedModel, ModelInfo, Pulse, Ready, Report
 from ..names import ModelName
 from .declaration import Model
+from .metrics import State
 from .residency import Resident
 from .store import describe
 from .worker import WorkerOptions
@@ -71,7 +72,7 @@ class Process:
         options = WorkerOptions(
             path, theirs.fileno(), os.getpid(), settings.engine, model.source, model.engine_args,
             model.tool_parser, model.reasoning_parser, model.template,
-            settings.max_queue,
+            settings.max_queue, model.name.short, settings.traces,
         )  # fmt: skip
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -110,15 +111,20 @@ class Process:
 
 def _environment() -> dict[str, str]:
     """Quiet and private unless the operator says otherwise; our own variables look like misspelt ones to vLLM."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    # The application's metrics' files, where the host is started by one, are not for vLLM's.
+    kept.pop("PROMETHEUS_MULTIPROC_DIR", None)
     defaults = {
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "TORCH_CPP_LOG_LEVEL": "ERROR",
         "PYTHONWARNINGS": "ignore",
+        # As the web tier tells its traces.
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+        "OTEL_SERVICE_NAME": "vllm-wsgi-engine",
     }
-    return defaults | ours
+    return defaults | kept
 
 
 class Bell:
@@ -163,7 +169,7 @@ class Slot:
         self._socket = ""
         self._ready = Ready(0, "", 0)
         self._pulse = Pulse(0, 0)
-        self._restarts = 0
+        self._loads = self._unloads = self._restarts = 0
         self._failures = self._failed_loads = 0
         self._ready_at: float | None = None
         self._trouble: ServiceError = Unavailable("the model is not loaded")
@@ -188,6 +194,7 @@ class Slot:
     def leave(self) -> None:
         """Begin to end the worker; what it was generating ends with an error."""
         if self._keeping is not None and self.state != "unloading":
+            self._unloads += self.state == "ready"
             self._enter("unloading")
             self._keeping.cancel()
 
@@ -229,6 +236,31 @@ class Slot:
             )
             for info in self.served.values()
         ]
+
+    @property
+    def socket(self) -> str:
+        """The data socket; empty where nobody listens."""
+        return self._socket if self.state == "ready" else ""
+
+    def measured(self) -> State:
+        """For the metrics."""
+        return State(
+            self.resident.name, self.state == "ready", self._pulse.running, self._waiting,
+            self._loads, self._unloads, self._restarts,
+        )  # fmt: skip
+
+    def trouble(self) -> str:
+        """Why no request should come for it; empty where one may, if only to have it loaded."""
+        name, crowd = self.resident.name, self._settings.max_queue
+        if 0 < crowd <= self._waiting:
+            return f"{name}: its queue is full"
+        unwanted = ("restarting", "loading", "idle") if self.resident.pinned else ("restarting",)
+        return f"{name} is {self.state}" if self.state in unwanted else ""
+
+    @property
+    def _waiting(self) -> int:
+        """In front of the model and in it."""
+        return self._pulse.waiting + self.resident.waiting
 
     async def _keep(self) -> None:
         """Start, watch, and start again; ends when cancelled, or when the model is not pinned and won't load."""
@@ -319,6 +351,7 @@ class Slot:
 
     def _is_ready(self, ready: Ready, path: str) -> None:
         self._ready, self._socket = ready, path
+        self._loads += 1
         if not self._weights:
             # A repository has its files only now.
             self._weights = describe(self.model).size

@@ -13,14 +13,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import suppress
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 import msgspec
 
 from .. import messages
-from ..errors import BadRequest, EngineGone
+from ..errors import BadRequest, Drained, EngineGone
 from ..messages import (
     Activity,
     Broken,
@@ -31,6 +32,8 @@ from ..messages import (
     EmbedRequest,
     Event,
     Finished,
+    Measure,
+    Measured,
     Pulse,
     Ready,
     Rendered,
@@ -51,6 +54,9 @@ logger = logging.getLogger("vllm_wsgi.worker")
 PULSE_SECONDS = 1.0
 # The exit status of a worker whose engine died or never came up. Not gunicorn's 3 and 4, which end its master.
 ENGINE_DIED = 70
+# A moment for the last events of requests that were ended to leave.
+FLUSH_SECONDS = 0.2
+DRAINED_RETRY_SECONDS = 5
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):
@@ -66,6 +72,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     reasoning_parser: str = ""
     template: str = ""
     max_queue: int = 0
+    name: str = ""
+    traces: str = ""
 
 
 class Engine(Protocol):
@@ -85,6 +93,9 @@ class Engine(Protocol):
     async def pulse(self) -> Pulse:
         """Answered by the engine itself, not by this process; raises EngineGone when it is dead."""
 
+    def metrics(self) -> str:
+        """Its own, in Prometheus' text format."""
+
     async def shutdown(self) -> None:
         """Ends the engine's processes."""
 
@@ -96,7 +107,8 @@ class Worker:
         self._engine = engine
         self._host = host
         self._admission = Admission(engine.places, max_queue)
-        self._begun = self._running = 0
+        self._begun = 0
+        self._running: set[asyncio.Task[Any]] = set()
         self._stop = asyncio.Event()
         self._status = 0
 
@@ -112,6 +124,7 @@ class Worker:
         server.close()
         for task in watching:
             task.cancel()
+        await self._end_requests()
         if not self._status:
             await self._engine.shutdown()
         return self._status
@@ -124,24 +137,50 @@ class Worker:
         elif isinstance(command, Embed):
             events = self._engine.embed(command.id, command.request)
             sequences = len(command.request.inputs)
+        elif isinstance(command, Measure):
+            yield Measured(command.id, await asyncio.to_thread(self._engine.metrics))
+            return
         else:
             raise BadRequest(f"an engine worker does not answer {type(command).__name__}")
-        self._begun += 1
-        self._count(1)
-        try:
+        with self._runs():
+            came = time.monotonic_ns()
             async with self._admission.admitted(command.request.caller, sequences) as bill:
+                waited = time.monotonic_ns() - came
                 async for event in events:
+                    if isinstance(event, Finished):
+                        event.queue_ns += waited
                     bill.add(event)
                     yield event
-        finally:
-            self._count(-1)
 
-    def _count(self, change: int) -> None:
-        """Tell the host when the first request begins and the last one ends."""
-        idle = not self._running
-        self._running += change
-        if idle or not self._running:
-            self._report(Activity(self._begun, self._running))
+    @contextmanager
+    def _runs(self) -> Iterator[None]:
+        """The current task is a request. The host hears when the first one begins and the last one ends."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._begun += 1
+        self._running.add(task)
+        if len(self._running) == 1:
+            self._report_activity()
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._stop.is_set():
+                raise Drained("the engine is going down, please try again", DRAINED_RETRY_SECONDS) from None
+            raise
+        finally:
+            self._running.discard(task)
+            if not self._running:
+                self._report_activity()
+
+    async def _end_requests(self) -> None:
+        """What still runs when the worker is told to end, with an error."""
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.sleep(FLUSH_SECONDS)
+
+    def _report_activity(self) -> None:
+        self._report(Activity(self._begun, len(self._running)))
 
     async def _watch(self, lifeline: asyncio.StreamReader) -> None:
         with suppress(OSError):
@@ -157,8 +196,7 @@ class Worker:
                 self._report(Pulse(pulse.running, pulse.waiting + self._admission.waiting))
             except EngineGone:
                 logger.error("the engine died")
-                # A moment for the failed requests' last events to leave.
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(FLUSH_SECONDS)
                 self._status = ENGINE_DIED
                 self._stop.set()
                 return
@@ -177,8 +215,9 @@ def build(options: WorkerOptions) -> Engine:
         return ScriptedEngine.load(options.engine_args)
     from .asyncllm import build_engine
 
+    ours = {"served_model_name": options.name} | ({"otlp_traces_endpoint": options.traces} if options.traces else {})
     return build_engine(
-        options.model, options.engine_args, options.tool_parser, options.reasoning_parser, options.template
+        options.model, ours | options.engine_args, options.tool_parser, options.reasoning_parser, options.template
     )
 
 

@@ -78,7 +78,7 @@ def start_haproxy(directory: Path, server_port: int) -> Proxy:
         "bind :443": f"bind 127.0.0.1:{plain_port}\n    bind 127.0.0.1:{port}",
         "server web1 127.0.0.1:11434": f"server web1 127.0.0.1:{server_port}",
         "/etc/haproxy/llm.example.com.pem": f"{directory}/both.pem",
-        "GET /api/status": f"GET {PREFIX}/api/status",
+        "GET /readyz": f"GET {PREFIX}/readyz",
         "timeout client 600s": f"timeout client {PATIENCE}s",
         "timeout server 600s": f"timeout server {PATIENCE}s",
         # Of the file descriptors of whoever runs the tests.
