@@ -3,7 +3,7 @@
     ─▶ a Load, a line of JSON          connect, and prepare the requests
     ◀─ "ready"
     ─▶ "go"                            ask; until every answer has ended, or with `window` until every one has begun
-    ◀─ "begun"                         only with `window`: that many seconds begin
+    ◀─ "begun"                         only with `window`, unless it fails: that many seconds begin
     ◀─ "done"                          whoever accounts for CPU looks now
     ◀─ an Outcome, a line of JSON      after what has been received was read, which takes time of its own
 
@@ -120,7 +120,8 @@ def run(load: Load) -> Outcome:
     try:
         outcome = read_window(load, connections, opened, closed) if load.window else read_answers(load, connections)
     except Broken as error:
-        outcome = Outcome(0, 0.0, failure=failure or str(error))
+        outcome = Outcome(0, 0.0, failure=str(error))
+    outcome.failure = failure or outcome.failure
     outcome.load_cpu = took
     outcome.reads = sum(len(each.pieces) for each in connections)
     return outcome
@@ -145,8 +146,12 @@ class Receiving:
             self.some(PATIENCE_SECONDS)
 
     def until_begun(self) -> None:
+        """Until every stream has brought a word; heartbeats are none. Raises Broken where that lasts too long."""
+        end = time.monotonic() + PATIENCE_SECONDS
         while self._silent:
             self.some(PATIENCE_SECONDS)
+            if time.monotonic() > end:
+                raise Broken(f"{len(self._silent)} streams have not begun in {PATIENCE_SECONDS:g} s")
 
     def until(self, end: float) -> None:
         while (left := end - time.monotonic()) > 0:
@@ -165,7 +170,8 @@ class Receiving:
                 data = b""
             if data:
                 connection.pieces.append((time.monotonic(), data))
-                self._silent.discard(fd)
+                if b"~" in data:
+                    self._silent.discard(fd)
             else:
                 self._poll.unregister(fd)
                 self._silent.discard(fd)

@@ -85,8 +85,8 @@ def outcome_of(side: Side) -> Outcome:
 
 
 def measure(side: Side, point: Point, number: int) -> Run:
-    """One run; its questions are the same on every side, and new in every round."""
-    first = number * 1000
+    """One run; its questions are the same on every engine, but for their number, and new in every round."""
+    first = number * 1000 + side.shift
     questions = [question(point.words, first + stream) for stream in range(point.streams)]
     outcome, cpu = measured(side, side.task(questions, point.tokens))
     return Run(

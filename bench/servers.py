@@ -102,9 +102,10 @@ class Program:
 
 
 class Side:
-    """One thing that is measured. `name` is what the tables call it."""
+    """One thing that is measured. `name` is what the tables call it, `shift` is added to its questions' numbers."""
 
     name: str
+    shift = 0
     program: Program
     talker: Program
 
@@ -213,6 +214,8 @@ class Ours(HttpSide):
     def scripted(cls, directory: Path) -> Ours:
         """With an engine that plays what it is told to: the web tier alone, one worker."""
         env = {"VLLM_WSGI_ENGINE": "scripted", "VLLM_WSGI_MODEL_NAME": NAME, "WEB_CONCURRENCY": "1"}
+        # Thousands of streams are what is measured, so none waits and none is refused.
+        env |= {"VLLM_WSGI_ENGINE_ARGS": '{"max_num_seqs": 100000}', "VLLM_WSGI_MAX_QUEUE": "0"}
         return cls(directory, env, "the web tier alone")
 
     def body(self, question: str, tokens: int) -> dict[str, Any]:
@@ -230,6 +233,8 @@ class OursInEvents(Ours):
     """The same server, asked for server-sent events."""
 
     accept = "text/event-stream"
+    # Else the engine's prefix cache would know the questions from the other format.
+    shift = 500
 
     def __init__(self, ours: Ours) -> None:
         self.name = "this server, SSE"

@@ -54,6 +54,8 @@ ROUTES = {
     "/v1/chat/completions": "inference",
     "/v1/completions": "inference",
     "/v1/responses": "inference",
+    "/v1/responses/<id>": "inference",
+    "/v1/responses/<id>/input_items": "inference",
     "/v1/embeddings": "inference",
     "/v1/messages": "inference",
     "/v1/messages/count_tokens": "inference",

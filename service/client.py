@@ -41,12 +41,14 @@ from .messages import (
     Delta,
     Done,
     DropBlob,
+    DropResponse,
     Embed,
     Embedded,
     EmbedRequest,
     Ended,
     Event,
     Failed,
+    FetchResponse,
     FindBlob,
     Finished,
     Hello,
@@ -67,6 +69,8 @@ from .messages import (
     Request,
     ShowModel,
     Shown,
+    StoredResponse,
+    StoreResponse,
     Submit,
     Unload,
     Unloaded,
@@ -360,6 +364,20 @@ class Client:
     def count(self, ended: list[Ended]) -> None:
         """Tell the engine host what has ended. Raises EngineGone."""
         self.control().send(Count(next(_ids), ended))
+
+    def store_response(self, owner: str, response: str, record: Any) -> None:
+        """Keep what JSON can hold of a response under its id, and return when it is on disk."""
+        data = msgspec.json.encode(record)
+        self._ask(lambda id: StoreResponse(id, response, owner, data), Done, EDIT_SECONDS)
+
+    def fetch_response(self, owner: str, response: str) -> Any:
+        """What the owner has stored under that id; raises ResponseNotFound."""
+        stored = self._ask(lambda id: FetchResponse(id, response, owner), StoredResponse, EDIT_SECONDS)
+        return msgspec.json.decode(stored.data)
+
+    def drop_response(self, owner: str, response: str) -> None:
+        """Raises ResponseNotFound."""
+        self._ask(lambda id: DropResponse(id, response, owner), Done, EDIT_SECONDS)
 
     def control(self) -> Connection:
         return self.connection(self._control_path)

@@ -59,6 +59,9 @@ class Settings:
         "",
         "Where models that clients make or pull are kept; empty: `vllm-wsgi` in `$XDG_DATA_HOME` or `~/.local/share`.",
     )
+    responses_days: int = setting(
+        30, "How long responses are kept in the store for clients that ask for it (`/v1/responses`); 0: none ever is."
+    )
     keep_alive: str = setting(
         "5m",
         "How long an unused model stays loaded: seconds, or a duration as Go writes it; negative: for ever.",

@@ -2,9 +2,11 @@
 
     ServiceError            500
     ├── BadRequest          400  the client's fault; the text names the field
+    │   └── UnknownPrevious 400  there is no such response to go on from
     ├── Unauthorized        401  no key, or one that is not known
     ├── Forbidden           403  a known key that may not do this
     ├── ModelNotFound       404
+    ├── ResponseNotFound    404  no stored response of this caller's
     ├── PayloadTooLarge     413
     ├── TooManyRequests     429  this caller's limit, not the server's: try again in `retry_after` seconds
     ├── Refused             4xx  HTTP's own: no such route, a wrong method, a foreign page; each knows its own status
@@ -27,9 +29,14 @@ from typing import ClassVar
 
 
 class ServiceError(Exception):
-    """The base. `message` is a sentence for the client and holds nothing secret."""
+    """The base. `message` is a sentence for the client and holds nothing secret.
+
+    `param` and `code` are for OpenAI's dialects, whose clients tell some errors apart by them.
+    """
 
     status: int = 500
+    param: str | None = None
+    code: str | None = None
     kinds: ClassVar[dict[str, type[ServiceError]]] = {}
 
     def __init__(self, message: str, retry_after: int | None = None) -> None:
@@ -55,6 +62,11 @@ class BadRequest(ServiceError):
     status = 400
 
 
+class UnknownPrevious(BadRequest):
+    param = "previous_response_id"
+    code = "previous_response_not_found"
+
+
 class Unauthorized(ServiceError):
     status = 401
 
@@ -69,6 +81,10 @@ class Forbidden(ServiceError):
 
 
 class ModelNotFound(ServiceError):
+    status = 404
+
+
+class ResponseNotFound(ServiceError):
     status = 404
 
 

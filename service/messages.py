@@ -2,6 +2,7 @@
 
     web worker ──▶ engine host     Locate, Unload, ListModels, ListLoaded, ShowModel      control socket
                                    Pull, Create, Copy, Delete, FindBlob, PutBlob, DropBlob
+                                   StoreResponse, FetchResponse, DropResponse
                                    Check, Measure, Count
     web worker ──▶ engine worker   Submit, Embed, Cancel, Measure                         data socket
     either     ──▶ web worker      [event, …]                                             both sockets
@@ -373,6 +374,31 @@ class DropBlob(Struct):
     upload: str
 
 
+class StoreResponse(Struct):
+    """Keep a response for its `owner`, who is a Caller by name. `data` is JSON. The answer is Done."""
+
+    id: int
+    response: str
+    owner: str
+    data: bytes
+
+
+class FetchResponse(Struct):
+    """The answer is StoredResponse."""
+
+    id: int
+    response: str
+    owner: str
+
+
+class DropResponse(Struct):
+    """The answer is Done."""
+
+    id: int
+    response: str
+    owner: str
+
+
 class Submit(Struct):
     """`defaults` are those that the model was Located with."""
 
@@ -482,6 +508,13 @@ class Blob(Struct):
 
     id: int
     present: bool
+
+
+class StoredResponse(Struct):
+    """The `data` that it was stored with."""
+
+    id: int
+    data: bytes
 
 
 class TokenLogprob(msgspec.Struct, omit_defaults=True):
@@ -626,6 +659,9 @@ Command = (
     | FindBlob
     | PutBlob
     | DropBlob
+    | StoreResponse
+    | FetchResponse
+    | DropResponse
     | Submit
     | Embed
     | Cancel
@@ -643,6 +679,7 @@ Event = (
     | Progress
     | Done
     | Blob
+    | StoredResponse
     | Delta
     | Finished
     | Rendered

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -385,4 +386,10 @@ def timestamp(nanoseconds: int) -> str:
     """RFC 3339 in UTC with up to nine digits of fraction, trailing zeros trimmed, as Go's RFC3339Nano."""
     seconds, fraction = divmod(nanoseconds, 1_000_000_000)
     digits = f".{fraction:09d}".rstrip("0").rstrip(".")
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}{digits}Z"
+    return f"{_second(seconds)}{digits}Z"
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    # Written once a second and not for every token.
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"

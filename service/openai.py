@@ -39,7 +39,7 @@ _ERROR_TYPES = {400: "invalid_request_error", 404: "not_found_error"}
 def error_record(error: ServiceError) -> dict[str, Any]:
     """The last record of a stream that failed, and the body of every error answer."""
     kind = _ERROR_TYPES.get(error.status, "api_error")
-    return {"error": {"message": error.message, "type": kind, "param": None, "code": None}}
+    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
 
 
 # --- what comes in ---------------------------------------------------------------------------------------

@@ -1,14 +1,15 @@
 """OpenAI's Responses dialect: request bodies to calls, events to the records of its stream. Knows no bytes, no Flask.
 
 Each record is an event of OpenAI's stream, named by its `type` and numbered; the last one holds the whole response,
-which is what an answer that is not streamed is. Nothing is stored: every request brings its whole conversation.
+which is what an answer that is not streamed is. Where a request says `"store": true` a response is kept, with all that
+was said before it, and a later request can go on from there; without, a request brings its whole conversation.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -27,8 +28,16 @@ Record = dict[str, Any]
 TEXT_PARTS = ("input_text", "output_text", "text", "reasoning_text", "summary_text")
 # What only OpenAI's own servers write and the model has no use for.
 DROPPED_ITEMS = ("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call")
+# What the ids of items begin with.
+ITEM_PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc", "function_call_output": "fco"}
 TOOL_MODES = ("auto", "none", "required")
-STATEFUL = ("previous_response_id", "conversation", "prompt")
+# Whose state would be OpenAI's; with what they are answered.
+STATEFUL = {
+    "conversation": "this server knows no conversations; use previous_response_id, or send the whole one as input",
+    "prompt": "this server stores no prompts; send it as instructions and input",
+}
+# How many of a response's items are told at once.
+PAGE_SIZES = [str(size) for size in range(1, 101)]
 
 _STRUCT = "ResponsesRequest"
 
@@ -38,44 +47,63 @@ _STRUCT = "ResponsesRequest"
 
 @dataclass(frozen=True)
 class Call:
-    """A parsed body. `echo` are the parameters that the response repeats; `include` names what else it tells."""
+    """A parsed body. `echo` are the parameters that the response repeats; `include` names what else it tells.
+
+    `items` are those of the input, `earlier` those of the conversation that it goes on with.
+    """
 
     model: str
     request: Request
     stream: bool
     echo: Record
     include: list[str]
+    items: list[Record]
+    earlier: list[Record]
+
+    @property
+    def store(self) -> bool:
+        return bool(self.echo["store"])
 
 
-def parse_responses(body: dict[str, Any]) -> Call:
-    """The body of `POST /v1/responses`; raises BadRequest."""
+def previous_response_id(body: dict[str, Any]) -> str:
+    """Which response the request goes on from; empty: none. Raises BadRequest."""
+    return Fields(body, _STRUCT).string("previous_response_id")
+
+
+def parse_responses(body: dict[str, Any], earlier: Sequence[Record] = (), stores: bool = True) -> Call:
+    """The body of `POST /v1/responses`; raises BadRequest.
+
+    `earlier` are the items before its own: those of the response that it goes on from. `stores`: whether any is kept.
+    """
     fields = Fields(body, _STRUCT)
     model = parse_model(fields)
     _refuse_state(fields)
+    if fields.boolean("store", False) and not stores:
+        raise BadRequest("store: this server stores no responses (VLLM_WSGI_RESPONSES_DAYS is 0)")
+    items = _items(fields)
     include = fields.array("include", "[]string")
     request = Request(
         model,
-        _chat(fields),
+        _chat(fields, [*earlier, *items], first=-len(earlier)),
         _sampling(fields),
         OPENAI_DEFAULTS,
         truncate=_truncates(fields),
         format=_format(fields.child("text", "openai.Text").child("format", "openai.Format")),
         logprobs=_logprobs(fields) if "message.output_text.logprobs" in include else None,
     )
-    return Call(model, request, fields.boolean("stream", False), _echo(fields), include)
+    return Call(model, request, fields.boolean("stream", False), _echo(fields), include, items, list(earlier))
 
 
 def _refuse_state(fields: Fields) -> None:
-    for name in STATEFUL:
+    for name, reason in STATEFUL.items():
         if fields.get(name):
-            raise BadRequest(f"{name}: this server stores no responses; send the whole conversation as input")
+            raise BadRequest(f"{name}: {reason}")
     if fields.boolean("background", False):
-        raise BadRequest("background: this server stores no responses; stream the answer instead")
-    fields.boolean("store", False)
+        raise BadRequest("background: this server runs nothing in the background; stream the answer instead")
 
 
-def _chat(fields: Fields) -> Chat:
-    messages = _conversation(fields)
+def _chat(fields: Fields, items: list[Record], first: int) -> Chat:
+    messages = _conversation(fields, items, first)
     if not messages:
         raise BadRequest("input is required")
     tools = {tool["function"]["name"]: tool for tool in map(_tool, fields.children("tools", "[]Tool", "Tool"))}
@@ -96,13 +124,16 @@ def _chat(fields: Fields) -> Chat:
     )
 
 
-def _conversation(fields: Fields) -> list[Message]:
-    """The instructions and the items; what the model gave in one answer (thinking, text, calls) is one message."""
+def _conversation(fields: Fields, items: list[Record], first: int) -> list[Message]:
+    """The instructions and the items; what the model gave in one answer (thinking, text, calls) is one message.
+
+    `first` is the place of the first item: what is wrong is told by its place in the input.
+    """
     messages = [Message("system", text)] if (text := fields.string("instructions")) else []
     called: dict[str, str] = {}
-    for index, item in enumerate(_items(fields)):
+    for index, item in enumerate(items, first):
         try:
-            messages += _item(item, called)
+            messages += _item(Fields(item, _STRUCT, "input."), called)
         except BadRequest as error:
             raise BadRequest(f"input[{index}]: {error.message}") from None
     turns: list[Message] = []
@@ -112,13 +143,14 @@ def _conversation(fields: Fields) -> list[Message]:
     return turns
 
 
-def _items(fields: Fields) -> list[Fields]:
+def _items(fields: Fields) -> list[Record]:
     value = fields.get("input")
     if isinstance(value, str):
-        return [Fields({"role": "user", "content": value}, _STRUCT)]
+        return [{"role": "user", "content": value}]
     if value is not None and not isinstance(value, list):
         raise BadRequest("input must be a string or array")
-    return fields.children("input", "[]Item", "Item")
+    fields.children("input", "[]Item", "Item")
+    return value or []
 
 
 def _item(item: Fields, called: dict[str, str]) -> list[Message]:
@@ -281,10 +313,10 @@ def _echo(fields: Fields) -> Record:
         "max_tool_calls": None,
         "metadata": fields.mapping("metadata"),
         "parallel_tool_calls": fields.boolean("parallel_tool_calls", True),
-        "previous_response_id": None,
+        "previous_response_id": fields.get("previous_response_id") or None,
         "reasoning": {"effort": reasoning.get("effort"), "summary": reasoning.get("summary")},
         "service_tier": "default",
-        "store": False,
+        "store": fields.boolean("store", False),
         "temperature": fields.get("temperature"),
         "text": {"format": {"type": "text"}} | fields.mapping("text"),
         "tool_choice": fields.get("tool_choice") or "auto",
@@ -294,6 +326,48 @@ def _echo(fields: Fields) -> Record:
         "truncation": fields.string("truncation", "disabled"),
         "user": fields.get("user"),
     }
+
+
+# --- what is stored --------------------------------------------------------------------------------------
+
+
+def conversation(stored: Record) -> list[Record]:
+    """The items of a stored response, up to its output, for the request that goes on from it."""
+    return [*stored["input"], *stored["response"]["output"]]
+
+
+def input_items(stored: Record, query: Mapping[str, str]) -> Record:
+    """A page of the items before a stored response's output, the latest first unless the query wants otherwise.
+
+    Raises BadRequest.
+    """
+    order, limit, after = query.get("order", "desc"), query.get("limit", "20"), query.get("after", "")
+    if order not in ("asc", "desc"):
+        raise BadRequest(f'invalid order "{order}": must be "asc" or "desc"')
+    if limit not in PAGE_SIZES:
+        raise BadRequest(f"limit must be between 1 and {PAGE_SIZES[-1]}")
+    items = stored["input"] if order == "asc" else stored["input"][::-1]
+    ids = [item["id"] for item in items]
+    if after and after not in ids:
+        raise BadRequest(f"after: no item has the id '{after}'")
+    start = ids.index(after) + 1 if after else 0
+    page = items[start : start + int(limit)]
+    return {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+        "has_more": start + len(page) < len(items),
+    }
+
+
+def _listed(item: Record, key: str) -> Record:
+    """An item of a request as OpenAI lists it: with a type, an id of ours, and a message's text as a part."""
+    told = {"type": "message"} | {name.lower(): value for name, value in item.items() if value is not None}
+    if told["type"] == "message" and isinstance(told.get("content"), str):
+        part = "output_text" if told.get("role") == "assistant" else "input_text"
+        told["content"] = [{"type": part, "text": told["content"]}]
+    return told | {"id": f"{ITEM_PREFIXES.get(told['type'], 'item')}_{key}"}
 
 
 # --- what goes out ---------------------------------------------------------------------------------------
@@ -318,21 +392,45 @@ KINDS = {
 
 
 class Answer(answer.Answer):
-    """`key` makes the ids, and is random where none is given; `now` is in seconds."""
+    """`key` makes the ids, and is random where none is given; `now` is in seconds.
+
+    `keep` stores a response that is to be stored, under its id, before its last record is told: who has read that can
+    go on from it. What it raises ends the stream.
+    """
 
     verb = "chat"
 
-    def __init__(self, call: Call, key: str = "", now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        call: Call,
+        key: str = "",
+        now: Callable[[], float] = time.time,
+        keep: Callable[[str, Record], None] | None = None,
+    ) -> None:
         super().__init__(call.model)
         self._call = call
         self._key = key or secrets.token_hex(12)
         self._now = now
+        self._keep = keep
+        self._ended: Record | None = None
         self._created_at = int(now())
         self._sequence = 0
         self._output: list[Record] = []
         self._item: Record | None = None
         self._pieces: list[str] = []
         self._logprobs: list[Record] = []
+
+    def records(self, batches: Iterable[list[Event]]) -> Iterator[list[Record]]:
+        """The last record comes in a batch of its own, once the response is stored if it is to be."""
+        yield from super().records(batches)
+        if self._ended is not None:
+            if self._keep is not None and self._call.store:
+                self._keep(self._ended["id"], {"input": self._input(), "response": self._ended})
+            yield [self._event(f"response.{self._ended['status']}", response=self._ended)]
+
+    def _input(self) -> list[Record]:
+        items = self._call.items
+        return [*self._call.earlier, *(_listed(item, f"{self._key}i{place}") for place, item in enumerate(items))]
 
     def failure(self, error: ServiceError) -> Record:
         """The last record of a stream that failed: of its response, once there is one."""
@@ -431,13 +529,12 @@ class Answer(answer.Answer):
         cut = finished.reason == "length"
         status = "incomplete" if cut else "completed"
         yield from self._close(status)
-        response = self._response(
+        self._ended = self._response(
             status,
             completed_at=None if cut else int(self._now()),
             incomplete_details={"reason": "max_output_tokens"} if cut else None,
             usage=_usage(finished),
         )
-        yield self._event(f"response.{status}", response=response)
 
     def _item_id(self, prefix: str) -> str:
         return f"{prefix}_{self._key}{len(self._output)}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
 from functools import partial
 from itertools import chain
 from typing import IO, Any, ClassVar, NamedTuple
@@ -106,7 +105,7 @@ class Routes:
 
     def _methods(self, path: str) -> list[str]:
         """What the routes at a path allow; nothing where there are none."""
-        routes = [each for each in self.table() if fnmatchcase(path, re.sub("<[^>]*>", "*", each.path))]
+        routes = [each for each in self.table() if re.fullmatch(_pattern(each.path), path)]
         return [method for route in routes for method in route.methods]
 
     def _body(self, struct: str) -> dict[str, Any]:
@@ -148,6 +147,11 @@ class Routes:
             return located, embedded
         except ModelNotFound:
             raise ModelNotFound(f'model "{wanted.model}" not found, try pulling it first') from None
+
+
+def _pattern(path: str) -> str:
+    """What matches a route's paths: `<name>` is a part of them, `<path:name>` the rest."""
+    return re.sub("<[^>]*>", "[^/]+", re.sub("<path:[^>]*>", ".+", path))
 
 
 def read_body(limit: int) -> bytes:

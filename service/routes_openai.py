@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from flask import Response
+from functools import partial
+from typing import Any
+
+from flask import Response, request
 
 from . import openai, openai_chat, openai_completions, openai_embeddings, openai_models, openai_responses
+from .auth import key_of
+from .errors import ResponseNotFound, UnknownPrevious
 from .framing import SSE_NAMED, SSE_WITH_DONE
 from .names import ModelName
 from .routes import Route, Routes, json_response
@@ -21,6 +26,9 @@ class OpenAIRoutes(Routes):
             Route("/v1/chat/completions", ["POST"], self.chat_completions),
             Route("/v1/completions", ["POST"], self.completions),
             Route("/v1/responses", ["POST"], self.responses),
+            Route("/v1/responses/<id>", ["GET"], self.response),
+            Route("/v1/responses/<id>", ["DELETE"], self.delete_response),
+            Route("/v1/responses/<id>/input_items", ["GET"], self.input_items),
             Route("/v1/embeddings", ["POST"], self.embeddings),
             Route("/v1/models", ["GET"], self.models),
             Route("/v1/models/<path:name>", ["GET"], self.model),
@@ -35,8 +43,28 @@ class OpenAIRoutes(Routes):
         return self._generate(call, openai_completions.CompletionAnswer(call))
 
     def responses(self) -> Response:
-        call = openai_responses.parse_responses(self._body("ResponsesRequest"))
-        return self._answer([call.request], openai_responses.Answer(call), SSE_NAMED if call.stream else None)
+        body = self._body("ResponsesRequest")
+        previous = openai_responses.previous_response_id(body)
+        earlier = self._earlier(previous) if previous else []
+        call = openai_responses.parse_responses(body, earlier, stores=self._settings.responses_days > 0)
+        answer = openai_responses.Answer(call, keep=partial(self._client.store_response, owner()))
+        return self._answer([call.request], answer, SSE_NAMED if call.stream else None)
+
+    def response(self, id: str) -> Response:
+        return json_response(self._client.fetch_response(owner(), id)["response"])
+
+    def delete_response(self, id: str) -> Response:
+        self._client.drop_response(owner(), id)
+        return json_response({"id": id, "object": "response", "deleted": True})
+
+    def input_items(self, id: str) -> Response:
+        return json_response(openai_responses.input_items(self._client.fetch_response(owner(), id), request.args))
+
+    def _earlier(self, previous: str) -> list[dict[str, Any]]:
+        try:
+            return openai_responses.conversation(self._client.fetch_response(owner(), previous))
+        except ResponseNotFound:
+            raise UnknownPrevious(f"Previous response with id '{previous}' not found.") from None
 
     def embeddings(self) -> Response:
         call = openai_embeddings.parse_embeddings(self._body("EmbedRequest"))
@@ -51,3 +79,8 @@ class OpenAIRoutes(Routes):
 
     def _generate(self, call: openai.Call, answer: openai.Answer) -> Response:
         return self._answer(call.requests, answer, SSE_WITH_DONE if call.stream else None)
+
+
+def owner() -> str:
+    """Whose responses the current request may store and read: those of its key, or of everyone without keys."""
+    return key_of(request.environ).caller.name

@@ -13,11 +13,13 @@ from service.errors import (
     ModelNotFound,
     PayloadTooLarge,
     Refused,
+    ResponseNotFound,
     ServiceError,
     StoreFailure,
     TooManyRequests,
     Unauthorized,
     Unavailable,
+    UnknownPrevious,
     Unsupported,
     revive,
 )
@@ -25,9 +27,11 @@ from service.messages import Failed
 
 STATUSES = {
     BadRequest: 400,
+    UnknownPrevious: 400,
     Unauthorized: 401,
     Forbidden: 403,
     ModelNotFound: 404,
+    ResponseNotFound: 404,
     Refused: 404,
     PayloadTooLarge: 413,
     TooManyRequests: 429,

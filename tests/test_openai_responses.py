@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.body import parse_json
-from service.errors import BadRequest, EngineGone, ServiceError
+from service.errors import BadRequest, EngineGone, ServiceError, StoreFailure
 from service.framing import encode
 from service.messages import Chat, Delta, Event, Finished, Image, Located, Message, Sampling, Submit, TokenLogprob, pack
-from service.openai_responses import Answer, parse_responses
+from service.openai_responses import Answer, Call, conversation, input_items, parse_responses
 
 PNG = "iVBORw0KGgo="
 FUNCTION = {"type": "function", "name": "add", "description": "Add", "parameters": {"type": "object"}}
@@ -46,6 +46,17 @@ def answer(*events: Event, **fields: Any) -> list[dict[str, Any]]:
 
 def delta(text: str = "", thinking: str = "", tool_calls: Any = (), logprobs: Any = ()) -> Delta:
     return Delta(1, 0, text, [1], thinking, list(tool_calls), list(logprobs))
+
+
+def stored(call: Call) -> dict[str, Any]:
+    """What is stored of an answer to it that says "Hi"."""
+    told: list[tuple[str, dict[str, Any]]] = []
+    call.echo["store"] = True
+    answering = Answer(call, "k", lambda: 1000.5, lambda *record: told.append(record))
+    *_, last = [record for batch in answering.records([[delta("Hi"), FINISHED]]) for record in batch]
+    ((id, record),) = told
+    assert (id, record["response"]) == ("resp_k", last["response"])
+    return record
 
 
 # --- what comes in ---------------------------------------------------------------------------------------
@@ -141,11 +152,37 @@ def test_an_input_that_is_none_is_refused_by_its_place(said: Any, text: str):
     assert refusal(input=said).startswith(text)
 
 
-def test_nothing_is_stored():
-    for name, value in {"previous_response_id": "resp_1", "conversation": "c", "prompt": {"id": "p"}}.items():
-        assert refusal(**{name: value}).startswith(f"{name}: this server stores no responses")
-    assert refusal(background=True).startswith("background: this server stores no responses")
-    assert parse_responses(body(store=True)).echo["store"] is False
+def test_state_that_would_be_openais_is_refused():
+    assert refusal(conversation="c").startswith("conversation: this server knows no conversations")
+    assert refusal(prompt={"id": "p"}).startswith("prompt: this server stores no prompts")
+    assert refusal(background=True).startswith("background: this server runs nothing in the background")
+
+
+def test_a_response_is_to_be_stored_only_if_the_request_says_so():
+    assert [parse_responses(body(store=store)).store for store in (True, False, None)] == [True, False, False]
+    assert not parse_responses(body()).store
+
+
+def test_a_server_that_stores_nothing_says_so():
+    with pytest.raises(BadRequest, match="VLLM_WSGI_RESPONSES_DAYS is 0"):
+        parse_responses(body(store=True), stores=False)
+    assert not parse_responses(body(store=False), stores=False).store
+
+
+def test_what_was_said_before_goes_between_the_instructions_and_the_input():
+    earlier = [{"role": "user", "content": "1+1"}, {"type": "function_call", "call_id": "c1", "name": "add"}]
+    said = [{"type": "function_call_output", "call_id": "c1", "output": "2"}]
+    call = parse_responses(body(said, instructions="be brief", previous_response_id="resp_1"), earlier)
+    assert isinstance(call.request.prompt, Chat)
+    system, user, _, result = call.request.prompt.messages
+    assert (system.content, user.content) == ("be brief", "1+1")
+    assert result == Message("tool", "2", tool_name="add", tool_call_id="c1")
+    assert call.echo["previous_response_id"] == "resp_1"
+
+
+def test_a_bad_item_is_told_by_its_place_in_the_input_whatever_was_said_before():
+    with pytest.raises(BadRequest, match=r"input\[1\]: unknown input item type"):
+        parse_responses(body([{"role": "user", "content": "a"}, {"type": "nope"}]), [{"role": "user", "content": "b"}])
 
 
 def test_sampling_and_limits():
@@ -250,6 +287,7 @@ def test_a_body_is_read_or_refused_and_what_is_read_crosses_the_queue(fields: di
         return
     assert pack(Submit(1, call.request))
     assert encode(call.echo)
+    assert encode(stored(call))
 
 
 # --- what goes out ---------------------------------------------------------------------------------------
@@ -366,6 +404,71 @@ def test_collecting_equals_streaming(events: list[Delta]):
     thought = "".join(r["delta"] for r in records if r["type"] == "response.reasoning_summary_text.delta")
     assert thought == "".join(part["text"] for item in output for part in item.get("summary", []))
     assert len({item["id"] for item in output}) == len(output)
+
+
+# --- what is stored --------------------------------------------------------------------------------------
+
+
+def test_what_is_stored_is_all_that_was_said_in_openais_items():
+    earlier = [{"id": "msg_x", "type": "message", "role": "user", "content": []}]
+    said = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b", "id": None},
+        {"Type": "reasoning", "id": "rs", "summary": [THOUGHT]},
+        {"type": "function_call_output", "call_id": "c", "output": "2"},
+    ]
+    record = stored(parse_responses(body(said), earlier))
+    assert record["input"] == [
+        *earlier,
+        {"id": "msg_ki0", "type": "message", "role": "user", "content": [{"type": "input_text", "text": "a"}]},
+        {"id": "msg_ki1", "type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "b"}]},
+        {"id": "rs_ki2", "type": "reasoning", "summary": [THOUGHT]},
+        {"id": "fco_ki3", "type": "function_call_output", "call_id": "c", "output": "2"},
+    ]
+    assert conversation(record) == record["input"] + record["response"]["output"]
+
+
+def test_the_last_record_waits_for_the_store_and_a_store_that_fails_takes_its_place():
+    def keep(*record: Any) -> None:
+        raise StoreFailure("full")
+
+    failing = Answer(parse_responses(body(store=True)), "k", keep=keep)
+    batches = failing.records([[delta("Hi"), FINISHED]])
+    before = next(batches)
+    with pytest.raises(StoreFailure):
+        next(batches)
+    last = failing.failure(StoreFailure("full"))
+    assert (before[-1]["type"], last["type"]) == ("response.output_item.done", "response.failed")
+    assert (last["sequence_number"], last["response"]["status"]) == (len(before), "failed")
+
+
+def test_a_response_that_nobody_wants_to_keep_is_not_stored():
+    kept: list[Any] = []
+    list(Answer(parse_responses(body()), "k", keep=lambda *record: kept.append(record)).records([[FINISHED]]))
+    assert kept == []
+
+
+@pytest.mark.parametrize(
+    ("query", "ids", "more"),
+    [
+        ({}, "cba", False),
+        ({"order": "asc"}, "abc", False),
+        ({"limit": "2"}, "cb", True),
+        ({"limit": "2", "after": "b"}, "a", False),
+        ({"order": "asc", "limit": "1", "after": "a"}, "b", True),
+        ({"after": "a"}, "", False),
+    ],
+)
+def test_items_are_listed_page_by_page(query: dict[str, str], ids: str, more: bool):
+    page = input_items({"input": [{"id": id} for id in "abc"]}, query)
+    assert ("".join(item["id"] for item in page["data"]), page["has_more"]) == (ids, more)
+    assert (page["first_id"], page["last_id"]) == ((ids[0], ids[-1]) if ids else (None, None))
+
+
+@pytest.mark.parametrize("query", [{"order": "up"}, {"limit": "0"}, {"limit": "9" * 5000}, {"after": "z"}])
+def test_a_page_that_cannot_be_is_refused(query: dict[str, str]):
+    with pytest.raises(BadRequest, match=next(iter(query))):
+        input_items({"input": []}, query)
 
 
 def test_silence_passes_through():

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import gevent
+import gevent.socket
 import httpx
 import psutil
 import pytest
 
+from service.web_worker import write_chunk
 from tests.asking import Asker
 from tests.servers import Server, until
 
@@ -74,6 +77,29 @@ def test_a_web_worker_has_all_descriptors_that_it_may_have(server: Server):
     (worker,) = server.web_workers()
     soft, hard = psutil.Process(worker).rlimit(psutil.RLIMIT_NOFILE)
     assert soft == hard
+
+
+@pytest.mark.parametrize("size", [1, 100, 8_000_000])
+def test_a_chunk_arrives_whole_whatever_the_socket_takes_at_once(size: int):
+    ours, theirs = gevent.socket.socketpair()
+    data = bytes(index % 251 for index in range(size))
+
+    def write() -> None:
+        write_chunk(ours, data)
+        ours.close()
+
+    writing = gevent.spawn(write)
+    with theirs:
+        received = b"".join(iter(lambda: theirs.recv(1 << 20), b""))
+    writing.get()
+    assert received == b"%X\r\n%b\r\n" % (size, data)
+
+
+def test_a_chunk_for_a_client_that_is_gone_is_an_os_error():
+    ours, theirs = gevent.socket.socketpair()
+    theirs.close()
+    with ours, pytest.raises(OSError, match="Broken pipe"):
+        write_chunk(ours, b"x")
 
 
 @pytest.mark.parametrize("name", ["SCRIPT_NAME", "PATH_INFO", "X-Forwarded-Proto"])

@@ -21,6 +21,7 @@ from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.core import Metric
 from vllm import AsyncEngineArgs, PoolingParams, SamplingParams
 from vllm.config import StructuredOutputsConfig
+from vllm.envs import enable_envs_cache
 from vllm.exceptions import GracefulHTTPError, VLLMClientError
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
@@ -28,6 +29,7 @@ from vllm.renderers import BaseRenderer, ChatParams
 from vllm.sampling_params import RequestOutputKind
 from vllm.tokenizers import get_tokenizer
 from vllm.transformers_utils.config import get_config
+from vllm.utils.gc_utils import freeze_gc_heap
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
@@ -38,6 +40,7 @@ from ..names import ModelName
 from .admission import check_prompt
 from .families import Family, family
 from .outputs import ENGINE_GONE, Answers
+from .pace import Pace
 from .parse import AnswerParser, Parsers, structured
 from .render import Prompt, count_images, render
 from .sampling import sampling_arguments
@@ -85,6 +88,10 @@ def build_engine(
     config = arguments.create_engine_config()
     loads = Loads(config)
     engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: loads])
+    # As vLLM's own processes do: what has been loaded is looked through by no garbage collection, which takes a
+    # large part of a second, and the environment is not read for every token.
+    freeze_gc_heap()
+    enable_envs_cache()
     return VllmEngine(engine, loads, kind, template)
 
 
@@ -127,6 +134,7 @@ class VllmEngine:
         self._engine = engine
         self._loads = loads
         self._ids = itertools.count(1)
+        self._pace = Pace()
         self._adapters: dict[str, LoRARequest] = {}
         self._templating = RendererTemplating(engine.renderer, template)
         self._parsers = Parsers(kind, engine.renderer.get_tokenizer(), engine.model_config)
@@ -154,7 +162,7 @@ class VllmEngine:
         parameters = self._parameters(request, parser, min(room, request.caller.max_output_tokens or room))
         prompt_ids = without_images(inputs)
         answers = Answers(id, request, parsers, prompt_ids, self._templating.decode)
-        with _vllm_errors():
+        with _vllm_errors(), self._pace.stream():
             outputs = self._engine.generate(
                 inputs,
                 parameters,
@@ -168,6 +176,9 @@ class VllmEngine:
                 async for output in outputs:
                     for event in answers.events(output):
                         yield event
+                    if not output.finished:
+                        # What comes until then vLLM joins to one output.
+                        await self._pace.wait()
 
     async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Embedded, None]:
         """Raises BadRequest, Unsupported, Unavailable and EngineGone."""

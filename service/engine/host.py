@@ -26,7 +26,9 @@ from ..messages import (
     Checked,
     Command,
     Count,
+    DropResponse,
     Event,
+    FetchResponse,
     ListLoaded,
     ListModels,
     Loaded,
@@ -37,6 +39,7 @@ from ..messages import (
     Models,
     ShowModel,
     Shown,
+    StoreResponse,
     Unload,
     Unloaded,
 )
@@ -50,6 +53,7 @@ from .metrics import UNKNOWN, Metrics
 from .notify import TELL_SECONDS, Supervisor
 from .peer import listen
 from .residency import Limits, Residency, Resident
+from .responses import Responses
 from .slot import Bell, Slot
 from .store import Store, tensors, tokens
 
@@ -73,9 +77,11 @@ class Host:
         if len(os.fsencode(self._path.parent)) > MAX_DIRECTORY_BYTES:
             raise SettingsError(f"VLLM_WSGI_ENGINE_SOCKET={self._path}: its directory's path is too long for sockets")
         declared, hub = declared_models(settings), Hub()
-        library = Library(store_directory(settings.store), declared, hub.directory)
+        directory = store_directory(settings.store)
+        library = Library(directory, declared, hub.directory)
         self._store = Store(declared + library.models())
         self._editor = Editor(self._store, library, hub, self._forget)
+        self._responses = Responses(directory, settings.responses_days, settings.max_body)
         self._stirred = Bell()
         self._slots: dict[tuple[str, ...], Slot] = {}
         self._residency = Residency(Limits(settings.max_loaded, settings.max_memory))
@@ -119,7 +125,8 @@ class Host:
                 slot.serve(self._store.info(model))
                 slot.load(self._keep_alive(model))
         supervisor = Supervisor()
-        tasks = [asyncio.create_task(self._clear()), asyncio.create_task(supervisor.inform(self._pinned_states))]
+        chores = self._clear(), self._responses.prune_daily(), supervisor.inform(self._pinned_states)
+        tasks = [asyncio.create_task(chore) for chore in chores]
         await stop.wait()
         supervisor.stopping()
         for task in tasks:
@@ -173,6 +180,8 @@ class Host:
         elif isinstance(command, Count):
             for ended in command.ended:
                 self._metrics.count(ended, self._known(ended.model))
+        elif isinstance(command, StoreResponse | FetchResponse | DropResponse):
+            yield await self._responses.answer(command)
         else:
             async with aclosing(self._editor.answer(command)) as events:
                 async for event in events:

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
@@ -221,6 +221,15 @@ def build(options: WorkerOptions) -> Engine:
     )
 
 
+def loop_of(options: WorkerOptions) -> Callable[[Coroutine[Any, Any, int]], int]:
+    """What runs the loop: uvloop where vLLM has brought it, as under vLLM's own server."""
+    if options.engine == "scripted":
+        return asyncio.run
+    import uvloop
+
+    return uvloop.run
+
+
 async def run(options: WorkerOptions) -> int:
     """The worker's life; its exit status."""
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=options.lifeline))
@@ -238,7 +247,7 @@ def main() -> None:
     options = msgspec.json.decode(sys.argv[1].encode(), type=WorkerOptions)
     die_with_parent(parent=options.parent)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    status = asyncio.run(run(options))
+    status = loop_of(options)(run(options))
     sys.stdout.flush()
     sys.stderr.flush()
     # Without the interpreter's own end, at which vLLM's threads and `__del__`s print traces that mean nothing.

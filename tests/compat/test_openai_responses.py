@@ -107,8 +107,26 @@ def test_a_prompt_that_is_too_long_is_refused_unless_it_may_be_truncated(officia
 def test_errors_are_the_clients_own(official: OpenAI) -> None:
     with pytest.raises(openai.NotFoundError):
         official.responses.create(**asked(QUESTION, model="unknown"))
-    with pytest.raises(openai.BadRequestError, match="this server stores no responses"):
+    with pytest.raises(openai.BadRequestError, match="Previous response with id 'resp_1' not found") as caught:
         official.responses.create(**asked(QUESTION, previous_response_id="resp_1"))
+    assert (caught.value.param, caught.value.code) == ("previous_response_id", "previous_response_not_found")
+
+
+def test_a_stored_response_is_gone_on_from_retrieved_and_deleted(official: OpenAI) -> None:
+    first = official.responses.create(**asked("What is the weather in Paris?", tools=[WEATHER_TOOL], store=True))
+    (call,) = first.output
+    assert call.type == "function_call"
+    output = [{"type": "function_call_output", "call_id": call.call_id, "output": "21 degrees, sunny"}]
+    fields = asked(output, tools=[WEATHER_TOOL], previous_response_id=first.id, store=True)
+    with official.responses.stream(**fields) as stream:
+        second = stream.get_final_response()
+    assert "21" in second.output_text
+    assert official.responses.retrieve(second.id).output_text == second.output_text
+    items = list(official.responses.input_items.list(second.id, limit=1, order="asc"))
+    assert [item.type for item in items] == ["message", "function_call", "function_call_output"]
+    official.responses.delete(second.id)
+    with pytest.raises(openai.NotFoundError):
+        official.responses.retrieve(second.id)
 
 
 def test_a_failure_mid_stream_is_a_failed_response(server: Server) -> None:
