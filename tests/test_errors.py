@@ -6,7 +6,9 @@ from service import messages
 from service.errors import (
     BadRequest,
     ClientGone,
+    ClientTooSlow,
     DeadlineExceeded,
+    Drained,
     EngineFailure,
     EngineGone,
     Forbidden,
@@ -40,6 +42,8 @@ STATUSES = {
     Unsupported: 501,
     Unavailable: 503,
     EngineGone: 503,
+    Drained: 503,
+    ClientTooSlow: 408,
     DeadlineExceeded: 504,
     StoreFailure: 507,
 }
