@@ -56,7 +56,7 @@ def harmed(tmp_path_factory: pytest.TempPathFactory, small_disk: Path | None) ->
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     store = {"VLLM_WSGI_STORE": str(small_disk)} if small_disk else {}
     server = Server.start(tmp_path_factory.mktemp("harmed"), ENV | store)
-    with under_load(server):
+    with under_load(server, memory=64 * 2**20):
         """What comes first takes memory that stays."""
     yield server
     server.stop(30)
