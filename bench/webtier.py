@@ -101,7 +101,9 @@ def _window(
     talker, processes = side.talker, side.processes()
     tell(talker, task)
     talker.say("go")
-    expect(talker, "begun")
+    if talker.hear() != "begun":
+        outcome_of(side)
+        raise Failed("the streams did not begin")
     before = processes.cpu()
     meanwhile()
     expect(talker, "done")

@@ -57,7 +57,8 @@ class Settings:
     )
     store: str = setting(
         "",
-        "Where models that clients make or pull are kept; empty: `vllm-wsgi` in `$XDG_DATA_HOME` or `~/.local/share`.",
+        "Where models that clients make or pull are kept, and responses; "
+        "empty: `vllm-wsgi` in `$XDG_DATA_HOME` or `~/.local/share`.",
     )
     responses_days: int = setting(
         30, "How long responses are kept in the store for clients that ask for it (`/v1/responses`); 0: none ever is."

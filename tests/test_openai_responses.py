@@ -54,8 +54,8 @@ def stored(call: Call) -> dict[str, Any]:
     call.echo["store"] = True
     answering = Answer(call, "k", lambda: 1000.5, lambda *record: told.append(record))
     *_, last = [record for batch in answering.records([[delta("Hi"), FINISHED]]) for record in batch]
-    ((id, record),) = told
-    assert (id, record["response"]) == ("resp_k", last["response"])
+    ((name, record),) = told
+    assert (name, record["response"]) == ("resp_k", last["response"])
     return record
 
 
@@ -460,7 +460,7 @@ def test_a_response_that_nobody_wants_to_keep_is_not_stored():
     ],
 )
 def test_items_are_listed_page_by_page(query: dict[str, str], ids: str, more: bool):
-    page = input_items({"input": [{"id": id} for id in "abc"]}, query)
+    page = input_items({"input": [{"id": name} for name in "abc"]}, query)
     assert ("".join(item["id"] for item in page["data"]), page["has_more"]) == (ids, more)
     assert (page["first_id"], page["last_id"]) == ((ids[0], ids[-1]) if ids else (None, None))
 

@@ -129,20 +129,20 @@ def test_an_unknown_response_can_not_be_gone_on_from(http: httpx.Client, id: str
 @pytest.mark.parametrize(("method", "below"), [("GET", ""), ("DELETE", ""), ("GET", "/input_items")])
 def test_what_is_not_there_and_what_is_somebody_elses_look_the_same(http: httpx.Client, method: str, below: str):
     mine = first(http)["id"]
-    for id, key in ((UNKNOWN, "alice"), (mine, "bob"), ("..", "alice")):
-        answer = http.request(method, f"{PATH}/{id.replace('.', '%2E')}{below}", headers=bearer(key))
+    for name, key in ((UNKNOWN, "alice"), (mine, "bob"), ("..", "alice")):
+        answer = http.request(method, f"{PATH}/{name.replace('.', '%2E')}{below}", headers=bearer(key))
         assert answer.status_code == 404
-        if id != "..":
-            assert answer.json()["error"]["message"] == f"Response with id '{id}' not found."
+        if name != "..":
+            assert answer.json()["error"]["message"] == f"Response with id '{name}' not found."
     assert http.get(f"{PATH}/{mine}").status_code == 200
     assert http.post(PATH, json=asked("a", previous_response_id=mine), headers=bearer("bob")).status_code == 400
 
 
 def test_a_deleted_response_is_gone(http: httpx.Client):
-    id = first(http)["id"]
-    answer = http.delete(f"{PATH}/{id}")
-    assert (answer.status_code, answer.json()) == (200, {"id": id, "object": "response", "deleted": True})
-    assert [http.get(f"{PATH}/{id}").status_code, http.delete(f"{PATH}/{id}").status_code] == [404, 404]
+    mine = first(http)["id"]
+    answer = http.delete(f"{PATH}/{mine}")
+    assert (answer.status_code, answer.json()) == (200, {"id": mine, "object": "response", "deleted": True})
+    assert [http.get(f"{PATH}/{mine}").status_code, http.delete(f"{PATH}/{mine}").status_code] == [404, 404]
 
 
 def test_the_items_before_an_output_are_listed(http: httpx.Client):
@@ -161,8 +161,9 @@ def test_other_methods_are_told_which_there_are(http: httpx.Client):
 
 
 def test_a_conversation_that_is_too_long_is_not_stored(http: httpx.Client):
-    long = respond(http, "!repeat:1 " + "a" * 60_000, store=True)
-    *_, last = stream(http, "b" * 60_000, previous_response_id=long["id"], store=True)
+    said = [{"role": "developer", "content": "a" * 60_000}, {"role": "user", "content": "a"}]
+    long = respond(http, said, store=True)
+    *_, last = stream(http, said, previous_response_id=long["id"], store=True)
     assert last["type"] == "response.failed"
     assert "longer than 100000 bytes" in last["response"]["error"]["message"]
 
