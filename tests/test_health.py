@@ -65,7 +65,7 @@ def test_models_that_are_loaded_when_asked_for_need_not_be_loaded(tmp_path: Path
 def test_a_full_queue_is_told(start_server: Callable[..., Server]):
     server = start_server({"VLLM_WSGI_ENGINE_ARGS": '{"max_num_seqs": 1}', "VLLM_WSGI_MAX_QUEUE": "1"})
     with ThreadPoolExecutor(2) as pool:
-        posts = [pool.submit(httpx.post, f"{server.url}/api/chat", json=chat("a !sleep:3 b")) for _ in range(2)]
+        posts = [pool.submit(httpx.post, f"{server.url}/api/chat", json=chat("a !sleep:2 b")) for _ in range(2)]
         # The engine tells once a second.
         until(lambda: readiness(server).text == '{"error":"demo:latest: its queue is full"}', 5, "the queue is full")
         assert [post.result().status_code for post in posts] == [200, 200]
