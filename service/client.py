@@ -76,6 +76,10 @@ EDIT_SECONDS = 120.0
 # An engine's processes get up to 20 seconds to end in.
 UNLOAD_SECONDS = 60.0
 RETRY_AFTER_SECONDS = 2
+# A client that reads no more fills the kernel's buffers, a few megabytes, and then its inbox. With so many deltas in it
+# that nobody has come for in so many seconds the generation is cancelled: it would fill memory up to its context's end.
+INBOX_DELTAS = 4096
+STALLED_SECONDS = 5.0
 
 # Ollama's text for a runner that died (`llm/server.go`).
 ENGINE_GONE = (
@@ -98,9 +102,23 @@ class Inbox:
     def __init__(self) -> None:
         self.id = next(_ids)
         self._queue: queue.SimpleQueue[Event | _ClientLeft] = queue.SimpleQueue()
+        self._taken_at = time.monotonic()
+        # For the log.
+        self.request_id = ""
 
     def put(self, event: Event) -> None:
         self._queue.put(event)
+
+    def stalls(self) -> bool:
+        """Whether it is full and nobody comes for what is in it."""
+        return self._queue.qsize() > INBOX_DELTAS and time.monotonic() - self._taken_at > STALLED_SECONDS
+
+    def fail(self, failed: Failed) -> None:
+        """In place of all that is in it."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
+        self._queue.put(failed)
 
     def client_left(self) -> None:
         self._queue.put(_ClientLeft())
@@ -113,6 +131,7 @@ class Inbox:
         events: list[Event] = []
         try:
             self._take(self._queue.get(timeout=timeout), events)
+            self._taken_at = time.monotonic()
             while not self._queue.empty():
                 self._take(self._queue.get_nowait(), events)
         except queue.Empty:
@@ -223,14 +242,28 @@ class Connection:
             raise ConnectionError("it closed the connection")
         return data
 
+    def _deliver(self, event: Event) -> None:
+        inbox = self._inboxes.get(event.id)
+        if inbox is None:
+            return
+        inbox.put(event)
+        if isinstance(event, Delta) and inbox.stalls():
+            self._give_up(event.id, inbox)
+
+    def _give_up(self, id: int, inbox: Inbox) -> None:
+        """Cancel a generation whose client does not read; nobody may ever come to do so in its stream."""
+        self.forget(id)
+        logger.warning("request %s is cancelled: its client reads too slowly", inbox.request_id or id)
+        inbox.fail(Failed(id, "ClientTooSlow", "the answer was cut off: its client reads too slowly"))
+        with contextlib.suppress(EngineGone):
+            self.send(Cancel(id))
+
     def _read(self) -> None:
         try:
             while True:
                 for payload in self._unpacker.feed(self._receive()):
                     for event in messages.decode_events(payload):
-                        inbox = self._inboxes.get(event.id)
-                        if inbox is not None:
-                            inbox.put(event)
+                        self._deliver(event)
         except OSError:
             pass
         except Exception:
@@ -489,6 +522,7 @@ class Stream(Exchange):
     ) -> None:
         super().__init__(client, environ)
         self._model = requests[0].model
+        self._inbox.request_id = requests[0].request_id
         self._submits = [Submit(next(_ids), request) for request in requests]
         counts = [request.n for request in requests]
         self._first = {submit.id: sum(counts[:place]) for place, submit in enumerate(self._submits)}

@@ -93,6 +93,12 @@ class Settings:
         0, "How many proxies stand in front, each of which adds to `X-Forwarded-*`; 0: these headers are ignored."
     )
     max_body: int = setting(32 * 1024 * 1024, "The longest request body; more is a 413.")
+    header_timeout: float = setting(
+        20.0, "A request's header that is not whole so many seconds after its first byte is a 408. 0: wait for ever."
+    )
+    body_timeout: float = setting(
+        30.0, "A body has so many seconds to come in, and one more for each 1,000 bytes; then it is a 408. 0: for ever."
+    )
     max_queue: int = setting(
         512, "How many requests may wait for a model, to be loaded or to run; more are a 503. 0: any number."
     )

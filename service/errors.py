@@ -5,6 +5,7 @@
     ├── Unauthorized        401  no key, or one that is not known
     ├── Forbidden           403  a known key that may not do this
     ├── ModelNotFound       404
+    ├── ClientTooSlow       408  what the client sends does not come, or what it is sent it does not read
     ├── PayloadTooLarge     413
     ├── TooManyRequests     429  this caller's limit, not the server's: try again in `retry_after` seconds
     ├── Refused             4xx  HTTP's own: no such route, a wrong method, a foreign page; each knows its own status
@@ -69,6 +70,15 @@ class Forbidden(ServiceError):
 
 class ModelNotFound(ServiceError):
     status = 404
+
+
+class ClientTooSlow(ServiceError):
+    status = 408
+
+    @property
+    def headers(self) -> dict[str, str]:
+        # Where the next request would begin is not known (RFC 9110 §15.5.9).
+        return super().headers | {"Connection": "close"}
 
 
 class PayloadTooLarge(ServiceError):

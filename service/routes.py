@@ -22,7 +22,7 @@ from .answer import Answer
 from .body import parse_json
 from .client import Client, Job, Stream
 from .config import Settings
-from .errors import BadRequest, ModelNotFound, PayloadTooLarge, Refused, ServiceError
+from .errors import BadRequest, ClientTooSlow, ModelNotFound, PayloadTooLarge, Refused, ServiceError
 from .framing import Framing
 from .messages import Embedded, EmbedRequest, Located, Request
 
@@ -167,12 +167,17 @@ def body_chunks() -> Iterator[bytes]:
 
 
 def _read(source: IO[bytes], wanted: int) -> bytes:
-    """Up to `wanted` bytes; a single read may bring fewer before the end. Raises BadRequest for broken chunks."""
+    """Up to `wanted` bytes; a single read may bring fewer before the end.
+
+    Raises BadRequest for broken chunks, and ClientTooSlow where the server has waited long enough.
+    """
     parts = []
     try:
         while wanted > 0 and (part := source.read(min(wanted, 1 << 16))):
             parts.append(part)
             wanted -= len(part)
+    except TimeoutError:
+        raise ClientTooSlow("the request body came too slowly") from None
     except Exception:
         # Each server has errors of its own for what a client sent wrong, and nothing else happens here.
         raise BadRequest("the request body can't be read: it is cut or its chunks are malformed") from None

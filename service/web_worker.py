@@ -1,43 +1,106 @@
-"""gunicorn's gevent worker, with two of its edges taken off.
+"""gunicorn's gevent worker, with three of its edges taken off.
 
 A load balancer keeps connections open for its next request. gunicorn's gthread worker closes such ones when it is told
-to end; its gevent worker (27.0) waits for their `keepalive` to run out, and the master with it. And a request that is
-no HTTP never reaches the application; gunicorn answers it with a page, this worker in JSON.
+to end; its gevent worker (27.0) waits for their `keepalive` to run out, and the master with it. A request that is no
+HTTP never reaches the application; gunicorn answers it with a page, this worker in JSON. And gunicorn waits for ever
+for a body, and as long as for the next request for the rest of a header; here each has a time of its own.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import gevent
 from gevent import Greenlet, Timeout
+from gevent.local import local
 from gunicorn import util
+from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.ggevent import GeventWorker
 
+from .config import Settings
 from .framing import encode
 
 LOOK_SECONDS = 0.2
+# A body that is slower than this for long is no honest one: a modem has seven times as much.
+BYTES_PER_SECOND = 1000
+
+
+class Arrival:
+    """The requests of one connection as they come in, and until when the one that comes may take."""
+
+    def __init__(self, client: Any, settings: Settings) -> None:
+        self.client = client
+        self._header_seconds = settings.header_timeout or math.inf
+        self._body_seconds = settings.body_timeout or math.inf
+        self._due = math.inf
+        self._begins = self._in_body = False
+
+    def begin_header(self) -> None:
+        """Its time counts from the first byte: until then the connection is idle."""
+        self._due, self._begins, self._in_body = math.inf, True, False
+
+    def begin_body(self) -> None:
+        self._due, self._begins, self._in_body = time.monotonic() + self._body_seconds, False, True
+
+    def receive(self, size: int) -> bytes:
+        """Up to `size` bytes. Raises TimeoutError."""
+        left = self._due - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self.client.settimeout(None if math.isinf(left) else left)
+        try:
+            data: bytes = self.client.recv(size)
+        finally:
+            self.client.settimeout(None)
+        if self._begins:
+            self._due, self._begins = time.monotonic() + self._header_seconds, False
+        if self._in_body:
+            self._due += len(data) / BYTES_PER_SECOND
+        return data
 
 
 class WebWorker(GeventWorker):  # type: ignore[misc]
     """Set `worker_class = "service.web_worker.WebWorker"`."""
 
     def init_process(self) -> None:
+        self._settings = Settings.from_env()
         self._waiting: dict[Timeout, Greenlet] = {}
+        # Each connection has a greenlet of its own.
+        self._own = local()
         util.write_error = write_json_error
+        SocketUnreader.chunk = lambda unreader, size=None: self._own.arrival.receive(_chunk_size(unreader, size))
         super().init_process()
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        self._own.arrival = Arrival(client, self._settings)
+        super().handle(listener, client, addr)
 
     @contextmanager
     def timeout_ctx(self) -> Iterator[None]:
-        """Around the wait for a connection's next request; at its time-out the connection is closed."""
+        """Around the wait for a connection's next request, header and all; at a time-out the connection is closed."""
+        arrival = self._own.arrival
+        arrival.begin_header()
         with Timeout(self.cfg.keepalive, False) as timeout:
             self._waiting[timeout] = gevent.getcurrent()
             try:
                 yield
+                arrival.begin_body()
+            except TimeoutError:
+                write_json_error(arrival.client, 408, "Request Timeout", "the request came too slowly")
             finally:
                 del self._waiting[timeout]
+
+    def handle_request(self, *request: Any) -> None:
+        """Of a connection that breaks gunicorn logs a trace, unless the client closed it in so many words."""
+        try:
+            super().handle_request(*request)
+        except OSError as error:
+            self.log.debug("the connection broke: %s", error)
+            raise StopIteration from None
 
     def handle_exit(self, sig: int, frame: object) -> None:
         """SIGTERM: answers go on to their end, waits for the next request end now."""
@@ -49,6 +112,12 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
             for timeout, greenlet in list(self._waiting.items()):
                 greenlet.kill(timeout, block=False)
             gevent.sleep(LOOK_SECONDS)
+
+
+def _chunk_size(unreader: SocketUnreader, wanted: int | None) -> int:
+    """What gunicorn's own would ask for."""
+    size: int = max(unreader.mxchunk, min(wanted or 0, unreader.max_body_chunk))
+    return size
 
 
 def write_json_error(sock: Any, status_int: int, reason: str, mesg: str) -> None:
