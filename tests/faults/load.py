@@ -60,6 +60,8 @@ class Load:
 
     def _run(self, number: int) -> None:
         media_type, fields = FORMATS[number % 2]
+        # Not all at once: at any moment some of them are in the middle of a stream.
+        self._stop.wait(number / 40)
         with httpx.Client(base_url=self._url, timeout=60) as http:
             while not self._stop.is_set():
                 ending = self._ask(http, media_type, self._body | fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ import psutil
 import pytest
 
 from tests.asking import Asker, terminal
-from tests.servers import Server, until
+from tests.faults.load import FILES, MEMORY, holdings, pids
+from tests.faults.table import fault
+from tests.servers import Server, generate, until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
@@ -67,12 +70,19 @@ def assert_all_end_in_one_error(streams: Streams, seconds: float) -> None:
 def assert_service_resumes(server: Server, web_workers: list[int]) -> None:
     print(f"service resumed after {server.wait_until_ready(READY_SECONDS):.1f} s")
     assert server.web_workers() == web_workers
-    answer = httpx.post(f"{server.url}/api/generate", json={"model": "demo", "prompt": "Hello", "stream": False})
+    answer = httpx.post(f"{server.url}/api/generate", json=generate("Hello", stream=False), timeout=60)
     assert answer.json()["done"]
+    server.wait_until_idle(15)
 
 
+@fault(
+    "`kill -9` of vLLM's EngineCore",
+    "streams of its model end with an error record; then 503 with `Retry-After`",
+    "the engine worker ends, and the host starts another one",
+)
 def test_a_killed_engine_core_ends_its_streams_and_is_replaced(harmed: Server, streams: Streams) -> None:
     web_workers, core = harmed.web_workers(), engine_core(harmed)
+    before, web = holdings(pids(harmed)), holdings(web_workers)
     core.kill()
     assert_all_end_in_one_error(streams, 10)
     until(lambda: harmed.status().get("state") != "ready", 10, "the host has noticed")
@@ -80,6 +90,9 @@ def test_a_killed_engine_core_ends_its_streams_and_is_replaced(harmed: Server, s
     assert (refused.status_code, refused.headers["content-type"]) == (503, "application/json; charset=utf-8")
     assert int(refused.headers["retry-after"]) > 0
     assert_service_resumes(harmed, web_workers)
+    # The new engine is another process, whose memory is its own.
+    assert holdings(pids(harmed)).files <= before.files + FILES
+    assert holdings(web_workers).memory <= web.memory + MEMORY
 
 
 def test_an_engine_core_that_hangs_is_replaced(harmed: Server, streams: Streams) -> None:
@@ -104,6 +117,23 @@ def test_a_killed_web_worker_leaves_nothing_running_in_vllm(harmed: Server, stre
     os.kill(worker, signal.SIGKILL)
     print(f"vLLM ran nothing after {harmed.wait_until_idle(15):.2f} s")
     assert all(isinstance(stream.exception(20), httpx.TransportError) for stream in streams)
+    assert_service_resumes(harmed, harmed.web_workers())
+
+
+def test_vllm_runs_nothing_for_clients_that_vanish(harmed: Server) -> None:
+    harmed.wait_until_ready(READY_SECONDS)
+    before = holdings(pids(harmed)).files
+    body = json.dumps(generate(**LONG)).encode()
+    vanishing = [harmed.connect() for _ in range(500)]
+    for connection in vanishing:
+        connection.sendall(b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body))
+        connection.sendall(body)
+    # The others wait for their turn.
+    until(lambda: harmed.status()["running"] >= 100, 60, "vLLM runs a hundred of them")
+    for connection in vanishing:
+        connection.close()
+    print(f"vLLM ran nothing after {harmed.wait_until_idle(30):.2f} s")
+    until(lambda: harmed.status()["waiting"] == 0 and holdings(pids(harmed)).files <= before + FILES, 15, "all is free")
     assert_service_resumes(harmed, harmed.web_workers())
 
 

@@ -25,7 +25,7 @@ from tests.faults.table import fault, table
 from tests.servers import NDJSON, ROOT, SCRIPTED, Server, chat, generate, parse, terminal, until
 
 WEB_WORKERS = 2
-STORE_BYTES = 4 * 2**20
+STORE_BYTES = 2**20
 ENV = {
     **SCRIPTED,
     "WEB_CONCURRENCY": str(WEB_WORKERS),
@@ -184,9 +184,10 @@ def fill(path: Path) -> None:
 )
 def test_a_client_that_reads_one_byte_a_second(harmed: Server) -> None:
     with under_load(harmed) as load, socket.socket() as slow:
+        word = "w" * 200
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.connect(("127.0.0.1", harmed.port))
-        slow.sendall(request(chat(f"!rate:4000 !repeat:400000:{'w' * 1000}"), "Connection: close"))
+        slow.sendall(request(chat(f"!repeat:25000:{word} !rate:1000 !repeat:60000:{word}"), "Connection: close"))
         read = []
         while "its client reads too slowly" not in harmed.output:
             read.append(slow.recv(1))
