@@ -28,7 +28,7 @@ INSTALL_FLAGS := --excludes requirements-cpu-excludes.txt \
 	$(if $(PIP_FIND_LINKS),$(foreach place,$(PIP_FIND_LINKS),--find-links $(place)),--torch-backend cpu)
 endif
 
-.PHONY: help serve test bench lint install install-dev clean
+.PHONY: help serve test bench soak lint install install-dev clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,9 @@ test: lint ## the whole suite, the real engine included
 
 bench: $(VENV)/installed-bench ## this server beside vLLM's own: 15 minutes, writes bench/RESULTS.md; BENCH=--quick: 3 minutes
 	$(VENV)/bin/python -m bench $(BENCH)
+
+soak: install-dev ## ten minutes of everything at once, and what grows; SOAK="--minutes 60"
+	$(VENV)/bin/python -m tests.soak $(SOAK)
 
 lint: install-dev ## ruff, and mypy --strict on service/
 	$(VENV)/bin/ruff check .

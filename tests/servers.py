@@ -198,11 +198,11 @@ class WebProgram(Program):
 class Server(WebProgram):
     """`gunicorn -c gunicorn.conf.py wsgi:app` with its engine host and workers; `env` configures them."""
 
-    def __init__(self, directory: Path, env: Mapping[str, str] = SCRIPTED) -> None:
+    def __init__(self, directory: Path, env: Mapping[str, str] = SCRIPTED, app: str = "wsgi:app") -> None:
         port = free_port()
         gunicorn = [sys.executable, "-m", "gunicorn"]
         super().__init__(
-            [*gunicorn, "-c", "gunicorn.conf.py", "wsgi:app"], directory, port,
+            [*gunicorn, "-c", "gunicorn.conf.py", app], directory, port,
             {**env, "HOST": "127.0.0.1", "PORT": str(port)},
         )  # fmt: skip
 
