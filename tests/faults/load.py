@@ -31,8 +31,8 @@ class Load:
     cut: the connection ended.
     """
 
-    def __init__(self, server: Server, clients: int = CLIENTS, body: dict[str, Any] | None = None) -> None:
-        self._url, self._body = server.url, body or chat(SCRIPT)
+    def __init__(self, server: Server, clients: int = CLIENTS) -> None:
+        self._url = server.url
         self.endings: Counter[str] = Counter()
         self._answered: dict[int, int] = dict.fromkeys(range(clients), 0)
         self._stop = threading.Event()
@@ -64,16 +64,15 @@ class Load:
         self._stop.wait(number / 40)
         with httpx.Client(base_url=self._url, timeout=60) as http:
             while not self._stop.is_set():
-                ending = self._ask(http, media_type, self._body | fields)
+                ending = self._ask(http, media_type, chat(SCRIPT, **fields))
                 self.endings[ending] += 1
                 self._answered[number] += ending == "done"
                 # A client that is refused comes back, though sooner than it is told to.
                 self._stop.wait(0.1 if ending == "refused" else 0)
 
     def _ask(self, http: httpx.Client, media_type: str, body: dict[str, Any]) -> str:
-        path = "/api/chat" if "messages" in body else "/api/generate"
         try:
-            answer = http.post(path, json=body)
+            answer = http.post("/api/chat", json=body)
         except httpx.TransportError:
             return "cut"
         if answer.status_code != 200:
@@ -112,10 +111,10 @@ THREADS = min(32, (os.cpu_count() or 1) + 4)
 
 
 @contextmanager
-def under_load(server: Server, **load: Any) -> Iterator[Load]:
+def under_load(server: Server, memory: int = MEMORY) -> Iterator[Load]:
     """What is done to the server inside, it must survive; afterwards it holds nothing that it did not before."""
     before = holdings(pids(server))
-    load = Load(server, **load)
+    load = Load(server)
     try:
         load.wait_until_all_are_answered()
         yield load
@@ -124,16 +123,16 @@ def under_load(server: Server, **load: Any) -> Iterator[Load]:
         load.stop()
     print(dict(load.endings))
     server.wait_until_idle(20)
-    assert_holds_no_more_than(server, before)
+    assert_holds_no_more_than(server, before, memory)
 
 
 def pids(server: Server) -> list[int]:
     return [process.pid for process in server.processes()]
 
 
-def assert_holds_no_more_than(server: Server, before: Holdings) -> None:
+def assert_holds_no_more_than(server: Server, before: Holdings, memory: int) -> None:
     until(lambda: holdings(pids(server)).files <= before.files + FILES, 10, f"no more than {before.files} files")
     after = holdings(pids(server))
     print(f"before: {before}, after: {after}")
     assert after.threads <= before.threads + THREADS
-    assert after.memory <= before.memory + MEMORY
+    assert after.memory <= before.memory + memory

@@ -183,7 +183,8 @@ def fill(path: Path) -> None:
     "its generation is cancelled, what waited for it is dropped; the others notice nothing",
 )
 def test_a_client_that_reads_one_byte_a_second(harmed: Server) -> None:
-    with under_load(harmed) as load, socket.socket() as slow:
+    # The allocator keeps what waited at its most, five seconds of tokens, as text and as bytes; it is used again.
+    with under_load(harmed, memory=20 * 2**20) as load, socket.socket() as slow:
         word = "w" * 200
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.connect(("127.0.0.1", harmed.port))
