@@ -47,8 +47,8 @@ class Peer:
                     self._begin(messages.decode_command(payload))
         except OSError:
             pass
-        except (ValueError, msgspec.MsgspecError):
-            logger.exception("a web worker sent what is no command")
+        except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+            logger.error("a web worker sent what is no command: %s", error)
         finally:
             for task in self._tasks.values():
                 task.cancel()
