@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from itertools import chain
 from typing import IO, Any, ClassVar, NamedTuple
+from urllib.parse import quote
 
 from flask import Blueprint, Response, request
 from msgspec.structs import replace
@@ -34,6 +35,8 @@ STREAM_HEADERS = {"Cache-Control": "no-cache, no-store, no-transform", "X-Accel-
 CHUNK_BYTES = 1 << 20
 ENVIRON_ID = "vllm_wsgi.request_id"
 
+# Werkzeug would redirect a path with two slashes to one with one, and fails where that holds a line break.
+_AS_IS: dict[str, Any] = {"provide_automatic_options": False, "merge_slashes": False}
 _ALL = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 ErrorRecord = Callable[[ServiceError], Any]
@@ -75,14 +78,14 @@ class Routes:
         blueprint = Blueprint(self.name, __name__)
         table = self.table()
         for path, methods, view in table:
-            blueprint.add_url_rule(path, view.__name__, view, methods=methods, provide_automatic_options=False)
+            blueprint.add_url_rule(path, view.__name__, view, methods=methods, **_AS_IS)
         # Where Flask would answer an unknown path or method with the application's HTML, these answer in JSON.
         for base in self.bases:
             allowed = {method for route in table if route.path == base for method in route.methods}
             for path, unanswered in ((base, _ALL - allowed if allowed else set()), (f"{base}/<path:path>", _ALL)):
                 unknown = partial(self.unknown, base)
                 if unanswered:
-                    blueprint.add_url_rule(path, path, unknown, methods=unanswered, provide_automatic_options=False)
+                    blueprint.add_url_rule(path, path, unknown, methods=unanswered, **_AS_IS)
         blueprint.register_error_handler(ServiceError, partial(error_response, self.error_record))
         blueprint.register_error_handler(HTTPException, partial(http_error_response, self.error_record))
         return blueprint
@@ -93,7 +96,7 @@ class Routes:
         if path.endswith("/") and known:
             # As gin does: 307 keeps the method and the body.
             query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
-            location = f"{request.script_root}{request.path[:-1]}{query}"
+            location = f"{quote(request.script_root)}{quote(request.path[:-1])}{query}"
             return empty_response(301 if request.method == "GET" else 307, {"Location": location})
         if not known:
             raise Refused(f"404 page not found: {base}/{path}", status=404)

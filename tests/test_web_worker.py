@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import psutil
 import pytest
 
 from tests.asking import Asker
-from tests.servers import Server, until
+from tests.servers import Server, chat, until
 
 StartServer = Callable[..., Server]
 
@@ -46,6 +47,8 @@ def test_a_stream_that_is_open_at_sigterm_comes_to_its_own_end(start_server: Sta
         (b"GET / HTTP/1.1\r\nHost: a\r\nX-Long: " + b"x" * 9000 + b"\r\n\r\n", 431),
         (b"POST /api/chat HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: nonsense\r\n\r\n", 501),
         (b"GET / HTTP/1.1\r\nHost: a\r\nBad Name: x\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X-%d: a\r\n" % n for n in range(101)) + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\nFORGED\r\n\r\n", 400),
     ],
 )
 def test_what_is_no_http_is_answered_in_json(server: Server, request_bytes: bytes, status: int):
@@ -81,3 +84,33 @@ def test_a_client_can_not_move_the_application(client: httpx.Client, name: str):
     """gunicorn would believe every peer on this machine, and fail on what is no path of ours."""
     answer = client.get("/api/tags/", headers={name: "/elsewhere"})
     assert (answer.status_code, answer.headers["Location"]) == (301, "/api/tags")
+
+
+FORGED = "\x1b[31m\rFORGED\n2026-11-22 FORGED"
+RAW = [
+    f"GET /{FORGED} HTTP/1.1\r\nHost: a\r\n\r\n",
+    f"GET / HTTP/{FORGED}\r\n\r\n",
+    f"GET / HTTP/1.1\r\nHost: localhost\r\n{FORGED}: a\r\n\r\n",
+    f"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: {FORGED}\r\n\r\n",
+    f"GET / HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: {FORGED}\r\n\r\n",
+    f"GET /{quote(FORGED)} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    f"GET /api/tags?{quote(FORGED)} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+]
+
+
+def test_a_client_writes_no_line_of_the_log(start_server: StartServer):
+    """Each log has one line an event, and no terminal is told to do anything."""
+    server = start_server({"GUNICORN_CMD_ARGS": "--access-logfile -"})
+    for request in RAW:
+        with server.connect() as connection:
+            connection.sendall(request.encode())
+            assert connection.makefile("rb").read().startswith(b"HTTP/1.1 ")
+    with httpx.Client(base_url=server.url) as http:
+        for name in (FORGED, f"demo{FORGED}"):
+            for path in ("/api/chat", "/api/pull", "/api/show", "/v1/messages", "/v1/chat/completions"):
+                assert http.post(path, json=chat("a", model=name)).status_code < 500
+            assert http.post("/api/create", json={"model": name, "from": name, "stream": False}).status_code < 500
+        http.post("/api/chat", json=chat(f"a !fail:{FORGED}"))
+    until(lambda: "failed: '" in server.output, 5, "the failure is logged")
+    assert not [line for line in server.output.splitlines() if line.startswith(("FORGED", "2026-11-22 FORGED"))]
+    assert not {character for character in server.output if not character.isprintable()} - {"\n"}

@@ -72,7 +72,8 @@ class Peer:
                         await self._writer.drain()
         except ServiceError as error:
             if isinstance(command, Submit | Embed) and isinstance(error, EngineFailure | EngineGone):
-                logger.error("%s failed: %s", _label(command), error.message)
+                # What failed may quote the client, who must not write lines of the log.
+                logger.error("%s failed: %r", _label(command), error.message)
             self._emit(Failed.of(command.id, error))
         except ConnectionError:
             pass
