@@ -112,7 +112,7 @@ def log() -> Iterator[list[logging.LogRecord]]:
 texts = st.text(max_size=20) | st.sampled_from(
     ["demo", "user", "../../etc/passwd", "a\nb", "$(id)", "%s%n", "\0", "\u2028"]
 )
-scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts
+scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | texts
 values = st.recursive(scalars, lambda each: st.lists(each, max_size=4) | st.dictionaries(texts, each), max_leaves=6)
 
 

@@ -13,7 +13,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from http.client import HTTPResponse
 from pathlib import Path
 
@@ -270,10 +270,12 @@ def send_a_byte(connection: socket.socket) -> None:
 def test_a_body_that_never_ends(harmed: Server, go_on: Callable[[socket.socket], None]) -> None:
     with under_load(harmed) as load, harmed.connect() as connection:
         connection.sendall(request(generate("a"), length=100_000))
-        while not select.select([connection], [], [], 0)[0]:
-            go_on(connection)
-        assert answer(connection) == (408, {"error": "the request body came too slowly"})
-        assert connection.recv(1) == b""
+        # Who sends when the server closes is told by a reset, before which the answer may be lost (RFC 9112 §9.6).
+        with suppress(ConnectionError) if go_on is send_a_byte else nullcontext():
+            while not select.select([connection], [], [], 0)[0]:
+                go_on(connection)
+            assert answer(connection) == (408, {"error": "the request body came too slowly"})
+            assert connection.recv(1) == b""
     assert load.endings.keys() == {"done"}
 
 
