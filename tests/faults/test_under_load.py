@@ -56,13 +56,15 @@ def harmed(tmp_path_factory: pytest.TempPathFactory, small_disk: Path | None) ->
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     store = {"VLLM_WSGI_STORE": str(small_disk)} if small_disk else {}
     server = Server.start(tmp_path_factory.mktemp("harmed"), ENV | store)
-    # What comes first takes memory that stays.
-    warm_up = Load(server)
-    warm_up.wait_until_all_are_answered()
-    warm_up.stop()
-    yield server
-    server.stop(30)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        # What comes first takes memory that stays.
+        warm_up = Load(server)
+        warm_up.wait_until_all_are_answered()
+        warm_up.stop()
+        yield server
+    finally:
+        server.stop(30)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert "Traceback" not in server.output
 
 
