@@ -90,7 +90,7 @@ EDIT_SECONDS = 120.0
 UNLOAD_SECONDS = 60.0
 RETRY_AFTER_SECONDS = 2
 # A client that reads no more fills the kernel's buffers, a few megabytes, and then its inbox. With so many deltas in it
-# that nobody has come for in so many seconds the generation is cancelled: it would fill memory up to its context's end.
+# of which the first has waited for so many seconds the generation is cancelled: it would go on to its context's end.
 INBOX_DELTAS = 4096
 STALLED_SECONDS = 5.0
 
@@ -115,16 +115,18 @@ class Inbox:
     def __init__(self) -> None:
         self.id = next(_ids)
         self._queue: queue.SimpleQueue[Event | _ClientLeft] = queue.SimpleQueue()
-        self._taken_at = time.monotonic()
+        self._waits_since = 0.0
         # For the log.
         self.request_id = ""
 
     def put(self, event: Event) -> None:
+        if self._queue.empty():
+            self._waits_since = time.monotonic()
         self._queue.put(event)
 
     def stalls(self) -> bool:
         """Whether it is full and nobody comes for what is in it."""
-        return self._queue.qsize() > INBOX_DELTAS and time.monotonic() - self._taken_at > STALLED_SECONDS
+        return self._queue.qsize() > INBOX_DELTAS and time.monotonic() - self._waits_since > STALLED_SECONDS
 
     def fail(self, failed: Failed) -> None:
         """In place of all that is in it."""
@@ -144,7 +146,6 @@ class Inbox:
         events: list[Event] = []
         try:
             self._take(self._queue.get(timeout=timeout), events)
-            self._taken_at = time.monotonic()
             while not self._queue.empty():
                 self._take(self._queue.get_nowait(), events)
         except queue.Empty:

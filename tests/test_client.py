@@ -6,6 +6,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from service import client
 from service.client import Client, Inbox
 from service.errors import EngineFailure, EngineGone, ServiceError
 from service.messages import (
@@ -158,3 +161,13 @@ def test_thinking_text_and_tool_calls_keep_their_order():
         Delta(1, 5, "", [6], thinking="e"),
         FINISHED,
     ]
+
+
+def test_an_inbox_stalls_only_when_it_is_full_and_its_first_delta_has_waited(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(client, "INBOX_DELTAS", 2)
+    full = inbox(*(Delta(1, seq, "a", [seq]) for seq in range(3)))
+    assert not full.stalls()
+    monkeypatch.setattr(client, "STALLED_SECONDS", 0.0)
+    assert full.stalls()
+    full.get(None)
+    assert not full.stalls()

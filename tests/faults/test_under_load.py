@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.faults.load import CLIENTS, under_load
+from tests.faults.load import CLIENTS, Load, under_load
 from tests.faults.table import fault, table
 from tests.servers import NDJSON, ROOT, SCRIPTED, Server, chat, generate, parse, terminal, until
 
@@ -56,11 +56,15 @@ def harmed(tmp_path_factory: pytest.TempPathFactory, small_disk: Path | None) ->
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     store = {"VLLM_WSGI_STORE": str(small_disk)} if small_disk else {}
     server = Server.start(tmp_path_factory.mktemp("harmed"), ENV | store)
-    with under_load(server, memory=64 * 2**20):
-        """What comes first takes memory that stays."""
-    yield server
-    server.stop(30)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        # What comes first takes memory that stays.
+        warm_up = Load(server)
+        warm_up.wait_until_all_are_answered()
+        warm_up.stop()
+        yield server
+    finally:
+        server.stop(30)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert "Traceback" not in server.output
 
 
