@@ -159,9 +159,9 @@ def filled(rule: str, argument: str) -> str:
 
 
 def check_error(path: str, record: dict[str, Any]) -> None:
-    """In the shape of the route's dialect. What no route of Werkzeug's can hold is answered by the application."""
-    if "%0A" in path or "//" in path:
-        path = ""
+    """In the shape of the route's dialect. What some routes of Werkzeug's can't hold is answered by the application."""
+    if ("%0A" in path or "//" in path) and isinstance(record["error"], str):
+        return
     if path.startswith("/v1/messages"):
         assert record["type"] == "error"
         assert record["error"].keys() >= {"type", "message"}
