@@ -43,7 +43,7 @@ def test_a_long_answer_arrives_piece_by_piece(demo: Asker) -> None:
     # A web worker that gets no processor for a while joins what has piled up, so a busy machine has three tries.
     answers = [demo.ndjson("/api/chat", messages=user(LONG), think=False) for _ in range(3)]
     assert answers[0][-1]["eval_count"] >= 200
-    assert max(len(records) for records in answers) > 20
+    assert max(len(records) for records in answers) > 100
 
 
 def test_many_answers_at_once_come_in_fewer_pieces_and_lose_nothing(demo: Asker) -> None:
