@@ -27,6 +27,9 @@ from .drain import drain
 from .framing import encode
 
 LOOK_SECONDS = 0.2
+# A connection without a request is idle after so long; before that one may be under way. Until gunicorn stops to
+# accept, within a second of SIGTERM, such connections still come.
+IDLE_SECONDS = 1.0
 # A body that is slower than this for long is no honest one: a modem has seven times as much.
 BYTES_PER_SECOND = 1000
 
@@ -39,11 +42,17 @@ class Arrival:
         self._header_seconds = settings.header_timeout or math.inf
         self._body_seconds = settings.body_timeout or math.inf
         self._due = math.inf
+        self._waits_since = math.inf
         self._begins = self._in_body = False
 
     def begin_header(self) -> None:
         """Its time counts from the first byte: until then the connection is idle."""
+        self._waits_since = time.monotonic()
         self._due, self._begins, self._in_body = math.inf, True, False
+
+    def idle(self) -> bool:
+        """Whether it has waited for a request for a while."""
+        return time.monotonic() - self._waits_since > IDLE_SECONDS
 
     def begin_body(self) -> None:
         self._due, self._begins, self._in_body = time.monotonic() + self._body_seconds, False, True
@@ -70,7 +79,7 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
 
     def init_process(self) -> None:
         self._settings = Settings.from_env()
-        self._waiting: dict[Timeout, Greenlet] = {}
+        self._waiting: dict[Timeout, tuple[Greenlet, Arrival]] = {}
         # Each connection has a greenlet of its own.
         self._own = local()
         util.write_error = write_json_error
@@ -88,7 +97,7 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
         arrival = self._own.arrival
         arrival.begin_header()
         with Timeout(self.cfg.keepalive, False) as timeout:
-            self._waiting[timeout] = gevent.getcurrent()
+            self._waiting[timeout] = gevent.getcurrent(), arrival
             try:
                 yield
                 arrival.begin_body()
@@ -114,8 +123,9 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
 
     def _close_idle(self) -> None:
         while True:
-            for timeout, greenlet in list(self._waiting.items()):
-                greenlet.kill(timeout, block=False)
+            for timeout, (greenlet, arrival) in list(self._waiting.items()):
+                if arrival.idle():
+                    greenlet.kill(timeout, block=False)
             gevent.sleep(LOOK_SECONDS)
 
 

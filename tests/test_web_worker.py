@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from service.web_worker import write_chunk
+from service.web_worker import LOOK_SECONDS, write_chunk
 from tests.asking import Asker
 from tests.servers import Server, chat, until
 
@@ -28,6 +31,18 @@ def test_idle_connections_do_not_hold_up_the_end(start_server: StartServer):
         silent.sendall(b"POST /api/chat HTTP/1.1\r\nHost: half a header")
         # gunicorn would wait for `keepalive`, 75 seconds.
         print(f"stopped after {server.stop(30):.1f} s")
+
+
+def test_a_request_that_is_under_way_at_sigterm_is_answered(start_server: StartServer):
+    server = start_server()
+    with server.connect() as fresh:
+        os.kill(server.master, signal.SIGTERM)
+        until(lambda: "Handling signal: term" in server.output, 5, "the master has heard it")
+        # The first of a web worker's looks for idle connections.
+        time.sleep(LOOK_SECONDS)
+        fresh.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        head, _, body = fresh.makefile("rb").read().partition(b"\r\n\r\n")
+    assert (head.split()[1], b"going down" in body) == (b"503", True)
 
 
 def test_a_stream_that_is_open_at_sigterm_comes_to_its_own_end(start_server: StartServer):
