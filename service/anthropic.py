@@ -247,13 +247,9 @@ def _sampling(fields: Fields, max_tokens: int) -> Sampling:
 
 
 def error_record(error: ServiceError) -> Record:
-    """The last record of a stream that failed, and the body of every error answer."""
+    """The last record of a stream that failed, and the body of every error answer; the request's id is put in later."""
     kind = ERROR_TYPES.get(error.status, "api_error")
-    return {
-        "type": "error",
-        "error": {"type": kind, "message": error.message},
-        "request_id": f"req_{secrets.token_hex(12)}",
-    }
+    return {"type": "error", "error": {"type": kind, "message": error.message}}
 
 
 class Answer(answer.Answer):

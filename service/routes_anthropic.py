@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Response
 
 from . import anthropic
+from .errors import ServiceError
 from .framing import SSE_PINGED
-from .routes import Route, Routes
+from .routes import Route, Routes, current_id
 
 
 class AnthropicRoutes(Routes):
     name = "anthropic"
     bases = ("/v1/messages",)
     package = "anthropic"
-    error_record = staticmethod(anthropic.error_record)
+
+    @staticmethod
+    def error_record(error: ServiceError) -> Any:
+        return anthropic.error_record(error) | {"request_id": current_id()}
 
     def table(self) -> list[Route]:
         return [

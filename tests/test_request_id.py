@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 
@@ -63,6 +64,13 @@ def test_a_failure_before_the_first_record_has_ollamas_body_and_is_logged(client
     answer = client.post("/api/embed", json={"model": "demo", "input": "!fail:oh"}, headers=headers)
     assert (answer.json(), answer.headers["X-Request-Id"]) == ({"error": "oh"}, "ours-embed")
     until(lambda: "request ours-embed failed: 'oh" in server.output, 5, "the engine worker logs it")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_anthropics_error_body_tells_it_too(client: httpx.Client, stream: bool):
+    body = {"model": "demo", "max_tokens": 9, "messages": [{"role": "user", "content": "a !fail:oh"}], "stream": stream}
+    answer = client.post("/v1/messages", json=body, headers={"X-Request-Id": "ours-5"})
+    assert json.loads(answer.text.strip().rpartition("data: ")[2])["request_id"] == "ours-5"
 
 
 def test_the_access_log_names_it(start_server: Callable[..., Server]):
