@@ -13,7 +13,7 @@ from tests.servers import ROOT, WebProgram, free_port
 # Under which the server of these tests puts its routes.
 PREFIX = "/llm"
 # In place of the shipped 600 s: less than the longest silence of these tests, and some heartbeats long.
-PATIENCE = "1"
+PATIENCE = 1
 
 NGINX = """
 user root;
@@ -55,21 +55,21 @@ class Proxy(WebProgram):
         self.plain_url = f"http://127.0.0.1:{plain_port}{PREFIX}" if plain_port else ""
 
 
-def start_nginx(directory: Path, server_port: int) -> Proxy:
+def start_nginx(directory: Path, server_port: int, patience: int = PATIENCE) -> Proxy:
     port = free_port()
     shipped("nginx.conf", directory / "vllm-wsgi.conf", {
         "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
         "server 127.0.0.1:11434": f"server 127.0.0.1:{server_port}",
         "/etc/ssl/certs/llm.example.com.pem": f"{directory}/certificate.pem",
         "/etc/ssl/private/llm.example.com.key": f"{directory}/key.pem",
-        "proxy_read_timeout 600s": f"proxy_read_timeout {PATIENCE}s",
+        "proxy_read_timeout 600s": f"proxy_read_timeout {patience}s",
     })  # fmt: skip
     main = directory / "nginx.conf"
     main.write_text(NGINX.format(directory=directory))
     return Proxy([found("nginx"), "-p", str(directory), "-e", "stderr", "-c", str(main)], directory, port)
 
 
-def start_haproxy(directory: Path, server_port: int) -> Proxy:
+def start_haproxy(directory: Path, server_port: int, patience: int = PATIENCE) -> Proxy:
     port, plain_port = free_port(), free_port()
     (directory / "both.pem").write_text(
         (directory / "certificate.pem").read_text() + (directory / "key.pem").read_text()
@@ -79,8 +79,8 @@ def start_haproxy(directory: Path, server_port: int) -> Proxy:
         "server web1 127.0.0.1:11434": f"server web1 127.0.0.1:{server_port}",
         "/etc/haproxy/llm.example.com.pem": f"{directory}/both.pem",
         "GET /readyz": f"GET {PREFIX}/readyz",
-        "timeout client 600s": f"timeout client {PATIENCE}s",
-        "timeout server 600s": f"timeout server {PATIENCE}s",
+        "timeout client 600s": f"timeout client {patience}s",
+        "timeout server 600s": f"timeout server {patience}s",
         # Of the file descriptors of whoever runs the tests.
         "maxconn 20000": "maxconn 200",
         "log /dev/log local0": "log stdout format raw local0",
@@ -88,14 +88,14 @@ def start_haproxy(directory: Path, server_port: int) -> Proxy:
     return Proxy([found("haproxy"), "-db", "-f", str(directory / "haproxy.cfg")], directory, port, plain_port)
 
 
-def start_apache(directory: Path, server_port: int) -> Proxy:
+def start_apache(directory: Path, server_port: int, patience: int = PATIENCE) -> Proxy:
     port = free_port()
     shipped("apache.conf", directory / "vllm-wsgi.conf", {
         "<VirtualHost *:443>": f"<VirtualHost 127.0.0.1:{port}>",
         "http://127.0.0.1:11434/": f"http://127.0.0.1:{server_port}/",
         "/etc/ssl/certs/llm.example.com.pem": f"{directory}/certificate.pem",
         "/etc/ssl/private/llm.example.com.key": f"{directory}/key.pem",
-        "ProxyTimeout 600": f"ProxyTimeout {PATIENCE}",
+        "ProxyTimeout 600": f"ProxyTimeout {patience}",
     })  # fmt: skip
     modules = ("mpm_event", "authz_core", "ssl", "proxy", "proxy_http", "headers", "unique_id", "env")
     loads = [f"LoadModule {name}_module {APACHE_MODULES}/mod_{name}.so" for name in modules]
@@ -104,7 +104,7 @@ def start_apache(directory: Path, server_port: int) -> Proxy:
     return Proxy([found("apache2"), "-D", "FOREGROUND", "-f", str(main)], directory, port)
 
 
-STARTS: dict[str, Callable[[Path, int], Proxy]] = {
+STARTS: dict[str, Callable[..., Proxy]] = {
     "nginx": start_nginx,
     "haproxy": start_haproxy,
     "apache2": start_apache,

@@ -10,7 +10,9 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import httpx
 import pytest
@@ -100,6 +102,25 @@ def test_clients_that_leave_reach_the_engine(client: httpx.Client, web: Server):
     for stream in streams:
         stream.close()
     print(f"the engine ran nothing {web.wait_until_idle(10):.2f} s later")
+
+
+@pytest.mark.parametrize("name", ["nginx", "haproxy"])
+def test_who_leaves_before_an_answer_that_is_not_streamed_reaches_the_engine(name: str, web: Server, tmp_path: Path):
+    """Before a proxy that would wait for the answer. Not Apache, which looks for its client only when it writes."""
+    if missing(name):
+        pytest.skip(f"{missing(name)} is not installed")
+    certify(tmp_path)
+    proxy = STARTS[name](tmp_path, web.port, patience=60)
+    proxy.wait_until_ready()
+    ask = partial(httpx.post, f"{proxy.url}/api/chat", json=chat("!sleep:60 a", stream=False), timeout=2, verify=False)
+    try:
+        with ThreadPoolExecutor() as pool:
+            asked = [pool.submit(ask) for _ in range(4)]
+            web.wait_until_running(len(asked))
+        assert all(isinstance(each.exception(), httpx.ReadTimeout) for each in asked)
+        web.wait_until_idle(10)
+    finally:
+        proxy.stop()
 
 
 def test_a_long_body_passes(client: httpx.Client):
