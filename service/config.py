@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
@@ -27,6 +28,13 @@ def check_prefix(text: str) -> None:
     """Raises BadRequest for what is no path to put routes under."""
     if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", text):
         raise BadRequest("a prefix is like /llm, without a slash at its end")
+
+
+def check_positive(text: str) -> None:
+    """Raises BadRequest for a zero; what is no number is told elsewhere."""
+    with suppress(ValueError):
+        if float(text) == 0:
+            raise BadRequest("it must be more than 0")
 
 
 def setting(default: Any, sentence: str, check: Callable[[str], Any] = str) -> Any:
@@ -90,7 +98,9 @@ class Settings:
         False, "Let clients without a key see which models there are, as Copilot must: it sends its key to chats only."
     )
     heartbeat: float = setting(
-        10.0, "After so many silent seconds a stream sends a byte that clients ignore, so that no proxy closes it."
+        10.0,
+        "After so many silent seconds a stream sends a byte that clients ignore, so that no proxy closes it.",
+        check_positive,
     )
     prefix: str = setting("", "The path that `app.py` puts every route under: `/llm`.", check_prefix)
     proxy_hops: int = setting(
@@ -122,9 +132,11 @@ class Settings:
         "", "Where traces go: `http://127.0.0.1:4318/v1/traces`, an OTLP/HTTP collector; needs requirements-otel.txt."
     )
     engine_timeout: float = setting(
-        60.0, "An engine that has answered nothing for so long hangs, and is replaced. Longer than any decode step."
+        60.0,
+        "An engine that has answered nothing for so long hangs, and is replaced. Longer than any decode step.",
+        check_positive,
     )
-    load_timeout: float = setting(1800.0, "A model that has not loaded by then has failed to load.")
+    load_timeout: float = setting(1800.0, "A model that has not loaded by then has failed to load.", check_positive)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:

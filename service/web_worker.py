@@ -29,7 +29,7 @@ from .framing import encode
 LOOK_SECONDS = 0.2
 # A connection without a request is idle after so long; before that one may be under way. Until gunicorn stops to
 # accept, within a second of SIGTERM, such connections still come.
-IDLE_SECONDS = 1.0
+IDLE_SECONDS = 2.0
 # A body that is slower than this for long is no honest one: a modem has seven times as much.
 BYTES_PER_SECOND = 1000
 

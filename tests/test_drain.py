@@ -20,6 +20,13 @@ from tests.servers import NDJSON, SCRIPTED, SSE, EngineHost, Server, chat, parse
 # Heartbeats are when a stream that waits looks at the clock.
 QUICK = SCRIPTED | {"WEB_CONCURRENCY": "2", "GUNICORN_CMD_ARGS": "--graceful-timeout 4", "VLLM_WSGI_HEARTBEAT": "0.5"}
 LONG, SHORT = "a !sleep:60 b", "a !sleep:1.5 b"
+# Streams of the other dialects, and what their terminal record begins with.
+MESSAGES = {"model": "demo", "max_tokens": 9, "messages": [{"role": "user", "content": LONG}], "stream": True}
+OTHERS = [
+    ("/v1/chat/completions", MESSAGES, 'data: {"error":'),
+    ("/v1/responses", {"model": "demo", "input": LONG, "stream": True}, "event: response.failed"),
+    ("/v1/messages", MESSAGES, "event: error"),
+]
 
 
 @pytest.fixture
@@ -74,10 +81,15 @@ def test_streams_end_before_the_web_tier_cuts_them_and_no_model_is_loaded_again(
 ):
     workers = host.running("service.engine.worker")
     posts = begin(web, pool)
+    others = [pool.submit(httpx.post, f"{web.url}{path}", json=body, timeout=30) for path, body, _ in OTHERS]
+    web.wait_until_running(len(posts) + len(others))
     os.kill(web.master, signal.SIGTERM)
     assert_drained(posts, "the server is going down, please try again")
+    events = [[event for event in other.result().text.split("\n\n") if event] for other in others]
+    for told, (_, _, end) in zip(events, OTHERS, strict=True):
+        assert [event.startswith(end) for event in told] == [False] * (len(told) - 1) + [True]
     web.wait_until_gone()
-    assert web.output.count('"ending":"drained"') == 3
+    assert web.output.count('"ending":"drained"') == 6
     assert "graceful timeout" not in web.output
     assert (host.running("service.engine.worker"), host.output.count("is loaded")) == (workers, 1)
 
