@@ -86,7 +86,8 @@ def when_ready(server):
         if listener.sock.family in (socket.AF_INET, socket.AF_INET6):
             for (level, option), value in TCP_OPTIONS.items():
                 listener.sock.setsockopt(level, option, value)
-    if not hasattr(server, "engine_host"):
+    # What is told to paste speaks no TLS.
+    if not hasattr(server, "engine_host") or server.cfg.is_ssl:
         return
     arguments = (Settings.from_env(), {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
     threading.Thread(target=embedded.announce, args=arguments, daemon=True).start()

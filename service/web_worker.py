@@ -3,12 +3,14 @@
 A load balancer keeps connections open for its next request. gunicorn's gthread worker closes such ones when it is told
 to end; its gevent worker (27.0) waits for their `keepalive` to run out, and the master with it. A request that is no
 HTTP never reaches the application; gunicorn answers it with a page, this worker in JSON. And gunicorn waits for ever
-for a body, and as long as for the next request for the rest of a header; here each has a time of its own.
+for a TLS handshake and for a body, and as long as for the next request for the rest of a header; here each has a time
+of its own.
 """
 
 from __future__ import annotations
 
 import math
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,8 +20,10 @@ import gevent
 import gevent.socket
 from gevent import Greenlet, Timeout
 from gevent.local import local
+from gevent.server import StreamServer
 from gunicorn import util
 from gunicorn.http.unreader import SocketUnreader
+from gunicorn.workers import ggevent
 from gunicorn.workers.ggevent import GeventWorker
 
 from .config import Settings
@@ -74,6 +78,15 @@ class Arrival:
         return data
 
 
+class Listener(StreamServer):  # type: ignore[misc]
+    """Leaves TLS' handshake to the worker: gevent waits for it for ever, and logs a trace where it fails."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if self.ssl_enabled:
+            self.ssl_args["do_handshake_on_connect"] = False
+
+
 class WebWorker(GeventWorker):  # type: ignore[misc]
     """Set `worker_class = "service.web_worker.WebWorker"`."""
 
@@ -85,11 +98,28 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
         util.write_error = write_json_error
         util.write_chunk = write_chunk
         SocketUnreader.chunk = lambda unreader, size=None: self._own.arrival.receive(_chunk_size(unreader, size))
+        ggevent.StreamServer = Listener
         super().init_process()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         self._own.arrival = Arrival(client, self._settings)
-        super().handle(listener, client, addr)
+        if not isinstance(client, ssl.SSLSocket) or self._shakes_hands(client):
+            super().handle(listener, client, addr)
+
+    def _shakes_hands(self, client: ssl.SSLSocket) -> bool:
+        """Whether it speaks TLS, within a header's time."""
+        arrival, done = self._own.arrival, False
+        arrival.begin_header()
+        with Timeout(self._settings.header_timeout or None, False) as timeout:
+            self._waiting[timeout] = gevent.getcurrent(), arrival
+            try:
+                client.do_handshake()
+                done = True
+            except OSError as error:
+                self.log.debug("no TLS: %s", error)
+            finally:
+                del self._waiting[timeout]
+        return done
 
     @contextmanager
     def timeout_ctx(self) -> Iterator[None]:

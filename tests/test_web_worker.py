@@ -19,7 +19,8 @@ import pytest
 
 from service.web_worker import LOOK_SECONDS, write_chunk
 from tests.asking import Asker
-from tests.servers import Server, chat, until
+from tests.deploy.proxies import certify, found
+from tests.servers import SCRIPTED, Server, chat, until
 
 StartServer = Callable[..., Server]
 
@@ -76,6 +77,23 @@ def test_what_is_no_http_is_answered_in_json(server: Server, request_bytes: byte
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert b"application/json" in head
     assert json.loads(body)["error"].startswith(str(status))
+
+
+@pytest.mark.skipif(not found("openssl"), reason="openssl is not installed")
+def test_who_does_not_shake_hands_is_closed_and_makes_no_noise(tmp_path: Path):
+    certify(tmp_path)
+    files = f"--certfile {tmp_path}/certificate.pem --keyfile {tmp_path}/key.pem"
+    server = Server(tmp_path, SCRIPTED | {"GUNICORN_CMD_ARGS": files, "VLLM_WSGI_HEADER_TIMEOUT": "1"})
+    server.url = server.url.replace("http:", "https:")
+    server.wait_until_ready()
+    try:
+        with server.connect() as silent:
+            with pytest.raises(httpx.TransportError):
+                httpx.get(f"http://127.0.0.1:{server.port}")
+            assert silent.recv(1) == b""
+    finally:
+        server.stop()
+    assert "Traceback" not in server.output
 
 
 def timers(local_port: int, remote_port: int) -> list[str]:
