@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from service.web_worker import write_chunk
+from service.web_worker import write_chunk, write_json_error
 from tests.asking import Asker
 from tests.servers import Server, chat, until
 
@@ -52,15 +54,37 @@ def test_a_stream_that_is_open_at_sigterm_comes_to_its_own_end(start_server: Sta
         (b"GET / HTTP/1.1\r\nHost: a\r\nBad Name: x\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X-%d: a\r\n" % n for n in range(101)) + b"\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\nFORGED\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rFORGED\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nExpect: wonders\r\n\r\n", 417),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        # What servers in a row may read differently: two requests, or one.
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
     ],
 )
 def test_what_is_no_http_is_answered_in_json(server: Server, request_bytes: bytes, status: int):
     with server.connect() as connection:
         connection.sendall(request_bytes)
         head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert head.startswith(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nConnection: close\r\n".encode())
     assert b"application/json" in head
     assert json.loads(body)["error"].startswith(str(status))
+
+
+def test_who_takes_nothing_is_told_nothing():
+    """Else a client that reads nothing and sends half a header has a trace logged."""
+    ours, theirs = gevent.socket.socketpair()
+    ours.setblocking(False)
+    with ours, theirs:
+        with suppress(BlockingIOError):
+            while ours.send(bytes(1 << 16)):
+                """There is room yet."""
+        write_json_error(ours, 408, "", "")
 
 
 def timers(local_port: int, remote_port: int) -> list[str]:
