@@ -140,7 +140,7 @@ _wants_to_close = Message.should_close
 
 
 def should_close(request: Message) -> bool:
-    """In place of gunicorn's own, which promises to keep a connection that it closes after a body that it can't read."""
+    """In place of gunicorn's own, which promises to keep a connection that it closes after a body it can't read."""
     return bool(_wants_to_close(request) or (request.body and request.body.failed))
 
 
