@@ -117,9 +117,14 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
 
     def _close_idle(self) -> None:
         while True:
-            for timeout, greenlet in list(self._waiting.items()):
-                greenlet.kill(timeout, block=False)
+            for timeout in list(self._waiting):
+                gevent.get_hub().loop.run_callback(self._end_wait, timeout)
             gevent.sleep(LOOK_SECONDS)
+
+    def _end_wait(self, timeout: Timeout) -> None:
+        """In the hub; unless the request has come since, which the time-out must not hit."""
+        if greenlet := self._waiting.get(timeout):
+            greenlet.throw(timeout)
 
 
 def write_chunk(sock: Any, data: bytes) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import gevent
@@ -16,6 +18,7 @@ import httpx
 import psutil
 import pytest
 
+from service import Settings, web_worker
 from service.web_worker import write_chunk, write_json_error
 from tests.asking import Asker
 from tests.servers import Server, chat, until
@@ -41,6 +44,30 @@ def test_a_stream_that_is_open_at_sigterm_comes_to_its_own_end(start_server: Sta
         server.stop(30)
     assert stream.result()[-1]["eval_count"] == 40
     asker.close()
+
+
+def test_a_request_that_comes_as_its_wait_is_ended_is_answered(monkeypatch: pytest.MonkeyPatch):
+    """Both are due in one turn of the loop."""
+    monkeypatch.setattr(web_worker, "LOOK_SECONDS", 0.005)
+    ours, theirs = gevent.socket.socketpair()
+    worker = object.__new__(web_worker.WebWorker)
+    worker.cfg, worker._waiting = SimpleNamespace(keepalive=75), {}
+    worker._own = SimpleNamespace(arrival=web_worker.Arrival(ours, Settings()))
+
+    def answer() -> bytes:
+        with worker.timeout_ctx():
+            data: bytes = worker._own.arrival.receive(9)
+        gevent.sleep(0.05)
+        return data
+
+    answering, closing = gevent.spawn(answer), gevent.spawn_later(0.005, worker._close_idle)
+    gevent.sleep(0)
+    theirs.send(b"GET")
+    time.sleep(0.02)
+    assert answering.get() == b"GET"
+    closing.kill()
+    ours.close()
+    theirs.close()
 
 
 @pytest.mark.parametrize(
