@@ -28,7 +28,7 @@ INSTALL_FLAGS := --excludes requirements-cpu-excludes.txt \
 	$(if $(PIP_FIND_LINKS),$(foreach place,$(PIP_FIND_LINKS),--find-links $(place)),--torch-backend cpu)
 endif
 
-.PHONY: help serve test bench soak lint install install-dev clean
+.PHONY: help serve test bench soak faults lint install install-dev clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,9 @@ bench: $(VENV)/installed-bench ## this server beside vLLM's own: 15 minutes, wri
 
 soak: install-dev ## ten minutes of everything at once, and what grows; SOAK="--minutes 60"
 	$(VENV)/bin/python -m tests.soak $(SOAK)
+
+faults: install-dev ## every fault that the README tells of, and its table of them
+	$(VENV)/bin/python -m pytest tests/faults --write-faults
 
 lint: install-dev ## ruff, and mypy --strict on service/
 	$(VENV)/bin/ruff check .

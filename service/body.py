@@ -25,6 +25,8 @@ _SYNTAX = {
     "Invalid \\escape": "in string escape code",
     "Invalid \\uXXXX escape": "in \\u hexadecimal character escape",
 }
+# JSON's, which are fewer than Python's.
+_SPACE = " \t\r\n"
 _KINDS = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
 # Every process that the value goes through walks it by recursion.
 MAX_DEPTH = 100
@@ -50,7 +52,7 @@ def parse_json(data: bytes, struct: str, empty: str = "missing request body") ->
 
     Raises BadRequest; where nothing was sent its text is `empty`.
     """
-    text = data.decode("utf-8", errors="replace").lstrip(" \t\r\n")
+    text = data.decode("utf-8", errors="replace").lstrip(_SPACE)
     if not text:
         raise BadRequest(empty)
     try:
@@ -68,9 +70,9 @@ def parse_json(data: bytes, struct: str, empty: str = "missing request body") ->
 
 
 def _explain(text: str, error: json.JSONDecodeError) -> str:
-    if error.msg == "Unterminated string starting at" or not text[error.pos :].strip():
+    if error.msg == "Unterminated string starting at" or not text[error.pos :].strip(_SPACE):
         return "unexpected EOF"
-    rest = text[error.pos :].lstrip()
+    rest = text[error.pos :].lstrip(_SPACE)
     for word in ("true", "false", "null"):
         common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word, rest, strict=False)))
         if common == len(rest):

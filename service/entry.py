@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .errors import ClientGone, Drained, EngineGone, ServiceError, Unavailable
+from .errors import ClientGone, ClientTooSlow, Drained, EngineGone, ServiceError, Unavailable
 from .messages import Delta, Ended, Event, Finished, Located
 
 # Where a request's entry stands in its WSGI environ.
@@ -111,8 +111,11 @@ def entry_of(environ: Mapping[str, Any]) -> Entry:
 
 
 def ending(error: ServiceError) -> str:
-    """How a request ends that this error ends: `refused` is what nothing was done for."""
-    if isinstance(error, ClientGone):
+    """How a request ends that this error ends: `refused` is what nothing was done for.
+
+    A client that is too slow is given up, perhaps after thousands of tokens.
+    """
+    if isinstance(error, ClientGone | ClientTooSlow):
         return "client_gone"
     if isinstance(error, Drained):
         return "drained"

@@ -92,11 +92,6 @@ class ResponseNotFound(ServiceError):
 class ClientTooSlow(ServiceError):
     status = 408
 
-    @property
-    def headers(self) -> dict[str, str]:
-        # Where the next request would begin is not known (RFC 9110 §15.5.9).
-        return super().headers | {"Connection": "close"}
-
 
 class PayloadTooLarge(ServiceError):
     status = 413

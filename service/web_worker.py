@@ -14,6 +14,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from typing import Any
 
 import gevent
@@ -22,6 +23,7 @@ from gevent import Greenlet, Timeout
 from gevent.local import local
 from gevent.server import StreamServer
 from gunicorn import util
+from gunicorn.http.message import Message
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers import ggevent
 from gunicorn.workers.ggevent import GeventWorker
@@ -97,6 +99,7 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
         self._own = local()
         util.write_error = write_json_error
         util.write_chunk = write_chunk
+        Message.should_close = should_close
         SocketUnreader.chunk = lambda unreader, size=None: self._own.arrival.receive(_chunk_size(unreader, size))
         ggevent.StreamServer = Listener
         super().init_process()
@@ -132,7 +135,7 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
                 yield
                 arrival.begin_body()
             except TimeoutError:
-                write_json_error(arrival.client, 408, "Request Timeout", "the request came too slowly")
+                write_json_error(arrival.client, 408, "", "the request came too slowly")
             finally:
                 del self._waiting[timeout]
 
@@ -153,10 +156,15 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
 
     def _close_idle(self) -> None:
         while True:
-            for timeout, (greenlet, arrival) in list(self._waiting.items()):
-                if arrival.idle():
-                    greenlet.kill(timeout, block=False)
+            for timeout in list(self._waiting):
+                gevent.get_hub().loop.run_callback(self._end_wait, timeout)
             gevent.sleep(LOOK_SECONDS)
+
+    def _end_wait(self, timeout: Timeout) -> None:
+        """In the hub; unless the request has come since, which the time-out must not hit."""
+        greenlet, arrival = self._waiting.get(timeout, (None, None))
+        if greenlet is not None and arrival.idle():
+            greenlet.throw(timeout)
 
 
 def write_chunk(sock: Any, data: bytes) -> None:
@@ -173,14 +181,27 @@ def write_chunk(sock: Any, data: bytes) -> None:
         sock.sendall(memoryview(chunk)[sent:])
 
 
+_wants_to_close = Message.should_close
+
+
+def should_close(request: Message) -> bool:
+    """In place of gunicorn's own, which promises to keep a connection that it closes after a body it can't read."""
+    return bool(_wants_to_close(request) or (request.body and request.body.failed))
+
+
 def _chunk_size(unreader: SocketUnreader, wanted: int | None) -> int:
     """What gunicorn's own would ask for."""
     size: int = max(unreader.mxchunk, min(wanted or 0, unreader.max_body_chunk))
     return size
 
 
-def write_json_error(sock: Any, status_int: int, reason: str, mesg: str) -> None:
-    """In place of gunicorn's `util.write_error`, which every refusal of its HTTP parser goes through."""
+def write_json_error(sock: Any, status_int: int, _: str, mesg: str) -> None:
+    """In place of gunicorn's `util.write_error`, which every refusal of its HTTP parser goes through.
+
+    gunicorn calls a 501 a Bad Request, so its own reason is left out. Who takes nothing is told nothing.
+    """
+    reason = HTTPStatus(status_int).phrase
     body = encode({"error": f"{status_int} {reason.lower()}" + (f": {mesg}" if mesg else "")})
     head = f"HTTP/1.1 {status_int} {reason}\r\nConnection: close\r\nContent-Type: application/json; charset=utf-8\r\n"
-    util.write_nonblock(sock, f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    with suppress(OSError):
+        util.write_nonblock(sock, f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)

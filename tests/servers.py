@@ -184,8 +184,12 @@ class WebProgram(Program):
                 raise AssertionError(f"not so: {what}:\n{output[-3000:]}")
 
     def wait_until_idle(self, seconds: float = 5.0) -> float:
-        """Until the engine runs nothing; the seconds that it took. The engine tells once a second."""
-        return until(lambda: self.status().get("running") == 0, seconds, "the engine runs nothing")
+        """Until nothing runs in the engine or waits for it; the seconds it took. The engine tells once a second."""
+        return until(self._is_idle, seconds, "the engine runs nothing")
+
+    def _is_idle(self) -> bool:
+        status = self.status()
+        return status.get("running") == status.get("waiting") == 0
 
     def wait_until_running(self, requests: int = 1, seconds: float = 5.0) -> float:
         return until(lambda: self.status().get("running") == requests, seconds, f"the engine runs {requests}")

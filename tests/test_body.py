@@ -31,6 +31,7 @@ jsonish = st.text('{}[]":,\\ud0129eE+-. \n\x00tfnNaI').map(str.encode)
         (b"{'model':'x'}", "invalid character '\\'' looking for beginning of object key string"),
         (b"model=x", "invalid character 'm' looking for beginning of value"),
         (b"\xef\xbb\xbf{}", "invalid character 'ï' looking for beginning of value"),
+        (b"\x1f\x8b", "invalid character '\\x1f' looking for beginning of value"),
         (b'{"a":"\x01"}', "invalid character '\\x01' in string literal"),
         (b'{"a" 1}', "invalid character '1' after object key"),
         (b'{"a":1 1}', "invalid character '1' after object key:value pair"),

@@ -192,3 +192,4 @@ def test_every_error_is_an_ending():
         "EngineFailure", "EngineGone", "DeadlineExceeded", "StoreFailure",
     }  # fmt: skip
     assert (endings["ClientGone"], endings["Drained"], endings["Unavailable"]) == ("client_gone", "drained", "refused")
+    assert endings["ClientTooSlow"] == "client_gone"

@@ -8,7 +8,10 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import gevent
@@ -17,7 +20,8 @@ import httpx
 import psutil
 import pytest
 
-from service.web_worker import LOOK_SECONDS, write_chunk
+from service import Settings, web_worker
+from service.web_worker import write_chunk, write_json_error
 from tests.asking import Asker
 from tests.deploy.proxies import certify, found
 from tests.servers import SCRIPTED, Server, chat, until
@@ -40,7 +44,7 @@ def test_a_request_that_is_under_way_at_sigterm_is_answered(start_server: StartS
         os.kill(server.master, signal.SIGTERM)
         until(lambda: "Handling signal: term" in server.output, 5, "the master has heard it")
         # The first of a web worker's looks for idle connections.
-        time.sleep(LOOK_SECONDS)
+        time.sleep(web_worker.LOOK_SECONDS)
         fresh.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         head, _, body = fresh.makefile("rb").read().partition(b"\r\n\r\n")
     assert (head.split()[1], b"going down" in body) == (b"503", True)
@@ -57,6 +61,31 @@ def test_a_stream_that_is_open_at_sigterm_comes_to_its_own_end(start_server: Sta
     asker.close()
 
 
+def test_a_request_that_comes_as_its_wait_is_ended_is_answered(monkeypatch: pytest.MonkeyPatch):
+    """Both are due in one turn of the loop."""
+    monkeypatch.setattr(web_worker, "LOOK_SECONDS", 0.005)
+    monkeypatch.setattr(web_worker, "IDLE_SECONDS", 0.0)
+    ours, theirs = gevent.socket.socketpair()
+    worker = object.__new__(web_worker.WebWorker)
+    worker.cfg, worker._waiting = SimpleNamespace(keepalive=75), {}
+    worker._own = SimpleNamespace(arrival=web_worker.Arrival(ours, Settings()))
+
+    def answer() -> bytes:
+        with worker.timeout_ctx():
+            data: bytes = worker._own.arrival.receive(9)
+        gevent.sleep(0.05)
+        return data
+
+    answering, closing = gevent.spawn(answer), gevent.spawn_later(0.005, worker._close_idle)
+    gevent.sleep(0)
+    theirs.send(b"GET")
+    time.sleep(0.02)
+    assert answering.get() == b"GET"
+    closing.kill()
+    ours.close()
+    theirs.close()
+
+
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
@@ -68,13 +97,24 @@ def test_a_stream_that_is_open_at_sigterm_comes_to_its_own_end(start_server: Sta
         (b"GET / HTTP/1.1\r\nHost: a\r\nBad Name: x\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X-%d: a\r\n" % n for n in range(101)) + b"\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\nFORGED\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rFORGED\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nExpect: wonders\r\n\r\n", 417),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        # What servers in a row may read differently: two requests, or one.
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
     ],
 )
 def test_what_is_no_http_is_answered_in_json(server: Server, request_bytes: bytes, status: int):
     with server.connect() as connection:
         connection.sendall(request_bytes)
         head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert head.startswith(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nConnection: close\r\n".encode())
     assert b"application/json" in head
     assert json.loads(body)["error"].startswith(str(status))
 
@@ -94,6 +134,17 @@ def test_who_does_not_shake_hands_is_closed_and_makes_no_noise(tmp_path: Path):
     finally:
         server.stop()
     assert "Traceback" not in server.output
+
+
+def test_who_takes_nothing_is_told_nothing():
+    """Else a client that reads nothing and sends half a header has a trace logged."""
+    ours, theirs = gevent.socket.socketpair()
+    ours.setblocking(False)
+    with ours, theirs:
+        with suppress(BlockingIOError):
+            while ours.send(bytes(1 << 16)):
+                """There is room yet."""
+        write_json_error(ours, 408, "", "")
 
 
 def timers(local_port: int, remote_port: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -326,10 +327,12 @@ def test_a_client_that_leaves_ends_its_generation_in_vllm(demo: Asker, engine_se
     assert engine_server.status()["running"] == 0
 
 
-def test_two_hundred_streams_at_once_each_end_in_one_terminal_record(demo: Asker) -> None:
+def test_two_hundred_streams_at_once_each_end_in_one_terminal_record(demo: Asker, engine_server: Server) -> None:
     def ask(number: int) -> list[dict[str, Any]]:
-        read = demo.sse if number % 2 else demo.ndjson
-        return read("/api/chat", messages=user("What is vllm-wsgi?"), think=False)
+        # Each its own: a pool of httpx that threads share closes connections that it has just given out (EBADF).
+        with closing(Asker(engine_server.url)) as asker:
+            read = asker.sse if number % 2 else asker.ndjson
+            return read("/api/chat", messages=user("What is vllm-wsgi?"), think=False)
 
     expected = demo.chat("What is vllm-wsgi?")["message"]["content"]
     with ThreadPoolExecutor(100) as pool:

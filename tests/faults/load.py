@@ -77,6 +77,7 @@ class Load:
             return "cut"
         if answer.status_code != 200:
             assert (answer.status_code, answer.json().keys()) == (503, {"error"})
+            assert int(answer.headers["Retry-After"]) > 0
             return "refused"
         records = parse(answer.content, media_type)
         assert [terminal(record) for record in records] == [False] * (len(records) - 1) + [True]

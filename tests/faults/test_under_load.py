@@ -21,8 +21,8 @@ import httpx
 import pytest
 
 from tests.faults.load import CLIENTS, Load, under_load
-from tests.faults.table import fault, table
-from tests.servers import NDJSON, ROOT, SCRIPTED, Server, chat, generate, parse, terminal, until
+from tests.faults.table import FAULTS, Survived, fault, table_in_readme, write_to_readme
+from tests.servers import NDJSON, SCRIPTED, Server, chat, generate, parse, terminal, until
 
 WEB_WORKERS = 2
 STORE_BYTES = 2**20
@@ -87,11 +87,7 @@ def answer(connection: socket.socket) -> tuple[int, dict[str, str]]:
     return response.status, json.loads(response.read())
 
 
-@fault(
-    "`kill -9` of a web worker",
-    "its connections end, without a last record; those of the other web workers go on",
-    "gunicorn starts another one; the engine drops what the dead one had asked for",
-)
+@fault("`kill -9` of a web worker")
 def test_a_killed_web_worker(harmed: Server) -> None:
     web, engine = harmed.web_workers(), harmed.engine_workers()
     with under_load(harmed) as load:
@@ -103,11 +99,7 @@ def test_a_killed_web_worker(harmed: Server) -> None:
     assert harmed.engine_workers() == engine
 
 
-@fault(
-    "`kill -9` of the engine host",
-    "streams end with an error record; then 503 with `Retry-After`",
-    "the engine workers end with it; gunicorn or systemd starts it again, and it loads the pinned models",
-)
+@fault("`kill -9` of the engine host")
 def test_a_killed_engine_host(harmed: Server) -> None:
     web, (host,) = harmed.web_workers(), harmed.engine_hosts()
     with under_load(harmed) as load:
@@ -117,11 +109,7 @@ def test_a_killed_engine_host(harmed: Server) -> None:
     assert harmed.web_workers() == web
 
 
-@fault(
-    "`kill -9` of an engine worker",
-    "streams of its model end with an error record; then 503 with `Retry-After`",
-    "the host starts another one",
-)
+@fault("`kill -9` of an engine worker")
 def test_a_killed_engine_worker(harmed: Server) -> None:
     web, host, (worker,) = harmed.web_workers(), harmed.engine_hosts(), harmed.engine_workers()
     with under_load(harmed) as load:
@@ -131,11 +119,7 @@ def test_a_killed_engine_worker(harmed: Server) -> None:
     assert (harmed.web_workers(), harmed.engine_hosts()) == (web, host)
 
 
-@fault(
-    "`SIGSTOP` of an engine worker",
-    "silence for `VLLM_WSGI_ENGINE_TIMEOUT`, with heartbeats; then as if it had been killed",
-    "the host notices the missing pulse, kills it and starts another one",
-)
+@fault("`SIGSTOP` of an engine worker")
 def test_a_stopped_engine_worker(harmed: Server) -> None:
     web, (worker,) = harmed.web_workers(), harmed.engine_workers()
     with under_load(harmed) as load:
@@ -146,11 +130,7 @@ def test_a_stopped_engine_worker(harmed: Server) -> None:
     assert harmed.web_workers() == web
 
 
-@fault(
-    "a full disk under the model store",
-    "uploads and new models are a 507; what is served goes on",
-    "everything, as soon as there is room; nothing half written stays",
-)
+@fault("a full disk under the model store")
 def test_a_full_disk(harmed: Server, small_disk: Path | None) -> None:
     if small_disk is None:
         pytest.skip("needs leave to mount a tmpfs")
@@ -181,11 +161,7 @@ def fill(path: Path) -> None:
             """There is room yet."""
 
 
-@fault(
-    "a client that reads one byte a second",
-    "an error record, once what the kernel buffers for it is full, 4,096 tokens wait and 5 s have passed",
-    "its generation is cancelled, what waited for it is dropped; the others notice nothing",
-)
+@fault("a client that reads one byte a second")
 def test_a_client_that_reads_one_byte_a_second(harmed: Server) -> None:
     # The allocator keeps what waited at its most, five seconds of tokens, as text and as bytes; it is used again.
     with under_load(harmed, memory=20 * 2**20) as load, socket.socket() as slow:
@@ -227,11 +203,7 @@ def vanish(server: Server) -> None:
     until(lambda: server.status()["running"] <= CLIENTS, 10, "the engine runs nothing for them")
 
 
-@fault(
-    "500 clients that vanish mid-stream",
-    "the others notice nothing",
-    "the engine runs nothing for them a second later; their memory and descriptors are free",
-)
+@fault("500 clients that vanish mid-stream")
 def test_clients_that_vanish(harmed: Server) -> None:
     for _ in range(2):
         vanish(harmed)
@@ -240,11 +212,7 @@ def test_clients_that_vanish(harmed: Server) -> None:
     assert load.endings.keys() == {"done"}
 
 
-@fault(
-    "1,000 connections that send half a header",
-    "a 408 in JSON after `VLLM_WSGI_HEADER_TIMEOUT`; the others notice nothing",
-    "the connections' memory and descriptors",
-)
+@fault("1,000 connections that send half a header")
 def test_half_headers(harmed: Server) -> None:
     with under_load(harmed) as load, ExitStack() as stack:
         half = [stack.enter_context(harmed.connect()) for _ in range(1000)]
@@ -265,11 +233,7 @@ def send_a_byte(connection: socket.socket) -> None:
     time.sleep(0.2)
 
 
-@fault(
-    "a body that never ends",
-    "a 408 after `VLLM_WSGI_BODY_TIMEOUT`, a 413 over `VLLM_WSGI_MAX_BODY`, and the connection's end",
-    "the connection's memory and descriptor",
-)
+@fault("a body that never ends")
 @pytest.mark.parametrize("go_on", [send_nothing, send_a_byte])
 def test_a_body_that_never_ends(harmed: Server, go_on: Callable[[socket.socket], None]) -> None:
     with under_load(harmed) as load, harmed.connect() as connection:
@@ -283,6 +247,7 @@ def test_a_body_that_never_ends(harmed: Server, go_on: Callable[[socket.socket],
     assert load.endings.keys() == {"done"}
 
 
+@fault("a body that never ends")
 def test_chunks_that_never_end(harmed: Server) -> None:
     chunk = b"10000\r\n" + bytes(1 << 16) + b"\r\n"
     with under_load(harmed) as load, harmed.connect() as connection:
@@ -296,5 +261,10 @@ def test_chunks_that_never_end(harmed: Server) -> None:
     assert load.endings.keys() == {"done"}
 
 
-def test_the_readme_has_the_table_of_faults() -> None:
-    assert table() in (ROOT / "README.md").read_text()
+def test_the_readme_has_the_table_of_what_was_survived(survived: Survived, request: pytest.FixtureRequest) -> None:
+    """The last test of all. Where it ran alone, or a disk could not be filled, there is nothing to compare."""
+    if request.config.getoption("--write-faults", default=False):
+        write_to_readme(survived.table())
+    if survived.faults() != list(FAULTS):
+        pytest.skip(f"not tried, or not survived: {FAULTS.keys() - survived.faults()}")
+    assert table_in_readme() == survived.table()

@@ -1,0 +1,29 @@
+"""Keeps account of the faults that the tests of this session have survived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.table import Survived
+
+account = Survived()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-faults", action="store_true", help="write the README's table of faults")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report: pytest.TestReport = yield
+    for mark in item.iter_markers("fault"):
+        engine = "vLLM" if item.get_closest_marker("engine") else "scripted engine"
+        account.add(mark.args[0], engine, report.passed)
+    return report
+
+
+@pytest.fixture
+def survived() -> Survived:
+    return account
