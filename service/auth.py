@@ -71,6 +71,7 @@ ROUTES = {
     "/api/<path:path>": "any",
     "/v1": "any",
     "/v1/<path:path>": "any",
+    "/v1/messages/": "any",
     "/v1/messages/<path:path>": "any",
 }
 DISCOVERY = ("/api/tags", "/api/ps", "/api/show", "/v1/models", "/v1/models/<path:name>")
@@ -218,12 +219,16 @@ class KeyFile:
             logger.error("the keys stay as they were: %s", error.message)
 
     def _current(self) -> tuple[int, ...] | None:
-        """What tells one version of the file from another; None where there is none."""
+        """What tells one version of the file from another; None where there is none.
+
+        The time of the last change to its inode, unlike that of its content, can't be set back, and tells when a file
+        that could not be read has been given the rights.
+        """
         try:
             status = os.stat(self._path)
         except OSError:
             return None
-        return status.st_mtime_ns, status.st_size, status.st_ino
+        return status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def read_keys(path: Path, defaults: Caller) -> list[Key]:

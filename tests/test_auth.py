@@ -267,6 +267,7 @@ HASH = 'hash = "sha256:' + "0" * 64 + '"'
         ('[keys.a]\nhash = "sha256:ABC"\nscopes = ["observe"]', 'line 2: keys."a".hash: must be "sha256:" and 64'),
         ("[keys.a]\nkey = 'secret'", 'line 2: keys."a".key: is unknown; known are hash, scopes, priority'),
         ("[keys.a]\npriority = true", 'line 2: keys."a".priority: must be a whole number'),
+        (f"[keys.a]\npriority = {-(2**64)}", 'line 2: keys."a".priority: does not fit into 64 bits'),
         ("[keys.a]\nmax_concurrent = -1", 'line 2: keys."a".max_concurrent: must not be negative'),
         (f"[keys.'']\n{HASH}", 'line 1: keys."": must have a name'),
         ("[key.a]", 'line 1: key: is unknown; a key stands in a table of its own, [keys."name"]'),
@@ -294,6 +295,27 @@ def test_a_file_is_read_again_when_it_has_changed(keys: Path):
     assert not knows(file, "observe")
     keys.write_text("")
     until(lambda: not knows(file, "new"), 5, "a file without keys lets nobody in")
+
+
+def test_a_change_shows_though_size_and_time_are_as_before(keys: Path):
+    file, before = KeyFile(Settings(keys=str(keys))), keys.stat()
+    keys.write_text(keys.read_text().replace(*(hashlib.sha256(key).hexdigest() for key in (b"observe", b"changed"))))
+    os.utime(keys, ns=(before.st_atime_ns, before.st_mtime_ns))
+    until(lambda: knows(file, "changed"), 5, "the new key is known")
+    assert not knows(file, "observe")
+
+
+def test_a_link_that_is_swapped_shows_as_kubernetes_secrets_do(tmp_path: Path):
+    for version in ("old", "new"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "keys.toml").write_text(table(version, "observe"))
+    (tmp_path / "..data").symlink_to("old")
+    (tmp_path / "keys.toml").symlink_to("..data/keys.toml")
+    file = KeyFile(Settings(keys=str(tmp_path / "keys.toml")))
+    (tmp_path / "..tmp").symlink_to("new")
+    os.replace(tmp_path / "..tmp", tmp_path / "..data")
+    until(lambda: knows(file, "new"), 5, "the new key is known")
+    assert not knows(file, "old")
 
 
 @pytest.mark.parametrize("damage", ["[keys.a]\nhash = 1", None])
