@@ -53,7 +53,6 @@ def on_starting(server):
     """Before the first web worker: the engine host, which loads the model meanwhile."""
     try:
         settings = Settings.from_env()
-        # Sockets that systemd hands over have addresses of their own; the blueprint looks at each request besides.
         check_bind(settings, server.cfg.address)
         # Here rather than in each web worker, which would be started again and again with the same mistake.
         Auth(settings)
@@ -82,6 +81,13 @@ TCP_OPTIONS = {
 
 def when_ready(server):
     """Listening: where the engine host is ours, say when its model answers. Accepted sockets inherit these options."""
+    try:
+        # Sockets that systemd hands over have addresses of their own.
+        check_bind(Settings.from_env(), [listener.sock.getsockname() for listener in server.LISTENERS])
+    except SettingsError as error:
+        server.log.error("%s", error.message)
+        on_exit(server)
+        raise SystemExit(1) from None
     for listener in server.LISTENERS:
         if listener.sock.family in (socket.AF_INET, socket.AF_INET6):
             for (level, option), value in TCP_OPTIONS.items():

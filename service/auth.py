@@ -121,7 +121,7 @@ class Auth:
         return key
 
     def _admit_without_keys(self, environ: Mapping[str, Any]) -> Key:
-        if self._allow_anyone or is_local(environ.get("REMOTE_ADDR")):
+        if self._allow_anyone or all(map(is_local, addresses(environ))):
             return ANYONE
         raise Forbidden(
             "this server has no keys and answers its own machine only; "
@@ -134,6 +134,17 @@ def presented(environ: Mapping[str, Any]) -> list[str]:
     scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     keys = [token.strip() if scheme.lower() == "bearer" else "", environ.get("HTTP_X_API_KEY", "").strip()]
     return [key for key in keys if key]
+
+
+def addresses(environ: Mapping[str, Any]) -> list[str | None]:
+    """All that a request says of where it comes from: its peer, and whom the peer and proxies before it speak for.
+
+    Werkzeug's ProxyFix puts the one that it believes in place of the peer, and leaves the peer where it finds too few.
+    Whoever reaches the port can say that he speaks for 127.0.0.1.
+    """
+    peer = environ.get("werkzeug.proxy_fix.orig", environ).get("REMOTE_ADDR")
+    forwarded = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    return [peer, environ.get("REMOTE_ADDR"), *(address.strip() for address in forwarded if address.strip())]
 
 
 def is_local(address: str | None) -> bool:
