@@ -50,7 +50,7 @@ control_socket_disable = True
 
 
 def on_starting(server):
-    """Before the first web worker: the engine host, which loads the model meanwhile."""
+    """Before anything is there: what would keep it from serving."""
     try:
         settings = Settings.from_env()
         check_bind(settings, server.cfg.address)
@@ -62,10 +62,6 @@ def on_starting(server):
     except SettingsError as error:
         server.log.error("%s", error.message)
         raise SystemExit(1) from None
-    if not settings.engine_socket:
-        server.engine_host = embedded.EmbeddedHost()
-        os.environ["VLLM_WSGI_ENGINE_SOCKET"] = server.engine_host.socket
-        server.engine_host.start()
 
 
 # A client that vanishes without a word (a cable, a crashed host) is given up after so many seconds, not 15 minutes.
@@ -80,20 +76,25 @@ TCP_OPTIONS = {
 
 
 def when_ready(server):
-    """Listening: where the engine host is ours, say when its model answers. Accepted sockets inherit these options."""
+    """Listening, before the first web worker: the engine host, which loads the model meanwhile.
+
+    Accepted sockets inherit the listeners' options.
+    """
     try:
         # Sockets that systemd hands over have addresses of their own.
         check_bind(Settings.from_env(), [listener.sock.getsockname() for listener in server.LISTENERS])
     except SettingsError as error:
         server.log.error("%s", error.message)
-        on_exit(server)
         raise SystemExit(1) from None
     for listener in server.LISTENERS:
         if listener.sock.family in (socket.AF_INET, socket.AF_INET6):
             for (level, option), value in TCP_OPTIONS.items():
                 listener.sock.setsockopt(level, option, value)
-    if not hasattr(server, "engine_host"):
+    if os.environ.get("VLLM_WSGI_ENGINE_SOCKET"):
         return
+    server.engine_host = embedded.EmbeddedHost()
+    os.environ["VLLM_WSGI_ENGINE_SOCKET"] = server.engine_host.socket
+    server.engine_host.start()
     arguments = (Settings.from_env(), {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
     threading.Thread(target=embedded.announce, args=arguments, daemon=True).start()
 

@@ -26,6 +26,7 @@ import msgspec
 
 from .config import Settings, SettingsError
 from .errors import Forbidden, Unauthorized
+from .hosts import received
 from .messages import Caller
 from .toml_file import Kinds, TomlFile, read_text
 
@@ -142,9 +143,8 @@ def addresses(environ: Mapping[str, Any]) -> list[str | None]:
     Werkzeug's ProxyFix puts the one that it believes in place of the peer, and leaves the peer where it finds too few.
     Whoever reaches the port can say that he speaks for 127.0.0.1.
     """
-    peer = environ.get("werkzeug.proxy_fix.orig", environ).get("REMOTE_ADDR")
-    forwarded = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
-    return [peer, environ.get("REMOTE_ADDR"), *(address.strip() for address in forwarded if address.strip())]
+    told = [address.strip() for address in environ.get("HTTP_X_FORWARDED_FOR", "").split(",")]
+    return [received(environ).get("REMOTE_ADDR"), environ.get("REMOTE_ADDR"), *filter(None, told)]
 
 
 def is_local(address: str | None) -> bool:

@@ -13,7 +13,7 @@ from .client import Client
 from .config import Settings, SettingsError
 from .errors import Refused
 from .health import refuse_while_draining
-from .hosts import Hosts
+from .hosts import Hosts, received
 from .origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, Origins
 from .routes import empty_response, http_error_response, identified
 from .routes_anthropic import AnthropicRoutes
@@ -97,7 +97,7 @@ class Guard:
 
     def _check_host(self) -> Response | None:
         host = request.headers.get("Host", "")
-        if not self._hosts.watches(request.environ["SERVER_NAME"]):
+        if not self._hosts.watches(received(request.environ)["SERVER_NAME"]):
             return None
         if not self._hosts.allows(host):
             raise Refused(f"host {host} is not allowed; VLLM_WSGI_HOSTS can allow it", status=403)
