@@ -53,7 +53,6 @@ def on_starting(server):
     """Before anything is there: what would keep it from serving."""
     try:
         settings = Settings.from_env()
-        check_bind(settings, server.cfg.address)
         # Here rather than in each web worker, which would be started again and again with the same mistake.
         Auth(settings)
         if not settings.engine_socket:
@@ -81,7 +80,7 @@ def when_ready(server):
     Accepted sockets inherit the listeners' options.
     """
     try:
-        # Sockets that systemd hands over have addresses of their own.
+        # Of the sockets themselves, which systemd may have handed over. Nobody answers on them yet.
         check_bind(Settings.from_env(), [listener.sock.getsockname() for listener in server.LISTENERS])
     except SettingsError as error:
         server.log.error("%s", error.message)

@@ -26,7 +26,6 @@ import msgspec
 
 from .config import Settings, SettingsError
 from .errors import Forbidden, Unauthorized
-from .hosts import received
 from .messages import Caller
 from .toml_file import Kinds, TomlFile, read_text
 
@@ -135,6 +134,12 @@ def presented(environ: Mapping[str, Any]) -> list[str]:
     scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     keys = [token.strip() if scheme.lower() == "bearer" else "", environ.get("HTTP_X_API_KEY", "").strip()]
     return [key for key in keys if key]
+
+
+def received(environ: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the server itself knows of where a request came from and to, before ProxyFix put in what headers say."""
+    original: Mapping[str, Any] = environ.get("werkzeug.proxy_fix.orig", environ)
+    return original
 
 
 def addresses(environ: Mapping[str, Any]) -> list[str | None]:

@@ -7,13 +7,13 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
 
 from . import ollama
-from .auth import KEY, ROUTES, Auth
+from .auth import KEY, ROUTES, Auth, received
 from .chronicle import Chronicle
 from .client import Client
 from .config import Settings, SettingsError
 from .errors import Refused
 from .health import refuse_while_draining
-from .hosts import Hosts, received
+from .hosts import Hosts
 from .origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, Origins
 from .routes import empty_response, http_error_response, identified
 from .routes_anthropic import AnthropicRoutes

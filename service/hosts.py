@@ -7,9 +7,7 @@ in; the Host header still has its name. The rules are those of Ollama's `server/
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Any
 
 # RFC 1918 and RFC 4193, Go's IsPrivate; Python's own `is_private` has more.
 _PRIVATE = [ip_network(network) for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")]
@@ -45,12 +43,6 @@ class Hosts:
         """Whether it is allowed by its name, and not as an address."""
         name = hostname(host)
         return name in self._names or name.endswith(_SUFFIXES)
-
-
-def received(environ: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the server itself knows of where a request came from and to, before ProxyFix put in what headers say."""
-    original: Mapping[str, Any] = environ.get("werkzeug.proxy_fix.orig", environ)
-    return original
 
 
 def hostname(host: str) -> str:

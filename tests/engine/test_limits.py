@@ -66,7 +66,7 @@ def test_who_comes_last_with_the_lowest_priority_number_ends_first_and_all_have_
 
     with ThreadPoolExecutor(3) as pool:
         asked = [pool.submit(long, name, 0) for name in ("first", "second")]
-        assert begun.acquire(timeout=60) and begun.acquire(timeout=60)
+        assert all(begun.acquire(timeout=60) for _ in asked)
         asked.append(pool.submit(long, "last", -1))
     assert all(each.exception() is None for each in asked)
     assert ends[0][0] == "last"
