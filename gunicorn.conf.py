@@ -50,11 +50,9 @@ control_socket_disable = True
 
 
 def on_starting(server):
-    """Before the first web worker: the engine host, which loads the model meanwhile."""
+    """Before anything is there: what would keep it from serving."""
     try:
         settings = Settings.from_env()
-        # Sockets that systemd hands over have addresses of their own; the blueprint looks at each request besides.
-        check_bind(settings, server.cfg.address)
         # Here rather than in each web worker, which would be started again and again with the same mistake.
         Auth(settings)
         if not settings.engine_socket:
@@ -63,10 +61,6 @@ def on_starting(server):
     except SettingsError as error:
         server.log.error("%s", error.message)
         raise SystemExit(1) from None
-    if not settings.engine_socket:
-        server.engine_host = embedded.EmbeddedHost()
-        os.environ["VLLM_WSGI_ENGINE_SOCKET"] = server.engine_host.socket
-        server.engine_host.start()
 
 
 # A client that vanishes without a word (a cable, a crashed host) is given up after so many seconds, not 15 minutes.
@@ -81,13 +75,27 @@ TCP_OPTIONS = {
 
 
 def when_ready(server):
-    """Listening: where the engine host is ours, say when its model answers. Accepted sockets inherit these options."""
+    """Listening, before the first web worker: the engine host, which loads the model meanwhile.
+
+    Accepted sockets inherit the listeners' options.
+    """
+    try:
+        # Of the sockets themselves, which systemd may have handed over. Nobody answers on them yet.
+        check_bind(Settings.from_env(), [listener.sock.getsockname() for listener in server.LISTENERS])
+    except SettingsError as error:
+        server.log.error("%s", error.message)
+        raise SystemExit(1) from None
     for listener in server.LISTENERS:
         if listener.sock.family in (socket.AF_INET, socket.AF_INET6):
             for (level, option), value in TCP_OPTIONS.items():
                 listener.sock.setsockopt(level, option, value)
-    # What is told to paste speaks no TLS.
-    if not hasattr(server, "engine_host") or server.cfg.is_ssl:
+    if os.environ.get("VLLM_WSGI_ENGINE_SOCKET"):
+        return
+    server.engine_host = embedded.EmbeddedHost()
+    os.environ["VLLM_WSGI_ENGINE_SOCKET"] = server.engine_host.socket
+    server.engine_host.start()
+    if server.cfg.is_ssl:
+        # What is told to paste speaks no TLS.
         return
     arguments = (Settings.from_env(), {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
     threading.Thread(target=embedded.announce, args=arguments, daemon=True).start()

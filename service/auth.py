@@ -71,6 +71,7 @@ ROUTES = {
     "/api/<path:path>": "any",
     "/v1": "any",
     "/v1/<path:path>": "any",
+    "/v1/messages/": "any",
     "/v1/messages/<path:path>": "any",
 }
 DISCOVERY = ("/api/tags", "/api/ps", "/api/show", "/v1/models", "/v1/models/<path:name>")
@@ -120,7 +121,7 @@ class Auth:
         return key
 
     def _admit_without_keys(self, environ: Mapping[str, Any]) -> Key:
-        if self._allow_anyone or is_local(environ.get("REMOTE_ADDR")):
+        if self._allow_anyone or all(map(is_local, addresses(environ))):
             return ANYONE
         raise Forbidden(
             "this server has no keys and answers its own machine only; "
@@ -133,6 +134,22 @@ def presented(environ: Mapping[str, Any]) -> list[str]:
     scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     keys = [token.strip() if scheme.lower() == "bearer" else "", environ.get("HTTP_X_API_KEY", "").strip()]
     return [key for key in keys if key]
+
+
+def received(environ: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the server itself knows of where a request came from and to, before ProxyFix put in what headers say."""
+    original: Mapping[str, Any] = environ.get("werkzeug.proxy_fix.orig", environ)
+    return original
+
+
+def addresses(environ: Mapping[str, Any]) -> list[str | None]:
+    """All that a request says of where it comes from: its peer, and whom the peer and proxies before it speak for.
+
+    Werkzeug's ProxyFix puts the one that it believes in place of the peer, and leaves the peer where it finds too few.
+    Whoever reaches the port can say that he speaks for 127.0.0.1.
+    """
+    told = [address.strip() for address in environ.get("HTTP_X_FORWARDED_FOR", "").split(",")]
+    return [received(environ).get("REMOTE_ADDR"), environ.get("REMOTE_ADDR"), *filter(None, told)]
 
 
 def is_local(address: str | None) -> bool:
@@ -218,12 +235,16 @@ class KeyFile:
             logger.error("the keys stay as they were: %s", error.message)
 
     def _current(self) -> tuple[int, ...] | None:
-        """What tells one version of the file from another; None where there is none."""
+        """What tells one version of the file from another; None where there is none.
+
+        The time of the last change to its inode, unlike that of its content, can't be set back, and tells when a file
+        that could not be read has been given the rights.
+        """
         try:
             status = os.stat(self._path)
         except OSError:
             return None
-        return status.st_mtime_ns, status.st_size, status.st_ino
+        return status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def read_keys(path: Path, defaults: Caller) -> list[Key]:

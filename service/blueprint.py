@@ -7,7 +7,7 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
 
 from . import ollama
-from .auth import KEY, ROUTES, Auth
+from .auth import KEY, ROUTES, Auth, received
 from .chronicle import Chronicle
 from .client import Client
 from .config import Settings, SettingsError
@@ -97,7 +97,7 @@ class Guard:
 
     def _check_host(self) -> Response | None:
         host = request.headers.get("Host", "")
-        if not self._hosts.watches(request.environ["SERVER_NAME"]):
+        if not self._hosts.watches(received(request.environ)["SERVER_NAME"]):
             return None
         if not self._hosts.allows(host):
             raise Refused(f"host {host} is not allowed; VLLM_WSGI_HOSTS can allow it", status=403)

@@ -465,6 +465,7 @@ class Exchange:
     def __init__(self, client: Client, environ: dict[str, Any]) -> None:
         self._client = client
         self._inbox = Inbox()
+        self._caller = key_of(environ).caller.name
         self._asked: Connection | None = None
         # How many answers each command has still to bring.
         self._open: dict[int, int] = {}
@@ -496,7 +497,7 @@ class Exchange:
 
     def locate(self, model: str, keep_alive: float | None, submits: int) -> Iterator[list[Event]]:
         """Empty batches while the model loads, then one with its Located, which is the `location` from then on."""
-        self._ask(self._client.control(), Locate(self._inbox.id, model, keep_alive, submits))
+        self._ask(self._client.control(), Locate(self._inbox.id, model, keep_alive, submits, self._caller))
         while not (events := self._wait()):
             yield []
         self._answered()

@@ -274,13 +274,14 @@ class Locate(Struct):
     """Where is the model served? Loads it if need be; the answer is Located or Failed.
 
     `keep_alive` is in seconds (infinity: for ever, None: as it is). `submits`: how many Submits or Embeds follow, for
-    which the model is kept.
+    which the model is kept. `caller` is the name of the key.
     """
 
     id: int
     model: str
     keep_alive: float | None = None
     submits: int = 1
+    caller: str = ""
 
 
 class Unload(Struct):

@@ -16,10 +16,12 @@ _STAINLESS = (
     "Arch", "Async", "Custom-Poll-Interval", "Helper-Method", "Lang", "Os", "Package-Version", "Poll-Helper",
     "Retry-Count", "Runtime", "Runtime-Version", "Timeout",
 )  # fmt: skip
+# Not Ollama's: what Anthropic's own client sends from a browser, the key among it.
+_ANTHROPIC = "X-Api-Key,Anthropic-Version,Anthropic-Beta,Anthropic-Dangerous-Direct-Browser-Access"
 PREFLIGHT_HEADERS = {
     "Access-Control-Allow-Methods": "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
     "Access-Control-Allow-Headers": "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,"
-    + ",".join(f"X-Stainless-{name}" for name in _STAINLESS),
+    + ",".join([_ANTHROPIC, *(f"X-Stainless-{name}" for name in _STAINLESS)]),
     "Access-Control-Max-Age": "43200",
 }
 PREFLIGHT_VARY = ("Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers")

@@ -84,10 +84,10 @@ class Routes:
         # Where Flask would answer an unknown path or method with the application's HTML, these answer in JSON.
         for base in self.bases:
             allowed = {method for route in table if route.path == base for method in route.methods}
-            for path, unanswered in ((base, _ALL - allowed if allowed else set()), (f"{base}/<path:path>", _ALL)):
-                unknown = partial(self.unknown, base)
-                if unanswered:
-                    blueprint.add_url_rule(path, path, unknown, methods=unanswered, **_AS_IS)
+            # A base that no route has is the application's, or another dialect's.
+            own = {base: _ALL - allowed, f"{base}/": _ALL} if allowed else {}
+            for path, unanswered in (own | {f"{base}/<path:path>": _ALL}).items():
+                blueprint.add_url_rule(path, path, partial(self.unknown, base), methods=unanswered, **_AS_IS)
         blueprint.register_error_handler(ServiceError, partial(error_response, self.error_record))
         blueprint.register_error_handler(HTTPException, partial(http_error_response, self.error_record))
         return blueprint
@@ -95,7 +95,7 @@ class Routes:
     def unknown(self, base: str, path: str = "") -> Response:
         """What no route answers; raises Refused."""
         known = self._methods(f"{base}/{path}".removesuffix("/"))
-        if path.endswith("/") and known:
+        if request.path.endswith("/") and known:
             # As gin does: 307 keeps the method and the body.
             query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
             location = f"{quote(request.script_root)}{quote(request.path[:-1])}{query}"

@@ -57,6 +57,9 @@ class TomlFile:
             # For Python a bool is an int.
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 self._refuse((*place, key), f"must be {_WORDS[kinds]}")
+            # TOML's own bound, and the queue's; tomllib has none.
+            if isinstance(value, int) and value.bit_length() > 63:
+                self._refuse((*place, key), "does not fit into 64 bits")
 
     def _checked(self, place: tuple[str, ...], parse: Any, value: Any) -> Any:
         try:

@@ -18,7 +18,8 @@ TWO_MODELS = f"""
 source = "{ROOT}/models/demo"
 pinned = true
 reasoning_parser = "none"
-engine_args = {{ kv_cache_memory_bytes = 67_108_864 }}
+# A kilobyte a token, in blocks of 128.
+engine_args = {{ max_model_len = 512, kv_cache_memory_bytes = 786_432 }}
 
 [models.loud]
 source = "{ROOT}/models/demo"

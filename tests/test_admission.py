@@ -212,12 +212,13 @@ def test_a_full_queue_refuses_the_one_who_has_most_in_it(strict: Server):
     assert [status for status, _ in map(answer, (first, one))] == [200, 200]
 
 
-def test_a_full_queue_for_a_model_that_is_being_loaded_refuses(strict: Server):
+def test_a_full_queue_for_a_model_that_is_being_loaded_refuses_those_who_fill_it(strict: Server):
     waiting = [begin(strict, "many", "a", model="slow", stream=False) for _ in range(2)]
     until(lambda: len(httpx.get(f"{strict.url}/api/status", headers=bearer("one")).json()["vllm_wsgi"]["models"]) == 2,
           5, "the model is being loaded")  # fmt: skip
-    refused = post(strict, "one", "a", model="slow")
+    refused = post(strict, "many", "a", model="slow")
     assert (refused.status_code, refused.json()) == (503, {"error": BUSY})
+    assert post(strict, "one", "a", model="slow").status_code == 200
     assert [answer(each)[0] for each in waiting] == [200, 200]
 
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from flask import Flask
 
+from app import create_app
 from service import Settings, create_blueprint
 from service.hosts import Hosts
 from tests.servers import Server
@@ -89,6 +90,13 @@ def test_a_host_of_the_operators_is_let_in(start_server: Callable[..., Server]):
     server = start_server({"VLLM_WSGI_HOSTS": "llm.corp.example"})
     for host, status in (("llm.corp.example", 200), ("evil.example", 403)):
         assert httpx.get(f"{server.url}/api/version", headers={"Host": host}).status_code == status
+
+
+def test_a_forwarded_host_counts_as_any_other():
+    app = create_app(Settings(engine_socket="/nowhere", proxy_hops=1, hosts="llm.corp.example"))
+    for host, status in (("llm.corp.example", 200), ("evil.example", 403)):
+        answer = app.test_client().get("/api/version", headers={"X-Forwarded-Host": host})
+        assert answer.status_code == status
 
 
 def test_on_a_unix_socket_every_host_passes(tmp_path):

@@ -19,9 +19,10 @@ SPOOFED = {name: f"spoofed, {value}" for name, value in FORWARDED.items()}
 
 
 def client(prefix: str = "", hops: int = 0) -> Client:
-    return Client(
-        create_app(Settings(engine_socket="/nowhere/e.sock", prefix=prefix, proxy_hops=hops, allow_anyone=True))
+    settings = Settings(
+        engine_socket="/nowhere/e.sock", prefix=prefix, proxy_hops=hops, allow_anyone=True, hosts="llm.example"
     )
+    return Client(create_app(settings))
 
 
 def get(path: str, prefix: str = "", hops: int = 0, **headers: str) -> TestResponse:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,11 +18,12 @@ from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
+from app import create_app
 from service import Settings, SettingsError, auth, create_blueprint
 from service.auth import KeyFile, check_bind, is_local, presented, read_keys
 from service.errors import Unauthorized
 from service.messages import Caller
-from tests.servers import ROOT, Server, clean_environment, free_port, until
+from tests.servers import ROOT, SCRIPTED, Server, clean_environment, free_port, until
 
 EXAMPLE = ROOT / "deploy" / "keys.toml.example"
 REMOTE = "203.0.113.7"
@@ -103,6 +105,28 @@ def test_without_keys_the_own_machine_comes_in_and_no_other(tmp_path: Path):
     assert closed == statuses(app).keys() - OPEN
     answer = app.test_client().get("/api/tags", environ_base={"REMOTE_ADDR": REMOTE})
     assert "VLLM_WSGI_KEYS" in answer.get_json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("hops", "peer", "forwarded", "status"),
+    [
+        (0, "127.0.0.1", "127.0.0.1", 503),
+        (0, "127.0.0.1", REMOTE, 403),
+        (0, "", REMOTE, 403),
+        (1, "127.0.0.1", "127.0.0.1", 503),
+        (1, "127.0.0.1", "unknown", 403),
+        (1, "127.0.0.1", f"127.0.0.1, {REMOTE}", 403),
+        # Past the proxy, straight to the port.
+        (1, REMOTE, "127.0.0.1", 403),
+        # Past the first of two.
+        (2, "127.0.0.1", REMOTE, 403),
+        (2, "127.0.0.1", f"127.0.0.1, {REMOTE}", 403),
+    ],
+)
+def test_without_keys_a_proxy_brings_only_whom_it_says_is_local(hops: int, peer: str, forwarded: str, status: int):
+    client = create_app(Settings(engine_socket="/nowhere", proxy_hops=hops)).test_client()
+    headers = {"X-Forwarded-For": forwarded}
+    assert client.get("/api/tags", headers=headers, environ_base={"REMOTE_ADDR": peer}).status_code == status
 
 
 def test_without_keys_anyone_comes_in_where_that_is_said_aloud(tmp_path: Path):
@@ -234,6 +258,19 @@ def test_gunicorn_does_not_start_and_says_why(env: dict[str, str], sentence: str
     assert "Traceback" not in run.stderr
 
 
+def test_gunicorn_refuses_a_socket_that_is_handed_over_where_others_reach_it():
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        bound = f"--bind=fd://{listener.fileno()}"
+        command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", bound, "wsgi:app"]
+        run = subprocess.run(
+            command, cwd=ROOT, env=clean_environment(SCRIPTED), pass_fds=[listener.fileno()],
+            capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+    assert run.returncode == 1
+    assert "listening on 0.0.0.0 without keys would let anyone in" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
 # --- keys.toml -------------------------------------------------------------------------------------------
 
 
@@ -267,6 +304,7 @@ HASH = 'hash = "sha256:' + "0" * 64 + '"'
         ('[keys.a]\nhash = "sha256:ABC"\nscopes = ["observe"]', 'line 2: keys."a".hash: must be "sha256:" and 64'),
         ("[keys.a]\nkey = 'secret'", 'line 2: keys."a".key: is unknown; known are hash, scopes, priority'),
         ("[keys.a]\npriority = true", 'line 2: keys."a".priority: must be a whole number'),
+        (f"[keys.a]\npriority = {-(2**64)}", 'line 2: keys."a".priority: does not fit into 64 bits'),
         ("[keys.a]\nmax_concurrent = -1", 'line 2: keys."a".max_concurrent: must not be negative'),
         (f"[keys.'']\n{HASH}", 'line 1: keys."": must have a name'),
         ("[key.a]", 'line 1: key: is unknown; a key stands in a table of its own, [keys."name"]'),
@@ -294,6 +332,27 @@ def test_a_file_is_read_again_when_it_has_changed(keys: Path):
     assert not knows(file, "observe")
     keys.write_text("")
     until(lambda: not knows(file, "new"), 5, "a file without keys lets nobody in")
+
+
+def test_a_change_shows_though_size_and_time_are_as_before(keys: Path):
+    file, before = KeyFile(Settings(keys=str(keys))), keys.stat()
+    keys.write_text(keys.read_text().replace(*(hashlib.sha256(key).hexdigest() for key in (b"observe", b"changed"))))
+    os.utime(keys, ns=(before.st_atime_ns, before.st_mtime_ns))
+    until(lambda: knows(file, "changed"), 5, "the new key is known")
+    assert not knows(file, "observe")
+
+
+def test_a_link_that_is_swapped_shows_as_kubernetes_secrets_do(tmp_path: Path):
+    for version in ("old", "new"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "keys.toml").write_text(table(version, "observe"))
+    (tmp_path / "..data").symlink_to("old")
+    (tmp_path / "keys.toml").symlink_to("..data/keys.toml")
+    file = KeyFile(Settings(keys=str(tmp_path / "keys.toml")))
+    (tmp_path / "..tmp").symlink_to("new")
+    os.replace(tmp_path / "..tmp", tmp_path / "..data")
+    until(lambda: knows(file, "new"), 5, "the new key is known")
+    assert not knows(file, "old")
 
 
 @pytest.mark.parametrize("damage", ["[keys.a]\nhash = 1", None])

@@ -68,7 +68,7 @@ GOOD: dict[str, dict[str, Any]] = {
 WITHOUT_BODY = {
     "/", "/livez", "/readyz", "/metrics", "/v1/responses/<id>", "/v1/responses/<id>/input_items",
     "/api/version", "/api/status", "/api/tags", "/api/ps", "/v1/models", "/v1/models/<path:name>",
-    "/api/<path:path>", "/v1/<path:path>", "/v1/messages/<path:path>",
+    "/api/<path:path>", "/v1/<path:path>", "/v1/messages/", "/v1/messages/<path:path>",
 }  # fmt: skip
 # 501: what needs ollama.com, or another kind of model. All else that is 5xx would be the server's failure.
 DOCUMENTED = {501}

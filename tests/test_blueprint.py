@@ -229,6 +229,7 @@ def test_what_ollama_does_and_this_server_does_not_is_said_so(client: httpx.Clie
         ("GET", "/api/tags/", 301, "/api/tags"),
         ("POST", "/api/chat/", 307, "/api/chat"),
         ("POST", "/api/chat/?alt=sse", 307, "/api/chat?alt=sse"),
+        ("POST", "/v1/messages/?beta=true", 307, "/v1/messages?beta=true"),
         ("POST", "/api/nothing/", 404, None),
     ],
 )

@@ -212,12 +212,15 @@ class Host:
         return Shown(command.id, info, *await asyncio.to_thread(lambda: (tensors(model), tokens(model))))
 
     async def _located(self, model: Model, command: Locate) -> str:
-        """The data socket of the model, once it is loaded. Raises Unavailable where it can't be, or too many wait."""
+        """The data socket of the model, once it is loaded.
+
+        Raises Unavailable where it can't be, or where too many wait: of this caller, so that he keeps no other one out.
+        """
         slot = self._slot(model)
-        if 0 < self._settings.max_queue <= slot.resident.waiting:
+        if 0 < self._settings.max_queue <= slot.resident.waiting_of(command.caller):
             raise Unavailable(BUSY)
         try:
-            with slot.resident.awaited():
+            with slot.resident.awaited(command.caller):
                 while (path := self._place(slot)) is None:
                     await (self._load(slot, self._keep_alive(model)) if slot.state == "idle" else slot.changed())
                     slot.serve(self._store.info(model))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Resident:
         self.state = "idle"
         self._clock = clock
         self._keep_alive = keep_alive
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()
         self._dismissed = False
         self.begin()
 
@@ -60,13 +61,13 @@ class Resident:
         self.used = self._clock()
 
     @contextmanager
-    def awaited(self) -> Iterator[None]:
-        """While a request waits for the model."""
-        self._waiting += 1
+    def awaited(self, caller: str = "") -> Iterator[None]:
+        """While a request of the caller's waits for the model."""
+        self._waiting[caller] += 1
         try:
             yield
         finally:
-            self._waiting -= 1
+            self._waiting[caller] -= 1
 
     def send(self, keep_alive: float | None, submits: int) -> None:
         """A request has heard where the model is, and submits so much there.
@@ -100,7 +101,10 @@ class Resident:
     @property
     def waiting(self) -> int:
         """How many requests wait for the model."""
-        return self._waiting
+        return self._waiting.total()
+
+    def waiting_of(self, caller: str) -> int:
+        return self._waiting[caller]
 
     @property
     def present(self) -> bool:
@@ -112,7 +116,7 @@ class Resident:
 
     @property
     def in_use(self) -> bool:
-        return bool(self._waiting or self._running or self._lease())
+        return bool(self.waiting or self._running or self._lease())
 
     @property
     def busy(self) -> bool:
@@ -132,7 +136,7 @@ class Resident:
 
     def due(self) -> float:
         """Seconds until it may have to go without anything happening before."""
-        if not self.staying or self._waiting or self._running or self.state == "loading":
+        if not self.staying or self.waiting or self._running or self.state == "loading":
             return math.inf
         if self.pinned and not self._dismissed:
             return math.inf

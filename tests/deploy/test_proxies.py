@@ -21,7 +21,12 @@ from tests.deploy.proxies import PREFIX, STARTS, Proxy, certify, missing
 from tests.servers import NDJSON, SCRIPTED, SSE, Server, chat, parse, text, until
 
 FORMATS = pytest.mark.parametrize("accept", [NDJSON, SSE])
-BEHIND = {"VLLM_WSGI_PREFIX": PREFIX, "VLLM_WSGI_PROXY_HOPS": "1", "VLLM_WSGI_HEARTBEAT": "0.25"}
+BEHIND = {
+    "VLLM_WSGI_PREFIX": PREFIX,
+    "VLLM_WSGI_PROXY_HOPS": "1",
+    "VLLM_WSGI_HOSTS": "llm.example.com",
+    "VLLM_WSGI_HEARTBEAT": "0.25",
+}
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import psutil
 import pytest
 
 from service.auth import KEY, Key
 from service.client import Client
 from service.errors import BadRequest
-from service.messages import Caller, Finished, Request, Sampling, Text
+from service.messages import Caller, Delta, Finished, Request, Sampling, Text
 from tests.servers import Server
 
 pytestmark = pytest.mark.engine
@@ -44,3 +47,27 @@ def test_more_requests_than_the_engine_takes_at_once_are_all_answered(engine_ser
     requests = [Request("demo", Text(f"{number}"), Sampling(max_tokens=2, ignore_eos=True)) for number in range(300)]
     events = [event for batch in queue(engine_server).submit(requests, {}).batches() for event in batch]
     assert sum(isinstance(event, Finished) for event in events) == 300
+
+
+def test_who_comes_last_with_the_lowest_priority_number_ends_first_and_all_have_their_tokens(
+    two_models: Server,
+) -> None:
+    """`plain` has a cache for one and a bit of these answers."""
+    client, begun, ends = queue(two_models), threading.Semaphore(0), list[tuple[str, int]]()
+
+    def long(name: str, priority: int) -> None:
+        request = Request("plain", Text(name), Sampling(max_tokens=450, ignore_eos=True))
+        for batch in client.submit([request], {KEY: Key(Caller(name, priority))}).batches():
+            for event in batch:
+                if isinstance(event, Delta) and event.seq == 0:
+                    begun.release()
+                if isinstance(event, Finished):
+                    ends.append((name, event.output_tokens))
+
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(long, name, 0) for name in ("first", "second")]
+        assert all(begun.acquire(timeout=60) for _ in asked)
+        asked.append(pool.submit(long, "last", -1))
+    assert all(each.exception() is None for each in asked)
+    assert ends[0][0] == "last"
+    assert sorted(ends) == [("first", 450), ("last", 450), ("second", 450)]
