@@ -88,6 +88,8 @@ def build_engine(
     config = arguments.create_engine_config()
     loads = Loads(config)
     engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: loads])
+    # The one place that all outputs come through; vLLM has no setting for it that would leave first tokens alone.
+    engine.engine_core.get_output_async = Pace(engine.engine_core.get_output_async).outputs
     # As vLLM's own processes do: what has been loaded is looked through by no garbage collection, which takes a
     # large part of a second, and the environment is not read for every token.
     freeze_gc_heap()
@@ -134,7 +136,6 @@ class VllmEngine:
         self._engine = engine
         self._loads = loads
         self._ids = itertools.count(1)
-        self._pace = Pace()
         self._adapters: dict[str, LoRARequest] = {}
         self._templating = RendererTemplating(engine.renderer, template)
         self._parsers = Parsers(kind, engine.renderer.get_tokenizer(), engine.model_config)
@@ -162,7 +163,7 @@ class VllmEngine:
         parameters = self._parameters(request, parser, min(room, request.caller.max_output_tokens or room))
         prompt_ids = without_images(inputs)
         answers = Answers(id, request, parsers, prompt_ids, self._templating.decode)
-        with _vllm_errors(), self._pace.stream():
+        with _vllm_errors():
             outputs = self._engine.generate(
                 inputs,
                 parameters,
@@ -176,9 +177,6 @@ class VllmEngine:
                 async for output in outputs:
                     for event in answers.events(output):
                         yield event
-                    if not output.finished:
-                        # What comes until then vLLM joins to one output.
-                        await self._pace.wait()
 
     async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Embedded, None]:
         """Raises BadRequest, Unsupported, Unavailable and EngineGone."""
