@@ -130,7 +130,10 @@ class Connection:
             self._inboxes[command.id] = inbox
         try:
             with self._sending:
-                self._socket.sendall(frame)
+                # gevent's `sendall` asks for the size of the send buffer first, each time.
+                sent = self._socket.send(frame)
+                if sent < len(frame):
+                    self._socket.sendall(memoryview(frame)[sent:])
         except OSError:
             self.closed = True
         if self.closed:

@@ -74,7 +74,7 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
         # Each connection has a greenlet of its own.
         self._own = local()
         util.write_error = write_json_error
-        util.write_chunk = write_chunk
+        util.write, util.write_chunk = write, write_chunk
         SocketUnreader.chunk = lambda unreader, size=None: self._own.arrival.receive(_chunk_size(unreader, size))
         super().init_process()
 
@@ -119,18 +119,24 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
             gevent.sleep(LOOK_SECONDS)
 
 
-def write_chunk(sock: Any, data: bytes) -> None:
-    """In place of gunicorn's `util.write_chunk`: the system is asked once, and gevent only for what it did not take.
+def write(sock: Any, data: bytes, chunked: bool = False) -> None:
+    """In place of gunicorn's `util.write`: the system is asked once, and gevent only for what it did not take.
 
     gevent's `sendall` asks for the size of the send buffer first, each time. A TLS socket is left to it.
     """
-    chunk = b"%X\r\n%b\r\n" % (len(data), data)
+    if chunked:
+        data = b"%X\r\n%b\r\n" % (len(data), data)
     sent = 0
     if type(sock) is gevent.socket.socket:
         with suppress(BlockingIOError):
-            sent = sock._sock.send(chunk)
-    if sent < len(chunk):
-        sock.sendall(memoryview(chunk)[sent:])
+            sent = sock._sock.send(data)
+    if sent < len(data):
+        sock.sendall(memoryview(data)[sent:])
+
+
+def write_chunk(sock: Any, data: bytes) -> None:
+    """In place of gunicorn's `util.write_chunk`, which ends an answer with an empty one."""
+    write(sock, data, chunked=True)
 
 
 def _chunk_size(unreader: SocketUnreader, wanted: int | None) -> int:

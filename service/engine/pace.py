@@ -18,8 +18,8 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
 # So many streams cost little enough one token at a time.
 FREE_STREAMS = 8
 STREAM_SECONDS = 0.0006
-# An answer in pieces twenty times a second still flows.
-LONGEST_SECONDS = 0.05
+# An answer in pieces twelve times a second still flows.
+LONGEST_SECONDS = 0.08
 # So long after the beat the next step is waited for, so that most beats come with one.
 STEP_SECONDS = 0.01
 
