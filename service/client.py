@@ -380,9 +380,11 @@ class Exchange:
         self._open: dict[int, int] = {}
         self.location: Located | None = None
         self._ends_at = time.monotonic() + (client.deadline or math.inf)
-        self._inbox.rings_at = min(self._ends_at, time.monotonic() + client.heartbeat)
-        client.alarm().add(self._inbox)
         self._gone = client_gone(environ)
+        # After so long it looks up, if only to find that nothing has come.
+        self._looks_up = min(client.heartbeat, math.inf if self._gone is None else POLL_SECONDS)
+        self._inbox.rings_at = min(self._ends_at, time.monotonic() + self._looks_up)
+        client.alarm().add(self._inbox)
         client_side = client_socket(environ)
         self._fd = -1 if client_side is None else client_side.fileno()
         if self._fd >= 0:
@@ -455,7 +457,7 @@ class Exchange:
         beats_at = now + self._client.heartbeat
         while True:
             ends_at = min(self._ends_at, drain.ends_at)
-            self._inbox.rings_at = min(ends_at, beats_at, math.inf if self._gone is None else now + POLL_SECONDS)
+            self._inbox.rings_at = min(ends_at, beats_at, now + self._looks_up)
             events = [] if now >= ends_at else self._inbox.get()
             now = time.monotonic()
             if now >= ends_at:
