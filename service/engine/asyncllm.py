@@ -40,7 +40,7 @@ from ..names import ModelName
 from .admission import check_prompt
 from .families import Family, family
 from .outputs import ENGINE_GONE, Answers
-from .pace import Pace
+from .pace import PACED
 from .parse import AnswerParser, Parsers, structured
 from .render import Prompt, count_images, render
 from .sampling import sampling_arguments
@@ -86,10 +86,11 @@ def build_engine(
         # The one argument that vLLM takes as an object only.
         arguments.structured_outputs_config = StructuredOutputsConfig(**operators)
     config = arguments.create_engine_config()
+    # Any other than vLLM's own the operator has chosen, or vLLM for a kind of model that has its own.
+    scheduler = config.scheduler_config.get_scheduler_cls()
+    config.scheduler_config.scheduler_cls = PACED.get(scheduler, scheduler)
     loads = Loads(config)
     engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: loads])
-    # The one place that all outputs come through; vLLM has no setting for it that would leave first tokens alone.
-    engine.engine_core.get_output_async = Pace(engine.engine_core.get_output_async).outputs
     # As vLLM's own processes do: what has been loaded is looked through by no garbage collection, which takes a
     # large part of a second, and the environment is not read for every token.
     freeze_gc_heap()

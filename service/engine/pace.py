@@ -1,30 +1,37 @@
-"""How often the tokens of many streams leave: together, on a beat that slows down as streams are added.
+"""How often the tokens of many streams leave vLLM's core: together, on a beat that slows down as streams are added.
 
-A token costs its share of what vLLM does with each output, of a wake-up, a message and a write, and all of these are
-the same for two tokens. So while many streams run, what the engine's core brings is held back and joined until the
-beat, before anything else is done with it. A stream's first token and its end are never held back, and with few streams
+A token costs its share of a message between vLLM's processes, of what its front does with each output, of a wake-up, a
+message and a write, and all of these are the same for two tokens. So while many streams run, the scheduler keeps back
+and joins what they bring until the beat. A stream's first token and its end are never kept back, and with few streams
 nothing is.
+
+Imported in the processes of vLLM's core, too.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from operator import attrgetter, is_
+from typing import Any
 
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
+from vllm.v1.metrics.stats import SchedulerStats
+from vllm.v1.outputs import ModelRunnerOutput
 
 # So many streams cost little enough one token at a time.
 FREE_STREAMS = 8
 STREAM_SECONDS = 0.0006
 # An answer in pieces twelve times a second still flows.
 LONGEST_SECONDS = 0.08
-# So long after the beat the next step is waited for, so that most beats come with one.
-STEP_SECONDS = 0.01
 
 _beside_tokens = attrgetter(*EngineCoreOutput.__struct_fields__[2:])
 _NOTHING = _beside_tokens(EngineCoreOutput("", []))
+
+# By the index of the front that asked: vLLM can have several.
+Outputs = dict[int, EngineCoreOutputs]
 
 
 def beat_seconds(streams: int) -> float:
@@ -33,82 +40,92 @@ def beat_seconds(streams: int) -> float:
 
 
 class Pace:
-    """The decode steps of one AsyncLLM as its output handler is to see them; `step` awaits the core's next one.
-
-    Every step comes through at once, with its statistics, but only with those of its outputs that are urgent.
-    """
-
-    def __init__(self, step: Callable[[], Awaitable[EngineCoreOutputs]]) -> None:
-        self._step = step
-        # By engine, since vLLM counts by engine.
-        self._holds: dict[int, _Hold] = {}
-
-    async def outputs(self) -> EngineCoreOutputs:
-        """In place of `AsyncMPClient.get_output_async`; raises what that raises."""
-        late = min([hold.due + STEP_SECONDS for hold in self._holds.values() if hold.outputs], default=None)
-        try:
-            async with asyncio.timeout(late and late - time.monotonic()):
-                step = await self._step()
-        except TimeoutError:
-            # A step takes long, that of a long prompt perhaps.
-            return min([hold for hold in self._holds.values() if hold.outputs], key=attrgetter("due")).released()
-        hold = self._holds.get(step.engine_index)
-        if hold is None:
-            hold = self._holds[step.engine_index] = _Hold()
-        return hold.passed(step)
-
-
-class _Hold:
-    """What one engine has brought since its last beat, by request."""
+    """What the steps of one engine have brought since the last beat."""
 
     def __init__(self) -> None:
-        self.outputs: dict[str, list[EngineCoreOutput]] = {}
-        self.due = 0.0
-        self._last = EngineCoreOutputs()
+        # By front and by request.
+        self._kept: dict[int, dict[str, list[EngineCoreOutput]]] = {}
+        self._due = 0.0
 
-    def passed(self, step: EngineCoreOutputs) -> EngineCoreOutputs:
-        """The step with what is to leave now."""
-        self._last = step
-        now, seconds = time.monotonic(), beat_seconds(len(step.outputs))
-        if now < self.due and seconds:
-            step.outputs = self._urgent(step.outputs)
-            return step
-        self.due = now + seconds
-        if self.outputs:
-            for output in step.outputs:
-                self._add(output)
-            step.outputs = self._all()
+    @property
+    def waits(self) -> bool:
+        """Whether the beat is still to come."""
+        return time.monotonic() < self._due
+
+    def passed(self, step: Outputs) -> Outputs:
+        """What is to leave after this step."""
+        seconds = beat_seconds(sum(len(each.outputs) for each in step.values()))
+        if seconds and self.waits:
+            return self._urgent(step)
+        self._due = time.monotonic() + seconds
+        return self._all(step) if self._kept else step
+
+    def _urgent(self, step: Outputs) -> Outputs:
+        """What must not wait, after what has been kept back of the same requests."""
+        leaving: Outputs = {}
+        for front, outputs in step.items():
+            kept = self._kept.setdefault(front, {})
+            urgent: list[EngineCoreOutput] = []
+            for output in outputs.outputs:
+                _add(kept, output)
+                if output.prefill_stats is not None or output.finish_reason is not None:
+                    urgent += kept.pop(output.request_id)
+            outputs.outputs = urgent
+            if urgent or outputs.scheduler_stats is not None or outputs.finished_requests:
+                leaving[front] = outputs
+        return leaving
+
+    def _all(self, step: Outputs) -> Outputs:
+        kept, self._kept = self._kept, {}
+        for front, outputs in step.items():
+            for output in outputs.outputs:
+                _add(kept.setdefault(front, {}), output)
+        for front, requests in kept.items():
+            everything = [output for outputs in requests.values() for output in outputs]
+            if everything:
+                step.setdefault(front, EngineCoreOutputs()).outputs = everything
         return step
 
-    def released(self) -> EngineCoreOutputs:
-        """Everything, as of the last step; the next one is a beat."""
-        self.due = 0.0
-        last = self._last
-        return EngineCoreOutputs(
-            last.engine_index, self._all(), None, last.timestamp, weight_version=last.weight_version
-        )
 
-    def _urgent(self, outputs: list[EngineCoreOutput]) -> list[EngineCoreOutput]:
-        """What must not wait, and what has been held back of the same requests."""
-        urgent: list[EngineCoreOutput] = []
-        for output in outputs:
-            self._add(output)
-            if output.prefill_stats is not None or output.finish_reason is not None:
-                urgent += self.outputs.pop(output.request_id)
-        return urgent
-
-    def _all(self) -> list[EngineCoreOutput]:
-        held, self.outputs = self.outputs, {}
-        return [output for outputs in held.values() for output in outputs]
-
-    def _add(self, output: EngineCoreOutput) -> None:
-        """Two outputs of one request become one where both have tokens and nothing else."""
-        held = self.outputs.setdefault(output.request_id, [])
-        if held and _only_tokens(output) and _only_tokens(held[-1]):
-            held[-1].new_token_ids += output.new_token_ids
-        else:
-            held.append(output)
+def _add(kept: dict[str, list[EngineCoreOutput]], output: EngineCoreOutput) -> None:
+    """Two outputs of one request become one where both have tokens and nothing else."""
+    outputs = kept.setdefault(output.request_id, [])
+    if outputs and _only_tokens(output) and _only_tokens(outputs[-1]):
+        outputs[-1].new_token_ids += output.new_token_ids
+    else:
+        outputs.append(output)
 
 
 def _only_tokens(output: EngineCoreOutput) -> bool:
     return all(map(is_, _beside_tokens(output), _NOTHING))
+
+
+class PacedScheduler(Scheduler):  # type: ignore[misc]
+    """vLLM's scheduler, with what it tells its fronts on a beat.
+
+    Tokens wait for no longer than to the end of the step in which the beat comes; a step that brings something has
+    every stream that something is kept back of.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._pace = Pace()
+
+    def update_from_output(self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput) -> Outputs:
+        return self._pace.passed(super().update_from_output(scheduler_output, model_runner_output))
+
+    def make_stats(self, *counted: Any, **named: Any) -> SchedulerStats | None:
+        """None before the beat, unless something has been counted that is told once: vLLM counts on until then.
+
+        Its front shows the last ones it has been told, so that nothing may be left out once all is quiet.
+        """
+        if self._pace.waits and self.running and not any(counted) and not any(named.values()):
+            return None
+        return super().make_stats(*counted, **named)
+
+
+class PacedAsyncScheduler(PacedScheduler, AsyncScheduler):  # type: ignore[misc]
+    """The same for vLLM's asynchronous scheduler."""
+
+
+PACED: dict[type, type] = {Scheduler: PacedScheduler, AsyncScheduler: PacedAsyncScheduler}

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Iterator
 
 import pytest
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
-from vllm.v1.engine.exceptions import EngineDeadError
-from vllm.v1.metrics.stats import PrefillStats
+from vllm.v1.metrics.stats import PrefillStats, SchedulerStats
 
 from service.engine import pace as module
-from service.engine.pace import FREE_STREAMS, LONGEST_SECONDS, Pace, beat_seconds
+from service.engine.pace import FREE_STREAMS, LONGEST_SECONDS, PACED, Outputs, Pace, beat_seconds
 
 MANY = 64
 
@@ -21,51 +21,28 @@ def slow_beat(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "beat_seconds", lambda streams: 60.0 if streams > FREE_STREAMS else 0.0)
 
 
-def step(number: int, streams: int = MANY, engine: int = 0, **first: object) -> EngineCoreOutputs:
+def step(number: int, streams: int = MANY, front: int = 0, **first: object) -> Outputs:
     """One token of every stream; what `first` says is of the first stream alone."""
     outputs = [EngineCoreOutput(str(stream), [number]) for stream in range(streams)]
     for name, value in first.items():
         setattr(outputs[0], name, value)
-    return EngineCoreOutputs(engine, outputs, timestamp=float(number))
+    return {front: EngineCoreOutputs(outputs=outputs)}
 
 
-def told(*steps: EngineCoreOutputs | Callable[[Pace], None]) -> list[EngineCoreOutputs]:
-    """What comes out for each step; a function is called between two of them."""
-    waiting = list(steps)
-
-    async def core() -> EngineCoreOutputs:
-        await asyncio.sleep(0)
-        if not waiting:
-            await asyncio.Event().wait()
-        return waiting.pop(0)  # type: ignore[return-value]
-
-    async def main() -> list[EngineCoreOutputs]:
-        pace, out = Pace(core), []
-        while waiting:
-            if callable(waiting[0]):
-                waiting.pop(0)(pace)  # type: ignore[operator]
-            else:
-                out.append(await pace.outputs())
-        return out
-
-    return run(main())
+def told(*steps: Outputs) -> Iterator[Outputs]:
+    """What leaves after each step; the last one comes with the beat."""
+    pace = Pace()
+    for each in steps[:-1]:
+        yield pace.passed(each)
+    pace._due = time.monotonic()
+    yield pace.passed(steps[-1])
 
 
-def run(main: Coroutine[None, None, list[EngineCoreOutputs]]) -> list[EngineCoreOutputs]:
-    return asyncio.run(asyncio.wait_for(main, 30))
-
-
-def tokens(outputs: EngineCoreOutputs) -> dict[str, list[int]]:
+def tokens(outputs: Outputs, front: int = 0) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
-    for output in outputs.outputs:
+    for output in outputs[front].outputs if outputs else []:
         found.setdefault(output.request_id, []).extend(output.new_token_ids)
     return found
-
-
-def due(pace: Pace) -> None:
-    """The beat."""
-    for hold in pace._holds.values():
-        hold.due = time.monotonic()
 
 
 def test_the_beat_slows_down_as_streams_are_added_and_never_too_far():
@@ -76,73 +53,59 @@ def test_the_beat_slows_down_as_streams_are_added_and_never_too_far():
 
 
 def test_with_few_streams_nothing_waits():
-    out = told(*[step(number, FREE_STREAMS) for number in range(3)])
-    assert [set(map(tuple, tokens(each).values())) for each in out] == [{(0,)}, {(1,)}, {(2,)}]
+    pace = Pace()
+    assert [tokens(pace.passed(step(number, 1))) for number in (1, 2, 3)] == [{"0": [1]}, {"0": [2]}, {"0": [3]}]
 
 
-def test_until_the_beat_tokens_are_joined_in_their_order():
-    first, second, third, beat = told(step(0), step(1), step(2), due, step(3))
-    assert (len(first.outputs), second.outputs, third.outputs) == (MANY, [], [])
-    assert [(output.request_id, output.new_token_ids) for output in beat.outputs] == [
+def test_until_the_beat_tokens_are_joined_in_their_order_and_no_message_is_sent():
+    first, second, third, beat = told(step(0), step(1), step(2), step(3))
+    assert (len(first[0].outputs), second, third) == (MANY, {}, {})
+    assert [(output.request_id, output.new_token_ids) for output in beat[0].outputs] == [
         (str(stream), [1, 2, 3]) for stream in range(MANY)
     ]
 
 
 def test_a_first_token_never_waits():
-    _, second = told(step(0), step(1, prefill_stats=PrefillStats()))
+    _, second, beat = told(step(0), step(1, prefill_stats=PrefillStats()), step(2))
     assert tokens(second) == {"0": [1]}
+    assert tokens(beat) == {"0": [2]} | {str(stream): [1, 2] for stream in range(1, MANY)}
 
 
-def test_an_end_never_waits_and_takes_along_what_was_held_back():
-    _, _, third, beat = told(step(0), step(1), step(2, finish_reason=FinishReason.LENGTH), due, step(3, 1))
+def test_an_end_never_waits_and_takes_along_what_was_kept_back():
+    _, _, third, beat = told(step(0), step(1), step(2, finish_reason=FinishReason.LENGTH), step(3, 1))
     assert tokens(third) == {"0": [1, 2]}
-    assert third.outputs[-1].finish_reason == FinishReason.LENGTH
+    assert third[0].outputs[-1].finish_reason == FinishReason.LENGTH
     assert tokens(beat) == {"0": [3]} | {str(stream): [1, 2] for stream in range(1, MANY)}
 
 
-def test_what_has_more_than_tokens_is_held_back_as_it_is():
+def test_what_has_more_than_tokens_is_kept_back_as_it_is():
     marked = [step(number, num_nans_in_logits=1) for number in (1, 2)]
-    *_, beat = told(step(0), *marked, step(3), due, step(4))
-    assert [output.num_nans_in_logits for output in beat.outputs if output.request_id == "0"] == [1, 1, 0]
+    *_, beat = told(step(0), *marked, step(3), step(4))
+    assert [output.num_nans_in_logits for output in beat[0].outputs if output.request_id == "0"] == [1, 1, 0]
     assert tokens(beat)["0"] == [1, 2, 3, 4]
 
 
-def test_every_step_tells_its_time_and_its_statistics():
-    steps = [step(number) for number in (1, 2, 3)]
-    for each in steps:
-        each.scheduler_stats = object()  # type: ignore[assignment]
-    wanted = [(float(number), each.scheduler_stats) for number, each in enumerate(steps, 1)]
-    assert [(each.timestamp, each.scheduler_stats) for each in told(*steps)] == wanted
+def test_statistics_leave_at_once():
+    counted = step(1)
+    counted[0].scheduler_stats = SchedulerStats(num_running_reqs=7)
+    _, second, beat = told(step(0), counted, step(2))
+    assert (second[0].scheduler_stats, second[0].outputs) == (counted[0].scheduler_stats, [])
+    assert tokens(beat)["0"] == [1, 2]
 
 
-def test_each_engine_tells_what_it_brought_itself():
-    steps = [step(number, MANY, engine) for number in (1, 2) for engine in (0, 1)]
-    *_, zero, one = told(*steps, due, step(3), step(3, MANY, 1))
-    assert (zero.engine_index, tokens(zero)["0"]) == (0, [2, 3])
-    assert (one.engine_index, tokens(one)["0"]) == (1, [2, 3])
+def test_each_front_is_told_what_it_asked_for():
+    steps = [step(number) | step(number + 10, front=1) for number in (0, 1, 2)]
+    *_, beat = told(*steps)
+    assert (tokens(beat)["0"], tokens(beat, 1)["0"]) == ([1, 2], [11, 12])
 
 
-def test_what_is_held_back_leaves_though_no_step_comes(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "beat_seconds", lambda streams: 0.05)
-    waiting = [step(0), step(1)]
-
-    async def core() -> EngineCoreOutputs:
-        if not waiting:
-            await asyncio.Event().wait()
-        return waiting.pop(0)
-
-    async def main() -> list[EngineCoreOutputs]:
-        pace = Pace(core)
-        return [await pace.outputs() for _ in range(3)]
-
-    *_, last = run(main())
-    assert set(map(tuple, tokens(last).values())) == {(1,)}
-    assert last.timestamp == 1.0
+def test_the_beat_brings_what_is_kept_back_of_a_front_that_the_step_has_nothing_for():
+    *_, beat = told(step(0, front=1), step(1, front=1), step(2))
+    assert (tokens(beat)["0"], tokens(beat, 1)["0"]) == ([2], [1])
 
 
-def test_a_dead_engine_is_told_at_once():
-    async def core() -> EngineCoreOutputs:
-        raise EngineDeadError
-
-    with pytest.raises(EngineDeadError):
-        asyncio.run(Pace(core).outputs())
+@pytest.mark.parametrize("scheduler", [Scheduler, AsyncScheduler])
+def test_each_of_vllms_schedulers_has_one_that_differs_in_what_it_tells(scheduler: type):
+    paced = PACED[scheduler]
+    assert issubclass(paced, scheduler)
+    assert paced.schedule is scheduler.schedule  # type: ignore[attr-defined]
