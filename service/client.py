@@ -11,7 +11,6 @@ import itertools
 import logging
 import math
 import os
-import queue
 import socket
 import threading
 import time
@@ -23,10 +22,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from . import messages
+from .alarm import Alarm
 from .auth import key_of
 from .disconnect import POLL_SECONDS, Watch, client_gone, client_socket
 from .drain import GOING_DOWN, RETRY_SECONDS, drain
 from .errors import BadRequest, ClientGone, DeadlineExceeded, Drained, EngineGone, ServiceError, Unavailable
+from .inbox import Inbox
 from .messages import (
     PROTOCOL,
     Blob,
@@ -89,11 +90,6 @@ EDIT_SECONDS = 120.0
 # An engine's processes get up to 20 seconds to end in.
 UNLOAD_SECONDS = 60.0
 RETRY_AFTER_SECONDS = 2
-# A client that reads no more fills the kernel's buffers, a few megabytes, and then its inbox. With so many deltas in it
-# of which the first has waited for so many seconds the generation is cancelled: it would go on to its context's end.
-INBOX_DELTAS = 4096
-STALLED_SECONDS = 5.0
-
 # Ollama's text for a runner that died (`llm/server.go`).
 ENGINE_GONE = (
     "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "
@@ -103,103 +99,6 @@ ENGINE_GONE = (
 _ids = itertools.count(1)
 
 E = TypeVar("E", bound=messages.Struct)
-
-
-class _ClientLeft:
-    """Put into an inbox by the watch."""
-
-
-class Inbox:
-    """The events of one request, or of several that belong together, put there by the connections' readers."""
-
-    def __init__(self) -> None:
-        self.id = next(_ids)
-        self._queue: queue.SimpleQueue[Event | _ClientLeft] = queue.SimpleQueue()
-        self._waits_since = 0.0
-        # For the log.
-        self.request_id = ""
-
-    def put(self, event: Event) -> None:
-        if self._queue.empty():
-            self._waits_since = time.monotonic()
-        self._queue.put(event)
-
-    def stalls(self) -> bool:
-        """Whether it is full and nobody comes for what is in it."""
-        return self._queue.qsize() > INBOX_DELTAS and time.monotonic() - self._waits_since > STALLED_SECONDS
-
-    def fail(self, failed: Failed) -> None:
-        """In place of all that is in it."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._queue.get_nowait()
-        self._queue.put(failed)
-
-    def client_left(self) -> None:
-        self._queue.put(_ClientLeft())
-
-    def get(self, timeout: float | None) -> list[Event]:
-        """All that has come, after waiting up to `timeout` seconds for something; deltas are merged.
-
-        Raises ClientGone.
-        """
-        events: list[Event] = []
-        try:
-            self._take(self._queue.get(timeout=timeout), events)
-            while not self._queue.empty():
-                self._take(self._queue.get_nowait(), events)
-        except queue.Empty:
-            pass
-        return events if len(events) < 2 else _merged(events)
-
-    @staticmethod
-    def _take(event: Event | _ClientLeft, events: list[Event]) -> None:
-        if isinstance(event, _ClientLeft):
-            raise ClientGone("the client has left")
-        events.append(event)
-
-
-def _merged(events: list[Event]) -> list[Event]:
-    """The events, with one delta for all of one answer that follow each other.
-
-    Those of several answers are put beside each other for that, so that each answer keeps its own order and ends where
-    it did. Thinking stays before text, text before tool calls.
-    """
-    merged: list[Event] = []
-    runs: dict[tuple[int, int], list[Delta]] = {}
-    spoken: set[tuple[int, int]] = set()
-    for event in events:
-        if not isinstance(event, Delta):
-            ended = [(event.id, event.index)] if isinstance(event, Finished) else list(runs)
-            merged += [_joined(runs.pop(answer)) for answer in ended if answer in runs]
-            merged.append(event)
-            continue
-        answer = event.id, event.index
-        run = runs.setdefault(answer, [])
-        if run and (run[-1].tool_calls or (event.thinking and answer in spoken)):
-            merged.append(_joined(run))
-            run.clear()
-            spoken.discard(answer)
-        run.append(event)
-        if event.text:
-            spoken.add(answer)
-    return merged + [_joined(run) for run in runs.values()]
-
-
-def _joined(run: list[Delta]) -> Delta:
-    if len(run) == 1:
-        return run[0]
-    return Delta(
-        run[0].id,
-        run[0].seq,
-        "".join([delta.text for delta in run]),
-        [token_id for delta in run for token_id in delta.token_ids],
-        "".join([delta.thinking for delta in run]),
-        run[-1].tool_calls,
-        [token for delta in run for token in delta.logprobs],
-        run[0].index,
-        sum(delta.prompt_tokens for delta in run),
-    )
 
 
 class Connection:
@@ -231,7 +130,10 @@ class Connection:
             self._inboxes[command.id] = inbox
         try:
             with self._sending:
-                self._socket.sendall(frame)
+                # gevent's `sendall` asks for the size of the send buffer first, each time.
+                sent = self._socket.send(frame)
+                if sent < len(frame):
+                    self._socket.sendall(memoryview(frame)[sent:])
         except OSError:
             self.closed = True
         if self.closed:
@@ -261,7 +163,7 @@ class Connection:
         if inbox is None:
             return
         inbox.put(event)
-        if isinstance(event, Delta) and inbox.stalls():
+        if inbox.stalls() and isinstance(event, Delta):
             self._give_up(event.id, inbox)
 
     def _give_up(self, id: int, inbox: Inbox) -> None:
@@ -306,6 +208,7 @@ class Client:
         self._connecting = threading.Lock()
         self._connections: dict[str, Connection] = {}
         self._watch: Watch | None = None
+        self._alarm: Alarm | None = None
 
     def _own(self) -> None:
         """Threads and connections stay with the parent in a fork."""
@@ -435,11 +338,18 @@ class Client:
                 self._watch = Watch()
             return self._watch
 
+    def alarm(self) -> Alarm:
+        self._own()
+        with self._connecting:
+            if self._alarm is None:
+                self._alarm = Alarm()
+            return self._alarm
+
     def _ask(
         self, command: Callable[[int], Command], kind: type[E], seconds: float = ANSWER_SECONDS, path: str = ""
     ) -> E:
         """One answer of the engine host, or of the engine worker at `path`."""
-        inbox = Inbox()
+        inbox = Inbox(next(_ids))
         asked = self.connection(path or self._control_path)
         try:
             asked.send(command(inbox.id), inbox)
@@ -464,14 +374,18 @@ class Exchange:
 
     def __init__(self, client: Client, environ: dict[str, Any]) -> None:
         self._client = client
-        self._inbox = Inbox()
         self._caller = key_of(environ).caller.name
+        self._inbox = Inbox(next(_ids))
         self._asked: Connection | None = None
         # How many answers each command has still to bring.
         self._open: dict[int, int] = {}
         self.location: Located | None = None
         self._ends_at = time.monotonic() + (client.deadline or math.inf)
         self._gone = client_gone(environ)
+        # After so long it looks up, if only to find that nothing has come.
+        self._looks_up = min(client.heartbeat, math.inf if self._gone is None else POLL_SECONDS)
+        self._inbox.rings_at = min(self._ends_at, time.monotonic() + self._looks_up)
+        client.alarm().add(self._inbox)
         client_side = client_socket(environ)
         self._fd = -1 if client_side is None else client_side.fileno()
         if self._fd >= 0:
@@ -540,26 +454,24 @@ class Exchange:
 
     def _wait(self) -> list[Event]:
         """What has come; nothing when the heartbeat is due. Raises ClientGone, DeadlineExceeded and Drained."""
-        while (left := min(self._ends_at, drain.ends_at) - time.monotonic()) > 0:
-            events = self._listen(min(left, self._client.heartbeat))
-            if events or left > self._client.heartbeat:
+        now = time.monotonic()
+        beats_at = now + self._client.heartbeat
+        while True:
+            ends_at = min(self._ends_at, drain.ends_at)
+            self._inbox.rings_at = min(ends_at, beats_at, now + self._looks_up)
+            events = [] if now >= ends_at else self._inbox.get()
+            now = time.monotonic()
+            if now >= ends_at:
+                raise self._late()
+            if events or now >= beats_at:
                 return events
-        if drain.ends_at < self._ends_at:
-            raise Drained(GOING_DOWN, RETRY_SECONDS)
-        raise DeadlineExceeded(f"the request was not done within the {self._client.deadline:g} s that it may take")
-
-    def _listen(self, seconds: float) -> list[Event]:
-        """What comes within so many seconds. Raises ClientGone."""
-        if self._gone is None:
-            return self._inbox.get(seconds)
-        due = time.monotonic() + seconds
-        while (left := due - time.monotonic()) > 0:
-            events = self._inbox.get(min(left, POLL_SECONDS))
-            if events:
-                return events
-            if self._gone():
+            if self._gone is not None and self._gone():
                 raise ClientGone("the client has left")
-        return []
+
+    def _late(self) -> ServiceError:
+        if drain.ends_at < self._ends_at:
+            return Drained(GOING_DOWN, RETRY_SECONDS)
+        return DeadlineExceeded(f"the request was not done within the {self._client.deadline:g} s that it may take")
 
 
 class Stream(Exchange):

@@ -7,6 +7,7 @@ in; the Host header still has its name. The rules are those of Ollama's `server/
 from __future__ import annotations
 
 import socket
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 # RFC 1918 and RFC 4193, Go's IsPrivate; Python's own `is_private` has more.
@@ -52,6 +53,7 @@ def hostname(host: str) -> str:
     return host.lower() if host.count(":") > 1 else host.partition(":")[0].lower()
 
 
+@lru_cache(maxsize=256)
 def _address(text: str) -> Address | None:
     try:
         return ip_address(text)
@@ -60,8 +62,9 @@ def _address(text: str) -> Address | None:
 
 
 def _is_local(address: Address) -> bool:
-    private = any(address in network for network in _PRIVATE)
-    return private or address.is_loopback or address.is_unspecified or _is_ours(address)
+    if address.is_loopback or address.is_unspecified:
+        return True
+    return any(address in network for network in _PRIVATE) or _is_ours(address)
 
 
 def _is_ours(address: Address) -> bool:

@@ -98,7 +98,7 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
         # Each connection has a greenlet of its own.
         self._own = local()
         util.write_error = write_json_error
-        util.write_chunk = write_chunk
+        util.write, util.write_chunk = write, write_chunk
         Message.should_close = should_close
         SocketUnreader.chunk = lambda unreader, size=None: self._own.arrival.receive(_chunk_size(unreader, size))
         ggevent.StreamServer = Listener
@@ -162,23 +162,32 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
 
     def _end_wait(self, timeout: Timeout) -> None:
         """In the hub; unless the request has come since, which the time-out must not hit."""
-        greenlet, arrival = self._waiting.get(timeout, (None, None))
-        if greenlet is not None and arrival.idle():
+        waiting = self._waiting.get(timeout)
+        if waiting is None:
+            return
+        greenlet, arrival = waiting
+        if arrival.idle():
             greenlet.throw(timeout)
 
 
-def write_chunk(sock: Any, data: bytes) -> None:
-    """In place of gunicorn's `util.write_chunk`: the system is asked once, and gevent only for what it did not take.
+def write(sock: Any, data: bytes, chunked: bool = False) -> None:
+    """In place of gunicorn's `util.write`: the system is asked once, and gevent only for what it did not take.
 
     gevent's `sendall` asks for the size of the send buffer first, each time. A TLS socket is left to it.
     """
-    chunk = b"%X\r\n%b\r\n" % (len(data), data)
+    if chunked:
+        data = b"%X\r\n%b\r\n" % (len(data), data)
     sent = 0
     if type(sock) is gevent.socket.socket:
         with suppress(BlockingIOError):
-            sent = sock._sock.send(chunk)
-    if sent < len(chunk):
-        sock.sendall(memoryview(chunk)[sent:])
+            sent = sock._sock.send(data)
+    if sent < len(data):
+        sock.sendall(memoryview(data)[sent:])
+
+
+def write_chunk(sock: Any, data: bytes) -> None:
+    """In place of gunicorn's `util.write_chunk`, which ends an answer with an empty one."""
+    write(sock, data, chunked=True)
 
 
 _wants_to_close = Message.should_close

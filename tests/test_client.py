@@ -6,10 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from service import client
-from service.client import Client, Inbox
+from service.client import Client
 from service.errors import EngineFailure, EngineGone, ServiceError
 from service.messages import (
     Delta,
@@ -28,13 +25,6 @@ from service.messages import (
 )
 
 FINISHED = Finished(1, "stop", 1, 1, 0, 0, 0, 0)
-
-
-def inbox(*events: Event) -> Inbox:
-    inbox = Inbox()
-    for event in events:
-        inbox.put(event)
-    return inbox
 
 
 class Engine:
@@ -130,44 +120,3 @@ def test_the_answers_to_several_requests_are_counted_through(scratch: Path):
 def test_one_request_that_fails_fails_them_all(scratch: Path):
     *_, last = told(scratch, [REQUEST, REQUEST], [[delta("a")], [Failed(0, "EngineFailure", "oh")]])
     assert isinstance(last, EngineFailure)
-
-
-def test_deltas_of_different_answers_are_never_joined():
-    events = [Delta(1, 0, "a", [1]), Delta(1, 0, "x", [9], index=1), Delta(1, 1, "b", [2])]
-    assert inbox(*events).get(0) == [Delta(1, 0, "ab", [1, 2]), Delta(1, 0, "x", [9], index=1)]
-
-
-def test_deltas_that_have_come_are_taken_as_one():
-    assert inbox(Delta(1, 0, "a", [1]), Delta(1, 1, "b", [2])).get(0) == [Delta(1, 0, "ab", [1, 2])]
-
-
-def test_silence_is_an_empty_list():
-    assert inbox().get(0) == []
-
-
-def test_thinking_text_and_tool_calls_keep_their_order():
-    call = {"function": {"index": 0, "name": "f", "arguments": {}}}
-    deltas = [
-        Delta(1, 0, "", [1], thinking="a"),
-        Delta(1, 1, "", [2], thinking="b"),
-        Delta(1, 2, "c", [3]),
-        Delta(1, 3, "", [4], tool_calls=[call]),
-        Delta(1, 4, "d", [5]),
-        Delta(1, 5, "", [6], thinking="e"),
-    ]
-    assert inbox(*deltas, FINISHED).get(0) == [
-        Delta(1, 0, "c", [1, 2, 3, 4], thinking="ab", tool_calls=[call]),
-        Delta(1, 4, "d", [5]),
-        Delta(1, 5, "", [6], thinking="e"),
-        FINISHED,
-    ]
-
-
-def test_an_inbox_stalls_only_when_it_is_full_and_its_first_delta_has_waited(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(client, "INBOX_DELTAS", 2)
-    full = inbox(*(Delta(1, seq, "a", [seq]) for seq in range(3)))
-    assert not full.stalls()
-    monkeypatch.setattr(client, "STALLED_SECONDS", 0.0)
-    assert full.stalls()
-    full.get(None)
-    assert not full.stalls()

@@ -40,7 +40,7 @@ from ..names import ModelName
 from .admission import check_prompt
 from .families import Family, family
 from .outputs import ENGINE_GONE, Answers
-from .pace import Pace
+from .pace import PACED
 from .parse import AnswerParser, Parsers, structured
 from .render import Prompt, count_images, render
 from .sampling import sampling_arguments
@@ -86,6 +86,9 @@ def build_engine(
         # The one argument that vLLM takes as an object only.
         arguments.structured_outputs_config = StructuredOutputsConfig(**operators)
     config = arguments.create_engine_config()
+    # Any other than vLLM's own the operator has chosen, or vLLM for a kind of model that has its own.
+    scheduler = config.scheduler_config.get_scheduler_cls()
+    config.scheduler_config.scheduler_cls = PACED.get(scheduler, scheduler)
     loads = Loads(config)
     engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: loads])
     # As vLLM's own processes do: what has been loaded is looked through by no garbage collection, which takes a
@@ -134,7 +137,6 @@ class VllmEngine:
         self._engine = engine
         self._loads = loads
         self._ids = itertools.count(1)
-        self._pace = Pace()
         self._adapters: dict[str, LoRARequest] = {}
         self._templating = RendererTemplating(engine.renderer, template)
         self._parsers = Parsers(kind, engine.renderer.get_tokenizer(), engine.model_config)
@@ -162,7 +164,7 @@ class VllmEngine:
         parameters = self._parameters(request, parser, min(room, request.caller.max_output_tokens or room))
         prompt_ids = without_images(inputs)
         answers = Answers(id, request, parsers, prompt_ids, self._templating.decode)
-        with _vllm_errors(), self._pace.stream():
+        with _vllm_errors():
             outputs = self._engine.generate(
                 inputs,
                 parameters,
@@ -176,9 +178,6 @@ class VllmEngine:
                 async for output in outputs:
                     for event in answers.events(output):
                         yield event
-                    if not output.finished:
-                        # What comes until then vLLM joins to one output.
-                        await self._pace.wait()
 
     async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Embedded, None]:
         """Raises BadRequest, Unsupported, Unavailable and EngineGone."""

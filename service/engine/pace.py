@@ -1,53 +1,131 @@
-"""How often the tokens of many streams leave: together, on a beat that slows down as streams are added.
+"""How often the tokens of many streams leave vLLM's core: together, on a beat that slows down as streams are added.
 
-A token costs its share of a wake-up, a message and a write, and all of these are the same for two tokens. So while
-many streams are open each is told what has come since the last beat. With few there is no beat, and no token waits.
+A token costs its share of a message between vLLM's processes, of what its front does with each output, of a wake-up, a
+message and a write, and all of these are the same for two tokens. So while many streams run, the scheduler keeps back
+and joins what they bring until the beat. A stream's first token and its end are never kept back, and with few streams
+nothing is.
+
+Imported in the processes of vLLM's core, too.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from operator import attrgetter, is_
+from typing import Any
+
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
+from vllm.v1.metrics.stats import SchedulerStats
+from vllm.v1.outputs import ModelRunnerOutput
 
 # So many streams cost little enough one token at a time.
 FREE_STREAMS = 8
-STREAM_SECONDS = 0.0004
-# An answer in pieces twenty times a second still flows.
-LONGEST_SECONDS = 0.05
+STREAM_SECONDS = 0.0006
+# An answer in pieces twelve times a second still flows.
+LONGEST_SECONDS = 0.08
+
+_beside_tokens = attrgetter(*EngineCoreOutput.__struct_fields__[2:])
+_NOTHING = _beside_tokens(EngineCoreOutput("", []))
+
+# By the index of the front that asked: vLLM can have several.
+Outputs = dict[int, EngineCoreOutputs]
+
+
+def beat_seconds(streams: int) -> float:
+    """From one beat to the next; 0: there is none."""
+    return min(LONGEST_SECONDS, max(0, streams - FREE_STREAMS) * STREAM_SECONDS)
 
 
 class Pace:
-    """Of one engine."""
+    """What the steps of one engine have brought since the last beat."""
 
     def __init__(self) -> None:
-        self._streams = 0
-        self._beat: asyncio.Event | None = None
+        # By front and by request.
+        self._kept: dict[int, dict[str, list[EngineCoreOutput]]] = {}
+        self._due = 0.0
 
     @property
-    def seconds(self) -> float:
-        """From one beat to the next; 0: there is none."""
-        return min(LONGEST_SECONDS, max(0, self._streams - FREE_STREAMS) * STREAM_SECONDS)
+    def waits(self) -> bool:
+        """Whether the beat is still to come."""
+        return time.monotonic() < self._due
 
-    @contextmanager
-    def stream(self) -> Iterator[None]:
-        """Around all that a stream brings."""
-        self._streams += 1
-        try:
-            yield
-        finally:
-            self._streams -= 1
+    def passed(self, step: Outputs) -> Outputs:
+        """What is to leave after this step."""
+        seconds = beat_seconds(sum(len(each.outputs) for each in step.values()))
+        if seconds and self.waits:
+            return self._urgent(step)
+        self._due = time.monotonic() + seconds
+        return self._all(step) if self._kept else step
 
-    async def wait(self) -> None:
-        """After something has been told, and before what comes next is: until the beat."""
-        if not self.seconds:
-            return
-        if self._beat is None:
-            self._beat = asyncio.Event()
-            asyncio.get_running_loop().call_later(self.seconds, self._strike)
-        await self._beat.wait()
+    def _urgent(self, step: Outputs) -> Outputs:
+        """What must not wait, after what has been kept back of the same requests."""
+        leaving: Outputs = {}
+        for front, outputs in step.items():
+            kept = self._kept.setdefault(front, {})
+            urgent: list[EngineCoreOutput] = []
+            for output in outputs.outputs:
+                _add(kept, output)
+                if output.prefill_stats is not None or output.finish_reason is not None:
+                    urgent += kept.pop(output.request_id)
+            outputs.outputs = urgent
+            if urgent or outputs.scheduler_stats is not None or outputs.finished_requests:
+                leaving[front] = outputs
+        return leaving
 
-    def _strike(self) -> None:
-        beat, self._beat = self._beat, None
-        if beat is not None:
-            beat.set()
+    def _all(self, step: Outputs) -> Outputs:
+        kept, self._kept = self._kept, {}
+        for front, outputs in step.items():
+            for output in outputs.outputs:
+                _add(kept.setdefault(front, {}), output)
+        for front, requests in kept.items():
+            everything = [output for outputs in requests.values() for output in outputs]
+            if everything:
+                step.setdefault(front, EngineCoreOutputs()).outputs = everything
+        return step
+
+
+def _add(kept: dict[str, list[EngineCoreOutput]], output: EngineCoreOutput) -> None:
+    """Two outputs of one request become one where both have tokens and nothing else."""
+    outputs = kept.setdefault(output.request_id, [])
+    if outputs and _only_tokens(output) and _only_tokens(outputs[-1]):
+        outputs[-1].new_token_ids += output.new_token_ids
+    else:
+        outputs.append(output)
+
+
+def _only_tokens(output: EngineCoreOutput) -> bool:
+    return all(map(is_, _beside_tokens(output), _NOTHING))
+
+
+class PacedScheduler(Scheduler):  # type: ignore[misc]
+    """vLLM's scheduler, with what it tells its fronts on a beat.
+
+    Tokens wait for no longer than to the end of the step in which the beat comes; a step that brings something has
+    every stream that something is kept back of.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._pace = Pace()
+
+    def update_from_output(self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput) -> Outputs:
+        return self._pace.passed(super().update_from_output(scheduler_output, model_runner_output))
+
+    def make_stats(self, *counted: Any, **named: Any) -> SchedulerStats | None:
+        """None before the beat, unless something has been counted that is told once: vLLM counts on until then.
+
+        Its front shows the last ones it has been told, so that nothing may be left out once all is quiet.
+        """
+        if self._pace.waits and self.running and not any(counted) and not any(named.values()):
+            return None
+        return super().make_stats(*counted, **named)
+
+
+class PacedAsyncScheduler(PacedScheduler, AsyncScheduler):  # type: ignore[misc]
+    """The same for vLLM's asynchronous scheduler."""
+
+
+PACED: dict[type, type] = {Scheduler: PacedScheduler, AsyncScheduler: PacedAsyncScheduler}
