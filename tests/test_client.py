@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -171,3 +173,38 @@ def test_an_inbox_stalls_only_when_it_is_full_and_its_first_delta_has_waited(mon
     assert full.stalls()
     full.get(None)
     assert not full.stalls()
+
+
+def silent(path: Path) -> socket.socket:
+    """An engine that hangs: who connects waits for its greeting."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    return listener
+
+
+def test_who_waits_for_an_engine_that_hangs_does_not_wait_in_line(scratch: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(client, "CHECK_SECONDS", 0.3)
+    with silent(scratch / "e.sock") as listener, ThreadPoolExecutor(12) as pool:
+        asked = Client(str(scratch / "e.sock"), 10.0)
+        asks = [pool.submit(asked.trouble) for _ in range(12)]
+        assert {type(each.exception()) for each in asks} == {EngineGone}
+        listener.setblocking(False)
+        tries = 0
+        with contextlib.suppress(BlockingIOError):
+            while listener.accept():
+                tries += 1
+    assert tries < 6
+
+
+def test_an_engine_that_hangs_holds_up_nobody_who_asks_another(scratch: Path):
+    answers = Engine(str(scratch / "b.sock"), [])
+    with silent(scratch / "a.sock") as listener, ThreadPoolExecutor(1) as pool:
+        asked = Client(str(scratch / "b.sock"), 10.0)
+        waits = pool.submit(asked.connection, str(scratch / "a.sock"))
+        peer, _ = listener.accept()
+        assert not asked.control().closed
+        assert waits.running()
+        peer.close()
+        assert type(waits.exception()) is EngineGone
+    answers.close()
