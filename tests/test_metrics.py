@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service import Settings, create_blueprint
 from service.entry import Entry, ending
-from service.errors import ServiceError
+from service.errors import ClientTooSlow, ServiceError
 from service.messages import Delta, Finished
 from service.metrics import joined
 from tests.servers import SCRIPTED, Server, chat, generate, until
@@ -100,6 +100,14 @@ def test_names_that_clients_make_up_are_one_label(busy: Server):
     assert not any(word in text for word in ("nobody", "forged", f"nothing-{os.getpid()}"))
 
 
+def test_a_model_that_is_deleted_takes_its_series_along(busy: Server):
+    httpx.post(f"{busy.url}/api/copy", json={"source": "demo", "destination": "brief"})
+    post(busy, "a", model="brief")
+    grows(busy, 1, "output_tokens_total", 0, model="brief:latest")
+    httpx.request("DELETE", f"{busy.url}/api/delete", json={"model": "brief"})
+    assert "brief" not in httpx.get(f"{busy.url}/metrics").text
+
+
 def test_other_names_of_a_model_are_not_other_models(busy: Server):
     before = value(busy, "output_tokens_total", model="demo:latest")
     post(busy, "a", model="DEMO:latest")
@@ -180,6 +188,15 @@ def test_a_stream_that_is_closed_before_its_end_has_lost_its_client():
     entry.streams()
     batches.close()
     assert entry.ended().ending == "client_gone"
+
+
+def test_what_breaks_off_an_answer_has_not_refused_it():
+    entry = Entry("/api/chat")
+    entry.failed(ClientTooSlow("text"))
+    assert (entry.ending, entry.error) == ("refused", "ClientTooSlow")
+    next(entry.count(iter([[Delta(7, 0, "a", [1])]])))
+    entry.failed(ClientTooSlow("text"))
+    assert (entry.ending, entry.error) == ("error", "ClientTooSlow")
 
 
 def test_every_error_is_an_ending():
