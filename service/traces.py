@@ -73,6 +73,9 @@ class OpenTelemetry:
             "gen_ai.request.model": entry.model,
             "gen_ai.usage.input_tokens": entry.prompt_tokens,
             "gen_ai.usage.output_tokens": entry.output_tokens,
+            "vllm_wsgi.load_seconds": entry.load / 1e9,
+            "vllm_wsgi.queue_seconds": entry.queue / 1e9,
+            "vllm_wsgi.first_token_seconds": entry.first / 1e9,
             "vllm_wsgi.ending": entry.ending,
             "error.type": entry.error,
         }
