@@ -133,13 +133,19 @@ def test_health_checks_and_scrapes_are_not_counted(busy: Server):
     grows(busy, 1, "requests_total", before)
 
 
-def test_a_killed_web_worker_takes_no_counts_along(busy: Server):
+def test_a_killed_web_worker_takes_no_counts_along_and_the_engine_names_what_it_left(busy: Server):
     before = value(busy, "requests_total", route="/api/chat")
     assert before > 0
-    for worker in busy.web_workers():
-        os.kill(worker, signal.SIGKILL)
+    headers = {"X-Request-Id": "left-behind"}
+    with httpx.stream("POST", f"{busy.url}/api/chat", json=chat("a !sleep:30"), headers=headers) as answer:
+        # Without a name it is closed at once, and the client is gone.
+        chunks = answer.iter_raw()
+        next(chunks)
+        for worker in busy.web_workers():
+            os.kill(worker, signal.SIGKILL)
     until(busy.serves, 10, "new web workers serve")
     assert value(busy, "requests_total", route="/api/chat") == before
+    until(lambda: "request left-behind is cancelled: its web worker is gone" in busy.output, 5, "the engine tells")
 
 
 def test_loads_unloads_and_restarts_are_told(busy: Server):
