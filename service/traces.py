@@ -7,6 +7,7 @@ The application's own tracer provider, if it has one, is left alone.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -50,6 +51,7 @@ class OpenTelemetry:
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
+        self._making = threading.Lock()
         self._pid = 0
 
     def begin(self, entry: Entry, environ: Mapping[str, Any]) -> None:
@@ -87,7 +89,9 @@ class OpenTelemetry:
     def _tracer(self) -> Any:
         """Made in the process that uses it, since its exporter has a thread."""
         if self._pid != os.getpid():
-            self._made, self._pid = _tracer(self._endpoint), os.getpid()
+            with self._making:
+                if self._pid != os.getpid():
+                    self._made, self._pid = _tracer(self._endpoint), os.getpid()
         return self._made
 
 

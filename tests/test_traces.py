@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
 from service import SettingsError
+from service.entry import Entry
 from service.traces import traces
 from tests.collector import CLIENT, PARENT, TRACE, Collector
 from tests.servers import Server, chat, parse, text
@@ -44,6 +47,18 @@ def test_a_collector_that_is_not_there_holds_up_nothing(start_server: Callable[.
     server = start_server({"VLLM_WSGI_TRACES": "http://127.0.0.1:9/v1/traces", "OTEL_BSP_SCHEDULE_DELAY": "50"})
     answers = [httpx.post(f"{server.url}/api/chat", json=chat("a", stream=False)) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200] * 3
+
+
+def exporters() -> int:
+    return sum("BatchSpan" in thread.name for thread in threading.enumerate())
+
+
+def test_the_first_requests_share_one_exporter():
+    made, before = traces("http://127.0.0.1:9/v1/traces"), exporters()
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(8):
+            pool.submit(made.begin, Entry("/api/chat"), {"REQUEST_METHOD": "POST"})
+    assert exporters() == before + 1
 
 
 def test_without_the_setting_there_is_no_trace(client: httpx.Client):
