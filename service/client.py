@@ -437,8 +437,9 @@ class Client:
         try:
             connection = self._connections.get(path)
             if connection is None or connection.closed:
-                for closed in [key for key, each in list(self._connections.items()) if each.closed]:
+                for closed in [key for key, each in list(self._connections.items()) if each.closed and key != path]:
                     self._connections.pop(closed, None)
+                    self._connecting.pop(closed, None)
                 left = max(LAST_TRY_SECONDS, due - time.monotonic())
                 connection = self._connections[path] = Connection(path, left)
             return connection
