@@ -108,14 +108,15 @@ class Auth:
         self._routes = ROUTES | (dict.fromkeys(DISCOVERY, "open") if settings.open_discovery else {})
         self._keys = KeyFile(settings) if settings.keys else None
 
-    def admit(self, environ: Mapping[str, Any], route: str) -> Key:
+    def admit(self, environ: dict[str, Any], route: str) -> Key:
         """The key of a request to a route, which is a path of ROUTES. Raises Unauthorized and Forbidden."""
         scope = self._routes.get(route, "")
         if scope == "open":
             return ANYONE
         if self._keys is None:
             return self._admit_without_keys(environ)
-        key = self._keys.find(presented(environ))
+        # Told at once, since the request log names a known key that may not do this, too.
+        environ[KEY] = key = self._keys.find(presented(environ))
         if scope != "any":
             key.check(scope)
         return key

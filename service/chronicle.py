@@ -50,6 +50,7 @@ class Chronicle:
         }
 
     def _end(self, entry: Entry, http: dict[str, Any]) -> None:
-        request_log.write(entry, http)
         self._teller.tell(entry.ended())
         self._traces.end(entry, http["status"])
+        # Last, since it may wait for a reader.
+        request_log.write(entry, http)

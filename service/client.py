@@ -81,6 +81,8 @@ from .messages import (
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
+# For who has waited for another one's try to its end.
+LAST_TRY_SECONDS = 0.1
 # The host answers questions about models from memory; a host that doesn't is gone.
 ANSWER_SECONDS = 10.0
 # A load balancer asks every few seconds, and waits about as long.
@@ -104,9 +106,10 @@ E = TypeVar("E", bound=messages.Struct)
 class Connection:
     """One socket to an engine process, shared by every request of this web worker."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, seconds: float) -> None:
+        """Made within `seconds`, or EngineGone is raised."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(CONNECT_SECONDS)
+        self._socket.settimeout(seconds)
         try:
             self._socket.connect(path)
             self._unpacker = Unpacker()
@@ -205,8 +208,10 @@ class Client:
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._connecting = threading.Lock()
         self._connections: dict[str, Connection] = {}
+        # By path: an engine that hangs holds up nobody who asks another one.
+        self._connecting: dict[str, threading.Lock] = {}
+        self._starting = threading.Lock()
         self._watch: Watch | None = None
         self._alarm: Alarm | None = None
 
@@ -319,28 +324,41 @@ class Client:
     def control(self) -> Connection:
         return self.connection(self._control_path)
 
-    def connection(self, path: str) -> Connection:
-        """The connection to the engine process at `path`; raises EngineGone."""
+    def connection(self, path: str, seconds: float = CONNECT_SECONDS) -> Connection:
+        """The connection to the engine process at `path`; raises EngineGone, after `seconds` at the latest."""
         self._own()
         connection = self._connections.get(path)
         if connection is None or connection.closed:
-            with self._connecting:
-                connection = self._connections.get(path)
-                if connection is None or connection.closed:
-                    self._connections = {p: c for p, c in self._connections.items() if not c.closed}
-                    connection = self._connections[path] = Connection(path)
+            connection = self._connect(path, time.monotonic() + seconds)
         return connection
+
+    def _connect(self, path: str, due: float) -> Connection:
+        """One tries and the others wait for it, none of them for longer than it would try itself."""
+        connecting = self._connecting.setdefault(path, threading.Lock())
+        if not connecting.acquire(timeout=due - time.monotonic()):
+            raise EngineGone("the engine can't be reached: timed out", RETRY_AFTER_SECONDS)
+        try:
+            connection = self._connections.get(path)
+            if connection is None or connection.closed:
+                for closed in [key for key, each in list(self._connections.items()) if each.closed and key != path]:
+                    self._connections.pop(closed, None)
+                    self._connecting.pop(closed, None)
+                left = max(LAST_TRY_SECONDS, due - time.monotonic())
+                connection = self._connections[path] = Connection(path, left)
+            return connection
+        finally:
+            connecting.release()
 
     def watch(self) -> Watch:
         self._own()
-        with self._connecting:
+        with self._starting:
             if self._watch is None:
                 self._watch = Watch()
             return self._watch
 
     def alarm(self) -> Alarm:
         self._own()
-        with self._connecting:
+        with self._starting:
             if self._alarm is None:
                 self._alarm = Alarm()
             return self._alarm
@@ -348,12 +366,13 @@ class Client:
     def _ask(
         self, command: Callable[[int], Command], kind: type[E], seconds: float = ANSWER_SECONDS, path: str = ""
     ) -> E:
-        """One answer of the engine host, or of the engine worker at `path`."""
+        """One answer of the engine host, or of the engine worker at `path`, within so many seconds."""
         inbox = Inbox(next(_ids))
-        asked = self.connection(path or self._control_path)
+        due = time.monotonic() + seconds
+        asked = self.connection(path or self._control_path, min(seconds, CONNECT_SECONDS))
         try:
             asked.send(command(inbox.id), inbox)
-            events = inbox.get(seconds)
+            events = inbox.get(max(0.0, due - time.monotonic()))
         finally:
             asked.forget(inbox.id)
         if not events:

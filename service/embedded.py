@@ -62,9 +62,10 @@ class EmbeddedHost:
         command = [sys.executable, "-m", f"{__package__}.engine.host", "--parent", str(os.getpid())]
         while not self._stopping.is_set():
             # A session of its own: a Ctrl-C in the terminal is for the master, which lets streams end first. What it
-            # would tell systemd is the master's to tell.
+            # would tell systemd is the master's to tell, and an application's metrics are its own to keep in files.
+            theirs = ("NOTIFY_SOCKET", "PROMETHEUS_MULTIPROC_DIR")
             with self._forking:
-                environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+                environment = {name: value for name, value in os.environ.items() if name not in theirs}
                 self._process = subprocess.Popen(command, start_new_session=True, env=environment)
             # The master reaps every child that ends, so the status may be lost, and is not asked for.
             self._process.wait()

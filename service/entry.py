@@ -69,7 +69,10 @@ class Entry:
         self.ending = "done"
 
     def failed(self, error: ServiceError) -> None:
-        self.ending, self.error = ending(error), error.kind
+        """An answer that has begun is broken off by what would have refused it before."""
+        end = ending(error)
+        self.ending = "error" if end == "refused" and self.output_tokens else end
+        self.error = error.kind
 
     def ended(self) -> Ended:
         """For the metrics."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Response
+from flask import Blueprint, Response
 
 from . import ollama
 from .health import check_ready
@@ -23,15 +23,21 @@ class OperationsRoutes(Routes):
             Route("/metrics", ["GET"], self.metrics),
         ]
 
+    def blueprint(self) -> Blueprint:
+        """What it answers holds for now, errors too."""
+        blueprint = super().blueprint()
+        blueprint.after_request(_uncached)
+        return blueprint
+
     def live(self) -> Response:
-        return _uncached(json_response({"status": "alive"}))
+        return json_response({"status": "alive"})
 
     def ready(self) -> Response:
         check_ready(self._client)
-        return _uncached(json_response({"status": "ready"}))
+        return json_response({"status": "ready"})
 
     def metrics(self) -> Response:
-        return _uncached(Response(exposition(self._client), content_type=MEDIA_TYPE))
+        return Response(exposition(self._client), content_type=MEDIA_TYPE)
 
 
 def _uncached(response: Response) -> Response:

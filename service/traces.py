@@ -7,6 +7,7 @@ The application's own tracer provider, if it has one, is left alone.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -50,6 +51,7 @@ class OpenTelemetry:
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
+        self._making = threading.Lock()
         self._pid = 0
 
     def begin(self, entry: Entry, environ: Mapping[str, Any]) -> None:
@@ -73,6 +75,9 @@ class OpenTelemetry:
             "gen_ai.request.model": entry.model,
             "gen_ai.usage.input_tokens": entry.prompt_tokens,
             "gen_ai.usage.output_tokens": entry.output_tokens,
+            "vllm_wsgi.load_seconds": entry.load / 1e9,
+            "vllm_wsgi.queue_seconds": entry.queue / 1e9,
+            "vllm_wsgi.first_token_seconds": entry.first / 1e9,
             "vllm_wsgi.ending": entry.ending,
             "error.type": entry.error,
         }
@@ -84,7 +89,9 @@ class OpenTelemetry:
     def _tracer(self) -> Any:
         """Made in the process that uses it, since its exporter has a thread."""
         if self._pid != os.getpid():
-            self._made, self._pid = _tracer(self._endpoint), os.getpid()
+            with self._making:
+                if self._pid != os.getpid():
+                    self._made, self._pid = _tracer(self._endpoint), os.getpid()
         return self._made
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.asking import Asker
+from tests.collector import Collector
 from tests.servers import ROOT, SCRIPTED, Server, until
 
 TWO_MODELS = f"""
@@ -96,12 +97,21 @@ def engine_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def two_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """gunicorn and vLLM with the models above."""
+def collector() -> Iterator[Collector]:
+    """Gets the traces of the server below."""
+    collector = Collector()
+    yield collector
+    collector.close()
+
+
+@pytest.fixture(scope="session")
+def two_models(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Server]:
+    """gunicorn and vLLM with the models above, and with traces."""
     directory = tmp_path_factory.mktemp("two")
     (directory / "models.toml").write_text(TWO_MODELS)
     (directory / "loud.jinja").write_text(LOUD_TEMPLATE)
-    server = Server(directory, {"VLLM_WSGI_MODELS": str(directory / "models.toml")})
+    traces = {"VLLM_WSGI_TRACES": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "500"}
+    server = Server(directory, traces | {"VLLM_WSGI_MODELS": str(directory / "models.toml")})
     server.wait_until_ready(200)
     print(f"both answered after {until(lambda: len(server.models()) == 2, 200, 'both answer'):.1f} s more")
     yield server

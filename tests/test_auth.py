@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import socket
@@ -19,7 +20,7 @@ from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from app import create_app
-from service import Settings, SettingsError, auth, create_blueprint
+from service import Settings, SettingsError, auth, create_blueprint, request_log
 from service.auth import KeyFile, check_bind, is_local, presented, read_keys
 from service.errors import Unauthorized
 from service.messages import Caller
@@ -189,10 +190,15 @@ def test_one_known_key_of_two_is_enough(tmp_path: Path, keys: Path):
     assert application(tmp_path, keys=str(keys)).test_client().get("/api/status", headers=headers).status_code == 503
 
 
-def test_who_may_not_is_told_what_his_key_lacks(tmp_path: Path, keys: Path):
+def test_who_may_not_is_told_what_his_key_lacks_and_logged_by_its_name(
+    tmp_path: Path, keys: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, request_log.LOGGER)
     client = application(tmp_path, keys=str(keys)).test_client()
     answer = client.post("/api/chat", json={}, headers={"X-Api-Key": "observe"})
     assert (answer.status_code, answer.get_json()) == (403, {"error": 'key "observe" lacks the scope "inference"'})
+    answer.close()
+    assert json.loads(caplog.messages[0])["key"] == "observe"
 
 
 def test_a_page_reads_why_it_was_refused_and_its_preflight_needs_no_key(tmp_path: Path, keys: Path):

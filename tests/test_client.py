@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
+from service import client
 from service.client import Client
 from service.errors import EngineFailure, EngineGone, ServiceError
 from service.messages import (
@@ -120,3 +125,38 @@ def test_the_answers_to_several_requests_are_counted_through(scratch: Path):
 def test_one_request_that_fails_fails_them_all(scratch: Path):
     *_, last = told(scratch, [REQUEST, REQUEST], [[delta("a")], [Failed(0, "EngineFailure", "oh")]])
     assert isinstance(last, EngineFailure)
+
+
+def silent(path: Path) -> socket.socket:
+    """An engine that hangs: who connects waits for its greeting."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    return listener
+
+
+def test_who_waits_for_an_engine_that_hangs_does_not_wait_in_line(scratch: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(client, "CHECK_SECONDS", 0.3)
+    with silent(scratch / "e.sock") as listener, ThreadPoolExecutor(12) as pool:
+        asked = Client(str(scratch / "e.sock"), 10.0)
+        asks = [pool.submit(asked.trouble) for _ in range(12)]
+        assert {type(each.exception()) for each in asks} == {EngineGone}
+        listener.setblocking(False)
+        tries = 0
+        with contextlib.suppress(BlockingIOError):
+            while listener.accept():
+                tries += 1
+    assert tries < 6
+
+
+def test_an_engine_that_hangs_holds_up_nobody_who_asks_another(scratch: Path):
+    answers = Engine(str(scratch / "b.sock"), [])
+    with silent(scratch / "a.sock") as listener, ThreadPoolExecutor(1) as pool:
+        asked = Client(str(scratch / "b.sock"), 10.0)
+        waits = pool.submit(asked.connection, str(scratch / "a.sock"))
+        peer, _ = listener.accept()
+        assert not asked.control().closed
+        assert waits.running()
+        peer.close()
+        assert type(waits.exception()) is EngineGone
+    answers.close()

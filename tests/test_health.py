@@ -33,6 +33,7 @@ def test_without_an_engine_it_lives_and_is_not_ready(tmp_path: Path, prefix: str
     assert client.get(f"{prefix or ''}/livez").json == {"status": "alive"}
     ready = client.get(f"{prefix or ''}/readyz")
     assert (ready.status_code, int(ready.headers["Retry-After"]) > 0) == (503, True)
+    assert ready.headers["Cache-Control"] == "no-store"
     assert ready.json["error"].startswith("the engine can't be reached")
 
 

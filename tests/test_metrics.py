@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service import Settings, create_blueprint
 from service.entry import Entry, ending
-from service.errors import ServiceError
+from service.errors import ServiceError, TooManyRequests
 from service.messages import Delta, Finished
 from service.metrics import joined
 from tests.servers import SCRIPTED, Server, chat, generate, until
@@ -100,6 +100,14 @@ def test_names_that_clients_make_up_are_one_label(busy: Server):
     assert not any(word in text for word in ("nobody", "forged", f"nothing-{os.getpid()}"))
 
 
+def test_a_model_that_is_deleted_takes_its_series_along(busy: Server):
+    httpx.post(f"{busy.url}/api/copy", json={"source": "demo", "destination": "brief"})
+    post(busy, "a", model="brief")
+    grows(busy, 1, "output_tokens_total", 0, model="brief:latest")
+    httpx.request("DELETE", f"{busy.url}/api/delete", json={"model": "brief"})
+    assert "brief" not in httpx.get(f"{busy.url}/metrics").text
+
+
 def test_other_names_of_a_model_are_not_other_models(busy: Server):
     before = value(busy, "output_tokens_total", model="demo:latest")
     post(busy, "a", model="DEMO:latest")
@@ -125,13 +133,19 @@ def test_health_checks_and_scrapes_are_not_counted(busy: Server):
     grows(busy, 1, "requests_total", before)
 
 
-def test_a_killed_web_worker_takes_no_counts_along(busy: Server):
+def test_a_killed_web_worker_takes_no_counts_along_and_the_engine_names_what_it_left(busy: Server):
     before = value(busy, "requests_total", route="/api/chat")
     assert before > 0
-    for worker in busy.web_workers():
-        os.kill(worker, signal.SIGKILL)
+    headers = {"X-Request-Id": "left-behind"}
+    with httpx.stream("POST", f"{busy.url}/api/chat", json=chat("a !sleep:30"), headers=headers) as answer:
+        # Without a name it is closed at once, and the client is gone.
+        chunks = answer.iter_raw()
+        next(chunks)
+        for worker in busy.web_workers():
+            os.kill(worker, signal.SIGKILL)
     until(busy.serves, 10, "new web workers serve")
     assert value(busy, "requests_total", route="/api/chat") == before
+    until(lambda: "request left-behind is cancelled: its web worker is gone" in busy.output, 5, "the engine tells")
 
 
 def test_loads_unloads_and_restarts_are_told(busy: Server):
@@ -180,6 +194,15 @@ def test_a_stream_that_is_closed_before_its_end_has_lost_its_client():
     entry.streams()
     batches.close()
     assert entry.ended().ending == "client_gone"
+
+
+def test_what_breaks_off_an_answer_has_not_refused_it():
+    entry = Entry("/api/chat")
+    entry.failed(TooManyRequests("text"))
+    assert (entry.ending, entry.error) == ("refused", "TooManyRequests")
+    next(entry.count(iter([[Delta(7, 0, "a", [1])]])))
+    entry.failed(TooManyRequests("text"))
+    assert (entry.ending, entry.error) == ("error", "TooManyRequests")
 
 
 def test_every_error_is_an_ending():

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +14,8 @@ import httpx
 import pytest
 
 from service.entry import MAX_NAME, Entry
-from service.request_log import line
-from tests.servers import Server, chat, generate, until
+from service.request_log import Lines, line
+from tests.servers import ROOT, Server, chat, generate, until
 
 HOSTILE = 'x"}\n{"status": 200}\r\u0085\u2028\u009b31m\x1b[2J\\'
 FIELDS = {
@@ -107,3 +111,53 @@ def test_the_lines_can_be_turned_off(start_server: Callable[..., Server]):
     post(server, "log-off", chat("a"))
     server.stop()
     assert "log-off" not in server.output
+
+
+# --- where the lines go ----------------------------------------------------------------------------------
+
+WRITER = """
+from service import request_log
+request_log.PATIENCE_SECONDS = 60.0
+request_log.to_stdout()
+for _ in range(20):
+    request_log.logger.info("%s", "x" * 60_000)
+"""
+
+
+def record(text: str) -> logging.LogRecord:
+    return logging.LogRecord("", logging.INFO, "", 0, text, None, None)
+
+
+def test_lines_that_nobody_takes_are_lost_and_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("service.request_log.PATIENCE_SECONDS", 0.01)
+    reads, writes = os.pipe()
+    with os.fdopen(reads, "rb", buffering=0) as reader, os.fdopen(writes, "w") as writer:
+        lines = Lines(writer)
+        for number in range(1000):
+            lines.emit(record(f"{number:1000}"))
+        taken = len(reader.read(1 << 20).splitlines())
+        assert 0 < taken < 1000
+        lines.emit(record("again"))
+        assert reader.read(100) == b"again\n"
+    assert f"{1000 - taken} lines of the request log are lost" in caplog.text
+
+
+def test_a_log_that_nobody_reads_any_more_breaks_nothing(capfd: pytest.CaptureFixture[str]):
+    reads, writes = os.pipe()
+    os.close(reads)
+    writer = os.fdopen(writes, "w")
+    Lines(writer).emit(record("a"))
+    assert capfd.readouterr().err == ""
+    with pytest.raises(BrokenPipeError):
+        writer.close()
+
+
+def test_long_lines_of_several_processes_do_not_mix():
+    reads, writes = os.pipe()
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER], stdout=writes, cwd=ROOT) for _ in range(2)]
+    os.close(writes)
+    with os.fdopen(reads, "rb") as reader:
+        assert set(reader) == {b"x" * 60_000 + b"\n"}
+    assert [writer.wait() for writer in writers] == [0, 0]

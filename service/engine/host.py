@@ -177,8 +177,9 @@ class Host:
             yield Checked(command.id, self._trouble())
         elif isinstance(command, Measure):
             states = [slot.measured() for slot in self._slots.values()]
-            sockets = [slot.socket for slot in self._slots.values() if slot.socket]
-            yield Measured(command.id, self._metrics.text(states), sockets)
+            # By name: of two engines of one, as a model that is made anew has for a moment, the last is asked.
+            sockets = {slot.resident.name: slot.socket for slot in self._slots.values() if slot.socket}
+            yield Measured(command.id, self._metrics.text(states), list(sockets.values()))
         elif isinstance(command, Count):
             for ended in command.ended:
                 self._metrics.count(ended, self._known(ended.model))
@@ -287,6 +288,8 @@ class Host:
 
     async def _forget(self, model: Model) -> None:
         """A model that is no more, or another one by now: its engine goes when it is idle, unless others need it."""
+        if self._store.get(model.name) is None:
+            self._metrics.forget(model.name.short)
         slot = self._slots.get(model.engine)
         if slot is not None:
             slot.served.pop(model.name.key, None)

@@ -1,6 +1,7 @@
 """The sums over all web workers' requests, and the state of the engines, in Prometheus' text format.
 
-No label is a client's to choose: who counts looks the model's name up first, and what is no model is "unknown".
+No label is a client's to choose: who counts looks the model's name up first, and what is no model is "unknown". A model
+that is deleted takes its series along.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from ..messages import Ended
@@ -51,6 +52,12 @@ class Metrics:
         # They would double the number of series.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
+        started = Gauge(
+            "vllm_wsgi_engine_host_start_time_seconds",
+            "When the engine host started, and all sums began, in Unix time.",
+            registry=self._registry,
+        )
+        started.set_to_current_time()
         self._ended = Counter(
             "vllm_wsgi_requests",
             "Requests that have ended, by how: done, client_gone, refused, drained or error.",
@@ -77,6 +84,11 @@ class Metrics:
         if ended.output_tokens > 1:
             self._token.labels(model).observe(ended.speaking / 1e9 / (ended.output_tokens - 1))
             self._pause.labels(model).observe(ended.pause / 1e9)
+
+    def forget(self, model: str) -> None:
+        """A model that is no more: clients make as many as they like, and their series must not add up."""
+        for metric in (self._ended, self._prompt, self._output, self._first, self._token, self._pause, self._queue):
+            metric.remove_by_labels({"model": model})
 
     def text(self, states: Iterable[State]) -> str:
         """In Prometheus' text format."""

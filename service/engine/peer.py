@@ -51,6 +51,8 @@ class Peer:
             logger.error("a web worker sent what is no command: %s", error)
         finally:
             for task in self._tasks.values():
+                # Nobody else can tell: a web worker that was killed writes no log.
+                logger.warning("%s is cancelled: its web worker is gone", task.get_name())
                 task.cancel()
             self._writer.close()
 
@@ -59,7 +61,7 @@ class Peer:
             if task := self._tasks.get(command.id):
                 task.cancel()
             return
-        task = self._loop.create_task(self._run(command))
+        task = self._loop.create_task(self._run(command), name=_label(command))
         self._tasks[command.id] = task
         task.add_done_callback(lambda _: self._tasks.pop(command.id, None))
 

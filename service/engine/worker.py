@@ -248,8 +248,10 @@ def main() -> None:
     die_with_parent(parent=options.parent)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     status = loop_of(options)(run(options))
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        # There is none where it was closed before the start.
+        if stream is not None:
+            stream.flush()
     # Without the interpreter's own end, at which vLLM's threads and `__del__`s print traces that mean nothing.
     os._exit(status)
 

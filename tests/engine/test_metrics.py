@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.asking import Asker
-from tests.servers import ROOT, Server
+from tests.servers import ROOT, Server, until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
-_NAME = re.compile(r"\b(vllm(?:_wsgi_|:)[a-z0-9_]+)")
+# A metric and what it is selected by.
+_SELECTOR = re.compile(r"\b(vllm(?:_wsgi_|:)[a-z0-9_]+)(?:\{([^}]*)\})?")
 
 
 def samples(server: Server) -> list[tuple[str, dict[str, str], float]]:
@@ -26,6 +28,24 @@ def samples(server: Server) -> list[tuple[str, dict[str, str], float]]:
     return found
 
 
+def total(found: list[tuple[str, dict[str, str], float]], name: str) -> float:
+    return sum(value for each, _, value in found if each == name)
+
+
+def test_our_tokens_are_vllms(demo: Asker, engine_server: Server):
+    pairs = [
+        (f"vllm_wsgi_{ours}_tokens_total", f"vllm:{theirs}_tokens_total")
+        for ours, theirs in (("prompt", "prompt"), ("output", "generation"))
+    ]
+    before = samples(engine_server)
+    for tokens in (5, 9):
+        demo.ndjson("/api/generate", prompt="What is vllm-wsgi?", options={"num_predict": tokens})
+    until(lambda: total(samples(engine_server), pairs[1][0]) == total(before, pairs[1][0]) + 14, 5, "they are counted")
+    after = samples(engine_server)
+    for ours, theirs in pairs:
+        assert total(after, ours) - total(before, ours) == total(after, theirs) - total(before, theirs) > 0
+
+
 def test_vllms_metrics_are_there_under_our_names_of_the_models(demo: Asker, engine_server: Server):
     demo.ndjson("/api/generate", prompt="What is vllm-wsgi?", options={"num_predict": 5})
     vllm = [(name, labels) for name, labels, _ in samples(engine_server) if name.startswith("vllm:")]
@@ -33,13 +53,21 @@ def test_vllms_metrics_are_there_under_our_names_of_the_models(demo: Asker, engi
     assert "vllm:generation_tokens_total" in {name for name, _ in vllm}
 
 
-def test_every_metric_on_the_dashboard_is_told(demo: Asker, engine_server: Server):
+def labels_shown(query: str) -> Iterator[tuple[str, set[str]]]:
+    """The metrics of a query and the labels that it takes each to have."""
+    summed = {label.strip() for labels in re.findall(r"by \(([^)]*)\)", query) for label in labels.split(",")}
+    for name, selected in _SELECTOR.findall(query):
+        yield name, summed | set(re.findall(r"(\w+)=", selected))
+
+
+def test_every_metric_on_the_dashboard_is_told_with_the_labels_that_it_is_shown_by(demo: Asker, engine_server: Server):
     demo.ndjson("/api/generate", prompt="What is vllm-wsgi?", options={"num_predict": 5})
     dashboard = json.loads((ROOT / "deploy" / "grafana.json").read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    shown = {name for query in queries for name in _NAME.findall(query)}
-    assert len(shown) > 15
-    assert shown - {name for name, _, _ in samples(engine_server)} == set()
+    shown = [each for query in queries for each in labels_shown(query)]
+    assert len({name for name, _ in shown}) > 15
+    told = {name: set(labels) for name, labels, _ in samples(engine_server)}
+    assert [(name, labels) for name, labels in shown if name not in told or labels - told[name]] == []
 
 
 def test_two_engines_do_not_mix(two_models: Server):
