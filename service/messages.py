@@ -112,7 +112,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def images(self) -> list[Image]:
-        return [part for part in self.content if isinstance(part, Image)]
+        return [] if isinstance(self.content, str) else [part for part in self.content if isinstance(part, Image)]
 
 
 class Chat(Struct):

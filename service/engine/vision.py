@@ -84,5 +84,7 @@ def without_images(inputs: dict[str, Any]) -> list[int]:
     """The token ids of an engine input but those of its images, which mean nothing by themselves."""
     ids: list[int] = inputs["prompt_token_ids"]
     places = [place for places in inputs.get("mm_placeholders", {}).values() for place in places]
+    if not places:
+        return ids
     gone = {index for place in places for index in range(place.offset, place.offset + place.length)}
     return [token for index, token in enumerate(ids) if index not in gone]
