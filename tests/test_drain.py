@@ -55,11 +55,14 @@ def post(server: Server, script: str, **fields: object) -> httpx.Response:
     return httpx.post(f"{server.url}/api/chat", json=chat(script, **fields), timeout=30)
 
 
-def begin(server: Server, pool: ThreadPoolExecutor) -> list[Future[httpx.Response]]:
-    """A short stream, a long one of each format, and a long answer that is not streamed; the engine runs them."""
+def begin(server: Server, pool: ThreadPoolExecutor, others: int = 0) -> list[Future[httpx.Response]]:
+    """A short stream, a long one of each format, and a long answer that is not streamed; the engine runs them.
+
+    Beside so many `others`, which it runs already: the short one soon runs no more.
+    """
     asked = [(SHORT, {}), (LONG, {}), (LONG, {"stream": "sse"}), (LONG, {"stream": False})]
     posts = [pool.submit(post, server, script, **fields) for script, fields in asked]
-    server.wait_until_running(len(posts))
+    server.wait_until_running(len(posts) + others)
     return posts
 
 
@@ -80,9 +83,9 @@ def test_streams_end_before_the_web_tier_cuts_them_and_no_model_is_loaded_again(
     web: Server, host: EngineHost, pool: ThreadPoolExecutor
 ):
     workers = host.running("service.engine.worker")
-    posts = begin(web, pool)
     others = [pool.submit(httpx.post, f"{web.url}{path}", json=body, timeout=30) for path, body, _ in OTHERS]
-    web.wait_until_running(len(posts) + len(others))
+    web.wait_until_running(len(others))
+    posts = begin(web, pool, len(others))
     os.kill(web.master, signal.SIGTERM)
     assert_drained(posts, "the server is going down, please try again")
     events = [[event for event in other.result().text.split("\n\n") if event] for other in others]
