@@ -28,13 +28,16 @@ class Collector:
         self._server.shutdown()
         self._server.server_close()
 
-    def span(self, name: str) -> dict[str, Any]:
-        """The first of that name, once it has come: its ids, its status and its attributes."""
-        until(lambda: any(span.name == name for span in self.spans), 10, f"the span {name} comes")
-        span = next(span for span in self.spans if span.name == name)
+    def span(self, name: str, trace: str = "") -> dict[str, Any]:
+        """The first of that name and trace, once it has come: its ids, its status and its attributes."""
+        until(lambda: self._found(name, trace), 10, f"the span {name} comes")
+        span = self._found(name, trace)[0]
         ids = {"trace": span.trace_id.hex(), "id": span.span_id.hex(), "parent": span.parent_span_id.hex()}
         plain = {each.key: getattr(each.value, each.value.WhichOneof("value")) for each in span.attributes}
         return plain | ids | {"code": span.status.code}
+
+    def _found(self, name: str, trace: str) -> list[Any]:
+        return [span for span in self.spans if span.name == name and span.trace_id.hex().startswith(trace)]
 
     def _receiver(self) -> type[BaseHTTPRequestHandler]:
         spans = self.spans

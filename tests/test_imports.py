@@ -18,7 +18,7 @@ MODULES = {
 }
 ENGINE = sorted(name for name in MODULES if name.startswith("engine."))
 # These load in the process of one model only: the host and the scripted engine do without.
-VLLM = {"engine.asyncllm", "engine.outputs", "engine.parse", "engine.vision"}
+VLLM = {"engine.asyncllm", "engine.outputs", "engine.pace", "engine.parse", "engine.vision"}
 # What both sides speak of. In a models.toml the operator writes durations and options as Ollama's clients do.
 SHARED = {"errors", "messages", "config", "names", "keep_alive", "ollama_options", "body", "toml_file"}
 WEB = sorted(set(MODULES) - set(ENGINE) - SHARED - {"__init__"})

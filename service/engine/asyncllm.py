@@ -1,4 +1,4 @@
-"""vLLM behind the worker's Engine. Only outputs.py, parse.py and vision.py import it too.
+"""vLLM behind the worker's Engine. Only outputs.py, pace.py, parse.py and vision.py import it too.
 
 Its layout moves with every release; written against vLLM 0.32.
 """
