@@ -40,7 +40,7 @@ from ..names import ModelName
 from .admission import check_prompt
 from .families import Family, family
 from .outputs import ENGINE_GONE, Answers
-from .pace import PACED
+from .pace import keep_pace
 from .parse import AnswerParser, Parsers, structured
 from .render import Prompt, count_images, render
 from .sampling import sampling_arguments
@@ -86,9 +86,7 @@ def build_engine(
         # The one argument that vLLM takes as an object only.
         arguments.structured_outputs_config = StructuredOutputsConfig(**operators)
     config = arguments.create_engine_config()
-    # Any other than vLLM's own the operator has chosen, or vLLM for a kind of model that has its own.
-    scheduler = config.scheduler_config.get_scheduler_cls()
-    config.scheduler_config.scheduler_cls = PACED.get(scheduler, scheduler)
+    keep_pace(config.scheduler_config)
     loads = Loads(config)
     engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: loads])
     # As vLLM's own processes do: what has been loaded is looked through by no garbage collection, which takes a

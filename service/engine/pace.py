@@ -14,6 +14,7 @@ import time
 from operator import attrgetter, is_
 from typing import Any
 
+from vllm.config import SchedulerConfig
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
@@ -24,8 +25,8 @@ from vllm.v1.outputs import ModelRunnerOutput
 # So many streams cost little enough one token at a time.
 FREE_STREAMS = 8
 STREAM_SECONDS = 0.0006
-# An answer in pieces twelve times a second still flows.
-LONGEST_SECONDS = 0.08
+# An answer in pieces ten times a second still flows.
+LONGEST_SECONDS = 0.1
 
 _beside_tokens = attrgetter(*EngineCoreOutput.__struct_fields__[2:])
 _NOTHING = _beside_tokens(EngineCoreOutput("", []))
@@ -128,4 +129,10 @@ class PacedAsyncScheduler(PacedScheduler, AsyncScheduler):  # type: ignore[misc]
     """The same for vLLM's asynchronous scheduler."""
 
 
-PACED: dict[type, type] = {Scheduler: PacedScheduler, AsyncScheduler: PacedAsyncScheduler}
+_PACED: dict[type, type] = {Scheduler: PacedScheduler, AsyncScheduler: PacedAsyncScheduler}
+
+
+def keep_pace(config: SchedulerConfig) -> None:
+    """From here on the engine of this configuration keeps the beat, unless somebody has chosen a scheduler."""
+    if config.scheduler_cls is None:
+        config.scheduler_cls = _PACED[config.get_scheduler_cls()]

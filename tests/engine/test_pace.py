@@ -4,13 +4,22 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from vllm.config import SchedulerConfig
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
 from vllm.v1.metrics.stats import PrefillStats, SchedulerStats
 
 from service.engine import pace as module
-from service.engine.pace import FREE_STREAMS, LONGEST_SECONDS, PACED, Outputs, Pace, beat_seconds
+from service.engine.pace import (
+    FREE_STREAMS,
+    LONGEST_SECONDS,
+    Outputs,
+    Pace,
+    PacedScheduler,
+    beat_seconds,
+    keep_pace,
+)
 
 MANY = 64
 
@@ -104,8 +113,19 @@ def test_the_beat_brings_what_is_kept_back_of_a_front_that_the_step_has_nothing_
     assert (tokens(beat)["0"], tokens(beat, 1)["0"]) == ([2], [1])
 
 
-@pytest.mark.parametrize("scheduler", [Scheduler, AsyncScheduler])
-def test_each_of_vllms_schedulers_has_one_that_differs_in_what_it_tells(scheduler: type):
-    paced = PACED[scheduler]
+def scheduler_of(chosen: str | None, asynchronous: bool) -> type:
+    config = SchedulerConfig.default_factory(async_scheduling=asynchronous, scheduler_cls=chosen)
+    keep_pace(config)
+    return config.get_scheduler_cls()
+
+
+@pytest.mark.parametrize(("asynchronous", "scheduler"), [(False, Scheduler), (True, AsyncScheduler)])
+def test_it_is_vllms_own_scheduler_but_for_what_it_tells(asynchronous: bool, scheduler: type):
+    paced = scheduler_of(None, asynchronous)
+    assert issubclass(paced, PacedScheduler)
     assert issubclass(paced, scheduler)
     assert paced.schedule is scheduler.schedule  # type: ignore[attr-defined]
+
+
+def test_a_scheduler_that_somebody_has_chosen_stays():
+    assert scheduler_of(f"{AsyncScheduler.__module__}.AsyncScheduler", True) is AsyncScheduler
