@@ -37,8 +37,9 @@ serve: install ## serve MODEL on HOST:PORT, engine and all; Ctrl-C stops every p
 	@echo "Starting. The model is loaded next; on a CPU that takes 15 to 60 seconds."
 	@HOST=$(HOST) PORT=$(PORT) MODEL=$(MODEL) exec $(VENV)/bin/gunicorn -c gunicorn.conf.py wsgi:app
 
+# Tests that share an engine or do harm to one go one after the other (tests/conftest.py).
 test: lint ## the whole suite, the real engine included
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 bench: $(VENV)/installed-bench ## this server beside vLLM's own: 15 minutes, writes bench/RESULTS.md; BENCH=--quick: 3 minutes
 	$(VENV)/bin/python -m bench $(BENCH)

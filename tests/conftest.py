@@ -49,6 +49,24 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 
+# What takes longest begins first.
+GROUPS = ("faults", "engine")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Which tests stay in one process where several run them: two engines that load or are killed disturb each other."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=lambda item: GROUPS.index(_group(item)) if _group(item) in GROUPS else len(GROUPS))
+
+
+def _group(item: pytest.Item) -> str:
+    if item.path.parent.name == "faults":
+        return "faults"
+    return "engine" if item.get_closest_marker("engine") else item.path.stem
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """gunicorn and a scripted engine, for every test that does no harm to them."""

@@ -88,6 +88,16 @@ def test_a_stop_string_ends_the_answer_and_is_not_part_of_it(demo: Asker) -> Non
     assert record["done_reason"] == "stop"
 
 
+def test_a_stop_string_is_found_among_tokens_that_leave_together(demo: Asker) -> None:
+    whole = demo.generate(LONG, think=False)["response"]
+    ask: dict[str, Any] = {"prompt": LONG, "think": False, "options": {"stop": [" ".join(whole.split()[30:32])]}}
+    with ThreadPoolExecutor(24) as pool:
+        ends = list(pool.map(lambda _: demo.ndjson("/api/generate", **ask)[-1], range(24)))
+    alone = demo.ndjson("/api/generate", **ask)[-1]
+    assert {(end["done_reason"], end["eval_count"]) for end in ends} == {("stop", alone["eval_count"])}
+    assert alone["eval_count"] < len(whole)
+
+
 def test_a_seed_makes_sampling_repeatable(demo: Asker) -> None:
     def ask(seed: int) -> str:
         options = {"temperature": 1.8, "top_p": 1.0, "top_k": 0, "seed": seed, "num_predict": 40}
