@@ -55,7 +55,7 @@ GROUPS = ("faults", "engine")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which tests stay in one process where several run them: two engines that load or are killed disturb each other."""
+    """Which tests stay in one process where several run them: engines that load or are killed disturb each other."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=lambda item: GROUPS.index(_group(item)) if _group(item) in GROUPS else len(GROUPS))
