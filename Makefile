@@ -39,7 +39,7 @@ serve: install ## serve MODEL on HOST:PORT, engine and all; Ctrl-C stops every p
 
 # Tests that share an engine or do harm to one go one after the other (tests/conftest.py).
 test: lint ## the whole suite, the real engine included
-	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(VENV)/bin/python -m pytest -n 2 --no-loadscope-reorder
 
 bench: $(VENV)/installed-bench ## this server beside vLLM's own: 15 minutes, writes bench/RESULTS.md; BENCH=--quick: 3 minutes
 	$(VENV)/bin/python -m bench $(BENCH)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.asking import Asker
 from tests.collector import Collector
@@ -49,22 +51,33 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 
-# What takes longest begins first.
-GROUPS = ("faults", "engine")
+# Which tests stay in one process where several run them: they share an engine, or disturb each other's. The others stay
+# together by file. What takes longest begins first.
+GROUPS = {
+    "faults": ("tests/faults/",),
+    "engine": ("tests/engine/", "tests/compat/", "tests/test_vectors.py"),
+}
 
 
-@pytest.hookimpl(tryfirst=True)
+def group(nodeid: str) -> str:
+    file = nodeid.partition("::")[0]
+    return next((name for name, starts in GROUPS.items() if file.startswith(starts)), file)
+
+
+class Scheduler(LoadScopeScheduling):
+    """pytest-xdist's own for groups finds none with pytest 9.2."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
+    return Scheduler(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which tests stay in one process where several run them: engines that load or are killed disturb each other."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: GROUPS.index(_group(item)) if _group(item) in GROUPS else len(GROUPS))
-
-
-def _group(item: pytest.Item) -> str:
-    if item.path.parent.name == "faults":
-        return "faults"
-    return "engine" if item.get_closest_marker("engine") else item.path.stem
+    order = [*GROUPS]
+    items.sort(key=lambda item: order.index(group(item.nodeid)) if group(item.nodeid) in GROUPS else len(order))
 
 
 @pytest.fixture(scope="session")
