@@ -67,6 +67,9 @@ class EmbeddedHost:
             with self._forking:
                 environment = {name: value for name, value in os.environ.items() if name not in theirs}
                 self._process = subprocess.Popen(command, start_new_session=True, env=environment)
+            if self._stopping.is_set():
+                # Told to stop before there was anything to stop.
+                self._process.terminate()
             # The master reaps every child that ends, so the status may be lost, and is not asked for.
             self._process.wait()
             if not self._stopping.wait(RESTART_SECONDS):

@@ -45,6 +45,8 @@ BACKOFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 HEALTHY_SECONDS = 60.0
 # So often a model that is not pinned is started without anybody asking for it again.
 LOAD_ATTEMPTS = 3
+# A time-out that is noticed so many seconds too late is our own doing.
+STOOD_STILL_SECONDS = 1.0
 # What a worker gets to end vLLM's processes in after SIGTERM, before SIGKILL.
 STOP_SECONDS = 20.0
 PROGRESS_SECONDS = 5.0
@@ -322,7 +324,14 @@ class Slot:
         """Ends with an error: TimeoutError where the engine's pulse stops, whatever else the worker tells."""
         due = time.monotonic() + self._settings.engine_timeout
         while True:
-            report = await process.report(due - time.monotonic())
+            try:
+                report = await process.report(due - time.monotonic())
+            except TimeoutError:
+                if time.monotonic() - due < STOOD_STILL_SECONDS:
+                    raise
+                # We were stopped ourselves, and what the engine told meanwhile has not been read.
+                due = time.monotonic() + self._settings.engine_timeout
+                continue
             if isinstance(report, Pulse):
                 self._pulse = report
                 due = time.monotonic() + self._settings.engine_timeout

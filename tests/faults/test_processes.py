@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -102,6 +103,17 @@ def test_an_engine_that_answers_nothing_is_replaced(start_server: StartServer, p
     assert server.web_workers() == web
     assert server.status()["restarts"] == 1
     assert "answered nothing for 2 s" in server.output
+
+
+def test_a_host_that_was_stopped_itself_blames_no_engine(start_server: StartServer):
+    server = start_server({"VLLM_WSGI_ENGINE_TIMEOUT": "2"})
+    (host,), workers = server.engine_hosts(), server.engine_workers()
+    os.kill(host, signal.SIGSTOP)
+    time.sleep(4)
+    os.kill(host, signal.SIGCONT)
+    time.sleep(1)
+    assert post(server, chat("a", stream=False)).status_code == 200
+    assert (server.engine_workers(), server.status()["restarts"]) == (workers, 0)
 
 
 def test_a_killed_web_worker_is_replaced_and_what_it_asked_for_ends(
