@@ -257,7 +257,9 @@ def error_response(error_record: ErrorRecord, error: ServiceError) -> Response:
 def http_error_response(error_record: ErrorRecord, error: HTTPException) -> Response:
     """Flask's and Werkzeug's own errors, as JSON and with their headers (Allow, Location)."""
     status = error.code or 500
-    response = error_response(error_record, Refused(f"{status} {(error.name or 'error').lower()}", status=status))
+    told = f"{status} {(error.name or 'error').lower()}"
+    # Nothing was refused where something broke.
+    response = error_response(error_record, ServiceError(told) if status == 500 else Refused(told, status=status))
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
             response.headers[name] = value

@@ -13,8 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
+from app import create_app
+from service import Settings
+from service.client import Client
 from service.entry import MAX_NAME, Entry
-from service.request_log import Lines, line
+from service.request_log import LOGGER, Lines, line
 from tests.servers import ROOT, Server, chat, generate, until
 
 HOSTILE = 'x"}\n{"status": 200}\r\u0085\u2028\u009b31m\x1b[2J\\'
@@ -161,3 +164,17 @@ def test_long_lines_of_several_processes_do_not_mix():
     with os.fdopen(reads, "rb") as reader:
         assert set(reader) == {b"x" * 60_000 + b"\n"}
     assert [writer.wait() for writer in writers] == [0, 0]
+
+
+def test_what_breaks_in_our_own_code_was_not_refused(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    def broken(client: Client) -> None:
+        raise RuntimeError("oh")
+
+    monkeypatch.setattr(Client, "models", broken)
+    app = create_app(Settings(engine_socket="nowhere"))
+    with caplog.at_level(logging.INFO, LOGGER):
+        answer = app.test_client().get("/api/tags")
+        answer.close()
+    assert (answer.status_code, answer.get_json()) == (500, {"error": "500 internal server error"})
+    told = [json.loads(record.getMessage()) for record in caplog.records if record.name == LOGGER]
+    assert [(line["ending"], line["error"]) for line in told] == [("error", "ServiceError")]
