@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
+from string import punctuation
 from typing import IO, Any, ClassVar, NamedTuple
 from urllib.parse import quote
 
@@ -97,7 +98,8 @@ class Routes:
         known = self._methods(f"{base}/{path}".removesuffix("/"))
         if request.path.endswith("/") and known:
             # As gin does: 307 keeps the method and the body.
-            query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
+            # As it came, but for what no header may hold.
+            query = f"?{quote(request.query_string, safe=punctuation)}" if request.query_string else ""
             location = f"{quote(request.script_root)}{quote(request.path[:-1])}{query}"
             return empty_response(301 if request.method == "GET" else 307, {"Location": location})
         if not known:
