@@ -18,7 +18,7 @@ import pytest
 
 from service.config import PREFIX, Settings
 from service.engine.host.supervisor import STOP_SECONDS
-from tests.servers import ROOT, SCRIPTED, Program, WebProgram, chat, free_port
+from tests.support.servers import ROOT, SCRIPTED, Program, WebProgram, chat, free_port
 
 UNITS = ROOT / "deploy" / "systemd"
 INSTALLED = "/opt/vllm-wsgi"

@@ -14,7 +14,7 @@ from service.errors import BadRequest
 from service.protocol.events import Delta, Finished
 from service.protocol.request import Caller, Request, Sampling, Text
 from service.web.context import KEY
-from tests.servers import Server
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.engine
 
