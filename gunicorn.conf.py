@@ -15,7 +15,7 @@ from service.access.keys import Auth
 from service.config import Settings
 from service.errors import SettingsError
 from service.gunicorn.announce import announce
-from service.gunicorn.engine_child import EmbeddedHost
+from service.gunicorn.engine_child import EngineHostChild
 from service.models.declaration import declared_models
 from service.telemetry import request_log
 
@@ -95,7 +95,7 @@ def when_ready(server):
                 listener.sock.setsockopt(level, option, value)
     if os.environ.get("VLLM_WSGI_ENGINE_SOCKET"):
         return
-    server.engine_host = EmbeddedHost()
+    server.engine_host = EngineHostChild()
     os.environ["VLLM_WSGI_ENGINE_SOCKET"] = server.engine_host.socket
     server.engine_host.start()
     if server.cfg.is_ssl:

@@ -105,7 +105,7 @@ class TooManyRequests(ServiceError):
         super().__init__(message, retry_after)
 
 
-class Refused(ServiceError):
+class HTTPRefusal(ServiceError):
     def __init__(self, message: str, retry_after: int | None = None, status: int = 404) -> None:
         super().__init__(message, retry_after)
         self.status = status

@@ -1,5 +1,7 @@
 """The version, which pyproject.toml reads, and the package's own name, under which processes are started."""
 
+from __future__ import annotations
+
 __version__ = "0.1.0"
 
 _PACKAGE = __package__

@@ -17,7 +17,7 @@ _SUFFIXES = (".localhost", ".local", ".internal")
 Address = IPv4Address | IPv6Address
 
 
-class Hosts:
+class AllowedHosts:
     """The allowed hosts: `configured` (a comma list; `*` allows every host), and Ollama's own."""
 
     def __init__(self, configured: str) -> None:

@@ -21,7 +21,6 @@ from ..syntax.toml_file import Kinds, TomlFile, read_text
 
 logger = logging.getLogger(__name__)
 
-
 SCOPES = ("inference", "manage", "observe")
 
 LOOK_SECONDS = 1.0
@@ -112,10 +111,10 @@ class KeyFile:
 
 def read_keys(path: Path, defaults: Caller) -> list[Key]:
     """The keys of a keys.toml; raises SettingsError that names the line. `defaults` are for what a key leaves open."""
-    return _File(path, read_text(path, "VLLM_WSGI_KEYS")).keys(defaults)
+    return _KeysToml(path, read_text(path, "VLLM_WSGI_KEYS")).keys(defaults)
 
 
-class _File(TomlFile):
+class _KeysToml(TomlFile):
     """One keys.toml."""
 
     def keys(self, defaults: Caller) -> list[Key]:

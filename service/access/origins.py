@@ -27,7 +27,7 @@ PREFLIGHT_HEADERS = {
 PREFLIGHT_VARY = ("Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers")
 
 
-class Origins:
+class AllowedOrigins:
     """The allowed origins: `configured` (a comma list; `*` stands for any text once in each) and Ollama's own."""
 
     def __init__(self, configured: str) -> None:

@@ -8,6 +8,9 @@ from typing import Any, ClassVar
 from ..errors import BadRequest, ServiceError
 from ..protocol.events import Event, Located
 
+# What JSON holds of one answer or of one piece of it.
+Record = dict[str, Any]
+
 
 class Answer:
     """One answer in the shape of one route; a subclass says what each event becomes.

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from ..errors import BadRequest
-from ..protocol.events import Delta, Embedded, Finished, Rendered
+from ..protocol.events import Delta, Finished, Rendered, Vectors
 from ..protocol.reports import Pulse
 from ..protocol.request import Caller, EmbedRequest, Request
 
@@ -18,17 +18,17 @@ def check_prompt(caller: Caller, tokens: int) -> None:
 
 
 class Engine(Protocol):
-    """What a worker hosts: vLLM, or a script. Lengths are in tokens; `places` are the sequences it takes at once."""
+    """What a worker hosts: vLLM, or a script. Lengths are in tokens; `capacity` are the sequences it takes at once."""
 
     context_length: int
     device: str
     cache_bytes: int
-    places: int
+    capacity: int
 
     def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
         """Deltas and one Finished, or one Rendered; closing the iterator cancels. Raises ServiceError."""
 
-    def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Embedded, None]:
+    def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Vectors, None]:
         """The inputs' vectors, in order; closing the iterator cancels. Raises ServiceError."""
 
     async def pulse(self) -> Pulse:

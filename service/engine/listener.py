@@ -25,13 +25,13 @@ logger = logging.getLogger("vllm_wsgi.queue")
 # A web worker that reads nothing holds back its own answers at so many bytes, and only those.
 OUTBOX_BYTES = 4 * 1024 * 1024
 
-Answer = Callable[[Command], AsyncGenerator[Event, None]]
+Handler = Callable[[Command], AsyncGenerator[Event, None]]
 
 
-class Peer:
+class WebWorkerConnection:
     """One connected web worker and its requests; when it goes, they are cancelled."""
 
-    def __init__(self, answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, answer: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._answer = answer
         self._reader = reader
         self._writer = writer
@@ -102,7 +102,7 @@ def _label(command: Command) -> str:
     return f"command {type(command).__name__} {command.id}"
 
 
-async def listen(path: str, answer: Answer) -> asyncio.Server:
+async def listen(path: str, answer: Handler) -> asyncio.Server:
     """Serve peers on a Unix socket at `path`, for the owner and the group; a stale socket is replaced."""
     with suppress(FileNotFoundError):
         os.unlink(path)
@@ -111,6 +111,6 @@ async def listen(path: str, answer: Answer) -> asyncio.Server:
     return server
 
 
-async def _connected(answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _connected(answer: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with suppress(asyncio.CancelledError):
-        await Peer(answer, reader, writer).serve()
+        await WebWorkerConnection(answer, reader, writer).serve()

@@ -26,7 +26,6 @@ from ..protocol.commands import (
     Delete,
     DropBlob,
     DropResponse,
-    Ended,
     FetchResponse,
     FindBlob,
     ListLoaded,
@@ -34,6 +33,7 @@ from ..protocol.commands import (
     Measure,
     Pull,
     PutBlob,
+    RequestOutcome,
     ShowModel,
     StoreResponse,
     Unload,
@@ -42,7 +42,6 @@ from ..protocol.events import (
     Blob,
     Checked,
     Done,
-    Embedded,
     Loaded,
     Located,
     Measured,
@@ -50,6 +49,7 @@ from ..protocol.events import (
     Shown,
     StoredResponse,
     Unloaded,
+    Vectors,
 )
 from ..protocol.model_info import LoadedModel, ModelInfo, Recipe
 from ..protocol.request import EmbedRequest, Request, Struct
@@ -58,10 +58,9 @@ from .connections import CONNECT_SECONDS, LAST_TRY_SECONDS, RETRY_AFTER_SECONDS,
 from .disconnect import Watch
 from .exchange import Exchange, Job, Stream, _expect
 from .inbox import Inbox
-from .timer import Alarm
+from .timer import Timer
 
 E = TypeVar("E", bound=Struct)
-
 
 # The host answers questions about models from memory; a host that doesn't is gone.
 ANSWER_SECONDS = 10.0
@@ -93,7 +92,7 @@ class Client:
         self._connecting: dict[str, threading.Lock] = {}
         self._starting = threading.Lock()
         self._watch: Watch | None = None
-        self._alarm: Alarm | None = None
+        self._timer: Timer | None = None
 
     def _own(self) -> None:
         """Threads and connections stay with the parent in a fork."""
@@ -111,7 +110,7 @@ class Client:
 
     def embed(
         self, request: EmbedRequest, environ: dict[str, Any], keep_alive: float | None = None
-    ) -> tuple[Located, Embedded]:
+    ) -> tuple[Located, Vectors]:
         """Wait until every input is embedded; one Embedded for all of them."""
         theirs = msgspec.structs.replace(request, caller=key_of(environ).caller)
         with Exchange(self, environ) as exchange:
@@ -197,7 +196,7 @@ class Client:
                 texts.append(self._ask(Measure, Measured, CHECK_SECONDS, path).text)
         return texts
 
-    def count(self, ended: list[Ended]) -> None:
+    def count(self, ended: list[RequestOutcome]) -> None:
         """Tell the engine host what has ended. Raises EngineGone."""
         self.control().send(Count(next(_ids), ended))
 
@@ -236,12 +235,12 @@ class Client:
                 self._watch = Watch()
             return self._watch
 
-    def alarm(self) -> Alarm:
+    def timer(self) -> Timer:
         self._own()
         with self._starting:
-            if self._alarm is None:
-                self._alarm = Alarm()
-            return self._alarm
+            if self._timer is None:
+                self._timer = Timer()
+            return self._timer
 
     def _ask(
         self, command: Callable[[int], Command], kind: type[E], seconds: float = ANSWER_SECONDS, path: str = ""

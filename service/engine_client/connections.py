@@ -16,7 +16,6 @@ from .inbox import Inbox
 
 logger = logging.getLogger(__name__)
 
-
 CONNECT_SECONDS = 5.0
 # For who has waited for another one's try to its end.
 LAST_TRY_SECONDS = 0.1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..drain import GOING_DOWN, RETRY_SECONDS, drain
 from ..errors import ClientGone, DeadlineExceeded, Drained, EngineGone, ServiceError
 from ..protocol.commands import Cancel, Command, Embed, Locate, Submit
-from ..protocol.events import Delta, Done, Embedded, Event, Failed, Finished, Located, Rendered
+from ..protocol.events import Delta, Done, Event, Failed, Finished, Located, Rendered, Vectors
 from ..protocol.request import EmbedRequest, Request, Struct
 from ..web.context import key_of
 from .connections import Connection, _ids
@@ -21,6 +21,7 @@ from .inbox import Inbox
 
 if TYPE_CHECKING:
     from .client import Client
+
 
 E = TypeVar("E", bound=Struct)
 
@@ -48,8 +49,8 @@ class Exchange:
         self._gone = client_gone(environ)
         # After so long it looks up, if only to find that nothing has come.
         self._looks_up = min(client.heartbeat, math.inf if self._gone is None else POLL_SECONDS)
-        self._inbox.rings_at = min(self._ends_at, time.monotonic() + self._looks_up)
-        client.alarm().add(self._inbox)
+        self._inbox.due_at = min(self._ends_at, time.monotonic() + self._looks_up)
+        client.timer().add(self._inbox)
         client_side = client_socket(environ)
         self._fd = -1 if client_side is None else client_side.fileno()
         if self._fd >= 0:
@@ -88,16 +89,16 @@ class Exchange:
         assert self.location is not None
         return self.location
 
-    def embed(self, request: EmbedRequest) -> Embedded:
+    def embed(self, request: EmbedRequest) -> Vectors:
         """Wait for the vectors of every input, from where the model has been located."""
         assert self.location is not None
-        answer = Embedded(self._inbox.id, [], 0)
+        answer = Vectors(self._inbox.id, [], 0)
         self._ask(self._client.connection(self.location.socket), Embed(self._inbox.id, request))
         while len(answer.vectors) < len(request.inputs):
             for event in self._wait():
                 if isinstance(event, Failed):
                     self._answered()
-                part = _expect(event, Embedded)
+                part = _expect(event, Vectors)
                 answer.vectors += part.vectors
                 answer.prompt_tokens += part.prompt_tokens
         self._answered()
@@ -122,7 +123,7 @@ class Exchange:
         beats_at = now + self._client.heartbeat
         while True:
             ends_at = min(self._ends_at, drain.ends_at)
-            self._inbox.rings_at = min(ends_at, beats_at, now + self._looks_up)
+            self._inbox.due_at = min(ends_at, beats_at, now + self._looks_up)
             events = [] if now >= ends_at else self._inbox.get()
             now = time.monotonic()
             if now >= ends_at:

@@ -29,7 +29,7 @@ class Inbox:
         self.id = id
         # For the log.
         self.request_id = ""
-        self.rings_at = 0.0
+        self.due_at = 0.0
         self._events: list[Event] = []
         self._waits_since = 0.0
         self._rung = self._left = False

@@ -18,27 +18,27 @@ AGAIN_SECONDS = 0.1
 LONGEST_SECONDS = 3600.0
 
 
-class Sleeper(Protocol):
-    """`rings_at`, on the monotonic clock, may be put off as often as one likes; that it costs nothing is the point."""
+class Timed(Protocol):
+    """`due_at`, on the monotonic clock, may be put off as often as one likes; that it costs nothing is the point."""
 
     id: int
-    rings_at: float
+    due_at: float
 
     def ring(self) -> None:
         """Must not block."""
 
 
-class Alarm:
-    """Rings for each sleeper whenever its `rings_at` is over; one that is put forward is heard of too late."""
+class Timer:
+    """Rings for each sleeper whenever its `due_at` is over; one that is put forward is heard of too late."""
 
     def __init__(self) -> None:
-        self._due: list[tuple[float, int, ref[Sleeper]]] = []
+        self._due: list[tuple[float, int, ref[Timed]]] = []
         self._sooner = threading.Event()
-        threading.Thread(target=self._run, name="alarm", daemon=True).start()
+        threading.Thread(target=self._run, name="timer", daemon=True).start()
 
-    def add(self, sleeper: Sleeper) -> None:
-        """With its `rings_at` set."""
-        heappush(self._due, (sleeper.rings_at, sleeper.id, ref(sleeper)))
+    def add(self, sleeper: Timed) -> None:
+        """With its `due_at` set."""
+        heappush(self._due, (sleeper.due_at, sleeper.id, ref(sleeper)))
         if self._due[0][1] == sleeper.id:
             self._sooner.set()
 
@@ -58,6 +58,6 @@ class Alarm:
         if sleeper is None:
             return
         now = time.monotonic()
-        if sleeper.rings_at <= now:
+        if sleeper.due_at <= now:
             sleeper.ring()
-        heappush(self._due, (max(sleeper.rings_at, now + AGAIN_SECONDS), number, asleep))
+        heappush(self._due, (max(sleeper.due_at, now + AGAIN_SECONDS), number, asleep))

@@ -18,12 +18,11 @@ from ..version import module
 
 logger = logging.getLogger("gunicorn.error")
 
-
 RESTART_SECONDS = 1.0
 STOP_SECONDS = 30.0
 
 
-class EmbeddedHost:
+class EngineHostChild:
     """`directory` is fresh, ours alone (mode 0700), and goes at the end."""
 
     def __init__(self) -> None:

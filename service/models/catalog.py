@@ -10,7 +10,7 @@ from ..errors import ModelNotFound
 from .inspection import describe
 
 
-class Store:
+class Catalog:
     """Looks models up by any spelling of their names, and those from Hugging Face by `hf.co/` and their repository."""
 
     def __init__(self, models: list[Model]) -> None:

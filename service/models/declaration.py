@@ -84,11 +84,11 @@ KINDS: dict[str, tuple[type, ...]] = {
 
 def read_models(path: Path) -> list[Model]:
     """The models of a models.toml; raises SettingsError that names the line."""
-    return _File(path, read_text(path, "VLLM_WSGI_MODELS")).models()
+    return _ModelsToml(path, read_text(path, "VLLM_WSGI_MODELS")).models()
 
 
 
-class _File(TomlFile):
+class _ModelsToml(TomlFile):
     """One models.toml."""
 
     def models(self) -> list[Model]:

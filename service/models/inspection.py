@@ -13,7 +13,7 @@ import os
 from ..protocol.model_info import ModelInfo, Tensor
 from .model import Model
 from .task import embeds
-from .parser_names import family
+from .parser_names import parser_names
 from .infill import fim_tokens
 
 
@@ -89,7 +89,7 @@ def _capabilities(model: Model, directory: Path, config: dict[str, Any], templat
     """Found out from the template and the tokenizer, in Ollama's words and order. Who embeds does nothing else."""
     if embeds(model.engine_args, config, _modules(directory)):
         return ["embedding"]
-    kind = family(template, config.get("model_type", ""), model.tool_parser, model.reasoning_parser)
+    kind = parser_names(template, config.get("model_type", ""), model.tool_parser, model.reasoning_parser)
     able = {
         "completion": True,
         "tools": bool(kind.tools) and not model.go_template,

@@ -38,7 +38,7 @@ _SWITCHES = ("enable_thinking", "thinking")
 
 
 
-class Family(NamedTuple):
+class ParserNames(NamedTuple):
     """Names of vLLM's parsers, empty where the model does not do it; `always_thinks`: there is no switch."""
 
     tools: str = ""
@@ -47,12 +47,12 @@ class Family(NamedTuple):
 
 
 
-def family(template: str, architecture: str, tools: str = "", thinking: str = "") -> Family:
+def parser_names(template: str, architecture: str, tools: str = "", thinking: str = "") -> ParserNames:
     """The family of a model with that chat template; `tools` and `thinking` are the settings' ("none": it does not)."""
     tools = tools or _tool_parser(template, architecture)
     thinking = thinking or _thinking_parser(template, architecture)
     switched = any(switch in template for switch in _SWITCHES)
-    return Family(
+    return ParserNames(
         "" if tools == "none" else tools,
         "" if thinking == "none" else thinking,
         always_thinks=thinking not in ("", "none") and not switched,

@@ -8,7 +8,7 @@ from .model_info import Recipe
 from .request import Defaults, EmbedRequest, Request, Struct
 
 
-class Ended(msgspec.Struct, frozen=True, omit_defaults=True):
+class RequestOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one request was and how it ended, for the metrics. Durations in nanoseconds; 0: there was none.
 
     `ending` is done, client_gone, refused, drained or error; `error` the kind of error that it was. `first` is the time
@@ -176,7 +176,7 @@ class Count(Struct):
     """Requests that have ended in this web worker. There is no answer."""
 
     id: int
-    ended: list[Ended]
+    ended: list[RequestOutcome]
 
 
 Command = (

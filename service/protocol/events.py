@@ -10,7 +10,7 @@ from ..errors import ServiceError, revive
 from .model_info import LoadedModel, ModelInfo, Tensor
 from .request import Defaults, Struct
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 class Hello(Struct):
@@ -140,7 +140,7 @@ class Rendered(Struct):
     tokens: int = 0
 
 
-class Embedded(Struct):
+class Vectors(Struct):
     """The vectors of the next inputs, in their order; the answer ends with that of the last input.
 
     A vector is of length 1 and lies here as little-endian float32. `prompt_tokens` counts these inputs' tokens.
@@ -196,7 +196,7 @@ Event = (
     | Delta
     | Finished
     | Rendered
-    | Embedded
+    | Vectors
     | Checked
     | Measured
     | Failed

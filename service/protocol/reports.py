@@ -34,7 +34,7 @@ class Ready(Struct):
     cache_bytes: int
 
 
-class Broken(Struct):
+class LoadFailed(Struct):
     """The model can't be loaded, and why."""
 
     message: str
@@ -54,4 +54,4 @@ class Activity(Struct):
     running: int
 
 
-Report = Ready | Broken | Pulse | Activity
+Report = Ready | LoadFailed | Pulse | Activity

@@ -27,7 +27,7 @@ DAY_SECONDS = 24 * 60 * 60
 _ID = re.compile(r"resp_[0-9a-f]{24}")
 
 
-class _File(msgspec.Struct):
+class _ResponseFile(msgspec.Struct):
     owner: str
     stored: msgspec.Raw
 
@@ -56,7 +56,7 @@ class Responses:
         if len(data) > self._max_bytes:
             raise PayloadTooLarge(f"the conversation is longer than {self._max_bytes} bytes and can't be stored")
         with storing():
-            write_atomically(self._path(id), msgspec.json.encode(_File(owner, msgspec.Raw(data))))
+            write_atomically(self._path(id), msgspec.json.encode(_ResponseFile(owner, msgspec.Raw(data))))
 
     def fetch(self, id: str, owner: str) -> bytes:
         with storing():
@@ -89,9 +89,9 @@ class Responses:
         except OSError as error:
             logger.error("old responses can't be removed: %s", error)
 
-    def _read(self, path: Path) -> _File | None:
+    def _read(self, path: Path) -> _ResponseFile | None:
         try:
-            return None if self._is_too_old(path) else msgspec.json.decode(path.read_bytes(), type=_File)
+            return None if self._is_too_old(path) else msgspec.json.decode(path.read_bytes(), type=_ResponseFile)
         except FileNotFoundError:
             return None
         except msgspec.MsgspecError as error:

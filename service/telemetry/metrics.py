@@ -16,7 +16,7 @@ import time
 
 from ..engine_client.client import Client
 from ..errors import ServiceError
-from ..protocol.commands import Ended
+from ..protocol.commands import RequestOutcome
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ UP = "# HELP vllm_wsgi_engine_host_up Whether the engine host answers.\n# TYPE v
 _FAMILY = re.compile(r"^(?=# HELP )", re.MULTILINE)
 
 
-class Teller:
+class MetricsReporter:
     """Tells the host, in a thread (a greenlet where gevent has patched), so that no request waits for it."""
 
     def __init__(self, client: Client) -> None:
@@ -38,7 +38,7 @@ class Teller:
         self._starting = threading.Lock()
         self._pid = 0
 
-    def tell(self, ended: Ended) -> None:
+    def report(self, ended: RequestOutcome) -> None:
         if self._pid != os.getpid():
             self._start()
         try:
@@ -50,7 +50,7 @@ class Teller:
         """Threads stay with the parent in a fork."""
         with self._starting:
             if self._pid != os.getpid():
-                self._kept: queue.Queue[Ended] = queue.Queue(MAX_KEPT)
+                self._kept: queue.Queue[RequestOutcome] = queue.Queue(MAX_KEPT)
                 threading.Thread(target=self._run, name="metrics", daemon=True).start()
                 self._pid = os.getpid()
 
@@ -59,10 +59,10 @@ class Teller:
             ended = [self._kept.get()]
             while not self._kept.empty():
                 ended.append(self._kept.get_nowait())
-            while not self._told(ended):
+            while not self._sent(ended):
                 time.sleep(RETRY_SECONDS)
 
-    def _told(self, ended: list[Ended]) -> bool:
+    def _sent(self, ended: list[RequestOutcome]) -> bool:
         try:
             self._client.count(ended)
         except ServiceError:

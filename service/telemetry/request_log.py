@@ -21,7 +21,7 @@ from typing import Any, TextIO
 import msgspec
 
 from ..protocol.request import Chat, Request
-from .request_stats import Entry
+from .request_stats import RequestStats
 
 LOGGER = "vllm_wsgi.requests"
 PATIENCE_SECONDS = 1.0
@@ -92,13 +92,13 @@ def _alone(stream: TextIO) -> Iterator[None]:
             fcntl.lockf(stream, fcntl.LOCK_UN)
 
 
-def write(entry: Entry, http: dict[str, Any]) -> None:
+def write(entry: RequestStats, http: dict[str, Any]) -> None:
     """`http` is what HTTP says of the request: its id, its client, its method, its status."""
     if logger.isEnabledFor(logging.INFO):
         logger.info("%s", line(entry, http))
 
 
-def line(entry: Entry, http: dict[str, Any]) -> str:
+def line(entry: RequestStats, http: dict[str, Any]) -> str:
     """Durations are in milliseconds; 0: there was none."""
     record = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..errors import ClientGone, ClientTooSlow, Drained, EngineGone, ServiceError, Unavailable
-from ..protocol.commands import Ended
+from ..protocol.commands import RequestOutcome
 from ..protocol.events import Delta, Event, Finished, Located
 
 # Names of models come from clients, as long as they like.
 MAX_NAME = 200
 
 
-class Entry:
+class RequestStats:
     """Durations in nanoseconds. `ending` is done, client_gone, refused, drained or error; `error` the error's kind."""
 
     def __init__(self, route: str) -> None:
@@ -73,9 +73,9 @@ class Entry:
         self.ending = "error" if end == "refused" and self.output_tokens else end
         self.error = error.kind
 
-    def ended(self) -> Ended:
+    def ended(self) -> RequestOutcome:
         """For the metrics."""
-        return Ended(
+        return RequestOutcome(
             self.route, self.ending, self.error, self._model, self.first, self.pause, self._last - self._first,
             self.queue, self.prompt_tokens, self.output_tokens,
         )  # fmt: skip

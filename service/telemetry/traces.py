@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ..errors import SettingsError
-from .request_stats import Entry
+from .request_stats import RequestStats
 
 # For one batch and all tries to send it. OpenTelemetry's own, 10, a process waits for at its end, too.
 TIMEOUT_SECONDS = 2.0
@@ -21,16 +21,16 @@ TIMEOUT_SECONDS = 2.0
 class Traces(Protocol):
     """What begins and ends spans."""
 
-    def begin(self, entry: Entry, environ: Mapping[str, Any]) -> None: ...
+    def begin(self, entry: RequestStats, environ: Mapping[str, Any]) -> None: ...
 
-    def end(self, entry: Entry, status: int) -> None: ...
+    def end(self, entry: RequestStats, status: int) -> None: ...
 
 
 class NoTraces:
-    def begin(self, entry: Entry, environ: Mapping[str, Any]) -> None:
+    def begin(self, entry: RequestStats, environ: Mapping[str, Any]) -> None:
         """Nothing."""
 
-    def end(self, entry: Entry, status: int) -> None:
+    def end(self, entry: RequestStats, status: int) -> None:
         """Nothing."""
 
 
@@ -54,7 +54,7 @@ class OpenTelemetry:
         self._making = threading.Lock()
         self._pid = 0
 
-    def begin(self, entry: Entry, environ: Mapping[str, Any]) -> None:
+    def begin(self, entry: RequestStats, environ: Mapping[str, Any]) -> None:
         """A span in the trace that the client says it belongs to (W3C Trace Context), else in one of its own."""
         from opentelemetry.trace import SpanKind
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -67,7 +67,7 @@ class OpenTelemetry:
             {"http.request.method": environ["REQUEST_METHOD"], "http.route": entry.route},
         )
 
-    def end(self, entry: Entry, status: int) -> None:
+    def end(self, entry: RequestStats, status: int) -> None:
         from opentelemetry.trace import Status, StatusCode
 
         numbers = {
@@ -95,7 +95,7 @@ class OpenTelemetry:
         return self._made
 
 
-def traceparent(entry: Entry) -> str:
+def traceparent(entry: RequestStats) -> str:
     """What carries the trace on; empty where there is none."""
     if entry.span is None:
         return ""

@@ -5,16 +5,16 @@ from __future__ import annotations
 from flask import Blueprint, Flask
 from werkzeug.exceptions import HTTPException
 
-from ..access.host_header import Hosts
+from ..access.host_header import AllowedHosts
 from ..access.keys import Auth
-from ..access.origins import Origins
+from ..access.origins import AllowedOrigins
 from ..config import Settings
 from ..dialects.ollama.answer import error_record
 from ..engine_client.client import Client
 from ..errors import SettingsError
 from .guard import Guard
 from .http_responses import http_error_response, identified
-from .observer import Chronicle
+from .observer import Observer
 from .routes.anthropic import AnthropicRoutes
 from .routes.ollama import OllamaRoutes
 from .routes.openai import OpenAIRoutes
@@ -40,13 +40,13 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
     client = Client(settings.engine_socket, settings.heartbeat, settings.deadline)
     for routes in ALL_ROUTES:
         blueprint.register_blueprint(routes(settings, client).blueprint())
-    chronicle = Chronicle(settings, client)
-    guard = Guard(Origins(settings.origins), Hosts(settings.hosts), Auth(settings))
+    observer = Observer(settings, client)
+    guard = Guard(AllowedOrigins(settings.origins), AllowedHosts(settings.hosts), Auth(settings))
     blueprint.record(guard.registered)
-    blueprint.before_request(lambda: chronicle.begin(guard.route()))
+    blueprint.before_request(lambda: observer.opened(guard.route()))
     blueprint.before_request(guard.check)
-    blueprint.after_request(chronicle.attend)
-    blueprint.after_request(guard.tell)
+    blueprint.after_request(observer.report_when_closed)
+    blueprint.after_request(guard.add_cors_headers)
     blueprint.after_request(identified)
     return blueprint
 

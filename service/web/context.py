@@ -10,7 +10,7 @@ from typing import Any
 from flask import request
 
 from ..access.key_file import ANYONE, Key
-from ..telemetry.request_stats import Entry
+from ..telemetry.request_stats import RequestStats
 
 HEADER = "X-Request-Id"
 
@@ -38,10 +38,10 @@ def key_of(environ: Mapping[str, Any]) -> Key:
 ENTRY = "vllm_wsgi.entry"
 
 
-def entry_of(environ: Mapping[str, Any]) -> Entry:
+def entry_of(environ: Mapping[str, Any]) -> RequestStats:
     """The current request's; where nobody keeps one, one that is thrown away."""
-    entry: Entry | None = environ.get(ENTRY)
-    return Entry("") if entry is None else entry
+    entry: RequestStats | None = environ.get(ENTRY)
+    return RequestStats("") if entry is None else entry
 
 
 ENVIRON_ID = "vllm_wsgi.request_id"

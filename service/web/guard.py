@@ -6,11 +6,11 @@ from flask import Response, request
 from flask.blueprints import BlueprintSetupState
 
 from ..access.addresses import received
-from ..access.host_header import Hosts
+from ..access.host_header import AllowedHosts
 from ..access.keys import ROUTES, Auth
-from ..access.origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, Origins
+from ..access.origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, AllowedOrigins
 from ..drain import refuse_while_draining
-from ..errors import Refused
+from ..errors import HTTPRefusal
 from .context import KEY
 from .http_responses import empty_response
 
@@ -21,7 +21,7 @@ class Guard:
     Browsers are told what is allowed. Work that comes when this process has been told to end is refused.
     """
 
-    def __init__(self, origins: Origins, hosts: Hosts, auth: Auth) -> None:
+    def __init__(self, origins: AllowedOrigins, hosts: AllowedHosts, auth: Auth) -> None:
         self._origins = origins
         self._hosts = hosts
         self._auth = auth
@@ -51,7 +51,7 @@ class Guard:
         if not self._origins.foreign(origin, request.host):
             return None
         if not self._origins.allows(origin):
-            raise Refused(f"origin {origin} is not allowed; VLLM_WSGI_ORIGINS can allow it", status=403)
+            raise HTTPRefusal(f"origin {origin} is not allowed; VLLM_WSGI_ORIGINS can allow it", status=403)
         if request.method != "OPTIONS":
             return None
         preflight = empty_response(204, PREFLIGHT_HEADERS)
@@ -63,12 +63,12 @@ class Guard:
         if not self._hosts.watches(received(request.environ)["SERVER_NAME"]):
             return None
         if not self._hosts.allows(host):
-            raise Refused(f"host {host} is not allowed; VLLM_WSGI_HOSTS can allow it", status=403)
+            raise HTTPRefusal(f"host {host} is not allowed; VLLM_WSGI_HOSTS can allow it", status=403)
         if request.method == "OPTIONS" and self._hosts.named(host):
             return empty_response(204)
         return None
 
-    def tell(self, response: Response) -> Response:
+    def add_cors_headers(self, response: Response) -> Response:
         origin = request.headers.get("Origin", "")
         if self._origins.foreign(origin, request.host) and self._origins.allows(origin):
             response.headers["Access-Control-Allow-Origin"] = "*" if self._origins.all else origin

@@ -10,7 +10,7 @@ from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
 from ..engine_client.exchange import Job, Stream
-from ..errors import Refused, ServiceError
+from ..errors import HTTPRefusal, ServiceError
 from . import framing
 from .context import HEADER, current_id, entry_of
 from .framing import Framing
@@ -69,7 +69,7 @@ def http_error_response(error_record: ErrorRecord, error: HTTPException) -> Resp
     status = error.code or 500
     told = f"{status} {(error.name or 'error').lower()}"
     # Nothing was refused where something broke.
-    response = error_response(error_record, ServiceError(told) if status == 500 else Refused(told, status=status))
+    response = error_response(error_record, ServiceError(told) if status == 500 else HTTPRefusal(told, status=status))
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
             response.headers[name] = value

@@ -10,28 +10,28 @@ from flask import Response, request
 from ..config import Settings
 from ..engine_client.client import Client
 from ..telemetry import request_log
-from ..telemetry.metrics import Teller
-from ..telemetry.request_stats import Entry
+from ..telemetry.metrics import MetricsReporter
+from ..telemetry.request_stats import RequestStats
 from ..telemetry.traces import traces
 from .context import ENTRY, current_id, key_of
 
 # Of these, which machines ask every few seconds, nothing is told.
-UNTOLD = ("/livez", "/readyz", "/metrics")
+UNREPORTED = ("/livez", "/readyz", "/metrics")
 
 
-class Chronicle:
+class Observer:
     """Raises SettingsError where traces are wanted and can't be made."""
 
     def __init__(self, settings: Settings, client: Client) -> None:
-        self._teller = Teller(client)
+        self._reporter = MetricsReporter(client)
         self._traces = traces(settings.traces)
 
-    def begin(self, route: str) -> None:
-        if route not in UNTOLD:
-            entry = request.environ[ENTRY] = Entry(route)
+    def opened(self, route: str) -> None:
+        if route not in UNREPORTED:
+            entry = request.environ[ENTRY] = RequestStats(route)
             self._traces.begin(entry, request.environ)
 
-    def attend(self, response: Response) -> Response:
+    def report_when_closed(self, response: Response) -> Response:
         """The end is when the server closes the response, which it does whether it could send it or not."""
         entry = request.environ.get(ENTRY)
         if entry is not None:
@@ -48,8 +48,8 @@ class Chronicle:
             "status": status,
         }
 
-    def _end(self, entry: Entry, http: dict[str, Any]) -> None:
-        self._teller.tell(entry.ended())
+    def _end(self, entry: RequestStats, http: dict[str, Any]) -> None:
+        self._reporter.report(entry.ended())
         self._traces.end(entry, http["status"])
         # Last, since it may wait for a reader.
         request_log.write(entry, http)

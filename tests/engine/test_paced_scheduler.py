@@ -15,10 +15,10 @@ from service.engine.vllm.paced_scheduler import (
     FREE_STREAMS,
     LONGEST_SECONDS,
     Outputs,
-    Pace,
     PacedScheduler,
-    beat_seconds,
-    keep_pace,
+    TokenJoiner,
+    interval_seconds,
+    use_paced_scheduler,
 )
 
 MANY = 64
@@ -27,7 +27,7 @@ MANY = 64
 @pytest.fixture(autouse=True)
 def slow_beat(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of these tests lasts as long, unless it makes the beat due."""
-    monkeypatch.setattr(module, "beat_seconds", lambda streams: 60.0 if streams > FREE_STREAMS else 0.0)
+    monkeypatch.setattr(module, "interval_seconds", lambda streams: 60.0 if streams > FREE_STREAMS else 0.0)
 
 
 def step(number: int, streams: int = MANY, front: int = 0, **first: object) -> Outputs:
@@ -40,7 +40,7 @@ def step(number: int, streams: int = MANY, front: int = 0, **first: object) -> O
 
 def told(*steps: Outputs) -> Iterator[Outputs]:
     """What leaves after each step; the last one comes with the beat."""
-    pace = Pace()
+    pace = TokenJoiner()
     for each in steps[:-1]:
         yield pace.passed(each)
     pace._due = time.monotonic()
@@ -55,14 +55,14 @@ def tokens(outputs: Outputs, front: int = 0) -> dict[str, list[int]]:
 
 
 def test_the_beat_slows_down_as_streams_are_added_and_never_too_far():
-    beats = [beat_seconds(streams) for streams in (0, FREE_STREAMS, 16, 64, 256, 10_000)]
+    beats = [interval_seconds(streams) for streams in (0, FREE_STREAMS, 16, 64, 256, 10_000)]
     assert beats == sorted(beats)
     assert (beats[1], beats[-1]) == (0, LONGEST_SECONDS)
     assert 0 < beats[2] < beats[3]
 
 
 def test_with_few_streams_nothing_waits():
-    pace = Pace()
+    pace = TokenJoiner()
     assert [tokens(pace.passed(step(number, 1))) for number in (1, 2, 3)] == [{"0": [1]}, {"0": [2]}, {"0": [3]}]
 
 
@@ -115,7 +115,7 @@ def test_the_beat_brings_what_is_kept_back_of_a_front_that_the_step_has_nothing_
 
 def scheduler_of(chosen: str | None, asynchronous: bool) -> type:
     config = SchedulerConfig.default_factory(async_scheduling=asynchronous, scheduler_cls=chosen)
-    keep_pace(config)
+    use_paced_scheduler(config)
     return config.get_scheduler_cls()
 
 

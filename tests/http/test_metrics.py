@@ -17,7 +17,7 @@ from service.config import Settings
 from service.errors import ServiceError, TooManyRequests
 from service.protocol.events import Delta, Finished
 from service.telemetry.metrics import joined
-from service.telemetry.request_stats import Entry, ending
+from service.telemetry.request_stats import RequestStats, ending
 from service.web.blueprint import create_blueprint
 from tests.support.servers import SCRIPTED, Server, chat, generate, until
 
@@ -178,7 +178,7 @@ def test_a_family_of_several_engines_stands_there_once():
 
 
 def test_an_entry_counts_tokens_pauses_and_each_prompt_once():
-    entry = Entry("/api/chat")
+    entry = RequestStats("/api/chat")
     deltas = [Delta(7, 0, "a", [1], prompt_tokens=5), Delta(7, 1, "b c", [2, 3])]
     batches = [[deltas[0]], [], [deltas[1], Finished(7, "stop", 5, 3, 0, 9, 1, 1)]]
     assert list(entry.count(batches)) == batches
@@ -189,7 +189,7 @@ def test_an_entry_counts_tokens_pauses_and_each_prompt_once():
 
 
 def test_a_stream_that_is_closed_before_its_end_has_lost_its_client():
-    entry = Entry("/api/chat")
+    entry = RequestStats("/api/chat")
     batches = entry.count(iter([[], []]))
     next(batches)
     entry.streams()
@@ -198,7 +198,7 @@ def test_a_stream_that_is_closed_before_its_end_has_lost_its_client():
 
 
 def test_what_breaks_off_an_answer_has_not_refused_it():
-    entry = Entry("/api/chat")
+    entry = RequestStats("/api/chat")
     entry.failed(TooManyRequests("text"))
     assert (entry.ending, entry.error) == ("refused", "TooManyRequests")
     next(entry.count(iter([[Delta(7, 0, "a", [1])]])))

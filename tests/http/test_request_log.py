@@ -17,7 +17,7 @@ from app import create_app
 from service.config import Settings
 from service.engine_client.client import Client
 from service.telemetry.request_log import LOGGER, Lines, line
-from service.telemetry.request_stats import MAX_NAME, Entry
+from service.telemetry.request_stats import MAX_NAME, RequestStats
 from tests.support.servers import ROOT, Server, chat, generate, until
 
 HOSTILE = 'x"}\n{"status": 200}\r\u0085\u2028\u009b31m\x1b[2J\\'
@@ -87,7 +87,7 @@ def test_no_line_can_be_forged(server: Server):
 
 
 def test_whatever_a_client_names_is_one_line_of_ascii():
-    entry = Entry("/api/chat")
+    entry = RequestStats("/api/chat")
     entry.model = HOSTILE * 100
     text = line(entry, {"client": HOSTILE})
     assert text.isascii()

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from service.errors import SettingsError
-from service.telemetry.request_stats import Entry
+from service.telemetry.request_stats import RequestStats
 from service.telemetry.traces import traces
 from tests.support.collector import CLIENT, PARENT, TRACE, Collector
 from tests.support.servers import Server, chat, parse, text
@@ -57,7 +57,7 @@ def test_the_first_requests_share_one_exporter():
     made, before = traces("http://127.0.0.1:9/v1/traces"), exporters()
     with ThreadPoolExecutor(8) as pool:
         for _ in range(8):
-            pool.submit(made.begin, Entry("/api/chat"), {"REQUEST_METHOD": "POST"})
+            pool.submit(made.begin, RequestStats("/api/chat"), {"REQUEST_METHOD": "POST"})
     assert exporters() == before + 1
 
 

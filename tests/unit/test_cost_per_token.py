@@ -13,12 +13,12 @@ from service.dialects.anthropic import answer as anthropic_answer
 from service.dialects.anthropic.request import parse_messages
 from service.dialects.ollama import answer as ollama_answer
 from service.dialects.ollama import request as ollama_request
-from service.dialects.ollama.answer import GenerateAnswer
+from service.dialects.ollama.answer import OllamaGenerateAnswer
 from service.dialects.ollama.request import parse_generate
 from service.dialects.openai import chat_answer, chat_request, responses_answer
 from service.dialects.openai import completions as openai_completions
 from service.dialects.openai.responses_request import parse_responses
-from service.engine.listener import Peer
+from service.engine.listener import WebWorkerConnection
 from service.engine_client.inbox import Inbox
 from service.protocol.commands import Command, Submit
 from service.protocol.events import Delta, Event
@@ -30,14 +30,14 @@ from tests.support.asking import Asker
 USER = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
 PROMPT = {"model": "m", "input": "a"}
 ANSWERS: dict[str, Any] = {
-    "/api/chat": lambda: ollama_answer.ChatAnswer(ollama_request.parse_chat(USER)),
-    "/api/generate": lambda: GenerateAnswer(parse_generate({"model": "m", "prompt": "a"})),
+    "/api/chat": lambda: ollama_answer.OllamaChatAnswer(ollama_request.parse_chat(USER)),
+    "/api/generate": lambda: OllamaGenerateAnswer(parse_generate({"model": "m", "prompt": "a"})),
     "/v1/chat/completions": lambda: chat_answer.ChatAnswer(chat_request.parse_chat(USER)),
     "/v1/completions": lambda: openai_completions.CompletionAnswer(
         openai_completions.parse_completion({"model": "m", "prompt": "a"})
     ),
-    "/v1/responses": lambda: responses_answer.Answer(parse_responses(PROMPT), ""),
-    "/v1/messages": lambda: anthropic_answer.Answer(parse_messages(USER | {"max_tokens": 9}), ""),
+    "/v1/responses": lambda: responses_answer.ResponsesAnswer(parse_responses(PROMPT), ""),
+    "/v1/messages": lambda: anthropic_answer.MessagesAnswer(parse_messages(USER | {"max_tokens": 9}), ""),
 }
 
 
@@ -69,7 +69,7 @@ def test_a_step_of_many_streams_is_one_message():
 
     async def main() -> list[bytes]:
         reader, wire = asyncio.StreamReader(), Wire()
-        serving = asyncio.create_task(Peer(two_steps, reader, wire).serve())  # type: ignore[arg-type]
+        serving = asyncio.create_task(WebWorkerConnection(two_steps, reader, wire).serve())  # type: ignore[arg-type]
         for number in range(50):
             reader.feed_data(pack(Submit(number, Request("m", Text("a")))))
         await asyncio.sleep(0.5)

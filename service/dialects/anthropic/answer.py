@@ -10,7 +10,8 @@ import msgspec
 from ...errors import ServiceError
 from ...protocol.events import Delta, Event, Finished, Located, Rendered
 from .. import answer
-from .request import Call, Record
+from ..answer import Record
+from .request import MessagesCall
 
 ERROR_TYPES = {
     400: "invalid_request_error",
@@ -33,12 +34,12 @@ def error_record(error: ServiceError) -> Record:
     return {"type": "error", "error": {"type": kind, "message": error.message}}
 
 
-class Answer(answer.Answer):
+class MessagesAnswer(answer.Answer):
     """`key` makes the message's id, and is random where none is given."""
 
     verb = "chat"
 
-    def __init__(self, call: Call, key: str = "") -> None:
+    def __init__(self, call: MessagesCall, key: str = "") -> None:
         super().__init__(call.model)
         self._id = f"msg_{key or secrets.token_hex(12)}"
         self._started = False

@@ -15,9 +15,8 @@ from ...protocol.request import Chat, Image, Message, Request, Sampling
 from ...syntax.names import ModelName
 from ...syntax.options import OLLAMA_DEFAULTS, parse_options
 from .. import images
+from ..answer import Record
 from ..fields import Fields
-
-Record = dict[str, Any]
 
 # As Ollama's `anthropic/anthropic.go` reads them.
 EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "max"}
@@ -32,7 +31,7 @@ _STRUCT = "MessagesRequest"
 
 
 @dataclass(frozen=True)
-class Call:
+class MessagesCall:
     """A parsed body."""
 
     model: str
@@ -40,7 +39,7 @@ class Call:
     stream: bool
 
 
-def parse_messages(body: dict[str, Any]) -> Call:
+def parse_messages(body: dict[str, Any]) -> MessagesCall:
     """The body of `POST /v1/messages`; raises BadRequest."""
     fields = Fields(body, _STRUCT)
     model, max_tokens = _model(fields), fields.integer("max_tokens")
@@ -50,14 +49,14 @@ def parse_messages(body: dict[str, Any]) -> Call:
     request = Request(
         model, chat, _sampling(fields, max_tokens), OLLAMA_DEFAULTS, truncate=False, format=_format(fields)
     )
-    return Call(model, request, fields.boolean("stream", False))
+    return MessagesCall(model, request, fields.boolean("stream", False))
 
 
-def parse_count_tokens(body: dict[str, Any]) -> Call:
+def parse_count_tokens(body: dict[str, Any]) -> MessagesCall:
     """The body of `POST /v1/messages/count_tokens`; raises BadRequest."""
     fields = Fields(body, "CountTokensRequest")
     model = _model(fields)
-    return Call(model, Request(model, _chat(fields), truncate=False, render_only=True), stream=False)
+    return MessagesCall(model, Request(model, _chat(fields), truncate=False, render_only=True), stream=False)
 
 
 def _model(fields: Fields) -> str:

@@ -13,7 +13,7 @@ import msgspec
 from ...errors import ServiceError
 from ...protocol.events import Delta, Event, Finished, Located, Rendered, TokenLogprob
 from .. import answer
-from .request import Call
+from .request import OllamaCall
 
 
 class DebugInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -40,7 +40,7 @@ class GenerateRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     logprobs: list[TokenLogprob] = []
 
 
-class ChatMessage(msgspec.Struct, kw_only=True, omit_defaults=True):
+class OllamaChatMessage(msgspec.Struct, kw_only=True, omit_defaults=True):
     role: str
     content: str
     thinking: str = ""
@@ -50,7 +50,7 @@ class ChatMessage(msgspec.Struct, kw_only=True, omit_defaults=True):
 class ChatRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     model: str
     created_at: str
-    message: ChatMessage
+    message: OllamaChatMessage
     done: bool
     done_reason: str = ""
     debug_info: DebugInfo | None = msgspec.field(default=None, name="_debug_info")
@@ -63,7 +63,7 @@ class ChatRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     eval_duration: int = 0
 
 
-Record = GenerateRecord | ChatRecord
+OllamaRecord = GenerateRecord | ChatRecord
 
 
 def error_record(error: ServiceError) -> dict[str, str]:
@@ -71,10 +71,10 @@ def error_record(error: ServiceError) -> dict[str, str]:
     return {"error": error.message}
 
 
-class Answer(answer.Answer):
+class OllamaAnswer(answer.Answer):
     """`now` is the wall clock in nanoseconds."""
 
-    def __init__(self, call: Call, now: Callable[[], int] = time.time_ns) -> None:
+    def __init__(self, call: OllamaCall, now: Callable[[], int] = time.time_ns) -> None:
         super().__init__(call.model)
         self._return_context = bool(call.request and call.request.return_context)
         self._now = now
@@ -140,7 +140,7 @@ class Answer(answer.Answer):
         raise NotImplementedError
 
 
-class GenerateAnswer(Answer):
+class OllamaGenerateAnswer(OllamaAnswer):
     verb = "generate"
 
     def _record(self, text: str = "", done: bool = False, **fields: Any) -> GenerateRecord:
@@ -155,7 +155,7 @@ class GenerateAnswer(Answer):
         return last
 
 
-class ChatAnswer(Answer):
+class OllamaChatAnswer(OllamaAnswer):
     verb = "chat"
 
     def _record(
@@ -167,13 +167,13 @@ class ChatAnswer(Answer):
         context: list[int] | None = None,
         **fields: Any,
     ) -> ChatRecord:
-        message = ChatMessage(role="assistant", content=text, thinking=thinking, tool_calls=tool_calls or [])
+        message = OllamaChatMessage(role="assistant", content=text, thinking=thinking, tool_calls=tool_calls or [])
         return ChatRecord(model=self._model, created_at=timestamp(self._now()), message=message, done=done, **fields)
 
     def _join(self, records: list[ChatRecord]) -> ChatRecord:
         last = records[-1]
         messages = [record.message for record in records]
-        last.message = ChatMessage(
+        last.message = OllamaChatMessage(
             role="assistant",
             content="".join(message.content for message in messages),
             thinking="".join(message.thinking for message in messages),

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ...errors import BadRequest, ModelNotFound
-from ...protocol.events import Embedded
+from ...protocol.events import Vectors
 from ...protocol.request import EmbedRequest
 from ...syntax.durations import parse_keep_alive
 from ...syntax.names import ModelName
@@ -61,7 +61,7 @@ def parse_embeddings(body: dict[str, Any]) -> EmbedCall:
     return _call(fields, model, [prompt] if prompt else [], 0, truncate=False)
 
 
-def embed_record(call: EmbedCall, embedded: Embedded, load_ns: int, total_ns: int) -> EmbedRecord:
+def embed_record(call: EmbedCall, embedded: Vectors, load_ns: int, total_ns: int) -> EmbedRecord:
     """Where the model was only to be loaded nothing is told of it, as in Ollama."""
     if not call.request.inputs:
         return EmbedRecord(model=call.request.model, embeddings=[])
@@ -74,7 +74,7 @@ def embed_record(call: EmbedCall, embedded: Embedded, load_ns: int, total_ns: in
     )
 
 
-def embeddings_record(embedded: Embedded) -> EmbeddingsRecord:
+def embeddings_record(embedded: Vectors) -> EmbeddingsRecord:
     """Ollama widens these to float64, and prints them so."""
     return EmbeddingsRecord([number for vector in embedded.vectors for number in float32.widened(vector)])
 

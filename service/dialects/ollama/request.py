@@ -22,7 +22,7 @@ THINK_LEVELS = ("high", "medium", "low", "max")
 
 
 @dataclass(frozen=True)
-class Call:
+class OllamaCall:
     """A parsed body. `request` is None where only the model is to be loaded, or with `unload` unloaded.
 
     `stream` and `stream_type` are as they came, for the negotiation; `keep_alive` is in seconds.
@@ -36,7 +36,7 @@ class Call:
     stream_type: Any
 
 
-def parse_generate(body: dict[str, Any]) -> Call:
+def parse_generate(body: dict[str, Any]) -> OllamaCall:
     """The body of `POST /api/generate`; raises BadRequest, or ModelNotFound where no model is named."""
     fields = Fields(body, "GenerateRequest")
     model = fields.string("model")
@@ -62,7 +62,7 @@ def parse_generate(body: dict[str, Any]) -> Call:
     return _call(fields, model, source if prompt else None, return_context=not raw)
 
 
-def parse_chat(body: dict[str, Any]) -> Call:
+def parse_chat(body: dict[str, Any]) -> OllamaCall:
     """The body of `POST /api/chat`; raises BadRequest."""
     fields = Fields(body, "ChatRequest")
     model = fields.string("model")
@@ -89,7 +89,7 @@ def parse_show(body: dict[str, Any]) -> tuple[str, ModelName, bool]:
     return model, ModelName.parse(model), fields.boolean("verbose", False)
 
 
-def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, return_context: bool = False) -> Call:
+def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, return_context: bool = False) -> OllamaCall:
     ModelName.parse(model)
     options = fields.mapping("options")
     sampling, context_limit = parse_options(options)
@@ -105,7 +105,7 @@ def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, retur
         )  # fmt: skip
     # vLLM has no context shift: an answer that fills the context ends.
     fields.boolean("shift", False)
-    return Call(
+    return OllamaCall(
         model,
         request,
         unload=request is None and keep_alive == 0,

@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from ...errors import ServiceError
 from ...protocol.events import Delta, Event, Finished, Located
 from .. import answer
-from .parameters import Call
+from .parameters import OpenAICall
 
 FINGERPRINT = "fp_ollama"
 
@@ -64,14 +64,14 @@ class Record(msgspec.Struct):
     usage: Usage | UnsetType = UNSET
 
 
-class Answer(answer.Answer):
+class OpenAIAnswer(answer.Answer):
     """The records of one call, whose answers are its choices. `now` is the wall clock in seconds."""
 
     prefix: ClassVar[str]
     chunk_object: ClassVar[str]
     object: ClassVar[str]
 
-    def __init__(self, call: Call, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, call: OpenAICall, now: Callable[[], float] = time.time) -> None:
         super().__init__(call.model)
         self._n = call.n
         self._left = call.n * len(call.requests)

@@ -10,8 +10,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ...protocol.events import Delta, Finished, TokenLogprob
-from .answer import Answer
-from .parameters import Call
+from .answer import OpenAIAnswer
+from .parameters import OpenAICall
 
 
 class Function(msgspec.Struct):
@@ -68,13 +68,13 @@ class Choice(msgspec.Struct):
     logprobs: Logprobs | UnsetType = UNSET
 
 
-class ChatAnswer(Answer):
+class ChatAnswer(OpenAIAnswer):
     verb = "chat"
     prefix = "chatcmpl"
     object = "chat.completion"
     chunk_object = "chat.completion.chunk"
 
-    def __init__(self, call: Call, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, call: OpenAICall, now: Callable[[], float] = time.time) -> None:
         super().__init__(call, now)
         self._begun: set[int] = set()
         # How many tools each answer has called.

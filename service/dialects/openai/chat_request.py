@@ -14,7 +14,7 @@ from ..fields import Fields
 from .parameters import (
     MAX_ALTERNATIVES,
     OPENAI_DEFAULTS,
-    Call,
+    OpenAICall,
     go_type,
     integer,
     parse_model,
@@ -25,7 +25,7 @@ from .parameters import (
 )
 
 
-def parse_chat(body: dict[str, Any]) -> Call:
+def parse_chat(body: dict[str, Any]) -> OpenAICall:
     """The body of the request; raises BadRequest."""
     fields = Fields(body, "ChatCompletionRequest")
     model = parse_model(fields)
@@ -45,7 +45,7 @@ def parse_chat(body: dict[str, Any]) -> Call:
     request = Request(
         model, chat, _sampling(fields), OPENAI_DEFAULTS, format=_format(fields), logprobs=_logprobs(fields), n=n
     )
-    return Call(model, [request], n, stream, include_usage)
+    return OpenAICall(model, [request], n, stream, include_usage)
 
 
 def _messages(fields: Fields) -> list[Message]:

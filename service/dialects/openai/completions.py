@@ -16,11 +16,11 @@ from ...protocol.events import Delta, Finished, TokenLogprob
 from ...protocol.request import Infill, Request, Sampling, Text, Tokens
 from ...syntax.numbers import as_integer
 from ..fields import Fields
-from .answer import Answer
+from .answer import OpenAIAnswer
 from .parameters import (
     MAX_ALTERNATIVES,
     OPENAI_DEFAULTS,
-    Call,
+    OpenAICall,
     integer,
     parse_model,
     parse_n,
@@ -32,7 +32,7 @@ from .parameters import (
 MAX_PROMPTS = 1024
 
 
-def parse_completion(body: dict[str, Any]) -> Call:
+def parse_completion(body: dict[str, Any]) -> OpenAICall:
     """The body of the request; raises BadRequest."""
     fields = Fields(body, "CompletionRequest")
     model = parse_model(fields)
@@ -46,7 +46,7 @@ def parse_completion(body: dict[str, Any]) -> Call:
         Request(model, _with_suffix(prompt, suffix), sampling, OPENAI_DEFAULTS, logprobs=logprobs, n=n, echo=echo)
         for prompt in _prompts(fields.get("prompt"))
     ]
-    return Call(model, requests, n, stream, include_usage)
+    return OpenAICall(model, requests, n, stream, include_usage)
 
 
 def _prompts(value: Any) -> list[Text | Tokens]:
@@ -89,7 +89,7 @@ def _logprobs(fields: Fields) -> int | None:
     return alternatives
 
 
-class Logprobs(msgspec.Struct):
+class CompletionLogprobs(msgspec.Struct):
     """Lists of one entry a token; `text_offset` counts characters from where the text begins."""
 
     text_offset: list[int]
@@ -98,46 +98,46 @@ class Logprobs(msgspec.Struct):
     top_logprobs: list[dict[str, float] | None]
 
 
-class Choice(msgspec.Struct):
+class CompletionChoice(msgspec.Struct):
     text: str
     index: int
-    logprobs: Logprobs | None = None
+    logprobs: CompletionLogprobs | None = None
     finish_reason: str | None = None
 
 
-class CompletionAnswer(Answer):
+class CompletionAnswer(OpenAIAnswer):
     verb = "generate"
     prefix = "cmpl"
     object = chunk_object = "text_completion"
 
-    def __init__(self, call: Call, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, call: OpenAICall, now: Callable[[], float] = time.time) -> None:
         super().__init__(call, now)
         self._offsets: dict[int, int] = {}
 
-    def _choices(self, delta: Delta) -> list[Choice]:
+    def _choices(self, delta: Delta) -> list[CompletionChoice]:
         if not delta.text and not delta.logprobs:
             return []
         logprobs = _lists(delta.logprobs, self._offsets.get(delta.index, 0)) if delta.logprobs else None
         self._offsets[delta.index] = self._offsets.get(delta.index, 0) + len(delta.text)
-        return [Choice(delta.text, delta.index, logprobs)]
+        return [CompletionChoice(delta.text, delta.index, logprobs)]
 
-    def _last(self, finished: Finished) -> list[Choice]:
-        return [Choice("", finished.index, finish_reason=finished.reason)]
+    def _last(self, finished: Finished) -> list[CompletionChoice]:
+        return [CompletionChoice("", finished.index, finish_reason=finished.reason)]
 
-    def _whole(self, index: int, choices: list[Choice]) -> Choice:
+    def _whole(self, index: int, choices: list[CompletionChoice]) -> CompletionChoice:
         told = [choice.logprobs for choice in choices if choice.logprobs]
-        logprobs = Logprobs(
+        logprobs = CompletionLogprobs(
             [offset for each in told for offset in each.text_offset],
             [logprob for each in told for logprob in each.token_logprobs],
             [token for each in told for token in each.tokens],
             [alternatives for each in told for alternatives in each.top_logprobs],
         )
         text = "".join(choice.text for choice in choices)
-        return Choice(text, index, logprobs if told else None, choices[-1].finish_reason)
+        return CompletionChoice(text, index, logprobs if told else None, choices[-1].finish_reason)
 
 
-def _lists(tokens: list[TokenLogprob], offset: int) -> Logprobs:
-    lists = Logprobs([], [], [], [])
+def _lists(tokens: list[TokenLogprob], offset: int) -> CompletionLogprobs:
+    lists = CompletionLogprobs([], [], [], [])
     for token in tokens:
         lists.text_offset.append(offset)
         lists.token_logprobs.append(token.logprob)

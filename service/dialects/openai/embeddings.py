@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ...errors import BadRequest
-from ...protocol.events import Embedded
+from ...protocol.events import Vectors
 from ...protocol.request import EmbedRequest
 from .. import float32
 from ..fields import Fields
@@ -51,7 +51,7 @@ def parse_embeddings(body: dict[str, Any]) -> EmbeddingsCall:
     return EmbeddingsCall(request, encoding.lower() == "base64")
 
 
-def embeddings_record(call: EmbeddingsCall, embedded: Embedded) -> Embeddings:
+def embeddings_record(call: EmbeddingsCall, embedded: Vectors) -> Embeddings:
     data = [Embedding("embedding", _vector(call, vector), index) for index, vector in enumerate(embedded.vectors)]
     usage = EmbeddingsUsage(embedded.prompt_tokens, embedded.prompt_tokens)
     return Embeddings("list", data, call.request.model, usage)

@@ -28,7 +28,7 @@ EFFORTS: dict[str, bool | str] = {
 
 
 @dataclass(frozen=True)
-class Call:
+class OpenAICall:
     """A parsed body: its requests bring `n` answers each. `include_usage` is for streams; one object always has it."""
 
     model: str

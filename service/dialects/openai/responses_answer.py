@@ -12,8 +12,8 @@ import msgspec
 from ...errors import ServiceError
 from ...protocol.events import Delta, Event, Finished, Located, TokenLogprob
 from .. import answer
-from .responses_items import Record
-from .responses_request import Call
+from ..answer import Record
+from .responses_request import ResponsesCall
 from .responses_stored import _listed
 
 
@@ -35,7 +35,7 @@ KINDS = {
 }
 
 
-class Answer(answer.Answer):
+class ResponsesAnswer(answer.Answer):
     """`key` makes the ids, and is random where none is given; `now` is in seconds.
 
     `keep` stores a response that is to be stored, under its id, before its last record is told: who has read that can
@@ -46,7 +46,7 @@ class Answer(answer.Answer):
 
     def __init__(
         self,
-        call: Call,
+        call: ResponsesCall,
         key: str = "",
         now: Callable[[], float] = time.time,
         keep: Callable[[str, Record], None] | None = None,

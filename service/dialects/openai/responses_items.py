@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
 
 from ...errors import BadRequest
 from ...protocol.request import Image, Message
 from .. import images
+from ..answer import Record
 from ..fields import Fields
 from ..json_body import parse_json
-
-Record = dict[str, Any]
 
 TEXT_PARTS = ("input_text", "output_text", "text", "reasoning_text", "summary_text")
 # What only OpenAI's own servers write and the model has no use for.

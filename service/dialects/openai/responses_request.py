@@ -15,9 +15,10 @@ import msgspec
 
 from ...errors import BadRequest
 from ...protocol.request import Chat, Request, Sampling
+from ..answer import Record
 from ..fields import Fields
 from .parameters import MAX_ALTERNATIVES, OPENAI_DEFAULTS, integer, parse_model, parse_sampling, think
-from .responses_items import _STRUCT, Record, _conversation, _items
+from .responses_items import _STRUCT, _conversation, _items
 
 TOOL_MODES = ("auto", "none", "required")
 # Whose state would be OpenAI's; with what they are answered.
@@ -28,7 +29,7 @@ STATEFUL = {
 
 
 @dataclass(frozen=True)
-class Call:
+class ResponsesCall:
     """A parsed body. `echo` are the parameters that the response repeats; `include` names what else it tells.
 
     `items` are those of the input, `earlier` those of the conversation that it goes on with.
@@ -52,7 +53,7 @@ def previous_response_id(body: dict[str, Any]) -> str:
     return Fields(body, _STRUCT).string("previous_response_id")
 
 
-def parse_responses(body: dict[str, Any], earlier: Sequence[Record] = (), stores: bool = True) -> Call:
+def parse_responses(body: dict[str, Any], earlier: Sequence[Record] = (), stores: bool = True) -> ResponsesCall:
     """The body of `POST /v1/responses`; raises BadRequest.
 
     `earlier` are the items before its own: those of the response that it goes on from. `stores`: whether any is kept.
@@ -73,7 +74,7 @@ def parse_responses(body: dict[str, Any], earlier: Sequence[Record] = (), stores
         format=_format(fields.child("text", "openai.Text").child("format", "openai.Format")),
         logprobs=_logprobs(fields) if "message.output_text.logprobs" in include else None,
     )
-    return Call(model, request, fields.boolean("stream", False), _echo(fields), include, items, list(earlier))
+    return ResponsesCall(model, request, fields.boolean("stream", False), _echo(fields), include, items, list(earlier))
 
 
 def _refuse_state(fields: Fields) -> None:

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import Any
 
 from ...errors import BadRequest
-from ...models.catalog import Store
+from ...models.catalog import Catalog
 from ...models.inspection import describe
 from ...models.library import Library
 from ...models.model import Model
@@ -28,7 +28,7 @@ class Editor:
     `forget` is told each model that is gone, or has become another one under its name.
     """
 
-    def __init__(self, store: Store, library: Library, hub: Hub, forget: Callable[[Model], Awaitable[None]]) -> None:
+    def __init__(self, store: Catalog, library: Library, hub: Hub, forget: Callable[[Model], Awaitable[None]]) -> None:
         self._store = store
         self._library = library
         self._hub = hub

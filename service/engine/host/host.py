@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ...config import Settings
 from ...errors import BUSY, ServiceError, SettingsError, Unavailable
-from ...models.catalog import Store
+from ...models.catalog import Catalog
 from ...models.declaration import declared_models
 from ...models.inspection import tensors, tokens
 from ...models.library import Library, store_directory
@@ -45,11 +45,10 @@ from ..listener import listen
 from .editor import Editor
 from .metrics import UNKNOWN, Metrics
 from .residency import Limits, Residency, Resident
-from .supervisor import Slot
-from .systemd import TELL_SECONDS, Supervisor
+from .supervisor import EngineSupervisor
+from .systemd import TELL_SECONDS, SystemdNotifier
 
 logger = logging.getLogger("vllm_wsgi.host")
-
 
 # A Unix socket's path has at most 107 bytes (unix(7)); the workers' own names take some.
 MAX_DIRECTORY_BYTES = 107 - len("/worker-99999.sock")
@@ -60,7 +59,7 @@ RETRY_SECONDS = 5
 
 
 class Host:
-    """The models of the store, and a slot for each engine that they need; the residency says which may be loaded."""
+    """The models of the catalog, and a supervisor for each engine that they need; the residency decides."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -70,31 +69,31 @@ class Host:
         declared, hub = declared_models(settings), Hub()
         directory = store_directory(settings.store)
         library = Library(directory, declared, hub.directory)
-        self._store = Store(declared + library.models())
+        self._store = Catalog(declared + library.models())
         self._editor = Editor(self._store, library, hub, self._forget)
         self._responses = Responses(directory, settings.responses_days, settings.max_body)
         self._stirred = Bell()
-        self._slots: dict[tuple[str, ...], Slot] = {}
+        self._supervisors: dict[tuple[str, ...], EngineSupervisor] = {}
         self._residency = Residency(Limits(settings.max_loaded, settings.max_memory))
         # First come, first loaded: who waits for room is not overtaken by who needs less of it.
         self._making_room = asyncio.Lock()
-        self._queued: dict[Slot, asyncio.Task[None]] = {}
+        self._queued: dict[EngineSupervisor, asyncio.Task[None]] = {}
         self._metrics = Metrics()
         self._draining = False
 
-    def _slot(self, model: Model) -> Slot:
+    def _supervisor(self, model: Model) -> EngineSupervisor:
         """That of the model's engine, made if it is the first model that needs it."""
-        if model.engine not in self._slots:
-            slot = self._slots[model.engine] = self._new_slot(model)
-            self._residency.add(slot.resident)
-        return self._slots[model.engine]
+        if model.engine not in self._supervisors:
+            engine = self._supervisors[model.engine] = self._new_supervisor(model)
+            self._residency.add(engine.resident)
+        return self._supervisors[model.engine]
 
-    def _new_slot(self, model: Model) -> Slot:
+    def _new_supervisor(self, model: Model) -> EngineSupervisor:
         weights = self._store.info(model).size
         # Until it has been loaded once, all that is known of its KV cache is what the operator wants.
         memory = model.memory or weights + int(model.engine_args.get("kv_cache_memory_bytes") or 0)
         resident = Resident(model.name.short, self._keep_alive(model), model.pinned, memory)
-        return Slot(self._settings, model, weights, self._path.parent, resident, self._stirred.ring)
+        return EngineSupervisor(self._settings, model, weights, self._path.parent, resident, self._stirred.ring)
 
     def _keep_alive(self, model: Model) -> float:
         return parse_server_keep_alive(self._settings.keep_alive) if model.keep_alive is None else model.keep_alive
@@ -108,44 +107,44 @@ class Host:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        server = await listen(str(self._path), self._answer)
+        server = await listen(str(self._path), self._handle)
         for model in self._store.models():
             if model.pinned:
-                slot = self._slot(model)
-                slot.resident.pinned = True
-                slot.serve(self._store.info(model))
-                slot.load(self._keep_alive(model))
-        supervisor = Supervisor()
-        chores = self._clear(), self._responses.prune_daily(), supervisor.inform(self._pinned_states)
+                engine = self._supervisor(model)
+                engine.resident.pinned = True
+                engine.serve(self._store.info(model))
+                engine.load(self._keep_alive(model))
+        notifier = SystemdNotifier()
+        chores = self._clear(), self._responses.prune_daily(), notifier.inform(self._pinned_states)
         tasks = [asyncio.create_task(chore) for chore in chores]
         await stop.wait()
-        supervisor.stopping()
+        notifier.stopping()
         for task in tasks:
             task.cancel()
-        await self._drain(supervisor)
+        await self._drain(notifier)
         server.close()
-        await asyncio.gather(*(slot.unload() for slot in self._slots.values()))
+        await asyncio.gather(*(engine.unload() for engine in self._supervisors.values()))
         with suppress(FileNotFoundError):
             self._path.unlink()
 
-    async def _drain(self, supervisor: Supervisor) -> None:
+    async def _drain(self, notifier: SystemdNotifier) -> None:
         """Until nothing runs any more, or for as long as the setting says. What waits for a model is refused."""
         self._draining = True
-        for slot in self._slots.values():
-            if slot.state != "ready":
-                slot.leave()
+        for engine in self._supervisors.values():
+            if engine.state != "ready":
+                engine.leave()
         self._stirred.ring()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain):
-                while any(slot.resident.in_use for slot in self._slots.values()):
-                    supervisor.alive()
+                while any(engine.resident.in_use for engine in self._supervisors.values()):
+                    notifier.alive()
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._stirred.rung(), TELL_SECONDS)
 
     def _pinned_states(self) -> dict[str, str]:
-        return {slot.resident.name: slot.state for slot in self._slots.values() if slot.resident.pinned}
+        return {engine.resident.name: engine.state for engine in self._supervisors.values() if engine.resident.pinned}
 
-    async def _answer(self, command: Command) -> AsyncGenerator[Event, None]:
+    async def _handle(self, command: Command) -> AsyncGenerator[Event, None]:
         if isinstance(command, Locate):
             began = time.monotonic_ns()
             model = self._store.find(command.model)
@@ -153,13 +152,13 @@ class Host:
             capabilities = self._store.info(model).capabilities
             yield Located(command.id, path, time.monotonic_ns() - began, capabilities, model.defaults)
         elif isinstance(command, Unload):
-            await self._dismiss(self._slot(self._store.find(command.model)))
+            await self._dismiss(self._supervisor(self._store.find(command.model)))
             yield Unloaded(command.id)
         elif isinstance(command, ListModels):
             yield Models(command.id, [self._store.info(model) for model in self._store.models()])
         elif isinstance(command, ListLoaded):
-            slots = [slot for slot in self._slots.values() if slot.state != "idle"]
-            yield Loaded(command.id, [loaded for slot in slots for loaded in slot.loaded()])
+            supervisors = [engine for engine in self._supervisors.values() if engine.state != "idle"]
+            yield Loaded(command.id, [loaded for engine in supervisors for loaded in engine.loaded()])
         elif isinstance(command, ShowModel):
             yield await self._show(command)
         elif isinstance(command, StoreResponse | FetchResponse | DropResponse):
@@ -167,9 +166,9 @@ class Host:
         elif isinstance(command, Check):
             yield Checked(command.id, self._trouble())
         elif isinstance(command, Measure):
-            states = [slot.measured() for slot in self._slots.values()]
+            states = [engine.measured() for engine in self._supervisors.values()]
             # By name: of two engines of one, as a model that is made anew has for a moment, the last is asked.
-            sockets = {slot.resident.name: slot.socket for slot in self._slots.values() if slot.socket}
+            sockets = {engine.resident.name: engine.socket for engine in self._supervisors.values() if engine.socket}
             yield Measured(command.id, self._metrics.text(states), list(sockets.values()))
         elif isinstance(command, Count):
             for ended in command.ended:
@@ -183,10 +182,10 @@ class Host:
         """Why no request should come now; empty where one may: a pinned model is ready, or any other can be had."""
         if self._draining:
             return GOING_DOWN
-        pinned = [slot for slot in self._slots.values() if slot.resident.pinned]
-        if not pinned and self._engines() - self._slots.keys():
+        pinned = [engine for engine in self._supervisors.values() if engine.resident.pinned]
+        if not pinned and self._engines() - self._supervisors.keys():
             return ""
-        troubles = [slot.trouble() for slot in pinned or self._slots.values()]
+        troubles = [engine.trouble() for engine in pinned or self._supervisors.values()]
         return "" if not all(troubles) else "; ".join(troubles) or "there is no model"
 
     def _known(self, name: str) -> str:
@@ -208,53 +207,53 @@ class Host:
 
         Raises Unavailable where it can't be, or where too many wait: of this caller, so that he keeps no other one out.
         """
-        slot = self._slot(model)
-        if 0 < self._settings.max_queue <= slot.resident.waiting_of(command.caller):
+        engine = self._supervisor(model)
+        if 0 < self._settings.max_queue <= engine.resident.waiting_of(command.caller):
             raise Unavailable(BUSY)
         try:
-            with slot.resident.awaited(command.caller):
-                while (path := self._place(slot)) is None:
-                    await (self._load(slot, self._keep_alive(model)) if slot.state == "idle" else slot.changed())
-                    slot.serve(self._store.info(model))
-                slot.serve(self._store.info(model))
-                slot.resident.send(command.keep_alive, command.submits)
+            with engine.resident.awaited(command.caller):
+                while (path := self._data_socket(engine)) is None:
+                    await (self._load(engine, self._keep_alive(model)) if engine.state == "idle" else engine.changed())
+                    engine.serve(self._store.info(model))
+                engine.serve(self._store.info(model))
+                engine.resident.send(command.keep_alive, command.submits)
         finally:
             self._stirred.ring()
         return path
 
-    def _place(self, slot: Slot) -> str | None:
-        """As the slot says; raises Unavailable when the host has been told to end."""
+    def _data_socket(self, engine: EngineSupervisor) -> str | None:
+        """As the engine says; raises Unavailable when the host has been told to end."""
         if self._draining:
             raise Unavailable(GOING_DOWN, RETRY_SECONDS)
-        return slot.place()
+        return engine.data_socket()
 
-    async def _dismiss(self, slot: Slot) -> None:
+    async def _dismiss(self, engine: EngineSupervisor) -> None:
         """Unload it as soon as it is idle; returns when it is gone, or at once where it is in use."""
-        slot.resident.dismiss()
-        if not slot.resident.in_use:
-            await slot.unload()
+        engine.resident.dismiss()
+        if not engine.resident.in_use:
+            await engine.unload()
 
-    async def _load(self, slot: Slot, keep_alive: float) -> None:
+    async def _load(self, engine: EngineSupervisor, keep_alive: float) -> None:
         """Until the model begins to be loaded, for which everyone who asks for it waits together.
 
         Each for himself, those who queue for the lock behind another model's load would keep theirs busy, and that
         load, which waits for it to be idle, would wait for ever. Raises Unavailable.
         """
-        queued = self._queued.get(slot)
+        queued = self._queued.get(engine)
         if queued is None:
-            queued = self._queued[slot] = asyncio.create_task(self._make_room(slot, keep_alive))
-            queued.add_done_callback(lambda _: self._queued.pop(slot))
+            queued = self._queued[engine] = asyncio.create_task(self._make_room(engine, keep_alive))
+            queued.add_done_callback(lambda _: self._queued.pop(engine))
         await asyncio.shield(queued)
 
-    async def _make_room(self, slot: Slot, keep_alive: float) -> None:
+    async def _make_room(self, engine: EngineSupervisor, keep_alive: float) -> None:
         """Load the model as soon as there is room, unless nobody waits for it any more; Unavailable: not in time."""
         try:
             async with asyncio.timeout(self._settings.load_timeout), self._making_room:
-                while slot.resident.waiting and self._place(slot) is None and slot.state == "idle":
-                    if self._residency.has_room(slot.resident):
-                        slot.load(keep_alive)
+                while engine.resident.waiting and self._data_socket(engine) is None and engine.state == "idle":
+                    if self._residency.has_room(engine.resident):
+                        engine.load(keep_alive)
                         return
-                    self._unload(self._residency.victims(slot.resident))
+                    self._unload(self._residency.victims(engine.resident))
                     await self._stirred.rung()
         except TimeoutError:
             raise Unavailable(BUSY) from None
@@ -272,28 +271,28 @@ class Host:
             self._stirred.ring()
 
     def _unload(self, residents: list[Resident]) -> None:
-        for slot in self._slots.values():
-            if slot.resident in residents:
-                logger.info("%s is unloaded", slot.resident.name)
-                slot.leave()
+        for engine in self._supervisors.values():
+            if engine.resident in residents:
+                logger.info("%s is unloaded", engine.resident.name)
+                engine.leave()
 
     async def _forget(self, model: Model) -> None:
         """A model that is no more, or another one by now: its engine goes when it is idle, unless others need it."""
         if self._store.get(model.name) is None:
             self._metrics.forget(model.name.short)
-        slot = self._slots.get(model.engine)
-        if slot is not None:
-            slot.served.pop(model.name.key, None)
+        engine = self._supervisors.get(model.engine)
+        if engine is not None:
+            engine.served.pop(model.name.key, None)
             if model.engine not in self._engines():
-                await self._dismiss(slot)
+                await self._dismiss(engine)
         self._stirred.ring()
 
     def _engines(self) -> set[tuple[str, ...]]:
         return {model.engine for model in self._store.models()}
 
     def _drop_orphans(self) -> None:
-        """The slots of engines that no model needs, once nothing runs in them."""
-        for engine in self._slots.keys() - self._engines():
-            slot = self._slots[engine]
-            if slot.state == "idle" and not slot.resident.in_use:
-                self._residency.remove(self._slots.pop(engine).resident)
+        """The supervisors of engines that no model needs, once nothing runs in them."""
+        for key in self._supervisors.keys() - self._engines():
+            engine = self._supervisors[key]
+            if engine.state == "idle" and not engine.resident.in_use:
+                self._residency.remove(self._supervisors.pop(key).resident)

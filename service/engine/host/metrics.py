@@ -12,7 +12,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from ...protocol.commands import Ended
+from ...protocol.commands import RequestOutcome
 
 UNKNOWN = "unknown"
 
@@ -71,7 +71,7 @@ class Metrics:
         self._pause = self._histogram("longest_pause", "The longest wait of each answer between two tokens.", PAUSE)
         self._queue = self._histogram("queue", "How long a request waited for its turn in a loaded model.", QUEUE)
 
-    def count(self, ended: Ended, model: str) -> None:
+    def count(self, ended: RequestOutcome, model: str) -> None:
         """`model` is the name that it has, or UNKNOWN, or empty where the request is for none."""
         self._ended.labels(ended.route, model, ended.ending, ended.error).inc()
         if ended.prompt_tokens:

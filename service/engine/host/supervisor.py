@@ -22,7 +22,7 @@ from ...errors import EngineFailure, EngineGone, ServiceError, Unavailable
 from ...models.inspection import describe
 from ...models.model import Model
 from ...protocol.model_info import LoadedModel, ModelInfo
-from ...protocol.reports import Activity, Broken, Pulse, Ready
+from ...protocol.reports import Activity, LoadFailed, Pulse, Ready
 from ...syntax.names import ModelName
 from ..bell import Bell
 from .metrics import State
@@ -30,7 +30,6 @@ from .process import Process
 from .residency import Resident
 
 logger = logging.getLogger("vllm_wsgi.host")
-
 
 # Of worker processes, over all models.
 _numbers = itertools.count(1)
@@ -47,7 +46,7 @@ STOP_SECONDS = 20.0
 PROGRESS_SECONDS = 5.0
 
 
-class Slot:
+class EngineSupervisor:
     """Keeps one engine running while it is wanted. `stir` is called with everything that the residency may mind.
 
     Its engine is `model`'s, and that of every model that differs from it in its defaults alone; `served` are those that
@@ -110,7 +109,7 @@ class Slot:
         if self._keeping is not None:
             await asyncio.wait([self._keeping])
 
-    def place(self) -> str | None:
+    def data_socket(self) -> str | None:
         """The data socket; None where the model must be loaded first, or is being loaded or unloaded.
 
         Raises Unavailable, and says why, while it is restarted, and after a failure until the pause is over.
@@ -253,7 +252,7 @@ class Slot:
             raise Unavailable(f"the model has not loaded within {self._settings.load_timeout:g} s") from None
         finally:
             progress.cancel()
-        if isinstance(report, Broken):
+        if isinstance(report, LoadFailed):
             raise Unavailable(f"the model can't be loaded: {report.message}")
         assert isinstance(report, Ready)
         self._is_ready(report, process.path)

@@ -17,7 +17,7 @@ TELL_SECONDS = 1.0
 EXTENSION_SECONDS = 60
 
 
-class Supervisor:
+class SystemdNotifier:
     """systemd's end of it. The variable goes, so that no child speaks in our name."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Supervisor:
         self._address = "\0" + address[1:] if address.startswith("@") else address
 
     async def inform(self, states: Callable[[], Mapping[str, str]]) -> None:
-        """While the host lives, where anyone listens; `states` are the pinned models', by their names (slot.py).
+        """While the host lives, where anyone listens; `states` are the pinned models', by their names (supervisor.py).
 
         Ready is said once, when no pinned model is loading for the first time any more, unless every one has failed.
         The start then runs into systemd's time-out, while the host tries on.

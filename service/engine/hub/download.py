@@ -44,8 +44,8 @@ from huggingface_hub.utils import WeakFileLock, build_hf_headers
 
 from ...errors import BadRequest, EngineFailure, ModelNotFound, ServiceError, Unavailable
 from ..parent_death import die_with_parent
-from .needed_files import wanted
-from .pulls import Failed, Hub, Layer, Snapshot
+from .needed_files import needed_files
+from .pulls import DownloadFailed, Hub, Layer, Snapshot
 
 logger = logging.getLogger("vllm_wsgi.download")
 
@@ -59,7 +59,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 
 
 @dataclass(frozen=True)
-class Blob:
+class RemoteFile:
     """One file's content. `id` names it in the cache: the SHA-256 of what is in LFS, else git's SHA-1."""
 
     id: str
@@ -67,7 +67,7 @@ class Blob:
     path: str
 
     @classmethod
-    def of(cls, sibling: Any) -> Blob:
+    def of(cls, sibling: Any) -> RemoteFile:
         """Raises Unavailable for what is no hub's answer."""
         blob = cls(sibling.lfs.sha256 if sibling.lfs else sibling.blob_id, sibling.size, sibling.rfilename)
         if not _ID.match(blob.id or "") or blob.size is None:
@@ -94,13 +94,13 @@ class Download:
             # The hub tells everyone what a gated repository holds.
             HfApi().auth_check(repository)
         self._repository, self._revision, self._commit = repository, revision, str(info.sha)
-        self._paths = wanted([sibling.rfilename for sibling in info.siblings])
+        self._paths = needed_files([sibling.rfilename for sibling in info.siblings])
         if not self._paths:
             raise BadRequest(f"'{repository}' holds no weights that vLLM loads: safetensors, or PyTorch's")
-        blobs = [Blob.of(sibling) for sibling in info.siblings if sibling.rfilename in self._paths]
+        blobs = [RemoteFile.of(sibling) for sibling in info.siblings if sibling.rfilename in self._paths]
         # The same content may stand under several paths.
         self._blobs = {blob.id: blob for blob in blobs}
-        self._teller = Teller(self._blobs.values())
+        self._printer = ProgressPrinter(self._blobs.values())
         cache, name = Path(constants.HF_HUB_CACHE), repo_folder_name(repo_id=repository, repo_type="model")
         self._folder: Path = cache / name
         self._locks: Path = cache / ".locks" / name
@@ -116,14 +116,14 @@ class Download:
         if Hub().directory(self._repository, self._commit) is None:
             # Where the hub is gone by now, huggingface_hub is content with a part.
             raise Unavailable("the hub can't be reached any more; pull again")
-        self._teller.tell(self._completed)
+        self._printer.print(self._completed)
         self._point()
         return Snapshot(directory, self._commit, sum(blob.size for blob in self._blobs.values()), bool(missing))
 
-    def _place(self, blob: Blob, suffix: str = "") -> Path:
+    def _place(self, blob: RemoteFile, suffix: str = "") -> Path:
         return self._folder / "blobs" / f"{blob.id}{suffix}"
 
-    def _completed(self, blob: Blob) -> int:
+    def _completed(self, blob: RemoteFile) -> int:
         if self._place(blob).exists():
             return blob.size
         try:
@@ -132,7 +132,7 @@ class Download:
             # Not begun, or whole since we looked.
             return blob.size if self._place(blob).exists() else 0
 
-    def _check_room(self, missing: list[Blob]) -> None:
+    def _check_room(self, missing: list[RemoteFile]) -> None:
         """Rather than fill a disk that others write on, too."""
         needed = sum(blob.size - self._completed(blob) for blob in missing)
         free = shutil.disk_usage(self._folder).free
@@ -140,18 +140,18 @@ class Download:
             has = f"the server's disk has {free / 1e9:.3g} GB left"
             raise Unavailable(f"the download needs {needed / 1e9:.3g} GB and {has}")
 
-    def _fetch_all(self, missing: list[Blob]) -> None:
+    def _fetch_all(self, missing: list[RemoteFile]) -> None:
         pool = ThreadPoolExecutor(FILES_AT_ONCE)
         # Larger ones the hub gives through Xet only: they are huggingface_hub's, and begin anew.
         pending = {pool.submit(self._fetch, blob) for blob in missing if blob.size <= constants.MAX_HTTP_DOWNLOAD_SIZE}
-        self._teller.tell(self._completed)
+        self._printer.print(self._completed)
         while pending:
             done, pending = wait(pending, TELL_SECONDS, FIRST_EXCEPTION)
             for future in done:
                 future.result()
-            self._teller.tell(self._completed)
+            self._printer.print(self._completed)
 
-    def _fetch(self, blob: Blob) -> None:
+    def _fetch(self, blob: RemoteFile) -> None:
         """Until the blob is in its place. Another process may be at it, ours or any that uses huggingface_hub."""
         with WeakFileLock(self._locks / f"{blob.id}.lock"):
             if self._place(blob).exists():
@@ -166,7 +166,7 @@ class Download:
                 raise Unavailable(f"'{blob.path}' did not arrive as the hub announced it; pull again")
             partial.replace(self._place(blob))
 
-    def _fill(self, file: BufferedRandom, blob: Blob) -> None:
+    def _fill(self, file: BufferedRandom, blob: RemoteFile) -> None:
         """Go on at the file's end, for as long as each connection brings something."""
         url = hf_hub_url(self._repository, blob.path, revision=self._commit)
         if file.seek(0, os.SEEK_END) > blob.size:
@@ -192,26 +192,26 @@ class Download:
         new.replace(ref)
 
 
-class Teller:
+class ProgressPrinter:
     """Says how far the layers are. Small files are one: clients show a progress bar for each digest."""
 
-    def __init__(self, blobs: Iterable[Blob]) -> None:
+    def __init__(self, blobs: Iterable[RemoteFile]) -> None:
         blobs = sorted(blobs, key=lambda blob: (blob.is_large, blob.path))
         small = hashlib.sha256("".join(blob.id for blob in blobs if not blob.is_large).encode()).hexdigest()
-        self._layers: defaultdict[str, list[Blob]] = defaultdict(list)
+        self._layers: defaultdict[str, list[RemoteFile]] = defaultdict(list)
         for blob in blobs:
             self._layers[f"sha256:{blob.id if blob.is_large else small}"].append(blob)
-        self._told: dict[str, Layer] = {}
+        self._printed: dict[str, Layer] = {}
 
-    def tell(self, completed: Callable[[Blob], int]) -> None:
+    def print(self, completed: Callable[[RemoteFile], int]) -> None:
         for digest, blobs in self._layers.items():
             layer = Layer(digest, sum(blob.size for blob in blobs), sum(map(completed, blobs)))
-            if self._told.get(digest) != layer:
-                self._told[digest] = layer
-                tell(layer)
+            if self._printed.get(digest) != layer:
+                self._printed[digest] = layer
+                print_record(layer)
 
 
-def tell(record: Layer | Snapshot | Failed) -> None:
+def print_record(record: Layer | Snapshot | DownloadFailed) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(record) + b"\n")
     sys.stdout.buffer.flush()
 
@@ -256,9 +256,9 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s download: %(message)s", datefmt="%H:%M:%S")
     constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
     try:
-        tell(Download(repository, revision).run())
+        print_record(Download(repository, revision).run())
     except Exception as error:
-        tell(Failed.by(explain(error, repository, revision)))
+        print_record(DownloadFailed.by(explain(error, repository, revision)))
     # Other files may be halfway, and their threads would go on.
     os._exit(0)
 

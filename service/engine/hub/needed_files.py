@@ -13,7 +13,7 @@ _CONSOLIDATED = re.compile(r"consolidated[^/]*\.safetensors\Z")
 _PICKLED = re.compile(r"(\d+_\w+/)?pytorch_model[^/]*\.bin\Z")
 
 
-def wanted(paths: list[str]) -> list[str]:
+def needed_files(paths: list[str]) -> list[str]:
     """The paths of what has to be downloaded, sorted; none where the repository has no weights that vLLM loads.
 
     Weights are those that vLLM's default loader takes from a directory (`DefaultModelLoader._prepare_weights`):

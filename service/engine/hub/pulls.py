@@ -22,7 +22,7 @@ import msgspec
 from ...errors import BadRequest, ServiceError, Unavailable, Unsupported, revive
 from ...version import module
 from ..bell import Bell
-from .needed_files import wanted
+from .needed_files import needed_files
 
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?\Z", re.ASCII)
 # A branch, a tag, a commit or "refs/pr/1". It becomes a path in the cache: no part of it begins with a dot.
@@ -48,7 +48,7 @@ class Snapshot(msgspec.Struct, tag=True, frozen=True):
     downloaded: bool
 
 
-class Failed(msgspec.Struct, tag=True, frozen=True):
+class DownloadFailed(msgspec.Struct, tag=True, frozen=True):
     """A ServiceError, as it leaves the child process."""
 
     kind: str
@@ -56,11 +56,11 @@ class Failed(msgspec.Struct, tag=True, frozen=True):
     retry_after: int | None
 
     @classmethod
-    def by(cls, error: ServiceError) -> Failed:
+    def by(cls, error: ServiceError) -> DownloadFailed:
         return cls(error.kind, error.message, error.retry_after)
 
 
-_decoder = msgspec.json.Decoder(Layer | Snapshot | Failed)
+_decoder = msgspec.json.Decoder(Layer | Snapshot | DownloadFailed)
 
 
 class Hub:
@@ -113,7 +113,7 @@ class Hub:
         except ImportError:
             return None
         try:
-            paths = wanted([file.path for file in get_cached_repo_tree(repository, revision=revision)])
+            paths = needed_files([file.path for file in get_cached_repo_tree(repository, revision=revision)])
             if not paths:
                 return None
             patterns = [escape(path) for path in paths]
@@ -163,7 +163,7 @@ class _Pull:
         self.key = repository, revision
         self.listeners = 0
         self._layers: dict[str, Layer] = {}
-        self._outcome: Snapshot | Failed | None = None
+        self._outcome: Snapshot | DownloadFailed | None = None
         self._changed = Bell()
         self._running = asyncio.create_task(self._run(repository, revision))
 
@@ -182,7 +182,7 @@ class _Pull:
                 if told.get(digest) != layer:
                     told[digest] = layer
                     yield layer
-        if isinstance(self._outcome, Failed):
+        if isinstance(self._outcome, DownloadFailed):
             raise revive(self._outcome.kind, self._outcome.message, self._outcome.retry_after)
         yield self._outcome
 
@@ -194,9 +194,9 @@ class _Pull:
         try:
             await self._listen(repository, revision)
         except OSError as error:
-            self._outcome = Failed.by(Unavailable(f"the download can't be started: {error.strerror}"))
+            self._outcome = DownloadFailed.by(Unavailable(f"the download can't be started: {error.strerror}"))
         finally:
-            self._outcome = self._outcome or Failed.by(Unavailable(INTERRUPTED))
+            self._outcome = self._outcome or DownloadFailed.by(Unavailable(INTERRUPTED))
             self._changed.ring()
 
     async def _listen(self, repository: str, revision: str) -> None:

@@ -14,7 +14,7 @@ from vllm.parser import Parser, ParserManager
 from vllm.sampling_params import StructuredOutputsParams
 
 from ...errors import BadRequest
-from ...models.parser_names import Family
+from ...models.parser_names import ParserNames
 from ...protocol.request import Chat
 from .render import template_tool
 
@@ -32,7 +32,7 @@ class Parts(NamedTuple):
 class Parsers:
     """Makes a parser for each answer of one model."""
 
-    def __init__(self, family: Family, tokenizer: Any, model_config: ModelConfig) -> None:
+    def __init__(self, family: ParserNames, tokenizer: Any, model_config: ModelConfig) -> None:
         self.family = family
         self._tokenizer = tokenizer
         self._model_config = model_config

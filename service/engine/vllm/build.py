@@ -15,9 +15,9 @@ from vllm.transformers_utils.config import get_config
 from vllm.utils.gc_utils import freeze_gc_heap
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from ...models.parser_names import Family, family
-from .engine import Loads, VllmEngine
-from .paced_scheduler import keep_pace
+from ...models.parser_names import ParserNames, parser_names
+from .engine import RunningRequests, VllmEngine
+from .paced_scheduler import use_paced_scheduler
 from .vision import limit_pixels
 
 # Unset, vLLM would take most of the machine's memory for the KV cache of a CPU engine.
@@ -55,8 +55,8 @@ def build_engine(
         # The one argument that vLLM takes as an object only.
         arguments.structured_outputs_config = StructuredOutputsConfig(**operators)
     config = arguments.create_engine_config()
-    keep_pace(config.scheduler_config)
-    loads = Loads(config)
+    use_paced_scheduler(config.scheduler_config)
+    loads = RunningRequests(config)
     engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: loads])
     # As vLLM's own processes do: what has been loaded is looked through by no garbage collection, which takes a
     # large part of a second, and the environment is not read for every token.
@@ -76,8 +76,8 @@ def _tune_small_cpu(cores: int) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores - 1)))
 
 
-def _family(model_path: str, template: str | None, tools: str, thinking: str) -> Family:
+def _family(model_path: str, template: str | None, tools: str, thinking: str) -> ParserNames:
     if template is None:
         template = getattr(get_tokenizer(model_path), "chat_template", None)
     config = get_config(model_path, trust_remote_code=False)
-    return family(template if isinstance(template, str) else "", config.model_type, tools, thinking)
+    return parser_names(template if isinstance(template, str) else "", config.model_type, tools, thinking)

@@ -27,13 +27,13 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from ...errors import BadRequest, EngineFailure, EngineGone, Unavailable, Unsupported
-from ...models.parser_names import Family
-from ...protocol.events import Delta, Embedded, Finished, Rendered
+from ...models.parser_names import ParserNames
+from ...protocol.events import Delta, Finished, Rendered, Vectors
 from ...protocol.reports import Pulse
 from ...protocol.request import Chat, EmbedRequest, Request
 from ...syntax.names import ModelName
 from ..backend import check_prompt
-from ..vectors import unit
+from ..vectors import packed_unit_vector
 from .answer_parser import AnswerParser, Parsers, structured
 from .outputs import ENGINE_GONE, Answers
 from .render import count_images, render
@@ -47,7 +47,7 @@ SHUTDOWN_SECONDS = 15.0
 EMBED_WINDOW = 256
 
 
-class Loads(StatLoggerBase):  # type: ignore[misc]
+class RunningRequests(StatLoggerBase):  # type: ignore[misc]
     """How many requests ran and waited in the last decode step."""
 
     def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
@@ -64,7 +64,7 @@ class Loads(StatLoggerBase):  # type: ignore[misc]
 class VllmEngine:
     """One AsyncLLM."""
 
-    def __init__(self, engine: AsyncLLM, loads: Loads, kind: Family, template: str | None) -> None:
+    def __init__(self, engine: AsyncLLM, loads: RunningRequests, kind: ParserNames, template: str | None) -> None:
         self._engine = engine
         self._loads = loads
         self._ids = itertools.count(1)
@@ -76,7 +76,7 @@ class VllmEngine:
         self.context_length: int = engine.model_config.max_model_len
         self.device: str = current_platform.device_type
         self.cache_bytes = _cache_bytes(engine)
-        self.places = _places(engine)
+        self.capacity = _capacity(engine)
 
     async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
         """Raises BadRequest, Unavailable, EngineFailure and EngineGone."""
@@ -110,7 +110,7 @@ class VllmEngine:
                     for event in answers.events(output):
                         yield event
 
-    async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Embedded, None]:
+    async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Vectors, None]:
         """Raises BadRequest, Unsupported, Unavailable and EngineGone."""
         with _vllm_errors():
             if "embed" not in await self._engine.get_supported_tasks():
@@ -124,7 +124,7 @@ class VllmEngine:
                 failure = failures.exceptions[0]
                 raise failure from failure.__cause__
             vectors, counts = zip(*(task.result() for task in tasks), strict=True)
-            yield Embedded(id, list(vectors), sum(counts))
+            yield Vectors(id, list(vectors), sum(counts))
 
     async def pulse(self) -> Pulse:
         with _vllm_errors():
@@ -162,7 +162,7 @@ class VllmEngine:
             )
             async with aclosing(outputs):
                 async for output in outputs:
-                    return unit(output.outputs.data.tolist(), request.dimensions), len(token_ids)
+                    return packed_unit_vector(output.outputs.data.tolist(), request.dimensions), len(token_ids)
         raise EngineFailure("an error was encountered while running the model")
 
     def _adapter(self, directory: str) -> LoRARequest | None:
@@ -241,7 +241,7 @@ def _vllm_errors() -> Iterator[None]:
         raise BadRequest(str(error)) from None
 
 
-def _places(engine: AsyncLLM) -> int:
+def _capacity(engine: AsyncLLM) -> int:
     """How many sequences run at once, and an eighth more: the next ones are rendered before there is room for them."""
     config = engine.vllm_config
     running = config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size

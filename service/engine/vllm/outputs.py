@@ -26,7 +26,9 @@ class Answers:
         prompt_ids: list[int],
         decode: Callable[[list[int]], str],
     ) -> None:
-        self._answers = [_Answer(id, index, request, parser, prompt_ids) for index, parser in enumerate(parsers)]
+        self._answers = [
+            _SequenceAnswer(id, index, request, parser, prompt_ids) for index, parser in enumerate(parsers)
+        ]
         self._request = request
         self._decode = decode
         self._echoes = request.echo
@@ -54,7 +56,7 @@ class Answers:
             yield answer.prompt(text, logprobs)
 
 
-class _Answer:
+class _SequenceAnswer:
     def __init__(
         self, id: int, index: int, request: Request, parser: AnswerParser | None, prompt_ids: list[int]
     ) -> None:

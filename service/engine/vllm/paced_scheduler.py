@@ -35,12 +35,12 @@ _NOTHING = _beside_tokens(EngineCoreOutput("", []))
 Outputs = dict[int, EngineCoreOutputs]
 
 
-def beat_seconds(streams: int) -> float:
+def interval_seconds(streams: int) -> float:
     """From one beat to the next; 0: there is none."""
     return min(LONGEST_SECONDS, max(0, streams - FREE_STREAMS) * STREAM_SECONDS)
 
 
-class Pace:
+class TokenJoiner:
     """What the steps of one engine have brought since the last beat."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Pace:
 
     def passed(self, step: Outputs) -> Outputs:
         """What is to leave after this step."""
-        seconds = beat_seconds(sum(len(each.outputs) for each in step.values()))
+        seconds = interval_seconds(sum(len(each.outputs) for each in step.values()))
         if seconds and self.waits:
             return self._urgent(step)
         self._due = time.monotonic() + seconds
@@ -110,7 +110,7 @@ class PacedScheduler(Scheduler):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._pace = Pace()
+        self._pace = TokenJoiner()
 
     def update_from_output(self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput) -> Outputs:
         return self._pace.passed(super().update_from_output(scheduler_output, model_runner_output))
@@ -132,7 +132,7 @@ class PacedAsyncScheduler(PacedScheduler, AsyncScheduler):  # type: ignore[misc]
 _PACED: dict[type, type] = {Scheduler: PacedScheduler, AsyncScheduler: PacedAsyncScheduler}
 
 
-def keep_pace(config: SchedulerConfig) -> None:
+def use_paced_scheduler(config: SchedulerConfig) -> None:
     """From here on the engine of this configuration keeps the beat, unless somebody has chosen a scheduler."""
     if config.scheduler_cls is None:
         config.scheduler_cls = _PACED[config.get_scheduler_cls()]

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from ...errors import BUSY, TooManyRequests, Unavailable
-from ...protocol.events import Delta, Embedded, Event, Finished
+from ...protocol.events import Delta, Event, Finished, Vectors
 from ...protocol.request import Caller
 
 RETRY_SECONDS = 1
@@ -26,13 +26,13 @@ Clock = Callable[[], float]
 
 @dataclass(eq=False)
 class Turn:
-    """A request that waits for `places` in the engine."""
+    """A request that waits for `capacity` in the engine."""
 
     caller: Caller
-    places: int
+    capacity: int
     given: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     waits: bool = False
-    placed: bool = False
+    admitted: bool = False
 
 
 class FairQueue:
@@ -111,14 +111,14 @@ class Bill:
         self._has_prompt = False
 
     def add(self, event: Event) -> None:
-        if self._bucket is None or not isinstance(event, Delta | Finished | Embedded):
+        if self._bucket is None or not isinstance(event, Delta | Finished | Vectors):
             return
         if isinstance(event, Delta):
             self._bucket.take(len(event.token_ids))
         if event.prompt_tokens and not self._has_prompt:
             self._bucket.take(event.prompt_tokens)
             # Those of an Embedded are of its own texts only.
-            self._has_prompt = not isinstance(event, Embedded)
+            self._has_prompt = not isinstance(event, Vectors)
 
 
 class Account:
@@ -148,10 +148,10 @@ class Account:
 
 
 class Admission:
-    """`places` are the sequences that the engine takes at once. `max_waiting` requests may wait; 0: any number."""
+    """`capacity` are the sequences that the engine takes at once. `max_waiting` requests may wait; 0: any number."""
 
-    def __init__(self, places: int, max_waiting: int) -> None:
-        self._places = self._free = places
+    def __init__(self, capacity: int, max_waiting: int) -> None:
+        self._capacity = self._free = capacity
         self._max_waiting = max_waiting
         self._queue = FairQueue()
         self._accounts: defaultdict[str, Account] = defaultdict(Account)
@@ -166,15 +166,15 @@ class Admission:
         account = self._accounts[caller.name]
         bill = account.enter(caller)
         # More than the engine has places for, a request has all of them.
-        turn = Turn(caller, min(sequences, self._places))
+        turn = Turn(caller, min(sequences, self._capacity))
         try:
-            await self._take_place(turn)
+            await self._wait_for_capacity(turn)
             yield bill
         finally:
             account.leave()
             self._give_back(turn)
 
-    async def _take_place(self, turn: Turn) -> None:
+    async def _wait_for_capacity(self, turn: Turn) -> None:
         self._queue.push(turn)
         self._give_turns()
         if self._max_waiting and len(self._queue) > self._max_waiting:
@@ -185,18 +185,18 @@ class Admission:
         await turn.given
 
     def _give_turns(self) -> None:
-        while self._queue and self._queue.peek().places <= self._free:
+        while self._queue and self._queue.peek().capacity <= self._free:
             turn = self._queue.pop()
             # Cancelled, it may not have come to leaving yet.
             if not turn.given.cancelled():
-                self._free -= turn.places
-                turn.placed = True
+                self._free -= turn.capacity
+                turn.admitted = True
                 turn.given.set_result(None)
 
     def _give_back(self, turn: Turn) -> None:
         """Who is cancelled may still wait, may have been refused, or may have got his place a moment ago."""
         if turn.waits:
             self._queue.remove(turn)
-        if turn.placed:
-            self._free += turn.places
+        if turn.admitted:
+            self._free += turn.capacity
         self._give_turns()

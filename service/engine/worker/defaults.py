@@ -7,7 +7,7 @@ import msgspec
 from ...protocol.request import Chat, Defaults, Message, Request, Sampling
 
 
-def complete(request: Request, defaults: Defaults) -> Request:
+def with_defaults(request: Request, defaults: Defaults) -> Request:
     """The request with `defaults` beneath it, and so above the model's own generation_config.json."""
     fields: dict[str, object] = {
         "sampling": _sampling(request.sampling, defaults.sampling),

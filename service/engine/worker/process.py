@@ -23,13 +23,13 @@ import msgspec
 from ...errors import BadRequest, Drained, EngineGone
 from ...protocol.commands import Command, Embed, Measure, Submit
 from ...protocol.events import Event, Finished, Measured
-from ...protocol.reports import Activity, Broken, Pulse, Ready, Report, WorkerOptions
+from ...protocol.reports import Activity, LoadFailed, Pulse, Ready, Report, WorkerOptions
 from ...protocol.wire import pack
 from ..backend import Engine
 from ..listener import listen
 from ..parent_death import die_with_parent
 from .admission import Admission
-from .defaults import complete
+from .defaults import with_defaults
 
 logger = logging.getLogger("vllm_wsgi.worker")
 
@@ -52,7 +52,7 @@ class Worker:
     def __init__(self, engine: Engine, host: asyncio.StreamWriter, max_queue: int) -> None:
         self._engine = engine
         self._host = host
-        self._admission = Admission(engine.places, max_queue)
+        self._admission = Admission(engine.capacity, max_queue)
         self._begun = 0
         self._running: set[asyncio.Task[Any]] = set()
         self._stop = asyncio.Event()
@@ -63,9 +63,9 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        server = await listen(path, self._answer)
+        server = await listen(path, self._handle)
         self._report(Ready(self._engine.context_length, self._engine.device, self._engine.cache_bytes))
-        watching = [loop.create_task(self._watch(lifeline)), loop.create_task(self._beat())]
+        watching = [loop.create_task(self._watch(lifeline)), loop.create_task(self._send_pulses())]
         await self._stop.wait()
         server.close()
         for task in watching:
@@ -75,10 +75,10 @@ class Worker:
             await self._engine.shutdown()
         return self._status
 
-    async def _answer(self, command: Command) -> AsyncGenerator[Event, None]:
+    async def _handle(self, command: Command) -> AsyncGenerator[Event, None]:
         events: AsyncGenerator[Event, None]
         if isinstance(command, Submit):
-            events = self._engine.generate(command.id, complete(command.request, command.defaults))
+            events = self._engine.generate(command.id, with_defaults(command.request, command.defaults))
             sequences = command.request.n
         elif isinstance(command, Embed):
             events = self._engine.embed(command.id, command.request)
@@ -134,7 +134,7 @@ class Worker:
                 pass
         self._stop.set()
 
-    async def _beat(self) -> None:
+    async def _send_pulses(self) -> None:
         """The host replaces a worker whose pulse stops, so a hanging engine must hold it up."""
         while True:
             try:
@@ -183,7 +183,7 @@ async def run(options: WorkerOptions) -> int:
         engine = build(options)
     except Exception as error:
         logger.exception("%s can't be loaded", options.model)
-        writer.write(pack(Broken(f"{type(error).__name__}: {error}")))
+        writer.write(pack(LoadFailed(f"{type(error).__name__}: {error}")))
         await writer.drain()
         return ENGINE_DIED
     return await Worker(engine, writer, options.max_queue).run(options.socket, reader)

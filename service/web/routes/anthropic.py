@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response
 
-from ...dialects.anthropic.answer import Answer, CountAnswer, error_record
+from ...dialects.anthropic.answer import CountAnswer, MessagesAnswer, error_record
 from ...dialects.anthropic.request import parse_count_tokens, parse_messages
 from ...errors import ServiceError
 from ..context import current_id
@@ -31,8 +31,8 @@ class AnthropicRoutes(Routes):
 
     def messages(self) -> Response:
         call = parse_messages(self._body("MessagesRequest"))
-        return self._answer([call.request], Answer(call), SSE_PINGED if call.stream else None)
+        return self._stream_or_collect([call.request], MessagesAnswer(call), SSE_PINGED if call.stream else None)
 
     def count_tokens(self) -> Response:
         call = parse_count_tokens(self._body("CountTokensRequest"))
-        return self._answer([call.request], CountAnswer(call.model), None)
+        return self._stream_or_collect([call.request], CountAnswer(call.model), None)

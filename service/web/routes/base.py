@@ -21,8 +21,8 @@ from ...dialects.answer import Answer
 from ...dialects.json_body import parse_json
 from ...engine_client.client import Client
 from ...engine_client.exchange import Job, Stream
-from ...errors import ModelNotFound, Refused, ServiceError
-from ...protocol.events import Embedded, Located
+from ...errors import HTTPRefusal, ModelNotFound, ServiceError
+from ...protocol.events import Located, Vectors
 from ...protocol.request import EmbedRequest, Request
 from ...telemetry.request_log import prompt_of
 from ...telemetry.traces import traceparent
@@ -94,8 +94,10 @@ class Routes:
             location = f"{quote(request.script_root)}{quote(request.path[:-1])}{query}"
             return empty_response(301 if request.method == "GET" else 307, {"Location": location})
         if not known:
-            raise Refused(f"404 page not found: {base}/{path}", status=404)
-        response = error_response(self.error_record, Refused(f"405 method not allowed: {request.method}", status=405))
+            raise HTTPRefusal(f"404 page not found: {base}/{path}", status=404)
+        response = error_response(
+            self.error_record, HTTPRefusal(f"405 method not allowed: {request.method}", status=405)
+        )
         response.headers["Allow"] = ", ".join(known)
         return response
 
@@ -107,7 +109,7 @@ class Routes:
     def _body(self, struct: str) -> dict[str, Any]:
         return parse_json(read_body(self._settings.max_body), f"{self.package}.{struct}", self.empty_body)
 
-    def _answer(
+    def _stream_or_collect(
         self, requests: list[Request], answer: Answer, chosen: Framing | None, keep_alive: float | None = None
     ) -> Response:
         """One answer to all requests, streamed in the framing that is chosen, or collected."""
@@ -129,7 +131,7 @@ class Routes:
             stream.close()
             raise
 
-    def _embed(self, wanted: EmbedRequest, keep_alive: float | None = None) -> tuple[Located, Embedded]:
+    def _embed(self, wanted: EmbedRequest, keep_alive: float | None = None) -> tuple[Located, Vectors]:
         """Raises ModelNotFound in the words that Ollama has for embeddings alone."""
         entry = entry_of(request.environ)
         entry.model = wanted.model

@@ -9,8 +9,8 @@ from flask import Response, request
 
 from ...dialects.ollama import embeddings as ollama_embeddings
 from ...dialects.ollama import models as ollama_models
-from ...dialects.ollama.answer import Answer, ChatAnswer, GenerateAnswer, error_record
-from ...dialects.ollama.request import Call, parse_chat, parse_generate, parse_show
+from ...dialects.ollama.answer import OllamaAnswer, OllamaChatAnswer, OllamaGenerateAnswer, error_record
+from ...dialects.ollama.request import OllamaCall, parse_chat, parse_generate, parse_show
 from ...errors import Unsupported
 from ...version import __version__
 from ..context import entry_of, key_of
@@ -83,11 +83,11 @@ class OllamaRoutes(LibraryRoutes):
 
     def generate(self) -> Response:
         call = parse_generate(self._body("GenerateRequest"))
-        return self._generate(call, GenerateAnswer(call))
+        return self._generate(call, OllamaGenerateAnswer(call))
 
     def chat(self) -> Response:
         call = parse_chat(self._body("ChatRequest"))
-        return self._generate(call, ChatAnswer(call))
+        return self._generate(call, OllamaChatAnswer(call))
 
     def embed(self) -> Response:
         began = time.monotonic_ns()
@@ -106,18 +106,18 @@ class OllamaRoutes(LibraryRoutes):
             raise Unsupported(f"/api/{path} is not supported: it needs ollama.com")
         return super().unknown(base, path)
 
-    def _generate(self, call: Call, answer: Answer) -> Response:
+    def _generate(self, call: OllamaCall, answer: OllamaAnswer) -> Response:
         """One generation in the format that the client wants, or the model's load or unload."""
         chosen = negotiate(call.stream, call.stream_type, request.args.get("alt"), request.headers.get("Accept", ""))
         if call.request is None:
             response = json_response(self._load_or_unload(call, answer))
         else:
             framed = None if call.request.render_only else chosen
-            response = self._answer([call.request], answer, framed, call.keep_alive)
+            response = self._stream_or_collect([call.request], answer, framed, call.keep_alive)
         response.vary.add("Accept")
         return response
 
-    def _load_or_unload(self, call: Call, answer: Answer) -> Any:
+    def _load_or_unload(self, call: OllamaCall, answer: OllamaAnswer) -> Any:
         entry_of(request.environ).model = call.model
         if call.unload:
             key_of(request.environ).check("manage")

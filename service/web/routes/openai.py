@@ -15,7 +15,7 @@ from ...dialects.openai import responses_answer
 from ...dialects.openai.answer import error_record
 from ...dialects.openai.chat_answer import ChatAnswer
 from ...dialects.openai.chat_request import parse_chat
-from ...dialects.openai.parameters import Call
+from ...dialects.openai.parameters import OpenAICall
 from ...dialects.openai.responses_request import parse_responses, previous_response_id
 from ...dialects.openai.responses_stored import conversation, input_items
 from ...errors import ResponseNotFound, UnknownPrevious
@@ -58,8 +58,8 @@ class OpenAIRoutes(Routes):
         previous = previous_response_id(body)
         earlier = self._earlier(previous) if previous else []
         call = parse_responses(body, earlier, stores=self._settings.responses_days > 0)
-        answer = responses_answer.Answer(call, keep=partial(self._client.store_response, owner()))
-        return self._answer([call.request], answer, SSE_NAMED if call.stream else None)
+        answer = responses_answer.ResponsesAnswer(call, keep=partial(self._client.store_response, owner()))
+        return self._stream_or_collect([call.request], answer, SSE_NAMED if call.stream else None)
 
     def response(self, id: str) -> Response:
         return json_response(self._client.fetch_response(owner(), id)["response"])
@@ -88,8 +88,8 @@ class OpenAIRoutes(Routes):
     def model(self, name: str) -> Response:
         return json_response(openai_models.model(self._client.show(ModelName.parse(name).short), name))
 
-    def _generate(self, call: Call, answer: openai_answer.Answer) -> Response:
-        return self._answer(call.requests, answer, SSE_WITH_DONE if call.stream else None)
+    def _generate(self, call: OpenAICall, answer: openai_answer.OpenAIAnswer) -> Response:
+        return self._stream_or_collect(call.requests, answer, SSE_WITH_DONE if call.stream else None)
 
 
 def owner() -> str:

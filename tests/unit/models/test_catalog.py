@@ -8,14 +8,21 @@ from typing import Any
 
 import pytest
 
-from service.config import Settings
-from service.errors import BadRequest, ModelNotFound
-from service.models.catalog import Store
-from service.models.declaration import declared_models
+from service.protocol.model_info import ModelInfo
 from service.models.inspection import describe
 from service.models.model import Model
-from service.protocol.model_info import ModelInfo
 from service.syntax.names import ModelName
+from service.models.catalog import Catalog
+from service.models.declaration import declared_models
+from service.config import Settings
+from service.errors import BadRequest, ModelNotFound
+
+
+
+
+
+
+
 
 CONFIG = {
     "model_type": "qwen3",
@@ -207,20 +214,20 @@ def test_a_repository_that_is_not_downloaded_has_only_its_name():
     "name", ["demo", "DEMO", "demo:latest", " demo ", "library/demo", "Registry.Ollama.AI/library/demo:LATEST"]
 )
 def test_a_model_is_found_by_any_spelling_of_its_name(model: Path, name: str):
-    store = Store(declared_models(Settings(model=str(model))))
+    store = Catalog(declared_models(Settings(model=str(model))))
     assert store.find(name).source == str(model)
 
 
 @pytest.mark.parametrize("name", ["other", "demo:other", "ns/demo"])
 def test_a_model_that_is_not_there_is_not_found_by_the_name_asked_for(model: Path, name: str):
-    store = Store(declared_models(Settings(model=str(model))))
+    store = Catalog(declared_models(Settings(model=str(model))))
     with pytest.raises(ModelNotFound, match=f"^model '{name}' not found$"):
         store.find(name)
 
 
 def test_what_is_no_name_is_refused(model: Path):
     with pytest.raises(BadRequest, match=r"^invalid model name$"):
-        Store(declared_models(Settings(model=str(model)))).find("a b")
+        Catalog(declared_models(Settings(model=str(model)))).find("a b")
 
 
 @pytest.mark.parametrize(
@@ -231,5 +238,5 @@ def test_what_is_no_name_is_refused(model: Path):
     ],
 )
 def test_a_model_is_named_by_the_settings_or_its_repository(settings: dict[str, str], name: str):
-    (model,) = Store(declared_models(Settings(**settings))).models()
+    (model,) = Catalog(declared_models(Settings(**settings))).models()
     assert model.name.short == name

@@ -5,14 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from service.config import Settings
-from service.errors import SettingsError
-from service.models.catalog import Store
-from service.models.declaration import KINDS, declared_models, read_models
-from service.models.inspection import describe
 from service.models.model import Model
+from service.models.declaration import KINDS, declared_models, read_models
 from service.protocol.request import Sampling
 from service.syntax.names import ModelName
+from service.models.inspection import describe
+from service.models.catalog import Catalog
+from service.errors import SettingsError
+from service.config import Settings
+
+
+
+
+
+
+
 
 EXAMPLE = Path(__file__).parents[3] / "deploy" / "models.toml.example"
 
@@ -90,7 +97,7 @@ def test_the_name_of_a_repository_needs_no_source(directory: Path):
 
 @pytest.mark.parametrize("name", ["hf.co/org/model-7b", "HF.co/Org/Model-7B:latest", "huggingface.co/org/model-7b"])
 def test_a_model_is_found_by_its_repository_too(directory: Path, name: str):
-    store = Store(read(directory, '[models.a]\nsource = "org/Model-7B"'))
+    store = Catalog(read(directory, '[models.a]\nsource = "org/Model-7B"'))
     assert store.find(name).name.short == "a:latest"
 
 

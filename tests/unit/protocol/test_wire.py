@@ -18,7 +18,6 @@ from service.protocol.commands import (
     DropBlob,
     DropResponse,
     Embed,
-    Ended,
     FetchResponse,
     FindBlob,
     ListLoaded,
@@ -27,6 +26,7 @@ from service.protocol.commands import (
     Measure,
     Pull,
     PutBlob,
+    RequestOutcome,
     ShowModel,
     StoreResponse,
     Submit,
@@ -37,7 +37,6 @@ from service.protocol.events import (
     Checked,
     Delta,
     Done,
-    Embedded,
     Failed,
     Finished,
     Hello,
@@ -50,9 +49,10 @@ from service.protocol.events import (
     Shown,
     StoredResponse,
     Unloaded,
+    Vectors,
 )
 from service.protocol.model_info import LoadedModel, ModelInfo, Recipe, Tensor
-from service.protocol.reports import Activity, Broken, Pulse, Ready, Report
+from service.protocol.reports import Activity, LoadFailed, Pulse, Ready, Report
 from service.protocol.request import (
     Chat,
     Defaults,
@@ -88,7 +88,7 @@ COMMANDS = [
     Cancel(6),
     Check(24),
     Measure(25),
-    Count(26, [Ended("/api/chat", "error", "Unavailable", "m", first=1)]),
+    Count(26, [RequestOutcome("/api/chat", "error", "Unavailable", "m", first=1)]),
     ShowModel(12, "m", verbose=True),
     Pull(13, "m"),
     Create(14, "m", Recipe("a", {"b": "sha256:c"}, options={"stop": ["x"]}, messages=[Message("user", "é")])),
@@ -118,10 +118,10 @@ EVENTS = [
     Delta(6, 0, "a", [1], "b", [CALL]),
     Finished(6, "stop", 1, 2, 3, 4, 5, 6, [7]),
     Rendered(6, "<|im_start|>", 1),
-    Embedded(9, [b"\x00\x00\x80?", b""], 3),
+    Vectors(9, [b"\x00\x00\x80?", b""], 3),
     Failed(7, "Unavailable", "busy", 5),
 ]
-REPORTS = [Ready(4096, "cpu", 1 << 40), Broken("no"), Pulse(1, 2), Activity(3, 1)]
+REPORTS = [Ready(4096, "cpu", 1 << 40), LoadFailed("no"), Pulse(1, 2), Activity(3, 1)]
 
 
 @st.composite

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.dialects.anthropic.answer import Answer, CountAnswer, error_record
-from service.dialects.anthropic.request import Call, parse_count_tokens, parse_messages
+from service.dialects.anthropic.answer import CountAnswer, MessagesAnswer, error_record
+from service.dialects.anthropic.request import MessagesCall, parse_count_tokens, parse_messages
 from service.dialects.json_body import parse_json
 from service.errors import BadRequest, EngineGone, ModelNotFound, PayloadTooLarge, ServiceError, Unsupported
 from service.protocol.commands import Submit
@@ -45,11 +45,11 @@ def refusal(**fields: Any) -> str:
 
 def answer(*events: Event) -> list[dict[str, Any]]:
     call = parse_messages(body())
-    return [record for batch in Answer(call, "k").records([list(events)]) for record in batch]
+    return [record for batch in MessagesAnswer(call, "k").records([list(events)]) for record in batch]
 
 
 def message(*events: Event) -> dict[str, Any]:
-    collected: dict[str, Any] = Answer(parse_messages(body()), "k").collect([answer(*events)])
+    collected: dict[str, Any] = MessagesAnswer(parse_messages(body()), "k").collect([answer(*events)])
     return collected
 
 
@@ -349,12 +349,12 @@ def test_collecting_equals_streaming(events: list[Delta]):
 
 def test_silence_passes_through_and_is_told_by_a_ping():
     call = parse_messages(body())
-    batches = list(Answer(call).records([[Located(1, "s", 5)], [], [delta("a")]]))
+    batches = list(MessagesAnswer(call).records([[Located(1, "s", 5)], [], [delta("a")]]))
     assert [bool(batch) for batch in batches] == [False, True]
     assert SSE_PINGED.heartbeat == b'event: ping\ndata: {"type":"ping"}\n\n'
 
 
-@pytest.mark.parametrize("kind", [Answer, lambda call: CountAnswer(call.model)])
+@pytest.mark.parametrize("kind", [MessagesAnswer, lambda call: CountAnswer(call.model)])
 def test_a_model_that_only_embeds_does_not_chat(kind: Any):
     with pytest.raises(BadRequest, match='"x" does not support chat'):
         list(kind(parse_messages(body())).records([[Located(1, "s", 5, ["embedding"])]]))
@@ -375,5 +375,5 @@ def test_an_error_has_anthropics_shape(error: ServiceError, kind: str):
 
 
 def test_a_call_names_its_model_as_it_was_asked_for():
-    assert isinstance(parse_messages(body(model="Library/X:Latest")), Call)
+    assert isinstance(parse_messages(body(model="Library/X:Latest")), MessagesCall)
     assert parse_messages(body(model="Library/X:Latest")).model == "Library/X:Latest"

@@ -7,7 +7,7 @@ import pytest
 
 from service.dialects.ollama.embeddings import embed_record, embeddings_record, parse_embed, parse_embeddings
 from service.errors import BadRequest, ModelNotFound
-from service.protocol.events import Embedded
+from service.protocol.events import Vectors
 from service.protocol.request import EmbedRequest
 from service.web.framing import encode
 
@@ -76,7 +76,7 @@ def test_the_older_route_has_one_prompt_and_cuts_nothing():
 
 def test_a_record_is_as_ollama_writes_it():
     call = parse_embed({"model": "M:latest", "input": ["a", "b"]})
-    record = embed_record(call, Embedded(1, [VECTOR, VECTOR], 7), load_ns=3, total_ns=9)
+    record = embed_record(call, Vectors(1, [VECTOR, VECTOR], 7), load_ns=3, total_ns=9)
     assert encode(record) == (
         b'{"model":"M:latest","embeddings":[[0.33333334,-0.1],[0.33333334,-0.1]],'
         b'"total_duration":9,"load_duration":3,"prompt_eval_count":7}'
@@ -84,13 +84,12 @@ def test_a_record_is_as_ollama_writes_it():
 
 
 def test_a_model_that_was_only_loaded_has_no_vectors_and_no_durations():
-    record = embed_record(parse_embed({"model": "m"}), Embedded(1, [], 0), load_ns=3, total_ns=9)
+    record = embed_record(parse_embed({"model": "m"}), Vectors(1, [], 0), load_ns=3, total_ns=9)
     assert encode(record) == b'{"model":"m","embeddings":[]}'
-    assert encode(embeddings_record(Embedded(1, [], 0))) == b'{"embedding":[]}'
+    assert encode(embeddings_record(Vectors(1, [], 0))) == b'{"embedding":[]}'
 
 
 def test_the_older_record_shows_float32_as_float64():
     assert (
-        encode(embeddings_record(Embedded(1, [VECTOR], 7)))
-        == b'{"embedding":[0.3333333432674408,-0.10000000149011612]}'
+        encode(embeddings_record(Vectors(1, [VECTOR], 7))) == b'{"embedding":[0.3333333432674408,-0.10000000149011612]}'
     )

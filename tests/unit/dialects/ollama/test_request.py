@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.dialects.json_body import parse_json
-from service.dialects.ollama.answer import Answer, ChatAnswer, GenerateAnswer, error_record, timestamp
-from service.dialects.ollama.request import Call, parse_chat, parse_generate, parse_show
+from service.dialects.ollama.answer import OllamaAnswer, OllamaChatAnswer, OllamaGenerateAnswer, error_record, timestamp
+from service.dialects.ollama.request import OllamaCall, parse_chat, parse_generate, parse_show
 from service.errors import BadRequest, EngineGone, ModelNotFound
 from service.protocol.commands import Submit
 from service.protocol.events import Delta, Event, Finished, Located, Rendered
@@ -22,6 +22,7 @@ from service.web.framing import NDJSON, Framing, encode
 from service.web.negotiation import negotiate
 
 NOON = 1_795_323_967_120_000_000
+Parse = Callable[[dict[str, Any]], OllamaCall]
 GENERATE, CHAT = {"model": "x", "prompt": "hi"}, {"model": "x", "messages": [{"role": "user", "content": "hi"}]}
 TOOL_CALL = {"id": "call_x", "function": {"index": 0, "name": "f", "arguments": {"z": 1, "a": "<&>"}}}
 BOTH = pytest.mark.parametrize(("parse", "body"), [(parse_generate, GENERATE), (parse_chat, CHAT)])
@@ -97,17 +98,17 @@ def clock(*readings: int) -> Callable[[], int]:
     return lambda: left.pop(0) if len(left) > 1 else left[0]
 
 
-def lines(answer: Answer, *events: Event) -> list[str]:
+def lines(answer: OllamaAnswer, *events: Event) -> list[str]:
     return [encode(record).decode() for batch in answer.records([list(events)]) for record in batch]
 
 
-def refusal(parse: Callable[[dict[str, Any]], Call], body: dict[str, Any]) -> str:
+def refusal(parse: Parse, body: dict[str, Any]) -> str:
     with pytest.raises(BadRequest) as caught:
         parse(body)
     return caught.value.message
 
 
-def negotiated(call: Call) -> Framing | None:
+def negotiated(call: OllamaCall) -> Framing | None:
     return negotiate(call.stream, call.stream_type, None, "")
 
 
@@ -163,7 +164,7 @@ def test_a_chat_keeps_its_turns_and_tools():
 
 
 @BOTH
-def test_what_both_routes_read_alike(parse: Callable[[dict[str, Any]], Call], body: dict[str, Any]):
+def test_what_both_routes_read_alike(parse: Parse, body: dict[str, Any]):
     fields = {"options": {"top_k": 5, "num_ctx": 512}, "format": {"type": "object"}, "truncate": False}
     call = parse(body | fields | {"keep_alive": "5m", "stream": "sse", "stream_type": "text/event-stream"})
     assert call.request is not None
@@ -175,21 +176,19 @@ def test_what_both_routes_read_alike(parse: Callable[[dict[str, Any]], Call], bo
 
 @BOTH
 @pytest.mark.parametrize("name", ["StreamType", "streamType", "streamtype", "STREAM_TYPE"])
-def test_the_stream_type_has_two_spellings(parse: Callable[[dict[str, Any]], Call], body: dict[str, Any], name: str):
+def test_the_stream_type_has_two_spellings(parse: Parse, body: dict[str, Any], name: str):
     assert parse(body | {name: "text/event-stream"}).stream_type == "text/event-stream"
 
 
 @BOTH
-def test_two_spellings_that_contradict_each_other_are_refused(
-    parse: Callable[[dict[str, Any]], Call], body: dict[str, Any]
-):
+def test_two_spellings_that_contradict_each_other_are_refused(parse: Parse, body: dict[str, Any]):
     both = {"stream_type": "text/event-stream", "StreamType": "application/x-ndjson"}
     with pytest.raises(BadRequest):
         negotiated(parse(body | both))
 
 
 @BOTH
-def test_the_model_is_echoed_as_it_was_asked_for(parse: Callable[[dict[str, Any]], Call], body: dict[str, Any]):
+def test_the_model_is_echoed_as_it_was_asked_for(parse: Parse, body: dict[str, Any]):
     assert parse(body | {"model": "Library/X:Latest"}).model == "Library/X:Latest"
 
 
@@ -203,17 +202,13 @@ def test_the_model_is_echoed_as_it_was_asked_for(parse: Callable[[dict[str, Any]
         (parse_chat, {"model": "x", "messages": []}),
     ],
 )
-def test_a_body_that_asks_for_nothing_loads_the_model_or_unloads_it(
-    parse: Callable[[dict[str, Any]], Call], body: dict[str, Any]
-):
+def test_a_body_that_asks_for_nothing_loads_the_model_or_unloads_it(parse: Parse, body: dict[str, Any]):
     assert [parse(body).request, parse(body).unload] == [None, False]
     assert [parse(body | {"keep_alive": time}).unload for time in (0, "0", "0s", 1, -1)] == [True] * 3 + [False] * 2
 
 
 @BOTH
-def test_a_body_that_asks_for_an_answer_never_unloads_first(
-    parse: Callable[[dict[str, Any]], Call], body: dict[str, Any]
-):
+def test_a_body_that_asks_for_an_answer_never_unloads_first(parse: Parse, body: dict[str, Any]):
     assert not parse(body | {"keep_alive": 0}).unload
 
 
@@ -251,7 +246,7 @@ def test_without_a_model_generate_does_not_find_it_and_chat_misses_it():
     ],
 )
 def test_a_bad_field_is_refused_in_ollamas_words(
-    parse: Callable[[dict[str, Any]], Call], body: dict[str, Any], fields: dict[str, Any], message: str
+    parse: Parse, body: dict[str, Any], fields: dict[str, Any], message: str
 ):
     struct = "GenerateRequest" if parse is parse_generate else "ChatRequest"
     assert refusal(parse, body | fields) == message.replace("{}.", f"{struct}.")
@@ -346,7 +341,7 @@ def test_every_chat_body_is_a_request_that_crosses_the_queue_or_a_bad_one(body: 
     _parses_or_refuses(parse_chat, "ChatRequest", body)
 
 
-def _parses_or_refuses(parse: Callable[[dict[str, Any]], Call], struct: str, body: dict[str, Any]) -> None:
+def _parses_or_refuses(parse: Parse, struct: str, body: dict[str, Any]) -> None:
     try:
         call = parse(parse_json(json.dumps(body).encode(), struct))
     except (BadRequest, ModelNotFound) as error:
@@ -361,7 +356,7 @@ def _parses_or_refuses(parse: Callable[[dict[str, Any]], Call], struct: str, bod
 
 
 def test_a_chat_is_on_the_wire_as_ollama_writes_it():
-    answer = ChatAnswer(parse_chat(CHAT), clock(NOON - 123, NOON))
+    answer = OllamaChatAnswer(parse_chat(CHAT), clock(NOON - 123, NOON))
     finished = Finished(1, "stop", 3, 2, 0, 0, 4, 9)
     assert lines(answer, Located(1, "s", 5), Delta(1, 0, "Hi <b> & \u2028 é", [7]), finished) == [
         r'{"model":"x","created_at":"2026-11-22T05:06:07.12Z","message":{"role":"assistant",'
@@ -373,7 +368,7 @@ def test_a_chat_is_on_the_wire_as_ollama_writes_it():
 
 
 def test_thinking_and_tool_calls_are_on_the_wire_as_ollama_writes_them():
-    answer = ChatAnswer(parse_chat(CHAT), clock(NOON))
+    answer = OllamaChatAnswer(parse_chat(CHAT), clock(NOON))
     assert lines(answer, Delta(1, 0, "", [7], thinking="hmm"), Delta(1, 1, "", [8], tool_calls=[TOOL_CALL])) == [
         '{"model":"x","created_at":"2026-11-22T05:06:07.12Z",'
         '"message":{"role":"assistant","content":"","thinking":"hmm"},"done":false}',
@@ -384,7 +379,7 @@ def test_thinking_and_tool_calls_are_on_the_wire_as_ollama_writes_them():
 
 
 def test_the_last_line_of_generate_is_on_the_wire_as_ollama_writes_it():
-    answer = GenerateAnswer(parse_generate(GENERATE), clock(NOON + 3_456_788, NOON + 3_456_789))
+    answer = OllamaGenerateAnswer(parse_generate(GENERATE), clock(NOON + 3_456_788, NOON + 3_456_789))
     assert lines(answer, Finished(1, "stop", 7, 2, 0, 0, 0, 0, [1, 2])) == [
         '{"model":"x","created_at":"2026-11-22T05:06:07.123456789Z","response":"","done":true,"done_reason":"stop",'
         '"context":[1,2],"total_duration":1,"prompt_eval_count":7,"eval_count":2}'
@@ -392,7 +387,7 @@ def test_the_last_line_of_generate_is_on_the_wire_as_ollama_writes_it():
 
 
 def test_thinking_of_generate_stands_beside_the_response():
-    answer = GenerateAnswer(parse_generate(GENERATE), clock(NOON))
+    answer = OllamaGenerateAnswer(parse_generate(GENERATE), clock(NOON))
     assert lines(answer, Delta(1, 0, "Hi", [1, 2], thinking="hmm")) == [
         '{"model":"x","created_at":"2026-11-22T05:06:07.12Z","response":"","thinking":"hmm","done":false}',
         '{"model":"x","created_at":"2026-11-22T05:06:07.12Z","response":"Hi","done":false}',
@@ -403,18 +398,18 @@ def test_a_rendered_prompt_is_not_done():
     rendered = Rendered(1, "<s>hi", 2)
     start = '{"model":"x","created_at":"2026-11-22T05:06:07.12Z",'
     end = '"done":false,"_debug_info":{"rendered_template":'
-    assert lines(GenerateAnswer(parse_generate(GENERATE), clock(NOON)), rendered) == [
+    assert lines(OllamaGenerateAnswer(parse_generate(GENERATE), clock(NOON)), rendered) == [
         start + '"response":"",' + end + r'"\u003cs\u003ehi","image_count":2}}'
     ]
-    assert lines(ChatAnswer(parse_chat(CHAT), clock(NOON)), Rendered(1, "hi")) == [
+    assert lines(OllamaChatAnswer(parse_chat(CHAT), clock(NOON)), Rendered(1, "hi")) == [
         start + '"message":{"role":"assistant","content":""},' + end + '"hi"}}'
     ]
 
 
 @pytest.mark.parametrize("reason", ["load", "unload"])
 def test_a_load_and_an_unload_are_one_line_without_figures(reason: str):
-    generate = GenerateAnswer(parse_generate({"model": "x"}), clock(NOON)).only(reason)
-    chat = ChatAnswer(parse_chat({"model": "x"}), clock(NOON)).only(reason)
+    generate = OllamaGenerateAnswer(parse_generate({"model": "x"}), clock(NOON)).only(reason)
+    chat = OllamaChatAnswer(parse_chat({"model": "x"}), clock(NOON)).only(reason)
     start, end = '{"model":"x","created_at":"2026-11-22T05:06:07.12Z",', f'"done":true,"done_reason":"{reason}"}}'
     assert encode(generate).decode() == f'{start}"response":"",{end}'
     assert encode(chat).decode() == f'{start}"message":{{"role":"assistant","content":""}},{end}'
@@ -436,7 +431,7 @@ def test_the_zeros_at_the_end_of_a_fraction_are_trimmed(nanoseconds: int, text: 
 
 
 def test_the_context_is_the_prompts_tokens_and_the_answers():
-    answer = GenerateAnswer(parse_generate(GENERATE), clock(NOON))
+    answer = OllamaGenerateAnswer(parse_generate(GENERATE), clock(NOON))
     events = [Delta(1, 0, "a", [5, 6]), Delta(1, 2, "", [7]), FINISHED]
     assert answer.collect(answer.records([events])).context == [1, 2, 5, 6, 7]
 
@@ -444,18 +439,22 @@ def test_the_context_is_the_prompts_tokens_and_the_answers():
 @pytest.mark.parametrize("body", [CHAT, GENERATE | {"raw": True}])
 def test_a_chat_and_a_raw_answer_have_no_context(body: dict[str, Any]):
     raw = "raw" in body
-    answer = GenerateAnswer(parse_generate(body), clock(NOON)) if raw else ChatAnswer(parse_chat(body), clock(NOON))
+    answer = (
+        OllamaGenerateAnswer(parse_generate(body), clock(NOON))
+        if raw
+        else OllamaChatAnswer(parse_chat(body), clock(NOON))
+    )
     assert '"context"' not in "".join(lines(answer, Delta(1, 0, "a", [5]), Finished(1, "stop", 1, 1, 0, 0, 0, 0)))
 
 
 def test_the_wait_for_the_model_and_in_the_queue_is_the_load_duration():
-    answer = ChatAnswer(parse_chat(CHAT), clock(NOON))
+    answer = OllamaChatAnswer(parse_chat(CHAT), clock(NOON))
     (record,) = [record for batch in answer.records([[Located(1, "s", 5)], [FINISHED]]) for record in batch]
     assert record.load_duration == 6
 
 
 def test_a_silence_stays_a_silence_and_a_batch_that_tells_nothing_is_left_out():
-    answer = ChatAnswer(parse_chat(CHAT), clock(NOON))
+    answer = OllamaChatAnswer(parse_chat(CHAT), clock(NOON))
     records = answer.records([[Located(1, "s", 5)], [], [Delta(1, 0, "", [7])], [FINISHED]])
     assert [len(batch) for batch in records] == [0, 1]
 
@@ -470,7 +469,7 @@ def wire(record: Any) -> dict[str, Any]:
 
 @given(answers())
 def test_collecting_a_generate_equals_streaming_it(batches: list[list[Event]]):
-    streaming, collecting = (GenerateAnswer(parse_generate(GENERATE), clock(NOON)) for _ in range(2))
+    streaming, collecting = (OllamaGenerateAnswer(parse_generate(GENERATE), clock(NOON)) for _ in range(2))
     *parts, last = [wire(record) for batch in streaming.records(batches) for record in batch]
     whole = wire(collecting.collect(collecting.records(batches)))
     assert whole.pop("response") == "".join(part["response"] for part in parts) + last.pop("response")
@@ -481,7 +480,7 @@ def test_collecting_a_generate_equals_streaming_it(batches: list[list[Event]]):
 
 @given(answers())
 def test_collecting_a_chat_equals_streaming_it(batches: list[list[Event]]):
-    streaming, collecting = (ChatAnswer(parse_chat(CHAT), clock(NOON)) for _ in range(2))
+    streaming, collecting = (OllamaChatAnswer(parse_chat(CHAT), clock(NOON)) for _ in range(2))
     *parts, last = [wire(record) for batch in streaming.records(batches) for record in batch]
     whole = wire(collecting.collect(collecting.records(batches)))
     message, texts = whole.pop("message"), [part["message"] for part in [*parts, last]]
@@ -493,11 +492,12 @@ def test_collecting_a_chat_equals_streaming_it(batches: list[list[Event]]):
 
 
 @pytest.mark.parametrize(
-    ("answer", "parse", "body"), [(ChatAnswer, parse_chat, CHAT), (GenerateAnswer, parse_generate, GENERATE)]
+    ("answer", "parse", "body"),
+    [(OllamaChatAnswer, parse_chat, CHAT), (OllamaGenerateAnswer, parse_generate, GENERATE)],
 )
 @given(batches=answers())
 def test_only_the_last_record_is_done(
-    answer: type[Answer], parse: Callable[[dict[str, Any]], Call], body: dict[str, Any], batches: list[list[Event]]
+    answer: type[OllamaAnswer], parse: Parse, body: dict[str, Any], batches: list[list[Event]]
 ):  # fmt: skip
     records = [record for batch in answer(parse(body), clock(NOON)).records(batches) for record in batch]
     assert [record.done for record in records] == [False] * (len(records) - 1) + [True]

@@ -7,7 +7,7 @@ import pytest
 
 from service.dialects.openai.embeddings import embeddings_record, parse_embeddings
 from service.errors import BadRequest
-from service.protocol.events import Embedded
+from service.protocol.events import Vectors
 from service.web.framing import encode
 
 # 0.5 and -2 as little-endian float32.
@@ -28,7 +28,7 @@ def test_the_input_is_a_text_or_several(given: Any, inputs: list[str]):
     [({}, [0.5, -2]), ({"encoding_format": "FLOAT"}, [0.5, -2]), ({"encoding_format": "base64"}, "AAAAPwAAAMA=")],
 )
 def test_a_vector_is_a_list_or_its_bytes_in_base64(fields: dict[str, Any], embedding: Any):
-    record = embeddings_record(parse_embeddings(body(**fields)), Embedded(1, [VECTOR], 3))
+    record = embeddings_record(parse_embeddings(body(**fields)), Vectors(1, [VECTOR], 3))
     assert json.loads(encode(record)) == {
         "object": "list",
         "data": [{"object": "embedding", "embedding": embedding, "index": 0}],

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.dialects.json_body import parse_json
-from service.dialects.openai.responses_answer import Answer
-from service.dialects.openai.responses_request import Call, parse_responses
+from service.dialects.openai.responses_answer import ResponsesAnswer
+from service.dialects.openai.responses_request import ResponsesCall, parse_responses
 from service.dialects.openai.responses_stored import conversation, input_items
 from service.errors import BadRequest, EngineGone, ServiceError, StoreFailure
 from service.protocol.commands import Submit
@@ -41,8 +41,8 @@ def refusal(**fields: Any) -> str:
     return caught.value.message
 
 
-def answering(**fields: Any) -> Answer:
-    return Answer(parse_responses(body(**fields)), "k", lambda: 1000.5)
+def answering(**fields: Any) -> ResponsesAnswer:
+    return ResponsesAnswer(parse_responses(body(**fields)), "k", lambda: 1000.5)
 
 
 def answer(*events: Event, **fields: Any) -> list[dict[str, Any]]:
@@ -53,11 +53,11 @@ def delta(text: str = "", thinking: str = "", tool_calls: Any = (), logprobs: An
     return Delta(1, 0, text, [1], thinking, list(tool_calls), list(logprobs))
 
 
-def stored(call: Call) -> dict[str, Any]:
+def stored(call: ResponsesCall) -> dict[str, Any]:
     """What is stored of an answer to it that says "Hi"."""
     told: list[tuple[str, dict[str, Any]]] = []
     call.echo["store"] = True
-    answering = Answer(call, "k", lambda: 1000.5, lambda *record: told.append(record))
+    answering = ResponsesAnswer(call, "k", lambda: 1000.5, lambda *record: told.append(record))
     *_, last = [record for batch in answering.records([[delta("Hi"), FINISHED]]) for record in batch]
     ((name, record),) = told
     assert (name, record["response"]) == ("resp_k", last["response"])
@@ -437,7 +437,7 @@ def test_the_last_record_waits_for_the_store_and_a_store_that_fails_takes_its_pl
     def keep(*record: Any) -> None:
         raise StoreFailure("full")
 
-    failing = Answer(parse_responses(body(store=True)), "k", keep=keep)
+    failing = ResponsesAnswer(parse_responses(body(store=True)), "k", keep=keep)
     batches = failing.records([[delta("Hi"), FINISHED]])
     before = next(batches)
     with pytest.raises(StoreFailure):
@@ -449,7 +449,7 @@ def test_the_last_record_waits_for_the_store_and_a_store_that_fails_takes_its_pl
 
 def test_a_response_that_nobody_wants_to_keep_is_not_stored():
     kept: list[Any] = []
-    list(Answer(parse_responses(body()), "k", keep=lambda *record: kept.append(record)).records([[FINISHED]]))
+    list(ResponsesAnswer(parse_responses(body()), "k", keep=lambda *record: kept.append(record)).records([[FINISHED]]))
     assert kept == []
 
 

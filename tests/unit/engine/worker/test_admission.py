@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from service.engine.backend import check_prompt
 from service.engine.worker.admission import Account, Admission, Bill, Bucket, FairQueue, Turn
 from service.errors import BUSY, BadRequest, TooManyRequests, Unavailable
-from service.protocol.events import Delta, Embedded, Event, Finished
+from service.protocol.events import Delta, Event, Finished, Vectors
 from service.protocol.request import Caller
 
 NAMES = st.sampled_from("abc")
@@ -165,7 +165,7 @@ def test_what_is_not_used_is_saved_up_for_a_minute():
         ([Delta(1, 0, "x", [1], prompt_tokens=10), finished(10)], 11),
         ([Delta(1, 0, "x", [1], prompt_tokens=10), Delta(1, 0, "x", [1], prompt_tokens=10, index=1)], 12),
         ([finished(10), finished(10, index=1)], 10),
-        ([Embedded(1, [b""], 10), Embedded(1, [b""], 10)], 20),
+        ([Vectors(1, [b""], 10), Vectors(1, [b""], 10)], 20),
     ],
 )
 def test_output_and_the_prompt_are_on_the_bill_and_the_prompt_once(events: list[Event], tokens: int):
