@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from service.config import PREFIX, Settings
-from service.engine.slot import STOP_SECONDS
-from tests.servers import ROOT, SCRIPTED, Program, WebProgram, chat, free_port
+from service.engine.host.supervisor import STOP_SECONDS
+from tests.support.servers import ROOT, SCRIPTED, Program, WebProgram, chat, free_port
 
 UNITS = ROOT / "deploy" / "systemd"
 INSTALLED = "/opt/vllm-wsgi"
