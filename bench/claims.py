@@ -1,7 +1,7 @@
 """The table of ratios in docs/explanation/performance.md: this server beside vLLM's own, in a few lines.
 
-A ratio is the median over the rounds of one side's value over the other's in the same round. A cell shows the lowest and
-the highest ratio among the points of its row and both stream formats.
+A ratio is the median over the rounds of one side's value over the other's in the same round. A cell shows the lowest
+and the highest ratio among the points of its row and both stream formats.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def claims_table(results: Results) -> str:
 def written(page: str, results: Results) -> str:
     """Return the page with the table of these results in place of the one that it has."""
     before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n{claims_table(results)}\n{END}{rest.split(END)[1]}"
+    return f"{before}{BEGIN}\n\n{claims_table(results)}\n\n{END}{rest.split(END)[1]}"
 
 
 def _groups(results: Results) -> list[list[Point]]:
