@@ -19,12 +19,12 @@ BEGIN, END = "<!-- written by make bench: begin -->", "<!-- written by make benc
 
 Claim = tuple[str, str, Callable[[Run], float]]
 CLAIMS: list[Claim] = [
-    ("front-end CPU per token", VLLM, front_microseconds),
-    ("tokens per second", VLLM, lambda run: run.rate),
-    ("first token, p50", VLLM, lambda run: run.first["p50"]),
-    ("gap, p50", VLLM, lambda run: run.gap["p50"]),
-    ("gap, p99", VLLM, lambda run: run.gap["p99"]),
-    ("tokens per second, of bare AsyncLLM's", BARE, lambda run: run.rate),
+    ("CPU per token", VLLM, front_microseconds),
+    ("tokens/s", VLLM, lambda run: run.rate),
+    ("first token", VLLM, lambda run: run.first["p50"]),
+    ("gap p50", VLLM, lambda run: run.gap["p50"]),
+    ("gap p99", VLLM, lambda run: run.gap["p99"]),
+    ("tokens/s, bare", BARE, lambda run: run.rate),
 ]
 
 
@@ -55,7 +55,7 @@ def _row(results: Results, group: list[Point]) -> list[str]:
     streams = sorted({point.streams for point in group})
     prompt = of(results.runs, VLLM, group[0])[0].prompt_tokens
     cells = [_span(results, group, other, value) for _, other, value in CLAIMS]
-    return [f"{prompt} tokens", f"{streams[0]} to {streams[-1]}" if len(streams) > 1 else str(streams[0]), *cells]
+    return [str(prompt), f"{streams[0]} to {streams[-1]}" if len(streams) > 1 else str(streams[0]), *cells]
 
 
 def _span(results: Results, group: list[Point], other: str, value: Callable[[Run], float]) -> str:
