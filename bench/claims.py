@@ -55,10 +55,10 @@ def _row(results: Results, group: list[Point]) -> list[str]:
     streams = sorted({point.streams for point in group})
     prompt = of(results.runs, VLLM, group[0])[0].prompt_tokens
     cells = [_span(results, group, other, value) for _, other, value in CLAIMS]
-    return [str(prompt), f"{streams[0]} to {streams[-1]}" if len(streams) > 1 else str(streams[0]), *cells]
+    return [str(prompt), f"{streams[0]}–{streams[-1]}" if len(streams) > 1 else str(streams[0]), *cells]
 
 
 def _span(results: Results, group: list[Point], other: str, value: Callable[[Run], float]) -> str:
     found = [f"{ratio(results, side, other, point, value):.2f}" for side in OURS for point in group]
     low, high = min(found, key=float), max(found, key=float)
-    return low if low == high else f"{low} to {high}"
+    return low if low == high else f"{low}–{high}"
