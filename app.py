@@ -5,7 +5,8 @@ from __future__ import annotations
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from service import Settings, create_blueprint, register_json_errors
+from service.config import Settings
+from service.web.blueprint import create_blueprint, register_json_errors
 
 
 def create_app(settings: Settings | None = None) -> Flask:

@@ -10,10 +10,14 @@ import threading
 
 from gevent import GreenletExit
 
-from service import embedded, request_log
-from service.auth import Auth, check_bind
-from service.config import Settings, SettingsError
-from service.engine.declaration import declared_models
+from service.access.addresses import check_bind
+from service.access.keys import Auth
+from service.config import Settings
+from service.errors import SettingsError
+from service.gunicorn.announce import announce
+from service.gunicorn.engine_child import EmbeddedHost
+from service.models.declaration import declared_models
+from service.telemetry import request_log
 
 if "MODEL" in os.environ:
     os.environ.setdefault("VLLM_WSGI_MODEL", os.environ["MODEL"])
@@ -21,7 +25,7 @@ if "MODEL" in os.environ:
 host, port = os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "11434"))
 bind = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-worker_class = "service.web_worker.WebWorker"
+worker_class = "service.gunicorn.worker.WebWorker"
 workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
 # Over the load balancer's connections, twice; who may come in is not for this pool to decide.
 worker_connections = 10_000
@@ -91,14 +95,14 @@ def when_ready(server):
                 listener.sock.setsockopt(level, option, value)
     if os.environ.get("VLLM_WSGI_ENGINE_SOCKET"):
         return
-    server.engine_host = embedded.EmbeddedHost()
+    server.engine_host = EmbeddedHost()
     os.environ["VLLM_WSGI_ENGINE_SOCKET"] = server.engine_host.socket
     server.engine_host.start()
     if server.cfg.is_ssl:
         # What is told to paste speaks no TLS.
         return
     arguments = (Settings.from_env(), {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
-    threading.Thread(target=embedded.announce, args=arguments, daemon=True).start()
+    threading.Thread(target=announce, args=arguments, daemon=True).start()
 
 
 def post_worker_init(worker):

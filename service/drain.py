@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import time
 
+from .errors import Unavailable
+
 GOING_DOWN = "the server is going down, please try again"
 # Another server, or this one's successor, is there by then.
 RETRY_SECONDS = 2
@@ -33,3 +35,9 @@ class Drain:
 
 
 drain = Drain()
+
+
+def refuse_while_draining() -> None:
+    """Raises Unavailable once this process has been told to end."""
+    if drain.begun:
+        raise Unavailable(GOING_DOWN, RETRY_SECONDS)

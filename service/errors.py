@@ -18,6 +18,7 @@
     │   ├── EngineGone      503  the engine process died or hangs
     │   └── Drained         503  what ran when the server was told to end, and did not end in time
     ├── DeadlineExceeded    504  the server's deadline for a whole request is over
+    ├── SettingsError       500  a setting that can't be used; the text names the variable
     └── StoreFailure        507  the model store can't be written (RFC 4918 §11.5)
 
 Each knows its HTTP status and crosses the queue by its class name, so that what an engine process raises
@@ -148,3 +149,11 @@ class StoreFailure(ServiceError):
 def revive(kind: str, message: str, retry_after: int | None) -> ServiceError:
     """The error that crossed the queue; an unknown `kind` (a newer peer) becomes an EngineFailure."""
     return ServiceError.kinds.get(kind, EngineFailure)(message, retry_after)
+
+
+class SettingsError(ServiceError):
+    """A setting that can't be used; the text names the variable."""
+
+
+# Ollama's text, two spaces and all (`server/sched.go`, ErrMaxQueue).
+BUSY = "server busy, please try again.  maximum pending requests exceeded"

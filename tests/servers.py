@@ -229,7 +229,7 @@ class Server(WebProgram):
         return self.running("service.engine.host")
 
     def engine_workers(self) -> list[int]:
-        return self.running("service.engine.worker")
+        return self.running("service.engine.worker.process")
 
 
 class EngineHost(Program):

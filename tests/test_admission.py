@@ -15,10 +15,11 @@ import httpx
 import psutil
 import pytest
 
-from service import auth
-from service.client import Client
+from service.access.new_key import lines
+from service.engine_client.client import Client
 from service.errors import DeadlineExceeded, ModelNotFound
-from service.messages import Recipe, Request, Text
+from service.protocol.model_info import Recipe
+from service.protocol.request import Request, Text
 from tests.servers import NDJSON, ROOT, SCRIPTED, Server, chat, parse, terminal, text, until
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
@@ -47,7 +48,7 @@ DEADLINE = 4
 
 def started(directory: Path, **settings: str) -> Server:
     scopes = ["inference", "observe"]
-    (directory / "keys.toml").write_text("\n".join(f"{auth.lines(k, k, scopes)}{more}\n" for k, more in KEYS.items()))
+    (directory / "keys.toml").write_text("\n".join(f"{lines(k, k, scopes)}{more}\n" for k, more in KEYS.items()))
     (directory / "models.toml").write_text(MODELS.format(ROOT / "models" / "demo"))
     files = {"VLLM_WSGI_KEYS": str(directory / "keys.toml"), "VLLM_WSGI_MODELS": str(directory / "models.toml")}
     server = Server.start(directory, SCRIPTED | files | settings | {"VLLM_WSGI_OPEN_DISCOVERY": "1"})

@@ -6,7 +6,7 @@ import threading
 import time
 from weakref import ref
 
-from service.alarm import Alarm
+from service.engine_client.timer import Alarm
 
 
 class Sleeper:

@@ -10,8 +10,9 @@ import pytest
 from flask import Flask
 
 from app import create_app
-from service import Settings, create_blueprint
-from service.hosts import Hosts
+from service.access.host_header import Hosts
+from service.config import Settings
+from service.web.blueprint import create_blueprint
 from tests.servers import Server
 
 

@@ -6,11 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.anthropic import Answer, Call, CountAnswer, error_record, parse_count_tokens, parse_messages
-from service.body import parse_json
+from service.dialects.anthropic.answer import Answer, CountAnswer, error_record
+from service.dialects.anthropic.request import Call, parse_count_tokens, parse_messages
+from service.dialects.json_body import parse_json
 from service.errors import BadRequest, EngineGone, ModelNotFound, PayloadTooLarge, ServiceError, Unsupported
-from service.framing import SSE_PINGED, encode
-from service.messages import Chat, Delta, Event, Finished, Image, Located, Message, Rendered, Sampling, Submit, pack
+from service.protocol.commands import Submit
+from service.protocol.events import Delta, Event, Finished, Located, Rendered
+from service.protocol.request import Chat, Image, Message, Sampling
+from service.protocol.wire import pack
+from service.web.framing import SSE_PINGED, encode
 
 PNG = "iVBORw0KGgo="
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}

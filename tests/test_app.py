@@ -6,7 +6,8 @@ import pytest
 from werkzeug.test import Client, TestResponse
 
 from app import create_app
-from service import Settings, SettingsError
+from service.config import Settings
+from service.errors import SettingsError
 
 FORWARDED = {
     "X-Forwarded-For": "203.0.113.9",

@@ -20,10 +20,15 @@ from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from app import create_app
-from service import Settings, SettingsError, auth, create_blueprint, request_log
-from service.auth import KeyFile, check_bind, is_local, presented, read_keys
-from service.errors import Unauthorized
-from service.messages import Caller
+from service.access.addresses import check_bind, is_local, presented
+from service.access.key_file import SCOPES, KeyFile, read_keys
+from service.access.keys import DISCOVERY, ROUTES
+from service.access.new_key import lines, new_key
+from service.config import Settings
+from service.errors import SettingsError, Unauthorized
+from service.protocol.request import Caller
+from service.telemetry import request_log
+from service.web.blueprint import create_blueprint
 from tests.servers import ROOT, SCRIPTED, Server, clean_environment, free_port, until
 
 EXAMPLE = ROOT / "deploy" / "keys.toml.example"
@@ -34,7 +39,7 @@ OPEN = {"/", "/api/version", "/livez", "/readyz"}
 
 def table(name: str, *scopes: str, more: str = "") -> str:
     """The lines of a key whose text is its name."""
-    return f"{auth.lines(name, name, scopes)}{more}\n"
+    return f"{lines(name, name, scopes)}{more}\n"
 
 
 @pytest.fixture
@@ -76,11 +81,11 @@ def test_without_a_key_only_the_listed_routes_answer(tmp_path: Path, keys: Path,
 
 
 def test_every_route_stands_in_the_table(tmp_path: Path):
-    assert {rule.rule for rule in application(tmp_path).url_map.iter_rules()} <= set(auth.ROUTES)
+    assert {rule.rule for rule in application(tmp_path).url_map.iter_rules()} <= set(ROUTES)
 
 
 def test_a_route_that_the_table_lacks_is_closed_to_every_key(tmp_path: Path, keys: Path, monkeypatch: Any):
-    monkeypatch.delitem(auth.ROUTES, "/api/tags")
+    monkeypatch.delitem(ROUTES, "/api/tags")
     app = application(tmp_path, keys=str(keys))
     assert [statuses(app, key)["/api/tags"] for key in ("", *NAMES)] == [401, 403, 403, 403]
 
@@ -88,7 +93,7 @@ def test_a_route_that_the_table_lacks_is_closed_to_every_key(tmp_path: Path, key
 @pytest.mark.parametrize("key", NAMES)
 def test_a_key_opens_its_scope_and_what_any_key_opens(tmp_path: Path, keys: Path, key: str):
     answers = statuses(application(tmp_path, keys=str(keys)), key)
-    closed = {path for path, scope in auth.ROUTES.items() if scope not in (key, "any", "open")}
+    closed = {path for path, scope in ROUTES.items() if scope not in (key, "any", "open")}
     assert {path for path, status in answers.items() if status == 403} == closed & answers.keys()
     assert 401 not in answers.values()
 
@@ -96,7 +101,7 @@ def test_a_key_opens_its_scope_and_what_any_key_opens(tmp_path: Path, keys: Path
 def test_discovery_can_be_opened_and_nothing_else_with_it(tmp_path: Path, keys: Path):
     answers = statuses(application(tmp_path, keys=str(keys), open_discovery=True))
     opened = {path for path, status in answers.items() if status != 401}
-    assert opened == {*OPEN, *auth.DISCOVERY}
+    assert opened == {*OPEN, *DISCOVERY}
 
 
 def test_without_keys_the_own_machine_comes_in_and_no_other(tmp_path: Path):
@@ -284,7 +289,7 @@ def test_the_example_is_read_and_shows_every_field():
     alice, nightly = read_keys(EXAMPLE, Caller())
     assert alice.caller == Caller("alice", 0, 4, 60_000, 16_000, 2_000)
     assert alice.digest == hashlib.sha256(b"example").digest()
-    assert (alice.scopes, nightly.scopes, nightly.caller.priority) == ({"inference"}, set(auth.SCOPES), 10)
+    assert (alice.scopes, nightly.scopes, nightly.caller.priority) == ({"inference"}, set(SCOPES), 10)
     assert all(f"\n{field} = " in EXAMPLE.read_text() for field in Caller.__struct_fields__ if field != "name")
 
 
@@ -301,7 +306,7 @@ HASH = 'hash = "sha256:' + "0" * 64 + '"'
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[keys.a]\nscopes = ['observe']", 'line 1: keys."a": has no hash; `python -m service.auth NAME` makes'),
+        ("[keys.a]\nscopes = ['observe']", 'line 1: keys."a": has no hash; `python -m service.access.new_key NAME`'),
         (f"[keys.a]\n{HASH}", 'line 1: keys."a": needs scopes, of inference, manage, observe'),
         (f"[keys.a]\n{HASH}\nscopes = []", 'line 3: keys."a".scopes: needs scopes'),
         (f"[keys.a]\n{HASH}\nscopes = ['admin']", "line 3: keys.\"a\".scopes: 'admin' is no scope; known are"),
@@ -382,7 +387,16 @@ def knows(file: KeyFile, key: str) -> bool:
 
 
 def test_a_made_key_opens_with_the_lines_that_come_with_it(keys: Path):
-    command = [sys.executable, "-m", "service.auth", 'a "quoted" name', "--scope", "observe", "--scope", "manage"]
+    command = [
+        sys.executable,
+        "-m",
+        "service.access.new_key",
+        'a "quoted" name',
+        "--scope",
+        "observe",
+        "--scope",
+        "manage",
+    ]
     run = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     keys.write_text(run.stdout)
     key = run.stderr.split()[-1]
@@ -391,13 +405,13 @@ def test_a_made_key_opens_with_the_lines_that_come_with_it(keys: Path):
 
 
 def test_no_two_keys_are_alike_and_each_has_256_bits():
-    keys = {auth.new_key() for _ in range(100)}
+    keys = {new_key() for _ in range(100)}
     assert len(keys) == 100
     assert {len(key.removeprefix("vllm-wsgi-")) for key in keys} == {43}
 
 
 def test_a_server_asks_for_its_keys(start_server: Callable[..., Server], keys: Path):
-    keys.write_text(table("all", *auth.SCOPES))
+    keys.write_text(table("all", *SCOPES))
     server = start_server({"VLLM_WSGI_KEYS": str(keys)}, key="all")
     assert server.status()["state"] == "ready"
     server.headers = {}

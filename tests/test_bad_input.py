@@ -21,9 +21,9 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
 from app import create_app
-from service import Settings
-from service.client import Client
-from service.messages import Unpacker, decode_command, decode_events, decode_report
+from service.config import Settings
+from service.engine_client.client import Client
+from service.protocol.wire import Unpacker, decode_command, decode_events, decode_report
 from tests.hub import LoopbackHub
 from tests.servers import NDJSON, SCRIPTED, EngineHost, chat, generate, parse, terminal, until
 from tests.test_messages import COMMANDS, EVENTS

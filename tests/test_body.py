@@ -7,8 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.body import Fields, as_integer, parse_json
+from service.dialects.fields import Fields
+from service.dialects.json_body import parse_json
 from service.errors import BadRequest
+from service.syntax.numbers import as_integer
 
 jsonish = st.text('{}[]":,\\ud0129eE+-. \n\x00tfnNaI').map(str.encode)
 

@@ -10,24 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from service import client
-from service.client import Client
+from service.engine_client import client
+from service.engine_client.client import Client
 from service.errors import EngineFailure, EngineGone, ServiceError
-from service.messages import (
-    Delta,
-    Event,
-    Failed,
-    Finished,
-    Hello,
-    Locate,
-    Located,
-    Request,
-    Submit,
-    Text,
-    Unpacker,
-    decode_command,
-    pack,
-)
+from service.protocol.commands import Locate, Submit
+from service.protocol.events import Delta, Event, Failed, Finished, Hello, Located
+from service.protocol.request import Request, Text
+from service.protocol.wire import Unpacker, decode_command, pack
 
 FINISHED = Finished(1, "stop", 1, 1, 0, 0, 0, 0)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.config import PREFIX, Settings, SettingsError, table
+from service.config import PREFIX, Settings, table
+from service.errors import SettingsError
 
 README = Path(__file__).parent.parent / "README.md"
 

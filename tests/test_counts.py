@@ -9,24 +9,35 @@ from typing import Any
 import msgspec
 import pytest
 
-from service import anthropic, ollama, openai_chat, openai_completions, openai_responses
-from service.engine.peer import Peer
-from service.framing import NDJSON, stream
-from service.inbox import Inbox
-from service.messages import Command, Delta, Event, Request, Submit, Text, Unpacker, decode_events, pack
+from service.dialects.anthropic import answer as anthropic_answer
+from service.dialects.anthropic.request import parse_messages
+from service.dialects.ollama import answer as ollama_answer
+from service.dialects.ollama import request as ollama_request
+from service.dialects.ollama.answer import GenerateAnswer
+from service.dialects.ollama.request import parse_generate
+from service.dialects.openai import chat_answer, chat_request, responses_answer
+from service.dialects.openai import completions as openai_completions
+from service.dialects.openai.responses_request import parse_responses
+from service.engine.listener import Peer
+from service.engine_client.inbox import Inbox
+from service.protocol.commands import Command, Submit
+from service.protocol.events import Delta, Event
+from service.protocol.request import Request, Text
+from service.protocol.wire import Unpacker, decode_events, pack
+from service.web.framing import NDJSON, stream
 from tests.asking import Asker
 
 USER = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
 PROMPT = {"model": "m", "input": "a"}
 ANSWERS: dict[str, Any] = {
-    "/api/chat": lambda: ollama.ChatAnswer(ollama.parse_chat(USER)),
-    "/api/generate": lambda: ollama.GenerateAnswer(ollama.parse_generate({"model": "m", "prompt": "a"})),
-    "/v1/chat/completions": lambda: openai_chat.ChatAnswer(openai_chat.parse_chat(USER)),
+    "/api/chat": lambda: ollama_answer.ChatAnswer(ollama_request.parse_chat(USER)),
+    "/api/generate": lambda: GenerateAnswer(parse_generate({"model": "m", "prompt": "a"})),
+    "/v1/chat/completions": lambda: chat_answer.ChatAnswer(chat_request.parse_chat(USER)),
     "/v1/completions": lambda: openai_completions.CompletionAnswer(
         openai_completions.parse_completion({"model": "m", "prompt": "a"})
     ),
-    "/v1/responses": lambda: openai_responses.Answer(openai_responses.parse_responses(PROMPT), ""),
-    "/v1/messages": lambda: anthropic.Answer(anthropic.parse_messages(USER | {"max_tokens": 9}), ""),
+    "/v1/responses": lambda: responses_answer.Answer(parse_responses(PROMPT), ""),
+    "/v1/messages": lambda: anthropic_answer.Answer(parse_messages(USER | {"max_tokens": 9}), ""),
 }
 
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from app import create_app
-from service import Settings
+from service.config import Settings
 from service.drain import EARLY_SECONDS, Drain, drain
 from tests.servers import NDJSON, SCRIPTED, SSE, EngineHost, Server, chat, parse, text, until
 
@@ -82,7 +82,7 @@ def assert_drained(posts: list[Future[httpx.Response]], error: str) -> None:
 def test_streams_end_before_the_web_tier_cuts_them_and_no_model_is_loaded_again(
     web: Server, host: EngineHost, pool: ThreadPoolExecutor
 ):
-    workers = host.running("service.engine.worker")
+    workers = host.running("service.engine.worker.process")
     others = [pool.submit(httpx.post, f"{web.url}{path}", json=body, timeout=30) for path, body, _ in OTHERS]
     web.wait_until_running(len(others))
     posts = begin(web, pool, len(others))
@@ -94,7 +94,7 @@ def test_streams_end_before_the_web_tier_cuts_them_and_no_model_is_loaded_again(
     web.wait_until_gone()
     assert web.output.count('"ending":"drained"') == 6
     assert "graceful timeout" not in web.output
-    assert (host.running("service.engine.worker"), host.output.count("is loaded")) == (workers, 1)
+    assert (host.running("service.engine.worker.process"), host.output.count("is loaded")) == (workers, 1)
 
 
 def test_who_comes_after_sigterm_is_refused(web: Server, pool: ThreadPoolExecutor):

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from service import messages
 from service.errors import (
     BadRequest,
     ClientGone,
@@ -17,6 +16,7 @@ from service.errors import (
     Refused,
     ResponseNotFound,
     ServiceError,
+    SettingsError,
     StoreFailure,
     TooManyRequests,
     Unauthorized,
@@ -25,7 +25,8 @@ from service.errors import (
     Unsupported,
     revive,
 )
-from service.messages import Failed
+from service.protocol.events import Failed
+from service.protocol.wire import decode_events, pack
 
 STATUSES = {
     BadRequest: 400,
@@ -46,6 +47,7 @@ STATUSES = {
     ClientTooSlow: 408,
     DeadlineExceeded: 504,
     StoreFailure: 507,
+    SettingsError: 500,
 }
 
 
@@ -65,7 +67,7 @@ def test_an_error_that_crosses_the_queue_is_raised_again_as_what_it_was(
     kind: type[ServiceError], retry_after: int | None
 ):
     error = kind("<b> & \u2028", retry_after)
-    (failed,) = messages.decode_events(messages.pack([Failed.of(3, error)])[4:])
+    (failed,) = decode_events(pack([Failed.of(3, error)])[4:])
     revived = failed.error()
     assert (type(revived), revived.message, revived.retry_after) == (kind, "<b> & \u2028", retry_after)
 

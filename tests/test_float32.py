@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.float32 import shortest, widened
+from service.dialects.float32 import shortest, widened
 
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False)
 

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.errors import BadRequest, ClientGone, EngineFailure, ServiceError
-from service.framing import NDJSON, SSE, SSE_NAMED, SSE_WITH_DONE, Framing, encode, stream
+from service.web.framing import NDJSON, SSE, SSE_NAMED, SSE_WITH_DONE, Framing, encode, stream
 
 FORMATS = [NDJSON, SSE]
 # What one or the other reader could take for the end of a line, an event or a field, and what Go escapes.

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.dialects.go_base64 import decode
 from service.errors import BadRequest
-from service.go_base64 import decode
 
 
 @given(st.binary(), st.integers(1, 9))

@@ -11,7 +11,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from service import Settings, create_blueprint
+from service.config import Settings
+from service.web.blueprint import create_blueprint
 from tests.servers import SCRIPTED, Server, chat, until
 
 

@@ -14,7 +14,9 @@ import httpx
 import pytest
 from flask import Flask
 
-from service import Settings, SettingsError, create_blueprint
+from service.config import Settings
+from service.errors import SettingsError
+from service.web.blueprint import create_blueprint
 from tests.servers import NDJSON, ROOT, SSE, EngineHost, WebProgram, chat, free_port, generate, parse, text, until
 
 JSON = "application/json; charset=utf-8"
@@ -229,6 +231,6 @@ print(threading.active_count())
 
 def test_the_engine_host_leaves_nothing_behind(tmp_path: Path):
     engine = EngineHost(tmp_path)
-    until(lambda: engine.running("service.engine.worker"), 15, "a worker runs")
+    until(lambda: engine.running("service.engine.worker.process"), 15, "a worker runs")
     engine.stop()
     assert list(tmp_path.glob("*.sock")) == []

@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from service import inbox as module
+from service.engine_client import inbox as module
+from service.engine_client.inbox import Inbox
 from service.errors import ClientGone
-from service.inbox import Inbox
-from service.messages import Delta, Event, Failed, Finished
+from service.protocol.events import Delta, Event, Failed, Finished
 
 FINISHED = Finished(1, "stop", 1, 1, 0, 0, 0, 0)
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.body import parse_json
+from service.dialects.json_body import parse_json
 from service.errors import BadRequest
-from service.keep_alive import parse_keep_alive
+from service.syntax.durations import parse_keep_alive
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

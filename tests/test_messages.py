@@ -7,68 +7,66 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import messages
-from service.messages import (
-    MAX_FRAME_BYTES,
-    Activity,
-    Blob,
-    Broken,
+from service.protocol.commands import (
     Cancel,
-    Chat,
     Check,
-    Checked,
+    Command,
     Copy,
     Count,
     Create,
-    Defaults,
     Delete,
-    Delta,
-    Done,
     DropBlob,
     DropResponse,
     Embed,
-    Embedded,
-    EmbedRequest,
     Ended,
-    Failed,
     FetchResponse,
     FindBlob,
-    Finished,
-    Hello,
-    Image,
-    Infill,
     ListLoaded,
     ListModels,
-    Loaded,
-    LoadedModel,
     Locate,
-    Located,
     Measure,
-    Measured,
-    Message,
-    ModelInfo,
-    Models,
-    Progress,
     Pull,
-    Pulse,
     PutBlob,
-    Ready,
-    Recipe,
-    Rendered,
-    Request,
-    Sampling,
     ShowModel,
-    Shown,
-    StoredResponse,
     StoreResponse,
     Submit,
-    Tensor,
+    Unload,
+)
+from service.protocol.events import (
+    Blob,
+    Checked,
+    Delta,
+    Done,
+    Embedded,
+    Failed,
+    Finished,
+    Hello,
+    Loaded,
+    Located,
+    Measured,
+    Models,
+    Progress,
+    Rendered,
+    Shown,
+    StoredResponse,
+    Unloaded,
+)
+from service.protocol.model_info import LoadedModel, ModelInfo, Recipe, Tensor
+from service.protocol.reports import Activity, Broken, Pulse, Ready, Report
+from service.protocol.request import (
+    Chat,
+    Defaults,
+    EmbedRequest,
+    Image,
+    Infill,
+    Message,
+    Request,
+    Sampling,
+    Struct,
     Text,
     Tokens,
-    Unload,
-    Unloaded,
-    Unpacker,
 )
+from service.protocol.wire import MAX_FRAME_BYTES, Unpacker, decode_command, decode_events, decode_report, pack
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": ["string", "null"]}}}
 CALL = {"id": "call_x", "function": {"name": "f", "arguments": {"z": 1.5, "a": [None, True]}}}
@@ -138,32 +136,32 @@ def frame(payload: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_arrives_as_it_was_sent(command: messages.Command):
-    assert messages.decode_command(messages.pack(command)[4:]) == command
+def test_a_command_arrives_as_it_was_sent(command: Command):
+    assert decode_command(pack(command)[4:]) == command
 
 
 def test_a_list_of_events_arrives_as_it_was_sent():
-    assert messages.decode_events(messages.pack(EVENTS)[4:]) == EVENTS
+    assert decode_events(pack(EVENTS)[4:]) == EVENTS
 
 
 @pytest.mark.parametrize("report", REPORTS)
-def test_a_report_arrives_as_it_was_sent(report: messages.Report):
-    assert messages.decode_report(messages.pack(report)[4:]) == report
+def test_a_report_arrives_as_it_was_sent(report: Report):
+    assert decode_report(pack(report)[4:]) == report
 
 
 def test_the_samples_above_hold_every_message_of_the_queue():
     sampled = {type(message) for message in [*COMMANDS, *EVENTS, *REPORTS]}
-    assert sampled == set(messages.Struct.__subclasses__()) - {Chat, Text, Tokens, Infill}
+    assert sampled == set(Struct.__subclasses__()) - {Chat, Text, Tokens, Infill}
 
 
 def test_a_field_that_a_newer_peer_appended_is_ignored():
     payload = b"\x91" + b"\x92\xa8Unloaded\x01"
     newer = payload.replace(b"\x92", b"\x93") + b"\xc3"
-    assert messages.decode_events(newer) == messages.decode_events(payload) == [Unloaded(1)]
+    assert decode_events(newer) == decode_events(payload) == [Unloaded(1)]
 
 
 def test_a_field_that_an_older_peer_lacks_has_its_default():
-    assert messages.decode_events(b"\x91" + b"\x95\xa5Delta\x01\x00\xa1a\x91\x07") == [Delta(1, 0, "a", [7])]
+    assert decode_events(b"\x91" + b"\x95\xa5Delta\x01\x00\xa1a\x91\x07") == [Delta(1, 0, "a", [7])]
 
 
 @given(st.lists(st.binary(max_size=300)), st.data())

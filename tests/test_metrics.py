@@ -13,11 +13,12 @@ import pytest
 from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 
-from service import Settings, create_blueprint
-from service.entry import Entry, ending
+from service.config import Settings
 from service.errors import ServiceError, TooManyRequests
-from service.messages import Delta, Finished
-from service.metrics import joined
+from service.protocol.events import Delta, Finished
+from service.telemetry.metrics import joined
+from service.telemetry.request_stats import Entry, ending
+from service.web.blueprint import create_blueprint
 from tests.servers import SCRIPTED, Server, chat, generate, until
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -212,7 +213,7 @@ def test_every_error_is_an_ending():
         if error.__module__ == "service.errors"
     }
     assert {kind for kind, end in endings.items() if end == "error"} == {
-        "EngineFailure", "EngineGone", "DeadlineExceeded", "StoreFailure",
+        "EngineFailure", "EngineGone", "DeadlineExceeded", "StoreFailure", "SettingsError",
     }  # fmt: skip
     assert (endings["ClientGone"], endings["Drained"], endings["Unavailable"]) == ("client_gone", "drained", "refused")
     assert endings["ClientTooSlow"] == "client_gone"

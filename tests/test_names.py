@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import BadRequest
-from service.names import ModelName
+from service.syntax.names import ModelName
 
 
 @pytest.mark.parametrize(

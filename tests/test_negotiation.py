@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import BadRequest
-from service.framing import NDJSON, SSE, Framing
-from service.negotiation import negotiate
+from service.web.framing import NDJSON, SSE, Framing
+from service.web.negotiation import negotiate
 
 SSE_TYPE, NDJSON_TYPE = "text/event-stream", "application/x-ndjson"
 

@@ -10,36 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import messages
-from service.body import parse_json
+from service.dialects.json_body import parse_json
+from service.dialects.ollama.answer import Answer, ChatAnswer, GenerateAnswer, error_record, timestamp
+from service.dialects.ollama.request import Call, parse_chat, parse_generate, parse_show
 from service.errors import BadRequest, EngineGone, ModelNotFound
-from service.framing import NDJSON, Framing, encode
-from service.messages import (
-    Chat,
-    Delta,
-    Event,
-    Finished,
-    Image,
-    Infill,
-    Located,
-    Message,
-    Rendered,
-    Sampling,
-    Submit,
-    Text,
-)
-from service.negotiation import negotiate
-from service.ollama import (
-    Answer,
-    Call,
-    ChatAnswer,
-    GenerateAnswer,
-    error_record,
-    parse_chat,
-    parse_generate,
-    parse_show,
-    timestamp,
-)
+from service.protocol.commands import Submit
+from service.protocol.events import Delta, Event, Finished, Located, Rendered
+from service.protocol.request import Chat, Image, Infill, Message, Sampling, Text
+from service.protocol.wire import decode_command, pack
+from service.web.framing import NDJSON, Framing, encode
+from service.web.negotiation import negotiate
 
 NOON = 1_795_323_967_120_000_000
 GENERATE, CHAT = {"model": "x", "prompt": "hi"}, {"model": "x", "messages": [{"role": "user", "content": "hi"}]}
@@ -374,7 +354,7 @@ def _parses_or_refuses(parse: Callable[[dict[str, Any]], Call], struct: str, bod
         return
     if call.request is not None:
         submit = Submit(1, call.request)
-        assert messages.decode_command(messages.pack(submit)[4:]) == submit
+        assert decode_command(pack(submit)[4:]) == submit
 
 
 # --- what goes out ---------------------------------------------------------------------------------------

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from service.dialects.ollama.embeddings import embed_record, embeddings_record, parse_embed, parse_embeddings
 from service.errors import BadRequest, ModelNotFound
-from service.framing import encode
-from service.messages import Embedded, EmbedRequest
-from service.ollama_embeddings import embed_record, embeddings_record, parse_embed, parse_embeddings
+from service.protocol.events import Embedded
+from service.protocol.request import EmbedRequest
+from service.web.framing import encode
 
 VECTOR = struct.pack("<2f", 1 / 3, -0.1)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.messages import LoadedModel, ModelInfo
-from service.ollama_models import human_count, loaded, show, tag
+from service.dialects.ollama.models import human_count, loaded, show, tag
+from service.protocol.model_info import LoadedModel, ModelInfo
 
 DETAILS = ["parent_model", "format", "family", "families", "parameter_size", "quantization_level"]
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import BadRequest
-from service.messages import Sampling
-from service.ollama_options import OLLAMA_DEFAULTS, parse_options
+from service.protocol.request import Sampling
+from service.syntax.options import OLLAMA_DEFAULTS, parse_options
 
 INTEGERS = [
     "num_keep", "seed", "num_predict", "top_k", "repeat_last_n", "num_ctx", "num_batch", "num_gpu", "main_gpu",

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service import messages
-from service.body import parse_json
+from service.dialects.json_body import parse_json
+from service.dialects.openai.chat_request import parse_chat
+from service.dialects.openai.completions import parse_completion
+from service.dialects.openai.embeddings import parse_embeddings
 from service.errors import BadRequest
-from service.messages import Embed, EmbedRequest, Request, Submit
-from service.openai_chat import parse_chat
-from service.openai_completions import parse_completion
-from service.openai_embeddings import parse_embeddings
+from service.protocol.commands import Embed, Submit
+from service.protocol.request import EmbedRequest, Request
+from service.protocol.wire import decode_command, pack
 
 texts = st.text(max_size=8) | st.sampled_from(
     ["user", "auto", "text", "function", "low", "json_schema", "data:;base64,"]
@@ -57,7 +58,7 @@ def passed_on(parse: Callable[[dict[str, Any]], Any], struct: str, body: dict[st
 
 def _sent(request: Request | EmbedRequest) -> None:
     command = Submit(1, request) if isinstance(request, Request) else Embed(1, request)
-    assert messages.decode_command(messages.pack(command)[4:]) == command
+    assert decode_command(pack(command)[4:]) == command
 
 
 @given(body=bodies("messages", "tools", model="m"), turns=st.lists(st.dictionaries(names, values), max_size=2))

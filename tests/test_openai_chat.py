@@ -7,10 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from service.dialects.openai.chat_answer import ChatAnswer
+from service.dialects.openai.chat_request import parse_chat
 from service.errors import BadRequest, EngineFailure
-from service.framing import encode
-from service.messages import Chat, Delta, Event, Finished, Image, Located, Message, Request, Sampling, TokenLogprob
-from service.openai_chat import ChatAnswer, parse_chat
+from service.protocol.events import Delta, Event, Finished, Located, TokenLogprob
+from service.protocol.request import Chat, Image, Message, Request, Sampling
+from service.web.framing import encode
 
 USER = {"role": "user", "content": "a"}
 PICTURE = "data:image/png;base64," + base64.b64encode(b"png").decode()

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from service.dialects.openai.completions import CompletionAnswer, parse_completion
 from service.errors import BadRequest
-from service.framing import encode
-from service.messages import Delta, Event, Finished, Infill, Sampling, Text, TokenLogprob, Tokens
-from service.openai_completions import CompletionAnswer, parse_completion
+from service.protocol.events import Delta, Event, Finished, TokenLogprob
+from service.protocol.request import Infill, Sampling, Text, Tokens
+from service.web.framing import encode
 
 
 def body(**fields: Any) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from service.dialects.openai.embeddings import embeddings_record, parse_embeddings
 from service.errors import BadRequest
-from service.framing import encode
-from service.messages import Embedded
-from service.openai_embeddings import embeddings_record, parse_embeddings
+from service.protocol.events import Embedded
+from service.web.framing import encode
 
 # 0.5 and -2 as little-endian float32.
 VECTOR = bytes([0, 0, 0, 0x3F, 0, 0, 0, 0xC0])

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.messages import ModelInfo
-from service.openai_models import model, models
+from service.dialects.openai.models import model, models
+from service.protocol.model_info import ModelInfo
 
 
 @pytest.mark.parametrize(

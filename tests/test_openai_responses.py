@@ -6,11 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.body import parse_json
+from service.dialects.json_body import parse_json
+from service.dialects.openai.responses_answer import Answer
+from service.dialects.openai.responses_request import Call, parse_responses
+from service.dialects.openai.responses_stored import conversation, input_items
 from service.errors import BadRequest, EngineGone, ServiceError, StoreFailure
-from service.framing import encode
-from service.messages import Chat, Delta, Event, Finished, Image, Located, Message, Sampling, Submit, TokenLogprob, pack
-from service.openai_responses import Answer, Call, conversation, input_items, parse_responses
+from service.protocol.commands import Submit
+from service.protocol.events import Delta, Event, Finished, Located, TokenLogprob
+from service.protocol.request import Chat, Image, Message, Sampling
+from service.protocol.wire import pack
+from service.web.framing import encode
 
 PNG = "iVBORw0KGgo="
 FUNCTION = {"type": "function", "name": "add", "description": "Add", "parameters": {"type": "object"}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from service.origins import Origins
+from service.access.origins import Origins
 
 CHAT = {"model": "demo", "messages": [{"role": "user", "content": "hello"}]}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from service.request_id import accept_or_make
+from service.web.context import accept_or_make
 from tests.servers import Server, chat, generate, parse, until
 
 ROUTES = [

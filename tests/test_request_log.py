@@ -14,10 +14,10 @@ import httpx
 import pytest
 
 from app import create_app
-from service import Settings
-from service.client import Client
-from service.entry import MAX_NAME, Entry
-from service.request_log import LOGGER, Lines, line
+from service.config import Settings
+from service.engine_client.client import Client
+from service.telemetry.request_log import LOGGER, Lines, line
+from service.telemetry.request_stats import MAX_NAME, Entry
 from tests.servers import ROOT, Server, chat, generate, until
 
 HOSTILE = 'x"}\n{"status": 200}\r\u0085\u2028\u009b31m\x1b[2J\\'
@@ -119,7 +119,7 @@ def test_the_lines_can_be_turned_off(start_server: Callable[..., Server]):
 # --- where the lines go ----------------------------------------------------------------------------------
 
 WRITER = """
-from service import request_log
+from service.telemetry import request_log
 request_log.PATIENCE_SECONDS = 60.0
 request_log.to_stdout()
 for _ in range(20):
@@ -134,7 +134,7 @@ def record(text: str) -> logging.LogRecord:
 def test_lines_that_nobody_takes_are_lost_and_counted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr("service.request_log.PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("service.telemetry.request_log.PATIENCE_SECONDS", 0.01)
     reads, writes = os.pipe()
     with os.fdopen(reads, "rb", buffering=0) as reader, os.fdopen(writes, "w") as writer:
         lines = Lines(writer)

@@ -307,8 +307,8 @@ def test_a_pull_ends_with_its_client(http: httpx.Client, library: Server, hub: L
         with http.stream("POST", "/api/pull", json={"model": "org/demo"}) as answer:
             lines = answer.iter_lines()
             assert json.loads(next(lines)) == {"status": "pulling manifest"}
-            until(lambda: library.running("service.engine.download"), 10, "the download runs")
-        until(lambda: not library.running("service.engine.download"), 10, "the download has ended")
+            until(lambda: library.running("service.engine.hub.download"), 10, "the download runs")
+        until(lambda: not library.running("service.engine.hub.download"), 10, "the download has ended")
     finally:
         hub.release()
 
@@ -380,7 +380,7 @@ def test_a_host_that_is_killed_while_it_pulls_leaves_no_half_model(
         until(lambda: hub.begun, 20, "the download has begun")
         os.kill(library.engine_hosts()[0], signal.SIGKILL)
         assert "error" in json.loads(list(lines)[-1])
-    until(lambda: not library.running("service.engine.download"), 10, "the download has ended with its host")
+    until(lambda: not library.running("service.engine.hub.download"), 10, "the download has ended with its host")
     until(lambda: library.engine_hosts() and library.serves(), 20, "another host serves")
     assert "org/large:latest" not in names(http)
     hub.release()

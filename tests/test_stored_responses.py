@@ -13,7 +13,8 @@ import httpx
 import pytest
 from httpx_sse import connect_sse
 
-from service import auth
+from service.access.key_file import SCOPES
+from service.access.new_key import lines
 from tests.servers import SCRIPTED, Server, until
 
 PATH = "/v1/responses"
@@ -24,7 +25,7 @@ UNKNOWN = "resp_" + "0" * 24
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("keyed")
     keys = directory / "keys.toml"
-    keys.write_text("".join(auth.lines(name, name, auth.SCOPES) for name in ("alice", "bob")))
+    keys.write_text("".join(lines(name, name, SCOPES) for name in ("alice", "bob")))
     env = {"VLLM_WSGI_KEYS": str(keys), "VLLM_WSGI_MAX_BODY": "100000"}
     server = Server(directory, {**SCRIPTED, **env})
     server.headers = bearer("alice")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from service.toml_file import line_of
+from service.syntax.toml_file import line_of
 
 
 def test_a_value_over_several_lines_begins_on_its_first():

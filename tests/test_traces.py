@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from service import SettingsError
-from service.entry import Entry
-from service.traces import traces
+from service.errors import SettingsError
+from service.telemetry.request_stats import Entry
+from service.telemetry.traces import traces
 from tests.collector import CLIENT, PARENT, TRACE, Collector
 from tests.servers import Server, chat, parse, text
 

@@ -16,9 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
-from service.engine.render import infill_prompt
+from service.engine.vllm.render import infill_prompt
 from service.errors import BadRequest
-from service.messages import Infill
+from service.protocol.request import Infill
 from tests.asking import WEATHER
 from tests.servers import NDJSON, ROOT, SSE, Server, chat, generate
 

@@ -20,8 +20,9 @@ import httpx
 import psutil
 import pytest
 
-from service import Settings, web_worker
-from service.web_worker import write_chunk, write_json_error
+from service.config import Settings
+from service.gunicorn import worker as web_worker
+from service.gunicorn.worker import write_chunk, write_json_error
 from tests.asking import Asker
 from tests.deploy.proxies import certify, found
 from tests.servers import SCRIPTED, Server, chat, until

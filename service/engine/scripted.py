@@ -36,8 +36,10 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from ..errors import BadRequest, EngineFailure, Unavailable
-from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Infill, Pulse, Rendered, Request, Tokens
-from .admission import check_prompt
+from ..protocol.events import Delta, Embedded, Finished, Rendered
+from ..protocol.reports import Pulse
+from ..protocol.request import Chat, EmbedRequest, Infill, Request, Tokens
+from .backend import check_prompt
 from .vectors import unit
 
 # The length of the vectors.

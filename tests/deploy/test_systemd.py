@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from service.config import PREFIX, Settings
-from service.engine.slot import STOP_SECONDS
+from service.engine.host.supervisor import STOP_SECONDS
 from tests.servers import ROOT, SCRIPTED, Program, WebProgram, chat, free_port
 
 UNITS = ROOT / "deploy" / "systemd"

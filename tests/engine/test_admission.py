@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.admission import BUSY, Account, Admission, Bill, Bucket, FairQueue, Turn, check_prompt
-from service.errors import BadRequest, TooManyRequests, Unavailable
-from service.messages import Caller, Delta, Embedded, Event, Finished
+from service.engine.backend import check_prompt
+from service.engine.worker.admission import Account, Admission, Bill, Bucket, FairQueue, Turn
+from service.errors import BUSY, BadRequest, TooManyRequests, Unavailable
+from service.protocol.events import Delta, Embedded, Event, Finished
+from service.protocol.request import Caller
 
 NAMES = st.sampled_from("abc")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.engine.render import TOO_LONG
+from service.engine.vllm.render import TOO_LONG
 from tests.asking import ADD, WEATHER, Asker, content, terminal, user
 from tests.servers import Server
 

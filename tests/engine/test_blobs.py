@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.blobs import UNUSED_SECONDS, Blobs
 from service.errors import BadRequest, StoreFailure
+from service.store.blobs import UNUSED_SECONDS, Blobs
 
 UPLOAD = "0" * 32
 

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from service.config import Settings, SettingsError
-from service.engine.declaration import KINDS, Model, declared_models, read_models
-from service.engine.store import Store, describe
-from service.messages import Sampling
-from service.names import ModelName
+from service.config import Settings
+from service.errors import SettingsError
+from service.models.catalog import Store
+from service.models.declaration import KINDS, declared_models, read_models
+from service.models.inspection import describe
+from service.models.model import Model
+from service.protocol.request import Sampling
+from service.syntax.names import ModelName
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "models.toml.example"
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.engine.defaults import complete
-from service.messages import Chat, Defaults, Infill, Message, Request, Sampling, Text
+from service.engine.worker.defaults import complete
+from service.protocol.request import Chat, Defaults, Infill, Message, Request, Sampling, Text
 
 DEFAULTS = Defaults(Sampling(temperature=0.1, stop=["x"]), 256, "Be brief.")
 USER, SYSTEM = Message("user", "Hi"), Message("system", "Be long.")

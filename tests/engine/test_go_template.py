@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.engine.go_template import render
 from service.errors import BadRequest
+from service.syntax.go_template import render
 
 FIELDS = {"System": "be brief", "Prompt": "hi", "Suffix": ""}
 CHATML = (

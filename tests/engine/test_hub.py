@@ -16,7 +16,7 @@ import psutil
 import pytest
 from huggingface_hub import constants
 
-from service.engine.hub import Hub, Layer, Snapshot
+from service.engine.hub.pulls import Hub, Layer, Snapshot
 from service.errors import BadRequest, ModelNotFound, Unavailable
 from tests.hub import LoopbackHub
 from tests.servers import ROOT, until
@@ -80,7 +80,7 @@ async def held(records: Records) -> None:
 
 
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "service.engine.download" in child.cmdline()]
+    return [child for child in psutil.Process().children() if "service.engine.hub.download" in child.cmdline()]
 
 
 def contents(directory: Path) -> dict[str, bytes]:

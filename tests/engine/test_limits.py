@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from service.auth import KEY, Key
-from service.client import Client
+from service.access.key_file import Key
+from service.engine_client.client import Client
 from service.errors import BadRequest
-from service.messages import Caller, Delta, Finished, Request, Sampling, Text
+from service.protocol.events import Delta, Finished
+from service.protocol.request import Caller, Request, Sampling, Text
+from service.web.context import KEY
 from tests.servers import Server
 
 pytestmark = pytest.mark.engine

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from service.engine import manifests
-from service.engine.manifests import Manifest, Manifests
 from service.errors import StoreFailure
-from service.messages import Message
-from service.names import ModelName
+from service.protocol.request import Message
+from service.store import manifests
+from service.store.manifests import Manifest, Manifests
+from service.syntax.names import ModelName
 
 NAME = ModelName.parse("Team/Writer:V2")
 MANIFEST = Manifest(name=NAME.short, made_at=1.5, declared="demo:latest", messages=[Message("user", "é")])

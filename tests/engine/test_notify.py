@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.engine.notify import progress
+from service.engine.host.systemd import progress
 
 
 @pytest.mark.parametrize(

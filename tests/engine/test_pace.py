@@ -10,8 +10,8 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
 from vllm.v1.metrics.stats import PrefillStats, SchedulerStats
 
-from service.engine import pace as module
-from service.engine.pace import (
+from service.engine.vllm import paced_scheduler as module
+from service.engine.vllm.paced_scheduler import (
     FREE_STREAMS,
     LONGEST_SECONDS,
     Outputs,

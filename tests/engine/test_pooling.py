@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.engine.pooling import embeds
+from service.models.task import embeds
 
 POOLING = ["sentence_transformers.models.Transformer", "sentence_transformers.models.Pooling"]
 

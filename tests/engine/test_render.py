@@ -9,19 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.render import (
-    FIM_TOKENS,
-    TOO_LONG,
-    Prompt,
-    fim_tokens,
-    fitting,
-    infill_prompt,
-    render,
-    render_turns,
-    template_message,
-)
+from service.engine.vllm.render import TOO_LONG, Prompt, fitting, infill_prompt, render, render_turns, template_message
 from service.errors import BadRequest
-from service.messages import Chat, Image, Infill, Message, Request, Text
+from service.models.infill import FIM_TOKENS, fim_tokens
+from service.protocol.request import Chat, Image, Infill, Message, Request, Text
 
 CALL = {"function": {"name": "f", "arguments": {}}}
 

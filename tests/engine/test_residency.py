@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.engine.residency import LEASE_SECONDS, Limits, Residency, Resident
+from service.engine.host.residency import LEASE_SECONDS, Limits, Residency, Resident
 from service.errors import Unavailable
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.responses import DAY_SECONDS, Responses
 from service.errors import PayloadTooLarge, ResponseNotFound, StoreFailure
+from service.store.responses import DAY_SECONDS, Responses
 
 ID = "resp_" + "a" * 24
 OTHER = "resp_" + "b" * 24

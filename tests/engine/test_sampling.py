@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from service.engine.sampling import sampling_arguments
-from service.messages import Sampling
-from service.ollama_options import OLLAMA_DEFAULTS
+from service.engine.vllm.sampling import sampling_arguments
+from service.protocol.request import Sampling
+from service.syntax.options import OLLAMA_DEFAULTS
 
 NOTHING = Sampling()
 

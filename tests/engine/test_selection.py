@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.engine.selection import wanted
+from service.engine.hub.needed_files import wanted
 
 TEXT = ["config.json", "tokenizer.json", "tokenizer.model", "chat_template.jinja", "LICENSE", "README.md"]
 

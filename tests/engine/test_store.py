@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from service.config import Settings
-from service.engine.declaration import declared_models
-from service.engine.store import Model, Store, describe
 from service.errors import BadRequest, ModelNotFound
-from service.messages import ModelInfo
-from service.names import ModelName
+from service.models.catalog import Store
+from service.models.declaration import declared_models
+from service.models.inspection import describe
+from service.models.model import Model
+from service.protocol.model_info import ModelInfo
+from service.syntax.names import ModelName
 
 CONFIG = {
     "model_type": "qwen3",

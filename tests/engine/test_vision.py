@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from service.engine.render import TOO_LONG
+from service.engine.vllm.render import TOO_LONG
 from tests.asking import WEATHER, Asker, content, terminal
 from tests.servers import ROOT, Server
 
