@@ -125,7 +125,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @each_page([page for page in PAGES if page.is_relative_to(DOCS)])
 def test_a_page_of_the_site_links_no_file_outside_the_site(page: Path) -> None:
     relative = [link.partition("#")[0] for link in links(page) if not re.match(r"[a-z][a-z+.-]*:|#", link)]
-    assert all((page.parent / link).resolve().is_relative_to(DOCS) for link in relative), relative
+    assert [link for link in relative if not (page.parent / link).resolve().is_relative_to(DOCS)] == []
 
 
 @each_page([page for page in PAGES if page.name != "CHANGES.md"])
