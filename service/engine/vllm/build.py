@@ -16,7 +16,8 @@ from vllm.utils.gc_utils import freeze_gc_heap
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from ...models.parser_names import ParserNames, parser_names
-from .engine import RunningRequests, VllmEngine
+from .engine import VllmEngine
+from .metrics import RunningRequests
 from .paced_scheduler import use_paced_scheduler
 from .vision import limit_pixels
 
@@ -44,6 +45,7 @@ def build_engine(
         "interleave_mm_strings": True,
         # Without it vLLM ignores the priorities of the keys.
         "scheduling_policy": "priority",
+        "worker_extension_cls": f"{__package__}.worker_extension.WorkerExtension",
     }
     limit_pixels()
     if current_platform.is_cpu():
@@ -56,13 +58,13 @@ def build_engine(
         arguments.structured_outputs_config = StructuredOutputsConfig(**operators)
     config = arguments.create_engine_config()
     use_paced_scheduler(config.scheduler_config)
-    loads = RunningRequests(config)
-    engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: loads])
+    requests = RunningRequests(config)
+    engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: requests])
     # As vLLM's own processes do: what has been loaded is looked through by no garbage collection, which takes a
     # large part of a second, and the environment is not read for every token.
     freeze_gc_heap()
     enable_envs_cache()
-    return VllmEngine(engine, loads, kind, template)
+    return VllmEngine(engine, requests, kind, template)
 
 
 def _tune_small_cpu(cores: int) -> None:

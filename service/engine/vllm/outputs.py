@@ -11,8 +11,7 @@ from ...errors import EngineFailure, EngineGone
 from ...protocol.events import Delta, Finished, TokenLogprob
 from ...protocol.request import Infill, Request, Text
 from .answer_parser import AnswerParser
-
-ENGINE_GONE = "an error was encountered while running the model: the engine stopped"
+from .failures import ENGINE_GONE
 
 
 class Answers:
