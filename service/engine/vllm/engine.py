@@ -166,7 +166,10 @@ class VllmEngine:
         return f"{request.request_id}-{number}" if request.request_id else number
 
     def _understood(self, request: Request) -> tuple[Request, list[AnswerParser | None]]:
-        """Decide on thinking and tools. Return the request with that and a parser for each answer. Raises BadRequest."""
+        """Decide on thinking and tools. Return the request with that, and a parser for each answer.
+
+        Raises BadRequest.
+        """
         chat, kind = request.prompt, self._parsers.family
         if not isinstance(chat, Chat):
             return request, [None] * request.n
