@@ -110,7 +110,7 @@ def test_an_input_that_is_none_is_refused_by_its_place(said: Any, text: str):
 
 
 def test_state_that_would_be_openais_is_refused():
-    assert refusal(conversation="c").startswith("conversation: this server knows no conversations")
+    assert refusal(conversation="c").startswith("conversation: this server keeps no conversations")
     assert refusal(prompt={"id": "p"}).startswith("prompt: this server stores no prompts")
     assert refusal(background=True).startswith("background: this server runs nothing in the background")
 
