@@ -20,7 +20,7 @@ import struct
 import msgspec
 
 from .commands import Command
-from .events import Event
+from .events import Event, Hello
 from .reports import Report
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
@@ -30,6 +30,7 @@ _LENGTH = struct.Struct(">I")
 _encode = msgspec.msgpack.Encoder().encode
 decode_command = msgspec.msgpack.Decoder(Command).decode
 decode_events = msgspec.msgpack.Decoder(list[Event]).decode
+decode_hello = msgspec.msgpack.Decoder(list[Hello]).decode
 decode_report = msgspec.msgpack.Decoder(Report).decode
 
 

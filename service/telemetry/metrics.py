@@ -8,7 +8,6 @@ would need a variable set before anyone imports it, which is the application's t
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import re
 import threading
@@ -16,6 +15,7 @@ import time
 
 from ..engine_client.client import Client
 from ..errors import ServiceError
+from ..fork import renew_after_fork
 from ..protocol.commands import RequestOutcome
 
 logger = logging.getLogger(__name__)
@@ -35,30 +35,33 @@ class MetricsReporter:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Begin without a thread and without what waits for it."""
         self._starting = threading.Lock()
-        self._pid = 0
+        self._waiting: queue.Queue[RequestOutcome] | None = None
 
     def report(self, ended: RequestOutcome) -> None:
-        if self._pid != os.getpid():
-            self._start()
+        """Report an ended request; returns at once."""
         try:
-            self._kept.put_nowait(ended)
+            self._queue().put_nowait(ended)
         except queue.Full:
             logger.debug("the engine host is away for long; a request is not counted")
 
-    def _start(self) -> None:
-        """Threads stay with the parent in a fork."""
+    def _queue(self) -> queue.Queue[RequestOutcome]:
         with self._starting:
-            if self._pid != os.getpid():
-                self._kept: queue.Queue[RequestOutcome] = queue.Queue(MAX_KEPT)
-                threading.Thread(target=self._run, name="metrics", daemon=True).start()
-                self._pid = os.getpid()
+            if self._waiting is None:
+                self._waiting = queue.Queue(MAX_KEPT)
+                threading.Thread(target=self._run, args=(self._waiting,), name="metrics", daemon=True).start()
+            return self._waiting
 
-    def _run(self) -> None:
+    def _run(self, waiting: queue.Queue[RequestOutcome]) -> None:
         while True:
-            ended = [self._kept.get()]
-            while not self._kept.empty():
-                ended.append(self._kept.get_nowait())
+            ended = [waiting.get()]
+            while not waiting.empty():
+                ended.append(waiting.get_nowait())
             while not self._sent(ended):
                 time.sleep(RETRY_SECONDS)
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ..errors import SettingsError
+from ..fork import renew_after_fork
 from .request_stats import RequestStats
 
 # For one batch and all tries to send it. OpenTelemetry's own, 10, a process waits for at its end, too.
@@ -51,8 +52,13 @@ class OpenTelemetry:
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Begin without a tracer: the thread of its exporter stays with the parent in a fork."""
         self._making = threading.Lock()
-        self._pid = 0
+        self._made: Any = None
 
     def begin(self, entry: RequestStats, environ: Mapping[str, Any]) -> None:
         """A span in the trace that the client says it belongs to (W3C Trace Context), else in one of its own."""
@@ -87,12 +93,11 @@ class OpenTelemetry:
         entry.span.end()
 
     def _tracer(self) -> Any:
-        """Made in the process that uses it, since its exporter has a thread."""
-        if self._pid != os.getpid():
-            with self._making:
-                if self._pid != os.getpid():
-                    self._made, self._pid = _tracer(self._endpoint), os.getpid()
-        return self._made
+        """Return the tracer, which is made at its first use."""
+        with self._making:
+            if self._made is None:
+                self._made = _tracer(self._endpoint)
+            return self._made
 
 
 def traceparent(entry: RequestStats) -> str:

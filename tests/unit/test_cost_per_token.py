@@ -62,20 +62,28 @@ class Wire:
 
 
 def test_a_step_of_many_streams_is_one_message():
-    async def two_steps(command: Command) -> AsyncGenerator[Event, None]:
-        for number in range(2):
-            yield Delta(command.id, number, "a", [number])
-            await asyncio.sleep(0.05)
-
     async def main() -> list[bytes]:
-        reader, wire = asyncio.StreamReader(), Wire()
+        reader, wire, step = asyncio.StreamReader(), Wire(), asyncio.Event()
+
+        async def two_steps(command: Command) -> AsyncGenerator[Event, None]:
+            yield Delta(command.id, 0, "a", [0])
+            await step.wait()
+            yield Delta(command.id, 1, "a", [1])
+
         serving = asyncio.create_task(WebWorkerConnection(two_steps, reader, wire).serve())  # type: ignore[arg-type]
         for number in range(50):
             reader.feed_data(pack(Submit(number, Request("m", Text("a")))))
-        await asyncio.sleep(0.5)
+        await turns()
+        step.set()
+        await turns()
         reader.feed_eof()
         await serving
         return wire.written
+
+    async def turns() -> None:
+        """More turns of the loop than a step takes."""
+        for _ in range(20):
+            await asyncio.sleep(0)
 
     _hello, *steps = asyncio.run(main())
     assert [len(decode_events(payload)) for each in steps for payload in Unpacker().feed(each)] == [50, 50]
