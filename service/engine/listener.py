@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import BadRequest, EngineFailure, EngineGone, ServiceError
+from ..errors import BadRequest, EngineFailure, EngineGone, InternalError, ServiceError
 from ..protocol.commands import Cancel, Command, Embed, Submit
 from ..protocol.events import Event, Failed, Hello
 from ..protocol.wire import Unpacker, decode_command, pack
@@ -86,7 +86,7 @@ class WebWorkerConnection:
             pass
         except Exception:
             logger.exception("%s failed", _label(command))
-            self._emit(Failed.of(command.id, EngineFailure("internal error; the server's log has the details")))
+            self._emit(Failed.of(command.id, InternalError()))
 
     def _answer(self, command: Command) -> AsyncGenerator[Event, None]:
         """Raises BadRequest for a command that this process does not answer."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ...config import Settings
-from ...errors import BUSY, Unavailable
+from ...errors import EngineGoingDown, ServerBusy
 from ...models.catalog import Catalog
 from ...models.model import Model
 from ...protocol.model_info import EngineState, LoadedModel
@@ -24,9 +24,6 @@ from .supervisor import EngineSupervisor
 
 logger = logging.getLogger("vllm_wsgi.host")
 
-GOING_DOWN = "the engine is going down, please try again"
-# A host that comes back takes longer, but another host may answer the client by then.
-RETRY_SECONDS = 5
 # How often a drain that takes long is reported to systemd.
 DRAIN_REPORT_SECONDS = 1.0
 
@@ -56,12 +53,12 @@ class Engines:
         """Return the path of the model's data socket, once it is loaded.
 
         `keep_alive` is in seconds, None where the request brings none; `submits` is how many requests will follow.
-        Raises Unavailable where the model can't be loaded. Too many waiting requests of this caller's raise it too;
-        those of other callers do not.
+        Raises Unavailable where the model can't be loaded, and ServerBusy where too many requests of this caller wait;
+        those of other callers do not count.
         """
         engine = self._supervisor(model)
         if 0 < self._settings.max_queue <= engine.resident.waiting_of(caller):
-            raise Unavailable(BUSY)
+            raise ServerBusy
         try:
             with engine.resident.awaited(caller):
                 while (path := self._data_socket(engine)) is None:
@@ -113,7 +110,7 @@ class Engines:
     def trouble(self) -> str:
         """Return why no request should come now; empty where a pinned model is ready, or any other can be loaded."""
         if self._draining:
-            return GOING_DOWN
+            return EngineGoingDown().message
         pinned = [engine for engine in self._supervisors.values() if engine.resident.pinned]
         if not pinned and self._needed() - self._supervisors.keys():
             return ""
@@ -181,9 +178,9 @@ class Engines:
         return parse_server_keep_alive(self._settings.keep_alive) if model.keep_alive is None else model.keep_alive
 
     def _data_socket(self, engine: EngineSupervisor) -> str | None:
-        """As the supervisor's; raises Unavailable once the host drains."""
+        """As the supervisor's; raises EngineGoingDown once the host drains."""
         if self._draining:
-            raise Unavailable(GOING_DOWN, RETRY_SECONDS)
+            raise EngineGoingDown
         return engine.data_socket()
 
     async def _load(self, engine: EngineSupervisor, keep_alive: float) -> None:
@@ -202,7 +199,7 @@ class Engines:
     async def _make_room(self, engine: EngineSupervisor, keep_alive: float) -> None:
         """Load the engine as soon as there is room, unless no request waits for it any more.
 
-        Raises Unavailable where there is no room within the load time-out, or never.
+        Raises ServerBusy where there is no room within the load time-out, and Unavailable where there never is.
         """
         try:
             async with asyncio.timeout(self._settings.load_timeout), self._making_room:
@@ -215,7 +212,7 @@ class Engines:
                     self._unload(self._residency.victims(engine.resident))
                     await self._stirred.rung()
         except TimeoutError:
-            raise Unavailable(BUSY) from None
+            raise ServerBusy from None
 
     async def _dismiss(self, engine: EngineSupervisor) -> None:
         engine.resident.dismiss()
