@@ -112,7 +112,7 @@ async def test_a_mistake_is_logged_and_tells_the_client_nothing(caplog: pytest.L
     async with connected({Check: failing(RuntimeError("/secret/path"))}) as worker:
         worker.send(Check(1))
         *_, failed = await worker.receive(2)
-    assert failed == Failed(1, "EngineFailure", "internal error; the server's log has the details")
+    assert failed == Failed(1, "InternalError", "internal error; the server's log has the details")
     assert "/secret/path" in caplog.text
 
 

@@ -13,7 +13,7 @@ from service.engine.host import supervisor as module
 from service.engine.host.backoff import LOAD_ATTEMPTS, Backoff
 from service.engine.host.residency import Resident
 from service.engine.host.supervisor import EngineSupervisor
-from service.errors import EngineFailure, EngineGone, ServiceError, Unavailable
+from service.errors import EngineGone, InternalError, ServiceError, Unavailable
 from service.models.model import Model
 from service.protocol.model_info import EngineState, ModelInfo
 from service.protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready, Report
@@ -136,9 +136,12 @@ async def test_a_worker_that_dies_is_replaced_and_clients_are_told_why(end: Repo
     await watched.load()
     await watched.report(READY)
     told: list[ServiceError] = []
-    watched.supervisor._stir = lambda: (
-        told.append(refusal(watched)) if watched.state is EngineState.RESTARTING else None
-    )
+
+    def ask() -> None:
+        if watched.state is EngineState.RESTARTING:
+            told.append(refusal(watched))
+
+    watched.supervisor._stir = ask
     await watched.report(end)
     assert [(type(each), each.message, each.retry_after) for each in told] == [(EngineGone, message, 1)]
     assert [worker.ended for worker in watched.workers] == [True, False]
@@ -213,7 +216,7 @@ async def test_what_the_host_does_wrong_is_logged_and_bars_the_engine(caplog: py
     await watched.load()
     assert watched.state is EngineState.IDLE
     assert "a mistake" in caplog.text
-    assert isinstance(refusal(watched), EngineFailure)
+    assert isinstance(refusal(watched), InternalError)
 
 
 @in_loop
