@@ -16,7 +16,6 @@ from ...errors import EngineGoingDown, ServerBusy
 from ...models.catalog import Catalog
 from ...models.model import Model
 from ...protocol.model_info import EngineState, LoadedModel
-from ...syntax.durations import parse_server_keep_alive
 from ..bell import Bell
 from .metrics import State
 from .residency import Limits, Residency, Resident
@@ -175,7 +174,7 @@ class Engines:
         return self._supervisors[model.engine]
 
     def _keep_alive(self, model: Model) -> float:
-        return parse_server_keep_alive(self._settings.keep_alive) if model.keep_alive is None else model.keep_alive
+        return self._settings.keep_alive if model.keep_alive is None else model.keep_alive
 
     def _data_socket(self, engine: EngineSupervisor) -> str | None:
         """As the supervisor's; raises EngineGoingDown once the host drains."""

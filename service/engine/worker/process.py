@@ -193,6 +193,7 @@ async def run(options: WorkerOptions) -> int:
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=options.lifeline))
     try:
         engine = build(options)
+        await engine.warm_up()
     except Exception as error:
         logger.exception("%s can't be loaded", options.model)
         writer.write(pack(LoadFailed(f"{type(error).__name__}: {error}")))
