@@ -1,6 +1,6 @@
 // What is wrong with a model, in words, and what the operator would do next.
 
-import { count, seconds } from "./format.js";
+import { count, seconds, shortName } from "./format.js";
 
 const WAIT_SECONDS = 5;
 const LOAD_SECONDS = 120;
@@ -20,19 +20,20 @@ const nextFor = (reason) => DEATHS.find(([pattern]) => pattern.test(reason))?.[1
 /** Return `{ kind: "bad" | "warn", what, next }` for a model's or replica's state, null when nothing is wrong. */
 export function adviceFor(model, now) {
   const reason = model.reason ? `: ${model.reason}` : "";
+  const name = shortName(model.name);
   if (model.state === "failed" || model.state === "restarting") {
-    const again = model.retry_at > now ? ` The next try is in ${seconds(Math.ceil(model.retry_at - now))}.` : "";
+    const again = model.retry_at > now ? ` The next try is in ${Math.ceil(model.retry_at - now)} s.` : "";
     const is = model.state === "failed" ? "can't be loaded" : "is restarting";
-    return { kind: "bad", what: `${model.name} ${is}${reason}.${again}`, next: nextFor(model.reason ?? "") };
+    return { kind: "bad", what: `${name} ${is}${reason}.${again}`, next: nextFor(model.reason ?? "") };
   }
   if (model.state === "loading" && model.since && now - model.since > LOAD_SECONDS) {
-    return { kind: "warn", what: `${model.name} has been loading for ${seconds(now - model.since)}.`,
+    return { kind: "warn", what: `${name} has been loading for ${seconds(Math.round(now - model.since))}.`,
       next: "Large models take minutes from a slow disk. If the engine's log stands still too, check the disk and the network." };
   }
   const lame = (model.replicas ?? []).filter((each) => each.state !== "ready" && each.state !== "loading");
   if (lame.length && model.replicas.length > 1) {
     const why = lame.find((each) => each.reason)?.reason ?? "";
-    return { kind: "warn", what: `${lame.length} of ${model.replicas.length} replicas of ${model.name} do not serve${why ? `: ${why}` : ""}.`,
+    return { kind: "warn", what: `${lame.length} of ${model.replicas.length} replicas of ${name} ${lame.length === 1 ? "does" : "do"} not serve${why ? `: ${why}` : ""}.`,
       next: nextFor(why) };
   }
   if (model.waiting > 0 && model.queue_seconds > WAIT_SECONDS) {

@@ -131,7 +131,7 @@ export class Exchange {
     const url = address(this.stream);
     if (this.#cursor !== "") url.searchParams.set("after", this.#cursor);
     const source = (this.#source = new EventSource(url));
-    this.listener.opened(`new EventSource("${url.pathname}")`);
+    this.listener.opened(`new EventSource("${url.pathname}")\nEvents as the browser hands them over: it shows a page no bytes of them.`);
     return new Promise((resolve, reject) => {
       this.#endSource = resolve;
       source.onmessage = (event) => {
@@ -160,11 +160,11 @@ function linkOf(made, response) {
   return link;
 }
 
-const SHOWN = ["content-type", "content-location", "transfer-encoding", "x-request-id"];
+const SHOWN = ["content-type", "content-location", "x-request-id"];
 
 function headOf(method, path, response) {
   const headers = SHOWN.map((name) => [name, response.headers.get(name)]).filter(([, value]) => value);
-  return [`${method} ${path}`, `${response.status} ${response.statusText}`,
+  return [`${method} ${path}  →  ${response.status} ${response.statusText}`,
     ...headers.map(([name, value]) => `${name}: ${value}`)].join("\n");
 }
 

@@ -89,13 +89,27 @@ function showAdvice(node, advice) {
   node.hidden = !advice;
   if (!advice) return;
   node.classList.toggle("error", advice.kind === "bad");
-  const [what, next] = node.children.length ? node.children : [el("p"), el("p")];
+  const [what, next] = node.children.length ? node.children : [el("p", {}, el("b")), el("p", {}, "Next:", el("span"))];
   if (!node.children.length) node.append(what, next);
-  setText(what, advice.what);
-  setText(next, `Next: ${advice.next}`);
+  setText(what.firstChild, advice.what);
+  setText(next.lastChild, ` ${advice.next}`);
 }
 
 const cards = new Map();
+/** The names of the models that something is wrong with, each a button that brings its card into sight. */
+const attention = el("p", { class: "attention", hidden: true });
+
+function showAttention(models, now) {
+  const names = models.filter((each) => adviceFor(each, now)).map((each) => each.name);
+  const text = names.join("\n");
+  if (attention.dataset.names === text) return;
+  attention.dataset.names = text;
+  attention.hidden = !names.length;
+  attention.replaceChildren("Needs attention:", ...names.map((name) => el("button", {
+    type: "button", class: "link", click: () => cards.get(name)?.node.scrollIntoView({ block: "nearest" }),
+  }, shortName(name))));
+}
+
 const hostNotice = el("div", { class: "notice", hidden: true });
 
 function cardOf(name) {
@@ -112,7 +126,7 @@ function summary(snapshot) {
   const ready = snapshot.models.filter((each) => each.state === "ready").length;
   const sum = (field) => snapshot.models.reduce((all, each) => all + (each[field] ?? 0), 0);
   const parts = [
-    `${ready} of ${snapshot.models.length} ${snapshot.models.length === 1 ? "model" : "models"} ready`,
+    `Models ready: ${ready} of ${snapshot.models.length}`,
     `${count(sum("running"))} running`, `${count(sum("waiting"))} waiting`, `${rate(sum("tokens_per_second"))} tokens/s`,
     `version ${snapshot.version}`,
   ];
@@ -129,6 +143,7 @@ const draw = onceAFrame(() => {
     cards.delete(name);
   }
   setText(byId("live-summary"), summary(feed.snapshot));
+  showAttention(models, time);
   showAdvice(hostNotice, hostAdvice(feed.snapshot));
 });
 
@@ -145,6 +160,7 @@ function showStale() {
 
 export function start() {
   byId("live-models").before(hostNotice);
+  byId("live-summary").after(attention);
   hostNotice.classList.add("host-notice");
   requestTable.start(feed);
   feed.addEventListener("snapshot", ({ detail }) => {

@@ -47,7 +47,7 @@ export class ModelRow {
     const entry = this.catalog.stateOf(this.name);
     const state = entry?.state ?? "idle";
     this.state.dataset.state = state;
-    const until = entry?.expires_at && state === "ready" ? ` ${expiry(entry.expires_at)}` : "";
+    const until = entry?.expires_at && state === "ready" ? `, ${expiry(entry.expires_at)}` : "";
     setText(this.state.lastElementChild, (STATES[state] ?? state) + until);
     this.isLoaded = state !== "idle";
     setText(this.toggle.firstChild, this.isLoaded ? "Unload" : "Load");
@@ -122,7 +122,7 @@ export class ModelRow {
         ["Modelfile", shown.modelfile, true],
       ];
       this.shown.replaceChildren(el("dl", { class: "shown" }, rows.filter(([, text]) => text).flatMap(([label, text, isLong]) => [
-        el("dt", {}, label), el("dd", {}, isLong ? el("pre", { tabindex: 0, "aria-label": `${label} of ${shortName(this.name)}` }, text) : text)])));
+        el("dt", {}, label), el("dd", {}, isLong ? el("pre", { tabindex: 0, role: "group", "aria-label": `${label} of ${shortName(this.name)}` }, text) : text)])));
     } catch (error) {
       setText(this.shown, explain(error));
     }
@@ -132,7 +132,7 @@ export class ModelRow {
 function expiry(text) {
   const at = new Date(text);
   const hours = (at - Date.now()) / 3.6e6;
-  if (!(hours < 24 * 365)) return "for good";
+  if (!(hours < 24 * 365)) return "stays loaded";
   return hours < 24 ? `until ${at.toTimeString().slice(0, 5)}` : `until ${at.toISOString().slice(0, 10)}`;
 }
 

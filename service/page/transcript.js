@@ -5,6 +5,8 @@ import { count, rate, seconds } from "./format.js";
 import { layout, looksLikeJson } from "./partial_json.js";
 
 const NAMES = { user: "You", assistant: "Model", system: "System", tool: "Tool" };
+// Above this length JSON is shown as it stands: laying it out anew each frame would cost more than it helps.
+const MOST_LAID_OUT = 40_000;
 const box = byId("transcript");
 
 /** Keep the end in sight while `change` is made, unless the reader has scrolled away from it. */
@@ -111,8 +113,11 @@ export class AnswerTurn extends Turn {
   #say(text) {
     if (!this.message.content) this.#endThought();
     this.message.content += text;
-    if (this.#asJson && looksLikeJson(this.message.content)) this.#sayJson();
-    else this.#text.appendData(text);
+    this.#text.appendData(text);
+    const { content } = this.message;
+    if (!this.#asJson || !looksLikeJson(content)) return;
+    if (content.length < MOST_LAID_OUT) this.#sayJson();
+    else if (!this.#text.isConnected) this.said.replaceChildren(this.#text);
   }
 
   #sayJson() {
@@ -182,7 +187,7 @@ function callCard(call) {
   const made = call.function ?? {};
   return el("div", { class: "call" },
     el("h4", {}, el("span", {}, "Tool call"), made.name ?? ""),
-    el("pre", { tabindex: 0, "aria-label": `Arguments of ${made.name}` }, JSON.stringify(made.arguments ?? {}, null, 2)));
+    el("pre", { tabindex: 0, role: "group", "aria-label": `Arguments of ${made.name}` }, JSON.stringify(made.arguments ?? {}, null, 2)));
 }
 
 /** A form below the calls for what the tools answered. */

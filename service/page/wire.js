@@ -75,8 +75,7 @@ export class Wire {
     this.#bytes += size;
     if (this.#chunks > 1) this.#gap = Math.max(this.#gap, gap);
     this.#rows.push(el("div", { class: gap > SLOW_SECONDS ? "chunk slow" : "chunk" },
-      el("span", { class: "at" }, this.#at()),
-      el("span", { class: "gap" }, seconds(gap), bar(gap)),
+      el("div", { class: "chunk-head" }, el("span", {}, this.#at()), bar(gap), el("span", { class: "gap" }, seconds(gap)), el("span", {}, bytes(size))),
       el("pre", {}, marked(text))));
     this.#draw();
   }
@@ -116,7 +115,7 @@ const readable = (decoder, data) => decoder.decode(data, { stream: true });
 function bar(gap) {
   const share = Math.min(1, Math.max(0, Math.log10(gap * 1000) / 4));
   return svg("svg", { viewBox: "0 0 100 1", preserveAspectRatio: "none", "aria-hidden": "true" },
-    svg("rect", { x: 100 - share * 100, width: share * 100, height: 1 }));
+    svg("rect", { x: 0, width: share * 100, height: 1 }));
 }
 
 /** The text with its line ends made visible. */
