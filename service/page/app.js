@@ -71,7 +71,7 @@ addEventListener("hashchange", () => {
   byId("main").focus({ preventScroll: true });
 });
 addEventListener("key-changed", () => {
-  feed.start();
+  feed.restart();
   catalog.refresh();
 });
 document.querySelector(".skip").addEventListener("click", (event) => {

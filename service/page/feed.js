@@ -28,6 +28,15 @@ export class Feed extends EventTarget {
     else this.#listen();
   }
 
+  /** Forget what was seen, which another key may not see, and begin anew. */
+  restart() {
+    this.snapshot = null;
+    this.heardAt = 0;
+    this.#last = "";
+    this.dispatchEvent(new Event("reset"));
+    this.start();
+  }
+
   #listen() {
     const source = new EventSource(this.#url());
     this.#close = () => source.close();

@@ -152,8 +152,9 @@ function showStale() {
   const silent = (performance.now() - feed.heardAt) / 1000;
   const isStale = feed.state !== "open" || silent > STALE_SECONDS;
   byId("live-models").classList.toggle("stale", isStale);
+  byId("requests-panel").hidden = feed.state === "closed" && !feed.snapshot;
   if (!isStale || feed.state === "wait") return;
-  const since = feed.heardAt ? ` The numbers below are ${seconds(Math.round(silent))} old.` : "";
+  const since = feed.heardAt ? ` The numbers below are ${silent < 60 ? `${Math.round(silent)} s` : seconds(silent)} old.` : "";
   const reason = feed.state === "open" ? "The server sends no events." : feed.reason;
   setText(byId("live-summary"), `${reason}${/[.!?]$/.test(reason) ? "" : "."}${since}`);
 }
@@ -166,6 +167,12 @@ export function start() {
   feed.addEventListener("snapshot", ({ detail }) => {
     for (const model of detail.models) cardOf(model.name).remember(model, detail.time);
     draw();
+  });
+  feed.addEventListener("reset", () => {
+    byId("live-models").replaceChildren();
+    cards.clear();
+    showAttention([], 0);
+    setText(byId("live-summary"), "Waiting for the first report.");
   });
   feed.addEventListener("state", showStale);
   setInterval(showStale, 1000);

@@ -26,15 +26,25 @@ function send() {
   const message = composer.take();
   if (!message) return byId("message").focus();
   let body;
+  // Many chat templates refuse two questions in a row: one that got no answer is left out.
+  const answered = messages.slice(0, messages.findLastIndex((each) => each.role !== "user") + 1);
   try {
-    body = form.body([...messages, message]);
+    body = form.body([...answered, message]);
   } catch (error) {
     composer.giveBack(message);
     return trouble(error.message);
   }
-  messages.push(message);
+  if (answered.length < messages.length) leaveOut();
+  messages = [...answered, message];
   following(() => showMessage(message));
   ask(body);
+}
+
+function leaveOut() {
+  const turns = [...document.querySelectorAll("#transcript .turn")];
+  const last = turns.findLastIndex((each) => each.dataset.role === "user");
+  for (const turn of turns.slice(last)) turn.classList.add("left-out");
+  setText(turns[last].querySelector(".turn-head").lastElementChild, "You · left out of what follows, since it has no answer");
 }
 
 function askAgain() {
@@ -104,7 +114,7 @@ function ended(turn) {
   // Half an answer that failed is not part of the conversation.
   if (turn.kept || turn.hasFailed) return;
   turn.kept = true;
-  if (message.content || message.tool_calls || message.thinking) messages.push(message);
+  if (message.content || message.tool_calls || message.thinking) messages.push({ ...message, model: turn.model });
   store();
   if (message.tool_calls) resultForm(turn, message.tool_calls, (results) => {
     messages.push(...results);
@@ -218,7 +228,7 @@ function restore() {
       showMessage(message);
       continue;
     }
-    new AnswerTurn("Model", looksLikeJson(message.content)).restore(message);
+    new AnswerTurn(message.model || "Model", looksLikeJson(message.content)).restore(message);
   }
   toEnd();
   if (messages.at(-1).role !== "assistant") offerAnswer();

@@ -37,7 +37,8 @@ export function body(messages) {
   }
   if (!value("model")) throw new Error("There is no model to ask.");
   const system = value("system").trim();
-  const all = system ? [{ role: "system", content: system }, ...messages] : messages;
+  const told = messages.map(({ model, ...message }) => message); // `model` is for the page alone.
+  const all = system ? [{ role: "system", content: system }, ...told] : told;
   const fields = { model: value("model"), messages: all };
   if (!byId("tools-field").hidden && value("tools").trim()) fields.tools = JSON.parse(value("tools"));
   if (!byId("think-field").hidden && value("think")) fields.think = JSON.parse(value("think"));

@@ -12,7 +12,6 @@ let isHeld = false;
 const milliseconds = (value) => (value ? seconds(value / 1000) : "–");
 
 function row(request) {
-  const isProblem = request.ending !== "done";
   const ending = `${ENDINGS[request.ending] ?? request.ending}${request.error ? `: ${request.error}` : ""}`;
   const at = new Date(request.time);
   const cells = [
@@ -21,18 +20,23 @@ function row(request) {
     el("td", {}, shortName(request.model || "–")),
     el("td", {}, request.route),
     el("td", {}, request.key || "–"),
-    el("td", { class: "n" }, count(request.prompt_tokens)),
-    el("td", { class: "n" }, count(request.output_tokens)),
+    el("td", { class: "n" }, count(request.prompt_tokens || null)),
+    el("td", { class: "n" }, count(request.output_tokens || null)),
     el("td", { class: "n" }, milliseconds(request.first_token_ms)),
     el("td", { class: "n" }, milliseconds(request.queue_ms)),
     el("td", { class: "n" }, milliseconds(request.longest_pause_ms)),
     el("td", { class: "n" }, milliseconds(request.duration_ms)),
     el("td", { class: "id" }, request.request_id),
   ];
-  return el("tr", { "data-ending": request.ending, "data-problem": isProblem ? "1" : "0" }, cells);
+  return el("tr", { "data-ending": request.ending, "data-has-model": request.model ? "1" : "0" }, cells);
 }
 
-const onlyProblems = () => byId("only-problems").checked;
+/** Lists and status queries ask for no model; an error is worth seeing whatever it was about. */
+const FILTERS = {
+  "": () => true,
+  model: ({ ending, hasModel }) => hasModel === "1" || ending === "error",
+  problem: ({ ending }) => ending !== "done",
+};
 
 function show() {
   if (isHeld) {
@@ -48,10 +52,11 @@ function show() {
 
 function filter() {
   const body = byId("requests");
-  for (const each of body.rows) each.hidden = onlyProblems() && each.dataset.problem === "0";
+  const passes = FILTERS[byId("request-filter").value];
+  for (const each of body.rows) each.hidden = !passes(each.dataset);
   const isEmpty = ![...body.rows].some((each) => !each.hidden);
   byId("requests-empty").hidden = !isEmpty;
-  setText(byId("requests-empty"), body.rows.length ? "None of the newest requests had a problem." : "No request has ended in the last five minutes.");
+  setText(byId("requests-empty"), body.rows.length ? "None of the newest requests is of this kind." : "No request has ended in the last five minutes.");
 }
 
 export function start(feed) {
@@ -64,8 +69,14 @@ export function start(feed) {
   box.addEventListener("pointerleave", hold(false));
   box.addEventListener("focusin", hold(true));
   box.addEventListener("focusout", hold(false));
-  byId("only-problems").addEventListener("change", filter);
+  byId("request-filter").addEventListener("change", filter);
   const seen = new Set();
+  feed.addEventListener("reset", () => {
+    seen.clear();
+    waiting.length = 0;
+    byId("requests").replaceChildren();
+    filter();
+  });
   feed.addEventListener("request", ({ detail }) => {
     // A connection that resumes may bring one again.
     if (seen.has(detail.request_id)) return;

@@ -71,6 +71,7 @@ export class AnswerTurn extends Turn {
 
   constructor(model, asJson) {
     super("assistant", model);
+    this.model = model;
     this.#asJson = asJson;
     this.node.classList.add("live");
     this.said = el("div", { class: "said" }, this.#text);
