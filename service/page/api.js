@@ -79,8 +79,10 @@ function messageIn(text) {
 export function explain(error) {
   if (error instanceof ServerError) {
     const next = error.status === 503 && error.retryAfter ? ` Try again in ${error.retryAfter} s.` : "";
-    return `${error.message}${/[.!?]$/.test(error.message) ? "" : "."}${next}`;
+    return ended(error.message) + next;
   }
   if (error instanceof TypeError) return "The server can't be reached.";
-  return error.message;
+  return ended(error.message);
 }
+
+const ended = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);

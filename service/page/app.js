@@ -20,18 +20,9 @@ function load(name) {
   return views.get(name);
 }
 
-function chosen() {
-  const asked = location.hash.slice(1);
-  return asked in TITLES ? asked : "playground";
-}
-
+/** early.js has shown the view; this starts what is in it. */
 async function showView() {
-  const view = chosen();
-  for (const name of Object.keys(TITLES)) byId(name).hidden = name !== view;
-  for (const link of document.querySelectorAll("nav [data-view]")) {
-    if (link.dataset.view === view) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
-  }
+  const view = Object.keys(TITLES).find((name) => !byId(name).hidden);
   document.title = `${TITLES[view]} · vllm-wsgi`;
   (await load(view)).shown?.();
 }
@@ -42,20 +33,8 @@ function showLink() {
   setText(byId("link-text"), LINKS[feed.state]);
 }
 
-/** On a small window the request and the bytes are folded, so that the conversation is what is seen first. */
-function fold() {
-  const wide = matchMedia("(min-width: 68rem) and (min-height: 32rem)");
-  const set = () => {
-    byId("request-panel").open = wide.matches;
-    byId("wire-panel").open = wide.matches || byId("wire-panel").open;
-  };
-  wide.addEventListener("change", set);
-  set();
-}
-
 /** First what is looked at, then the rest: the charts of the live state fill while another view is shown. */
 async function start() {
-  fold();
   showLink();
   catalog.follow();
   catalog.refresh();

@@ -30,6 +30,10 @@ export class Exchange {
     this.listener = listener;
   }
 
+  get isResumable() {
+    return this.stream !== "";
+  }
+
   get canResume() {
     return this.stream !== "" && (this.state === "cut" || this.state === "broken");
   }
@@ -38,14 +42,13 @@ export class Exchange {
   async start(body, resumable) {
     if (this.transport === "eventsource") {
       await this.#reading(async () => {
-        const made = await this.#post({ ...body, background: true });
+        const made = await this.#post({ ...body, background: true }, false);
         this.stream = linkOf(await made.json(), made);
         await this.#listen();
       });
     } else {
       await this.#reading(async () => {
-        const response = await this.#post({ ...body, ...(resumable ? { resumable: true } : {}) });
-        this.stream = resumable ? (response.headers.get("Content-Location") ?? "") : "";
+        const response = await this.#post({ ...body, ...(resumable ? { resumable: true } : {}) }, resumable);
         await this.#read(response);
       });
     }
@@ -99,10 +102,11 @@ export class Exchange {
     }
   }
 
-  async #post(body) {
+  async #post(body, resumable) {
     const response = await send("api/chat", {
       method: "POST", body, accept: TYPES[this.transport] ?? "application/json", signal: this.#abort.signal,
     });
+    if (resumable) this.stream = response.headers.get("Content-Location") ?? "";
     this.listener.opened(headOf("POST", pathOf(response.url), response));
     return response;
   }

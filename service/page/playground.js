@@ -1,6 +1,7 @@
 // The playground: a conversation, its request, and one exchange at a time.
 
 import { explain, ServerError } from "./api.js";
+import { catalog } from "./catalog.js";
 import * as composer from "./composer.js";
 import { announce, byId, el, kept, setText } from "./dom.js";
 import { Broken, Exchange } from "./exchange.js";
@@ -66,7 +67,10 @@ function ask(body) {
   const wire = new Wire();
   toEnd();
   const exchange = new Exchange(form.transport(), {
-    opened: (head) => wire.opened(head),
+    opened: (head) => {
+      wire.opened(head);
+      show();
+    },
     bytes: (data) => wire.bytes(data),
     event: (text) => wire.event(text),
     note: (text, isBad) => wire.note(text, isBad),
@@ -191,7 +195,8 @@ function show() {
   const live = running?.exchange.state === "running";
   byId("send").disabled = live;
   byId("stop").disabled = !live;
-  byId("cut").hidden = !(live && running.exchange.stream !== "") && !(live && form.wantsResumable());
+  byId("cut").hidden = !catalog.resumable;
+  byId("cut").disabled = !(live && running.exchange.isResumable);
   byId("transcript").setAttribute("aria-busy", live ? "true" : "false");
 }
 
@@ -262,6 +267,7 @@ export function start() {
       trouble(error.message);
     }
   });
+  catalog.addEventListener("resumable", show);
   restore();
   show();
 }

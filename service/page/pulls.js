@@ -31,7 +31,7 @@ class Pull {
       await this.done();
     } catch (error) {
       if (this.#abort.signal.aborted) this.#end("Cancelled. The next pull goes on where this one stopped.", false);
-      else this.#end(explain(error), true);
+      else this.#end(`${explain(error)}${this.#advice}`, true);
     }
   }
 
@@ -51,6 +51,11 @@ class Pull {
         this.#show(data);
       }
     }
+  }
+
+  /** A name without an organisation is one of Ollama's own registry. */
+  get #advice() {
+    return this.name.includes("/") ? "" : " Models of Ollama's registry can't be loaded here: name a repository on Hugging Face, such as hf.co/Qwen/Qwen3-0.6B.";
   }
 
   #show({ status, digest, total, completed }) {

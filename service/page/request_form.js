@@ -137,8 +137,7 @@ function showResumable() {
   const radio = document.querySelector("[value=eventsource]");
   radio.disabled = !able;
   byId("resumable").disabled = !able || transport() === "eventsource";
-  setText(byId("resumable-hint"), able ? "" : "This server cannot resume streams.");
-  byId("resumable-hint").hidden = able;
+  setText(byId("resumable-hint"), able ? "Stop ends it, a lost connection doesn't." : "This server cannot resume streams.");
 }
 
 function showFormat() {
