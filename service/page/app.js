@@ -41,6 +41,7 @@ async function start() {
   await showView();
   await Promise.all(Object.keys(TITLES).map(load));
   feed.start();
+  feed.followVisibility();
 }
 
 feed.addEventListener("state", showLink);

@@ -25,6 +25,8 @@
   const fold = () => {
     if (byId("request-panel")) byId("request-panel").open = wide.matches;
     if (byId("wire-panel") && wide.matches) byId("wire-panel").open = true;
+    // On a large window nothing is folded, by mouse or by key.
+    for (const summary of document.querySelectorAll(".playground > .panel > summary")) summary.tabIndex = wide.matches ? -1 : 0;
   };
 
   /** Show the view that the address names; return its name. */

@@ -7,6 +7,8 @@ import { key } from "./key.js";
 
 const HISTORY_SECONDS = 300;
 const RETRY_MS = 2000;
+// A tab that nobody sees gives its connection back: browsers have six for a server, and other tabs need them.
+const HIDDEN_MS = 60_000;
 // Two snapshots and a heartbeat have not come: the connection is dead, whatever TCP believes.
 const SILENT_MS = 20_000;
 
@@ -26,6 +28,24 @@ export class Feed extends EventTarget {
     this.#enter("wait");
     if (key()) this.#fetch();
     else this.#listen();
+  }
+
+  /** Pause while the tab is hidden. What happened meanwhile is replayed, as far as the server keeps it. */
+  followVisibility() {
+    let timer = 0;
+    let isPaused = false;
+    document.addEventListener("visibilitychange", () => {
+      clearTimeout(timer);
+      if (document.hidden) {
+        timer = setTimeout(() => {
+          isPaused = true;
+          this.#close();
+        }, HIDDEN_MS);
+      } else if (isPaused) {
+        isPaused = false;
+        this.start();
+      }
+    });
   }
 
   /** Forget what was seen, which another key may not see, and begin anew. */

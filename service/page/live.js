@@ -38,7 +38,7 @@ class ModelCard {
       new Chart("Time to first token", [{ name: "Time to first token", series: this.series.first }], seconds, 0.1),
     ];
     this.replicas = el("tbody");
-    this.table = el("div", { class: "replicas", hidden: true }, el("table", {},
+    this.table = el("div", { class: "replicas", hidden: true, tabindex: 0, role: "region", "aria-label": `Replicas of ${shortName(name)}` }, el("table", {},
       el("thead", {}, el("tr", {}, ["Replica", "State", "Reason"].map((text) => el("th", { scope: "col" }, text)),
         FIGURES.map(([label]) => el("th", { scope: "col", class: "n" }, label)))), this.replicas));
     this.node = el("article", { class: "panel", "aria-label": shortName(name) },
@@ -130,7 +130,7 @@ function summary(snapshot) {
     `${count(sum("running"))} running`, `${count(sum("waiting"))} waiting`, `${rate(sum("tokens_per_second"))} tokens/s`,
     `version ${snapshot.version}`,
   ];
-  return snapshot.models.length ? parts.join(" · ") : `No model is loaded · version ${snapshot.version}`;
+  return snapshot.models.length ? parts.join(" · ") : `No model is loaded: the first request for one loads it, or you do in Models · version ${snapshot.version}`;
 }
 
 const draw = onceAFrame(() => {
