@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from .claims import PAGE, written
 from .cpu import WEB
 from .model import write_endless
 from .plot import draw
@@ -60,6 +61,8 @@ def main() -> None:
     (arguments.to / "RESULTS.md").write_text(document(results))
     (arguments.to / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
     draw(results, arguments.to / "results.svg")
+    if arguments.to == HERE:
+        PAGE.write_text(written(PAGE.read_text(), results))
     print(aims_table(results))
 
 

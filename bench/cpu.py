@@ -26,7 +26,7 @@ def part(command: Iterable[str]) -> str:
     line = " ".join(command)
     if line.startswith("VLLM::"):
         return CORE
-    if "service.engine.worker" in line or "bench.bare" in line:
+    if "service.engine.worker.process" in line or "bench.bare" in line:
         return ENGINE_FRONT
     if "gunicorn: worker" in line or "api_server" in line:
         return WEB

@@ -35,7 +35,7 @@ ON_CPU = shutil.which("nvidia-smi") is None
 ENGINE_ARGS: dict[str, Any] = {"max_num_seqs": 256, "max_num_batched_tokens": 4096} | (
     {"enforce_eager": True, "kv_cache_memory_bytes": 1 << 30} if ON_CPU else {}
 )
-# As service/engine/asyncllm.py sets them on a machine with few cores.
+# As service/engine/vllm/build.py sets them on a machine with few cores.
 LAYOUT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(max(1, cores() - 1))}
 QUIET = {
     "VLLM_LOGGING_LEVEL": "ERROR",

@@ -12,18 +12,20 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from .blueprint import create_blueprint, register_json_errors
-    from .config import Settings, SettingsError
+from .version import __version__
 
-__all__ = ["Settings", "SettingsError", "create_blueprint", "register_json_errors"]
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from .config import Settings
+    from .errors import SettingsError
+    from .web.blueprint import create_blueprint, register_json_errors
+
+__all__ = ["Settings", "SettingsError", "__version__", "create_blueprint", "register_json_errors"]
 
 _HOMES = {
     "Settings": ".config",
-    "SettingsError": ".config",
-    "create_blueprint": ".blueprint",
-    "register_json_errors": ".blueprint",
+    "SettingsError": ".errors",
+    "create_blueprint": ".web.blueprint",
+    "register_json_errors": ".web.blueprint",
 }
 
 

@@ -14,14 +14,10 @@ from typing import Any
 
 import msgspec
 
-from .errors import BadRequest, ServiceError
-from .keep_alive import parse_server_keep_alive
+from .errors import BadRequest, SettingsError
+from .syntax.durations import parse_server_keep_alive
 
 PREFIX = "VLLM_WSGI_"
-
-
-class SettingsError(ServiceError):
-    """A setting that can't be used; the text names the variable."""
 
 
 def check_prefix(text: str) -> None:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.asking import Asker
-from tests.collector import Collector
-from tests.servers import ROOT, SCRIPTED, Server, until
+from tests.support.asking import Asker
+from tests.support.collector import Collector
+from tests.support.servers import ROOT, SCRIPTED, Server, until
 
 TWO_MODELS = f"""
 [models.plain]
@@ -55,7 +55,7 @@ settings.load_profile("busy")
 # together by file. What takes longest begins first.
 GROUPS = {
     "faults": ("tests/faults/",),
-    "engine": ("tests/engine/", "tests/compat/", "tests/test_vectors.py"),
+    "engine": ("tests/engine/", "tests/compat/"),
 }
 
 

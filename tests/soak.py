@@ -19,7 +19,7 @@ from typing import NamedTuple
 import httpx
 
 from tests.faults.load import THREADS, Holdings, holdings
-from tests.servers import NDJSON, ROOT, SCRIPTED, SSE, Server, chat, generate, parse, terminal, text, until
+from tests.support.servers import NDJSON, ROOT, SCRIPTED, SSE, Server, chat, generate, parse, terminal, text, until
 
 MODELS = f"""
 [models.demo]
@@ -132,7 +132,7 @@ def soak(directory: Path, seconds: float, rounds: int = ROUNDS) -> list[Sample]:
     """The samples after each of the rounds, of which the first is a warm-up. Fails on a wrong answer or a trace."""
     (directory / "models.toml").write_text(MODELS)
     env = {**SCRIPTED, "VLLM_WSGI_MODELS": str(directory / "models.toml")}
-    server = Server(directory, env, app="tests.watched:create_watched_app()")
+    server = Server(directory, env, app="tests.support.watched:create_watched_app()")
     try:
         server.wait_until_ready()
         watched = Soak(server)

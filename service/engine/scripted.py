@@ -36,9 +36,11 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from ..errors import BadRequest, EngineFailure, Unavailable
-from ..messages import Chat, Delta, Embedded, EmbedRequest, Finished, Infill, Pulse, Rendered, Request, Tokens
-from .admission import check_prompt
-from .vectors import unit
+from ..protocol.events import Delta, Finished, Rendered, Vectors
+from ..protocol.reports import Pulse
+from ..protocol.request import Chat, EmbedRequest, Infill, Request, Tokens
+from .backend import check_prompt
+from .vectors import packed_unit_vector
 
 # The length of the vectors.
 DIMENSIONS = 8
@@ -49,8 +51,8 @@ class ScriptedEngine:
     device = "cpu"
     cache_bytes = 0
 
-    def __init__(self, places: int) -> None:
-        self.places = places
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
         self._running = 0
         self._hangs = False
 
@@ -82,7 +84,7 @@ class ScriptedEngine:
         finally:
             self._running -= 1
 
-    async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Embedded, None]:
+    async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Vectors, None]:
         """A vector for each input, from a hash of its text; a word is a token."""
         limit = min(self.context_length, request.context_limit or self.context_length)
         self._running += 1
@@ -93,7 +95,7 @@ class ScriptedEngine:
                 if len(words) > limit and not request.truncate:
                     raise BadRequest("the input length exceeds the context length")
                 numbers = await _numbers(words[:limit])
-                yield Embedded(id, [unit(numbers, request.dimensions)], len(words[:limit]))
+                yield Vectors(id, [packed_unit_vector(numbers, request.dimensions)], len(words[:limit]))
         finally:
             self._running -= 1
 

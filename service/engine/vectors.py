@@ -8,7 +8,7 @@ import struct
 from ..errors import BadRequest
 
 
-def unit(vector: list[float], dimensions: int) -> bytes:
+def packed_unit_vector(vector: list[float], dimensions: int) -> bytes:
     """`vector` scaled to length 1, as little-endian float32.
 
     Where 0 < `dimensions` < its length, of its first numbers alone. A vector of zeros stays as it is. Raises BadRequest

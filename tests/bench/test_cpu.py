@@ -32,7 +32,7 @@ def test_a_thread_that_has_ended_still_counts():
     [
         (["VLLM::EngineCore", "", ""], CORE),
         (["VLLM::Worker_TP0"], CORE),
-        (["/venv/bin/python", "-m", "service.engine.worker", "{}"], ENGINE_FRONT),
+        (["/venv/bin/python", "-m", "service.engine.worker.process", "{}"], ENGINE_FRONT),
         (["python", "-m", "bench.bare", "model"], ENGINE_FRONT),
         (["gunicorn: worker [wsgi:app]"], WEB),
         (["python", "-m", "vllm.entrypoints.openai.api_server", "--model", "x"], WEB),

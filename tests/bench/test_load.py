@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from bench.load import Load, Outcome
-from tests.servers import NDJSON, ROOT, SSE, Server, chat
+from tests.support.servers import NDJSON, ROOT, SSE, Server, chat
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import anthropic
 import pytest
 from anthropic import Anthropic
 
-from tests.asking import WEATHER, user
-from tests.servers import Server
+from tests.support.asking import WEATHER, user
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.engine
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import ROOT, Server, clean_environment
+from tests.support.servers import ROOT, Server, clean_environment
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
 

@@ -11,7 +11,7 @@ from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
 
-from tests.servers import Server
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.engine
 

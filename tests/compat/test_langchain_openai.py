@@ -9,7 +9,7 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
 
-from tests.servers import Server
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.engine
 

@@ -9,8 +9,8 @@ import ollama
 import pytest
 from ollama import Client, ResponseError
 
-from tests.asking import WEATHER, Asker, content, user
-from tests.servers import Server
+from tests.support.asking import WEATHER, Asker, content, user
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.engine
 

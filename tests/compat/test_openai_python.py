@@ -10,8 +10,8 @@ import pytest
 from openai import APIError, APIStatusError, AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 from pydantic import BaseModel
 
-from tests.asking import ADD, WEATHER, Asker, user
-from tests.servers import Server
+from tests.support.asking import ADD, WEATHER, Asker, user
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.engine
 

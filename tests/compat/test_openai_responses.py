@@ -10,8 +10,8 @@ import pytest
 from openai import OpenAI
 from pydantic import BaseModel
 
-from tests.asking import WEATHER
-from tests.servers import Server
+from tests.support.asking import WEATHER
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.engine
 

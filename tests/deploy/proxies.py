@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.servers import ROOT, WebProgram, free_port
+from tests.support.servers import ROOT, WebProgram, free_port
 
 # Under which the server of these tests puts its routes.
 PREFIX = "/llm"

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from tests.deploy.proxies import PREFIX, STARTS, Proxy, certify, missing
-from tests.servers import NDJSON, SCRIPTED, SSE, Server, chat, parse, text, until
+from tests.support.servers import NDJSON, SCRIPTED, SSE, Server, chat, parse, text, until
 
 FORMATS = pytest.mark.parametrize("accept", [NDJSON, SSE])
 BEHIND = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import re
 import shlex
 import shutil
 import signal
@@ -17,8 +16,9 @@ import httpx
 import pytest
 
 from service.config import PREFIX, Settings
-from service.engine.slot import STOP_SECONDS
-from tests.servers import ROOT, SCRIPTED, Program, WebProgram, chat, free_port
+from service.engine.host.supervisor import STOP_SECONDS
+from service.gunicorn import conf
+from tests.support.servers import ROOT, SCRIPTED, Program, WebProgram, chat, free_port
 
 UNITS = ROOT / "deploy" / "systemd"
 INSTALLED = "/opt/vllm-wsgi"
@@ -68,18 +68,15 @@ def test_systemd_finds_the_sandbox_tight(units: Path, unit: str):
 
 def test_time_outs_are_one_decision():
     """A load balancer's idle time-out < keepalive < graceful_timeout < TimeoutStopSec."""
-    configuration = (ROOT / "gunicorn.conf.py").read_text()
-    times = [re.search(rf"^{name} = (\d+)$", configuration, re.M) for name in ("keepalive", "graceful_timeout")]
-    keepalive, graceful = (int(found[1]) for found in times if found)
-    assert 60 < keepalive < graceful < int(option("vllm-wsgi-web.service", "Service", "TimeoutStopSec"))
+    assert (
+        60 < conf.keepalive < conf.graceful_timeout < int(option("vllm-wsgi-web.service", "Service", "TimeoutStopSec"))
+    )
 
 
 def test_the_engine_hosts_requests_and_its_workers_have_time_to_end():
     """The drain and a worker's SIGKILL < TimeoutStopSec; the drain of the web tier < that of the engine's."""
-    configuration = (ROOT / "gunicorn.conf.py").read_text()
-    graceful = int(re.findall(r"^graceful_timeout = (\d+)$", configuration, re.M)[0])
     stop = int(option("vllm-wsgi-engine.service", "Service", "TimeoutStopSec"))
-    assert graceful <= Settings().drain < Settings().drain + STOP_SECONDS < stop
+    assert conf.graceful_timeout <= Settings().drain < Settings().drain + STOP_SECONDS < stop
 
 
 def test_the_environment_file_explains_every_setting():

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from tests.asking import Asker
-from tests.servers import ROOT, Server
+from tests.support.asking import Asker
+from tests.support.servers import ROOT, Server
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.asking import ADD, WEATHER, Asker, user
+from tests.support.asking import ADD, WEATHER, Asker, user
 
 pytestmark = pytest.mark.engine
 

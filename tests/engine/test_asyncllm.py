@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from service.engine.render import TOO_LONG
-from tests.asking import ADD, WEATHER, Asker, content, terminal, user
-from tests.servers import Server
+from service.engine.vllm.render import TOO_LONG
+from tests.support.asking import ADD, WEATHER, Asker, content, terminal, user
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.engine
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from ollama import Client, ResponseError
 
-from tests.asking import Asker, user
-from tests.servers import Server, until
+from tests.support.asking import Asker, user
+from tests.support.servers import Server, until
 
 pytestmark = pytest.mark.engine
 

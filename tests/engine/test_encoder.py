@@ -9,8 +9,8 @@ from string import ascii_lowercase
 
 import pytest
 
-from tests.asking import Asker, user
-from tests.servers import Server
+from tests.support.asking import Asker, user
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.engine
 

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.asking import Asker
-from tests.servers import ROOT, Server, until
+from tests.support.asking import Asker
+from tests.support.servers import ROOT, Server, until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.collector import CLIENT, PARENT, TRACE, Collector
-from tests.servers import Server
+from tests.support.collector import CLIENT, PARENT, TRACE, Collector
+from tests.support.servers import Server
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 

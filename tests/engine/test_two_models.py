@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.asking import Asker, user
-from tests.servers import Server
+from tests.support.asking import Asker, user
+from tests.support.servers import Server
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from service.engine.render import TOO_LONG
-from tests.asking import WEATHER, Asker, content, terminal
-from tests.servers import ROOT, Server
+from service.engine.vllm.render import TOO_LONG
+from tests.support.asking import WEATHER, Asker, content, terminal
+from tests.support.servers import ROOT, Server
 
 # vLLM looks into a model that sees in a process of its own before it loads it.
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]

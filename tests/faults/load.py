@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import httpx
 import psutil
 
-from tests.servers import NDJSON, SSE, Server, chat, parse, terminal, until
+from tests.support.servers import NDJSON, SSE, Server, chat, parse, terminal, until
 
 CLIENTS = 8
 SCRIPT = "!rate:50 !repeat:10:word"

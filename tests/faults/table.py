@@ -10,7 +10,7 @@ from collections import defaultdict
 
 import pytest
 
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 
 README = ROOT / "README.md"
 HEAD = "| fault | what a client sees | what comes back | tested on |\n|---|---|---|---|\n"

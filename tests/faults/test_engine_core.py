@@ -13,10 +13,10 @@ import httpx
 import psutil
 import pytest
 
-from tests.asking import Asker, terminal
 from tests.faults.load import FILES, MEMORY, holdings, pids
 from tests.faults.table import fault
-from tests.servers import Server, generate, until
+from tests.support.asking import Asker, terminal
+from tests.support.servers import Server, generate, until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 

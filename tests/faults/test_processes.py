@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.servers import NDJSON, SCRIPTED, SSE, Server, chat, parse, text, until
+from tests.support.servers import NDJSON, SCRIPTED, SSE, Server, chat, parse, text, until
 
 StartServer = Callable[..., Server]
 FORMATS: list[dict[str, Any]] = [{}, {"stream": "sse"}, {"stream": False}]

@@ -22,7 +22,7 @@ import pytest
 
 from tests.faults.load import CLIENTS, Load, under_load
 from tests.faults.table import FAULTS, Survived, fault, table_in_readme, write_to_readme
-from tests.servers import NDJSON, SCRIPTED, Server, chat, generate, parse, terminal, until
+from tests.support.servers import NDJSON, SCRIPTED, Server, chat, generate, parse, terminal, until
 
 WEB_WORKERS = 2
 STORE_BYTES = 2**20

@@ -1,0 +1,156 @@
+"""A keys.toml: read, checked, and read again when it changes."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..config import Settings
+from ..errors import Forbidden, SettingsError, Unauthorized
+from ..protocol.request import Caller
+from ..syntax.toml_file import Kinds, TomlFile, read_text
+
+logger = logging.getLogger(__name__)
+
+SCOPES = ("inference", "manage", "observe")
+
+LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Key:
+    """One known key, or the leave to do without."""
+
+    caller: Caller = Caller()
+    scopes: frozenset[str] = frozenset(SCOPES)
+    digest: bytes = b""
+
+    def check(self, scope: str) -> None:
+        """Raises Forbidden where the key lacks the scope."""
+        if scope not in self.scopes:
+            raise Forbidden(f'key "{self.caller.name}" lacks the scope "{scope}"')
+
+
+ANYONE = Key()
+
+_LIMITS = ("max_concurrent", "tokens_per_minute", "max_prompt_tokens", "max_output_tokens")
+_KINDS: dict[str, Kinds] = {
+    "hash": (str,),
+    "scopes": (list,),
+    "priority": (int,),
+    **dict.fromkeys(_LIMITS, (int,)),
+}
+_HASH = re.compile(r"sha256:([0-9a-f]{64})\Z")
+
+
+class KeyFile:
+    """The keys of a file, read again when it has changed; a mistake in it leaves the keys as they were."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._path = Path(settings.keys)
+        self._defaults = Caller(
+            max_prompt_tokens=settings.max_prompt_tokens, max_output_tokens=settings.max_output_tokens
+        )
+        self._looked_at = time.monotonic()
+        self._version = self._current()
+        self._keys = read_keys(self._path, self._defaults)
+
+    def find(self, presented: list[str]) -> Key:
+        """The first that is known. Raises Unauthorized."""
+        self._look()
+        for text in presented:
+            if key := self._known(text):
+                return key
+        raise Unauthorized("unknown API key" if presented else "an API key is required: Authorization: Bearer KEY")
+
+    def _known(self, text: str) -> Key | None:
+        digest = hashlib.sha256(text.encode("latin-1")).digest()
+        found = None
+        # All of them, and each in constant time: how long it takes says nothing about how near a guess was.
+        for key in self._keys:
+            if hmac.compare_digest(key.digest, digest):
+                found = key
+        return found
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = now
+        version = self._current()
+        if version == self._version:
+            return
+        self._version = version
+        try:
+            self._keys = read_keys(self._path, self._defaults)
+            logger.info("%s: %d keys", self._path, len(self._keys))
+        except SettingsError as error:
+            logger.error("the keys stay as they were: %s", error.message)
+
+    def _current(self) -> tuple[int, ...] | None:
+        """What tells one version of the file from another; None where there is none.
+
+        The time of the last change to its inode, unlike that of its content, can't be set back, and tells when a file
+        that could not be read has been given the rights.
+        """
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None
+        return status.st_ctime_ns, status.st_size, status.st_ino
+
+
+def read_keys(path: Path, defaults: Caller) -> list[Key]:
+    """The keys of a keys.toml; raises SettingsError that names the line. `defaults` are for what a key leaves open."""
+    return _KeysToml(path, read_text(path, "VLLM_WSGI_KEYS")).keys(defaults)
+
+
+class _KeysToml(TomlFile):
+    """One keys.toml."""
+
+    def keys(self, defaults: Caller) -> list[Key]:
+        keys: dict[bytes, Key] = {}
+        for name, table in self._tables("keys", "key").items():
+            key = self._key(name, table, defaults)
+            if twin := keys.get(key.digest):
+                self._refuse(("keys", name, "hash"), f'is that of "{twin.caller.name}" too')
+            keys[key.digest] = key
+        return list(keys.values())
+
+    def _key(self, name: str, table: dict[str, Any], defaults: Caller) -> Key:
+        place = ("keys", name)
+        if not name:
+            self._refuse(place, "must have a name")
+        self._check_kinds(place, table, _KINDS)
+        for limit in _LIMITS:
+            if table.get(limit, 0) < 0:
+                self._refuse((*place, limit), "must not be negative")
+        limits = {field: table[field] for field in (*_LIMITS, "priority") if field in table}
+        caller = msgspec.structs.replace(defaults, name=name, **limits)
+        return Key(caller, self._scopes(place, table), self._digest(place, table))
+
+    def _scopes(self, place: tuple[str, ...], table: dict[str, Any]) -> frozenset[str]:
+        scopes = table.get("scopes")
+        if not scopes:
+            self._refuse((*place, "scopes") if "scopes" in table else place, f"needs scopes, of {', '.join(SCOPES)}")
+        for scope in scopes:
+            if scope not in SCOPES:
+                self._refuse((*place, "scopes"), f"{scope!r} is no scope; known are {', '.join(SCOPES)}")
+        return frozenset(scopes)
+
+    def _digest(self, place: tuple[str, ...], table: dict[str, Any]) -> bytes:
+        if "hash" not in table:
+            self._refuse(place, "has no hash; `python -m service.access.new_key NAME` makes a key and its hash")
+        found = _HASH.match(table["hash"])
+        if found is None:
+            self._refuse((*place, "hash"), 'must be "sha256:" and 64 hexadecimal digits in lower case')
+        return bytes.fromhex(found[1])

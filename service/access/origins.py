@@ -1,0 +1,50 @@
+"""Which web pages may call: Ollama's CORS rules, the only protection from a browser's other tabs where no key is asked.
+
+A request whose Origin is not allowed is refused before anything is done, whatever its method (gin-contrib/cors, and the
+defaults of Ollama's `envconfig/config.go`, AllowedOrigins). Requests without an Origin come from no page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_LOCAL = [f"{scheme}://{host}" for host in ("localhost", "127.0.0.1", "0.0.0.0") for scheme in ("http", "https")]
+_APPLICATIONS = ["app://*", "file://*", "tauri://*", "vscode-webview://*", "vscode-file://*"]
+DEFAULT_ORIGINS = (*_LOCAL, *(f"{origin}:*" for origin in _LOCAL), *_APPLICATIONS)
+
+_STAINLESS = (
+    "Arch", "Async", "Custom-Poll-Interval", "Helper-Method", "Lang", "Os", "Package-Version", "Poll-Helper",
+    "Retry-Count", "Runtime", "Runtime-Version", "Timeout",
+)  # fmt: skip
+# Not Ollama's: what Anthropic's own client sends from a browser, the key among it.
+_ANTHROPIC = "X-Api-Key,Anthropic-Version,Anthropic-Beta,Anthropic-Dangerous-Direct-Browser-Access"
+PREFLIGHT_HEADERS = {
+    "Access-Control-Allow-Methods": "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
+    "Access-Control-Allow-Headers": "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,"
+    + ",".join([_ANTHROPIC, *(f"X-Stainless-{name}" for name in _STAINLESS)]),
+    "Access-Control-Max-Age": "43200",
+}
+PREFLIGHT_VARY = ("Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers")
+
+
+class AllowedOrigins:
+    """The allowed origins: `configured` (a comma list; `*` stands for any text once in each) and Ollama's own."""
+
+    def __init__(self, configured: str) -> None:
+        chosen = [origin.strip().rstrip("/") for origin in configured.split(",") if origin.strip()]
+        self.all = "*" in chosen
+        self._patterns: Sequence[str] = (*chosen, *DEFAULT_ORIGINS)
+
+    def foreign(self, origin: str, host: str) -> bool:
+        """Whether the request comes from another site's page; `host` is its Host header."""
+        return bool(origin) and origin not in (f"http://{host}", f"https://{host}")
+
+    def allows(self, origin: str) -> bool:
+        return self.all or any(_matches(origin, pattern) for pattern in self._patterns)
+
+
+def _matches(origin: str, pattern: str) -> bool:
+    before, wildcard, after = pattern.partition("*")
+    if not wildcard:
+        return origin == pattern
+    return len(origin) >= len(before) + len(after) and origin.startswith(before) and origin.endswith(after)

@@ -1,0 +1,5 @@
+"""Anthropic's Messages API.
+
+In: bodies of its routes, and events. Out: requests, and its records.
+It never knows another dialect.
+"""

@@ -1,0 +1,180 @@
+"""Map the engine's events to Anthropic's message, its stream events and its errors."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import msgspec
+
+from ...errors import ServiceError
+from ...protocol.events import Delta, Event, Finished, Located, Rendered
+from .. import answer
+from ..answer import Record
+from .request import MessagesCall
+
+ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    529: "overloaded_error",
+}
+
+# What each kind of delta brings a piece of.
+PIECES = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+
+
+def error_record(error: ServiceError) -> Record:
+    """The last record of a stream that failed, and the body of every error answer; the request's id is put in later."""
+    kind = ERROR_TYPES.get(error.status, "api_error")
+    return {"type": "error", "error": {"type": kind, "message": error.message}}
+
+
+class MessagesAnswer(answer.Answer):
+    """`key` makes the message's id, and is random where none is given."""
+
+    verb = "chat"
+
+    def __init__(self, call: MessagesCall, key: str = "") -> None:
+        super().__init__(call.model)
+        self._id = f"msg_{key or secrets.token_hex(12)}"
+        self._started = False
+        self._index = -1
+        self._open = ""
+        self._called = False
+
+    def failure(self, error: ServiceError) -> Record:
+        return error_record(error)
+
+    def _join(self, records: list[Record]) -> Record:
+        message: Record = {}
+        pieces: list[str] = []
+        for record in records:
+            kind = record["type"]
+            if kind == "message_start":
+                message = record["message"]
+            elif kind == "content_block_start":
+                message["content"].append(record["content_block"])
+                pieces = []
+            elif kind == "content_block_delta":
+                pieces.append(record["delta"].get(PIECES.get(record["delta"]["type"]), ""))
+            elif kind == "content_block_stop":
+                _complete(message["content"][-1], "".join(pieces), self._id)
+            elif kind == "message_delta":
+                message |= record["delta"]
+                message["usage"] |= record["usage"]
+        return message
+
+    def _records(self, event: Event) -> Iterator[Record]:
+        if isinstance(event, Located):
+            self.located(event)
+        elif isinstance(event, Delta):
+            yield from self._start(event.prompt_tokens)
+            yield from self._blocks(event)
+        elif isinstance(event, Finished):
+            yield from self._start(event.prompt_tokens)
+            yield from self._close()
+            yield self._end(event)
+            yield {"type": "message_stop"}
+
+    def _start(self, prompt_tokens: int) -> Iterator[Record]:
+        """Once, before anything else."""
+        if self._started:
+            return
+        self._started = True
+        message: Record = {
+            "id": self._id,
+            "type": "message",
+            "role": "assistant",
+            "model": self._model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {"input_tokens": prompt_tokens, "output_tokens": 0},
+        }
+        yield {"type": "message_start", "message": message}
+
+    def _blocks(self, delta: Delta) -> Iterator[Record]:
+        if delta.thinking:
+            yield from self._enter("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+            yield self._delta({"type": "thinking_delta", "thinking": delta.thinking})
+        if delta.text:
+            yield from self._enter("text", {"type": "text", "text": ""})
+            yield self._delta({"type": "text_delta", "text": delta.text})
+        for call in delta.tool_calls:
+            self._called = True
+            yield from self._close()
+            function = call["function"]
+            yield from self._enter(
+                "tool", {"type": "tool_use", "id": call["id"], "name": function["name"], "input": {}}
+            )
+            arguments = msgspec.json.encode(function["arguments"]).decode()
+            yield self._delta({"type": "input_json_delta", "partial_json": arguments})
+
+    def _enter(self, kind: str, block: Record) -> Iterator[Record]:
+        """A new block, unless one of this kind is open."""
+        if self._open == kind:
+            return
+        yield from self._close()
+        self._open = kind
+        self._index += 1
+        yield {"type": "content_block_start", "index": self._index, "content_block": block}
+
+    def _close(self) -> Iterator[Record]:
+        if self._open == "thinking":
+            # Opaque to clients, which send it back with the thinking; nothing checks it here.
+            yield self._delta({"type": "signature_delta", "signature": self._id})
+        if self._open:
+            self._open = ""
+            yield {"type": "content_block_stop", "index": self._index}
+
+    def _delta(self, delta: Record) -> Record:
+        return {"type": "content_block_delta", "index": self._index, "delta": delta}
+
+    def _end(self, finished: Finished) -> Record:
+        """`input_tokens` are those that no cache had, as Anthropic counts them."""
+        usage = {
+            "input_tokens": finished.prompt_tokens - finished.cached_tokens,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": finished.cached_tokens,
+            "output_tokens": finished.output_tokens,
+            "output_tokens_details": {"thinking_tokens": finished.thinking_tokens},
+        }
+        delta = {"stop_reason": self._stop_reason(finished), "stop_sequence": finished.stop or None}
+        return {"type": "message_delta", "delta": delta, "usage": usage}
+
+    def _stop_reason(self, finished: Finished) -> str:
+        """An answer that was cut off says so even after a tool call: more might have followed."""
+        if finished.reason == "length":
+            return "max_tokens"
+        if self._called:
+            return "tool_use"
+        return "stop_sequence" if finished.stop else "end_turn"
+
+
+class CountAnswer(answer.Answer):
+    """The one record of a prompt that was only counted."""
+
+    verb = "chat"
+
+    def _records(self, event: Event) -> list[Record]:
+        if isinstance(event, Located):
+            self.located(event)
+        return [{"input_tokens": event.tokens}] if isinstance(event, Rendered) else []
+
+    def _join(self, records: list[Record]) -> Record:
+        return records[-1]
+
+
+def _complete(block: Record, text: str, signature: str) -> None:
+    kind = block["type"]
+    if kind == "tool_use":
+        block["input"] = msgspec.json.decode(text)
+    else:
+        block[kind] = text
+    if kind == "thinking":
+        block["signature"] = signature

@@ -1,0 +1,93 @@
+"""Read typed fields of a JSON object, and refuse wrong ones in Go's words."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from ..errors import BadRequest
+from ..syntax.numbers import as_integer, as_number
+
+_KINDS = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
+
+
+class Fields:
+    """The fields of an object, by type. Every reader raises BadRequest that names the field."""
+
+    def __init__(self, values: dict[str, Any], struct: str, path: str = "") -> None:
+        self._values = {name.lower(): value for name, value in values.items() if value is not None}
+        self._struct = struct
+        self._path = path
+
+    def get(self, name: str) -> Any:
+        """The value as it came; None where it is absent."""
+        return self._values.get(name)
+
+    def string(self, name: str, default: str = "") -> str:
+        value = self._values.get(name, default)
+        return value if isinstance(value, str) else self._refuse(name, value, "string")
+
+    def boolean(self, name: str, default: bool) -> bool:
+        value = self._values.get(name, default)
+        return value if isinstance(value, bool) else self._refuse(name, value, "bool")
+
+    def integer(self, name: str, default: int = 0) -> int:
+        value = as_integer(self._values.get(name, default))
+        return value if value is not None else self._refuse(name, self._values[name], "int")
+
+    def number(self, name: str) -> float | None:
+        """None where it is absent."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        number = as_number(value)
+        return number if number is not None else self._refuse(name, value, "float64")
+
+    def integers(self, name: str) -> list[int]:
+        values = self.array(name, "[]int")
+        integers = [as_integer(item) for item in values]
+        for item, integer in zip(values, integers, strict=True):
+            if integer is None:
+                self._refuse(name, item, "int")
+        return [integer for integer in integers if integer is not None]
+
+    def array(self, name: str, go_type: str) -> list[Any]:
+        value = self._values.get(name, [])
+        return value if isinstance(value, list) else self._refuse(name, value, go_type)
+
+    def strings(self, name: str, array_type: str, item_type: str) -> list[str]:
+        """The strings of a list, without its nulls."""
+        items = [item for item in self.array(name, array_type) if item is not None]
+        for item in items:
+            if not isinstance(item, str):
+                self._refuse(name, item, item_type)
+        return items
+
+    def mapping(self, name: str, go_type: str = "map[string]interface {}") -> dict[str, Any]:
+        value = self._values.get(name, {})
+        return value if isinstance(value, dict) else self._refuse(name, value, go_type)
+
+    def strings_by_name(self, name: str) -> dict[str, str]:
+        values = self.mapping(name, "map[string]string")
+        for value in values.values():
+            if not isinstance(value, str):
+                self._refuse(name, value, "string")
+        return values
+
+    def child(self, name: str, go_type: str) -> Fields:
+        """An object; one without fields where it is absent."""
+        return Fields(self.mapping(name, go_type), self._struct, f"{self._path}{name}.")
+
+    def children(self, name: str, array_type: str, item_type: str) -> list[Fields]:
+        """The objects of a list."""
+        items = self.array(name, array_type)
+        for item in items:
+            if not isinstance(item, dict):
+                self._refuse(name, item, item_type)
+        return [Fields(item, self._struct, f"{self._path}{name}.") for item in items]
+
+    def _refuse(self, name: str, value: Any, go_type: str) -> NoReturn:
+        kind = _KINDS.get(type(value), "null")
+        if kind == "number" and go_type.endswith("int"):
+            kind = f"number {value}"
+        field = f"{self._struct}.{self._path}{name}"
+        raise BadRequest(f"json: cannot unmarshal {kind} into Go struct field {field} of type {go_type}")

@@ -1,0 +1,103 @@
+"""A request's JSON body, as lenient as Go's decoder is, and its fields by type.
+
+What is wrong is said as Go's `encoding/json` says it, since that is what Ollama's clients know; every text names
+the field. Leniency (reference: Ollama's `server/routes.go`, `ShouldBindJSON`): only the first JSON value is read, the
+case of a key does not matter, null is the same as absent, the last of two equal keys wins, bytes that are not UTF-8 and
+lone surrogates become U+FFFD.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import takewhile
+from typing import Any, NoReturn
+
+from ..errors import BadRequest
+from ..syntax.numbers import _INT64
+from .fields import _KINDS
+
+_SYNTAX = {
+    "Expecting value": "looking for beginning of value",
+    "Expecting property name enclosed in double quotes": "looking for beginning of object key string",
+    "Illegal trailing comma before end of object": "looking for beginning of object key string",
+    "Expecting ':' delimiter": "after object key",
+    "Expecting ',' delimiter": "after object key:value pair",
+    "Invalid control character at": "in string literal",
+    "Invalid \\escape": "in string escape code",
+    "Invalid \\uXXXX escape": "in \\u hexadecimal character escape",
+}
+# JSON's, which are fewer than Python's.
+_SPACE = " \t\r\n"
+
+# Every process that the value goes through walks it by recursion.
+MAX_DEPTH = 100
+_TOO_DEEP = f"exceeded max depth {MAX_DEPTH}"
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise BadRequest(f"invalid character '{name[0]}' looking for beginning of value")
+
+
+def _integer(text: str) -> int | float:
+    value = int(text) if len(text) <= len("-9223372036854775808") else None
+    return value if value is not None and value in _INT64 else float(text)
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)
+
+
+def parse_json(data: bytes, struct: str, empty: str = "missing request body") -> dict[str, Any]:
+    """The object in `data`; `struct` is what Go calls the request, with its package: "api.ChatRequest".
+
+    Raises BadRequest; where nothing was sent its text is `empty`.
+    """
+    text = data.decode("utf-8", errors="replace").lstrip(_SPACE)
+    if not text:
+        raise BadRequest(empty)
+    try:
+        value, _ = _decoder.raw_decode(text)
+    except json.JSONDecodeError as error:
+        raise BadRequest(_explain(text, error)) from None
+    except RecursionError:
+        raise BadRequest(_TOO_DEEP) from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise BadRequest(f"json: cannot unmarshal {_KINDS[type(value)]} into Go value of type {struct}")
+    fields: dict[str, Any] = _clean(value, MAX_DEPTH)
+    return fields
+
+
+def _explain(text: str, error: json.JSONDecodeError) -> str:
+    if error.msg == "Unterminated string starting at" or not text[error.pos :].strip(_SPACE):
+        return "unexpected EOF"
+    rest = text[error.pos :].lstrip(_SPACE)
+    for word in ("true", "false", "null"):
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word, rest, strict=False)))
+        if common == len(rest):
+            return "unexpected EOF"
+        if common:
+            return f"invalid character {_character(rest[common])} in literal {word} (expecting '{word[common]}')"
+    return f"invalid character {_character(rest[0])} {_SYNTAX.get(error.msg, 'in JSON')}"
+
+
+def _character(character: str) -> str:
+    if character == "'":
+        return "'\\''"
+    if character == "\ufeff":
+        # Go reads bytes, and this one's first is 0xEF.
+        return "'ï'"
+    return f"'{character}'" if character.isprintable() else f"'\\x{ord(character):02x}'"
+
+
+def _clean(value: Any, depth: int) -> Any:
+    """The value without lone surrogates, which UTF-8 can't hold; raises BadRequest where it nests too deep."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if not isinstance(value, list | dict):
+        return value
+    if depth == 0:
+        raise BadRequest(_TOO_DEEP)
+    if isinstance(value, list):
+        return [_clean(item, depth - 1) for item in value]
+    return {_clean(name, 0): _clean(item, depth - 1) for name, item in value.items()}

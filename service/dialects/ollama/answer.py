@@ -1,0 +1,196 @@
+"""Map the engine's events to the records of Ollama's generate and chat routes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from ...errors import ServiceError
+from ...protocol.events import Delta, Event, Finished, Located, Rendered, TokenLogprob
+from .. import answer
+from .request import OllamaCall
+
+
+class DebugInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
+    rendered_template: str
+    image_count: int = 0
+
+
+class GenerateRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    model: str
+    created_at: str
+    response: str
+    thinking: str = ""
+    done: bool
+    done_reason: str = ""
+    context: list[int] = []
+    total_duration: int = 0
+    load_duration: int = 0
+    prompt_eval_count: int = 0
+    prompt_eval_duration: int = 0
+    eval_count: int = 0
+    eval_duration: int = 0
+    tool_calls: list[dict[str, Any]] = []
+    debug_info: DebugInfo | None = msgspec.field(default=None, name="_debug_info")
+    logprobs: list[TokenLogprob] = []
+
+
+class OllamaChatMessage(msgspec.Struct, kw_only=True, omit_defaults=True):
+    role: str
+    content: str
+    thinking: str = ""
+    tool_calls: list[dict[str, Any]] = []
+
+
+class ChatRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    model: str
+    created_at: str
+    message: OllamaChatMessage
+    done: bool
+    done_reason: str = ""
+    debug_info: DebugInfo | None = msgspec.field(default=None, name="_debug_info")
+    logprobs: list[TokenLogprob] = []
+    total_duration: int = 0
+    load_duration: int = 0
+    prompt_eval_count: int = 0
+    prompt_eval_duration: int = 0
+    eval_count: int = 0
+    eval_duration: int = 0
+
+
+OllamaRecord = GenerateRecord | ChatRecord
+
+
+def error_record(error: ServiceError) -> dict[str, str]:
+    """The last record of a stream that failed, and the body of every error answer."""
+    return {"error": error.message}
+
+
+class OllamaAnswer(answer.Answer):
+    """`now` is the wall clock in nanoseconds."""
+
+    def __init__(self, call: OllamaCall, now: Callable[[], int] = time.time_ns) -> None:
+        super().__init__(call.model)
+        self._return_context = bool(call.request and call.request.return_context)
+        self._now = now
+        self._started = now()
+        self._load_ns = 0
+        self._output_ids: list[int] = []
+
+    def located(self, event: Located) -> None:
+        super().located(event)
+        self._load_ns = event.load_ns
+
+    def only(self, done_reason: str) -> Any:
+        """The one record of a load or an unload."""
+        return self._record(done=True, done_reason=done_reason)
+
+    def failure(self, error: ServiceError) -> Any:
+        return error_record(error)
+
+    def _records(self, event: Event) -> list[Any]:
+        if isinstance(event, Delta):
+            if self._return_context:
+                self._output_ids += event.token_ids
+            return self._parts(event)
+        if isinstance(event, Finished):
+            return [self._last(event)]
+        if isinstance(event, Rendered):
+            return [self._record(debug_info=DebugInfo(rendered_template=event.text, image_count=event.images))]
+        if isinstance(event, Located):
+            self.located(event)
+        return []
+
+    def _parts(self, delta: Delta) -> list[Any]:
+        """Thinking comes in records of its own, before the content; so do tool calls, after it.
+
+        Log probabilities go with the first of them; a delta that brings nothing else has a record of empty text.
+        """
+        parts = []
+        if delta.thinking:
+            parts.append(self._record(thinking=delta.thinking))
+        if delta.text:
+            parts.append(self._record(text=delta.text))
+        if delta.tool_calls:
+            parts.append(self._record(tool_calls=delta.tool_calls))
+        if delta.logprobs:
+            parts = parts or [self._record()]
+            parts[0].logprobs = delta.logprobs
+        return parts
+
+    def _last(self, finished: Finished) -> Any:
+        return self._record(
+            done=True,
+            done_reason=finished.reason,
+            context=finished.prompt_token_ids + self._output_ids,
+            total_duration=self._now() - self._started,
+            load_duration=self._load_ns + finished.queue_ns,
+            prompt_eval_count=finished.prompt_tokens,
+            prompt_eval_duration=finished.prefill_ns,
+            eval_count=finished.output_tokens,
+            eval_duration=finished.decode_ns,
+        )
+
+    def _record(self, **fields: Any) -> Any:
+        raise NotImplementedError
+
+
+class OllamaGenerateAnswer(OllamaAnswer):
+    verb = "generate"
+
+    def _record(self, text: str = "", done: bool = False, **fields: Any) -> GenerateRecord:
+        return GenerateRecord(model=self._model, created_at=timestamp(self._now()), response=text, done=done, **fields)
+
+    def _join(self, records: list[GenerateRecord]) -> GenerateRecord:
+        last = records[-1]
+        last.response = "".join(record.response for record in records)
+        last.thinking = "".join(record.thinking for record in records)
+        last.tool_calls = [call for record in records for call in record.tool_calls]
+        last.logprobs = [token for record in records for token in record.logprobs]
+        return last
+
+
+class OllamaChatAnswer(OllamaAnswer):
+    verb = "chat"
+
+    def _record(
+        self,
+        text: str = "",
+        thinking: str = "",
+        tool_calls: list[dict[str, Any]] | None = None,
+        done: bool = False,
+        context: list[int] | None = None,
+        **fields: Any,
+    ) -> ChatRecord:
+        message = OllamaChatMessage(role="assistant", content=text, thinking=thinking, tool_calls=tool_calls or [])
+        return ChatRecord(model=self._model, created_at=timestamp(self._now()), message=message, done=done, **fields)
+
+    def _join(self, records: list[ChatRecord]) -> ChatRecord:
+        last = records[-1]
+        messages = [record.message for record in records]
+        last.message = OllamaChatMessage(
+            role="assistant",
+            content="".join(message.content for message in messages),
+            thinking="".join(message.thinking for message in messages),
+            tool_calls=[call for message in messages for call in message.tool_calls],
+        )
+        last.logprobs = [token for record in records for token in record.logprobs]
+        return last
+
+
+def timestamp(nanoseconds: int) -> str:
+    """RFC 3339 in UTC with up to nine digits of fraction, trailing zeros trimmed, as Go's RFC3339Nano."""
+    seconds, fraction = divmod(nanoseconds, 1_000_000_000)
+    digits = f".{fraction:09d}".rstrip("0").rstrip(".")
+    return f"{_second(seconds)}{digits}Z"
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    # Written once a second and not for every token.
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"

@@ -1,0 +1,149 @@
+"""Models in Ollama's shapes: the entries of `/api/tags` and `/api/ps`, and `/api/show`. One record builder for all.
+
+What clients read in them is listed, client by client, in the tests of `tests/compat/`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from ...protocol.events import Shown
+from ...protocol.model_info import LoadedModel, ModelInfo
+from ...protocol.request import Message
+
+# What Ollama shows for a model that never expires: the end of its time scale, some 292 years ahead.
+_FOREVER = datetime(2318, 11, 22, tzinfo=UTC)
+
+
+def tag(info: ModelInfo) -> dict[str, Any]:
+    """An entry of `/api/tags`."""
+    return {
+        "name": info.name,
+        "model": info.name,
+        "modified_at": _time(info.modified_at),
+        "size": info.size,
+        "digest": info.digest,
+        "details": details(info),
+        "capabilities": info.capabilities,
+    }
+
+
+def loaded(model: LoadedModel) -> dict[str, Any]:
+    """An entry of `/api/ps`. `running` and `waiting` are ours: the requests in the engine now."""
+    info = model.info
+    return {
+        "name": info.name,
+        "model": info.name,
+        "size": model.size,
+        "digest": info.digest,
+        "details": details(info),
+        "expires_at": _expiry(model.expires_at),
+        "size_vram": 0 if model.device == "cpu" else model.size,
+        "context_length": model.context_length or info.context_length,
+        "running": model.running,
+        "waiting": model.waiting,
+    }
+
+
+def show(info: ModelInfo) -> dict[str, Any]:
+    """`/api/show`."""
+    answer = {
+        "license": info.license,
+        "modelfile": _modelfile(info),
+        "parameters": _parameters(info.parameters),
+        "template": info.template,
+        "system": info.system,
+        "details": details(info),
+        "messages": [_message(message) for message in info.messages],
+        "model_info": _model_info(info),
+        "capabilities": info.capabilities,
+        "modified_at": _time(info.modified_at),
+    }
+    return {name: value for name, value in answer.items() if value != "" and not (name == "messages" and not value)}
+
+
+def show_verbose(shown: Shown) -> dict[str, Any]:
+    """`/api/show` with `verbose`: the vocabulary too, and the tensors."""
+    answer = show(shown.model)
+    answer["model_info"]["tokenizer.ggml.tokens"] = shown.tokens
+    tensors = [{"name": each.name, "type": each.type, "shape": each.shape} for each in shown.tensors]
+    # Clients see the capabilities after them, as in Ollama's `api/types.go`, ShowResponse.
+    last = {name: value for name, value in answer.items() if name in ("capabilities", "modified_at")}
+    return {name: value for name, value in answer.items() if name not in last} | {"tensors": tensors} | last
+
+
+def _message(message: Message) -> dict[str, str]:
+    return {"role": message.role, "content": message.text}
+
+
+def details(info: ModelInfo) -> dict[str, Any]:
+    return {
+        "parent_model": info.parent,
+        "format": "safetensors",
+        "family": info.architecture,
+        "families": [info.architecture] if info.architecture else None,
+        "parameter_size": human_count(info.parameter_count),
+        "quantization_level": info.quantization,
+        "context_length": info.context_length,
+        "embedding_length": info.embedding_length,
+    }
+
+
+def human_count(count: int) -> str:
+    """A number of parameters as Ollama writes it (`format/format.go`, HumanNumber): 8B, 8.2B, 1.82M, 596K."""
+    for unit, size, digits in (("B", 10**9, 1), ("M", 10**6, 2), ("K", 10**3, 0)):
+        if count >= size:
+            return f"{count / size:.{0 if count % size == 0 else digits}f}{unit}"
+    return str(count)
+
+
+def _model_info(info: ModelInfo) -> dict[str, Any]:
+    """Copilot, Zed and others read the context length from here, through the name of the architecture."""
+    arch = info.architecture
+    if not arch:
+        return {"general.basename": info.name.rpartition("/")[2].partition(":")[0]}
+    return {
+        "general.architecture": arch,
+        "general.basename": info.name.rpartition("/")[2].partition(":")[0],
+        "general.file_type": info.quantization,
+        "general.parameter_count": info.parameter_count,
+        f"{arch}.attention.head_count": info.head_count,
+        f"{arch}.attention.head_count_kv": info.head_count_kv,
+        f"{arch}.block_count": info.block_count,
+        f"{arch}.context_length": info.context_length,
+        f"{arch}.embedding_length": info.embedding_length,
+        f"{arch}.vocab_size": info.vocabulary_size,
+    }
+
+
+def _parameters(parameters: dict[str, Any]) -> str:
+    """Lines of a name, padded to 30 columns, and a value; one line for each stop string."""
+    lines = []
+    for name, value in parameters.items():
+        for item in value if isinstance(value, list) else [value]:
+            lines.append(f"{name:<30} {json.dumps(item, ensure_ascii=False)}")
+    return "\n".join(lines)
+
+
+def _modelfile(info: ModelInfo) -> str:
+    parameters = [f"PARAMETER {' '.join(line.split(maxsplit=1))}" for line in _parameters(info.parameters).splitlines()]
+    template = [f'TEMPLATE """{info.template}"""'] if info.template else []
+    system = [f'SYSTEM """{info.system}"""'] if info.system else []
+    messages = [f'MESSAGE {message.role} """{message.text}"""' for message in info.messages]
+    return "\n".join([f"FROM {info.parent or info.name}", *template, *system, *parameters, *messages]) + "\n"
+
+
+def _expiry(seconds: float) -> str:
+    """RFC 3339 in UTC."""
+    time = _FOREVER if seconds >= _FOREVER.timestamp() else datetime.fromtimestamp(seconds, UTC)
+    return time.isoformat().replace("+00:00", "Z")
+
+
+def _time(seconds: float) -> str:
+    """RFC 3339 with the local offset, as Ollama's lists have it."""
+    if not math.isfinite(seconds):
+        seconds = 0.0
+    return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat()

@@ -1,0 +1,191 @@
+"""Ollama's native dialect: request bodies to calls, events to answer records. Knows no bytes and no Flask.
+
+Fields and their order are those of Ollama's `api/types.go`, where `omitempty` is msgspec's `omit_defaults`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ...errors import BadRequest, ModelNotFound
+from ...protocol.request import Chat, Image, Infill, Message, Request, Text
+from ...syntax.durations import parse_keep_alive
+from ...syntax.names import ModelName
+from ...syntax.options import OLLAMA_DEFAULTS, parse_options
+from ..fields import Fields
+from ..go_base64 import decode
+
+THINK_LEVELS = ("high", "medium", "low", "max")
+
+
+@dataclass(frozen=True)
+class OllamaCall:
+    """A parsed body. `request` is None where only the model is to be loaded, or with `unload` unloaded.
+
+    `stream` and `stream_type` are as they came, for the negotiation; `keep_alive` is in seconds.
+    """
+
+    model: str
+    request: Request | None
+    unload: bool
+    keep_alive: float | None
+    stream: Any
+    stream_type: Any
+
+
+def parse_generate(body: dict[str, Any]) -> OllamaCall:
+    """The body of `POST /api/generate`; raises BadRequest, or ModelNotFound where no model is named."""
+    fields = Fields(body, "GenerateRequest")
+    model = fields.string("model")
+    if not model:
+        raise ModelNotFound("model '' not found")
+    prompt, suffix = fields.string("prompt"), fields.string("suffix")
+    system, template, context = fields.string("system"), fields.string("template"), fields.integers("context")
+    raw = fields.boolean("raw", False)
+    images = _images(fields)
+    if raw and (system or template or context):
+        raise BadRequest("raw mode does not support template, system, or context")
+    if images and (raw or suffix or template):
+        raise BadRequest("images can't go with raw, suffix or template: the model's own template has to place them")
+    source: Chat | Text | Infill
+    if suffix and not raw:
+        source = Infill(prompt, suffix)
+    elif raw:
+        source = Text(prompt)
+    else:
+        messages = [Message("system", system)] if system else []
+        messages.append(Message("user", _content(images, prompt)))
+        source = Chat(messages, think=_think(fields), template=template, context=context)
+    return _call(fields, model, source if prompt else None, return_context=not raw)
+
+
+def parse_chat(body: dict[str, Any]) -> OllamaCall:
+    """The body of `POST /api/chat`; raises BadRequest."""
+    fields = Fields(body, "ChatRequest")
+    model = fields.string("model")
+    if not model:
+        raise BadRequest("model is required")
+    messages = parse_messages(fields)
+    tools = fields.array("tools", "api.Tools")
+    for tool in tools:
+        if not isinstance(tool, dict):
+            raise BadRequest("tools must be a list of objects")
+    chat = Chat(messages, tools=tools, think=_think(fields))
+    return _call(fields, model, chat if messages else None)
+
+
+def parse_show(body: dict[str, Any]) -> tuple[str, ModelName, bool]:
+    """The model as it was asked for, its name, and whether all is to be told. Raises BadRequest.
+
+    Older clients write `name` for `model`.
+    """
+    fields = Fields(body, "ShowRequest")
+    model = fields.string("model") or fields.string("name")
+    if not model:
+        raise BadRequest("model is required")
+    return model, ModelName.parse(model), fields.boolean("verbose", False)
+
+
+def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, return_context: bool = False) -> OllamaCall:
+    ModelName.parse(model)
+    options = fields.mapping("options")
+    sampling, context_limit = parse_options(options)
+    keep_alive = parse_keep_alive(fields.get("keep_alive"))
+    logprobs = _logprobs(fields)
+    truncate, shape = fields.boolean("truncate", True), _format(fields.get("format"))
+    render_only = fields.boolean("_debug_render_only", False)
+    request = None
+    if prompt is not None:
+        request = Request(
+            model, prompt, sampling, OLLAMA_DEFAULTS, truncate, context_limit, shape, logprobs, return_context,
+            render_only=render_only,
+        )  # fmt: skip
+    # vLLM has no context shift: an answer that fills the context ends.
+    fields.boolean("shift", False)
+    return OllamaCall(
+        model,
+        request,
+        unload=request is None and keep_alive == 0,
+        keep_alive=keep_alive,
+        stream=fields.get("stream"),
+        stream_type=stream_type(fields),
+    )
+
+
+def stream_type(fields: Fields) -> Any:
+    """`stream_type`, or as some clients spell it, `StreamType`."""
+    snake, camel = fields.get("stream_type"), fields.get("streamtype")
+    if snake is not None and camel is not None and snake != camel:
+        raise BadRequest("stream_type and StreamType contradict each other")
+    return camel if snake is None else snake
+
+
+def parse_messages(fields: Fields) -> list[Message]:
+    """The messages of a chat, or of a model that is made. Raises BadRequest."""
+    return [_message(each) for each in fields.children("messages", "[]api.Message", "api.Alias")]
+
+
+def _message(fields: Fields) -> Message:
+    return Message(
+        fields.string("role").lower(),
+        _content(_images(fields), fields.string("content")),
+        fields.string("thinking"),
+        [_tool_call(each) for each in fields.children("tool_calls", "[]api.ToolCall", "api.ToolCall")],
+        fields.string("tool_name"),
+        fields.string("tool_call_id"),
+    )
+
+
+def _images(fields: Fields) -> list[Image]:
+    return [Image(decode(text)) for text in fields.strings("images", "[]api.ImageData", "api.ImageData")]
+
+
+def _content(images: list[Image], text: str) -> str | list[str | Image]:
+    """Images stand before the text that came with them, as Ollama's `server/prompt.go` has it."""
+    if not images:
+        return text
+    return [*images, text] if text else [*images]
+
+
+def _tool_call(fields: Fields) -> dict[str, Any]:
+    function = Fields(fields.mapping("function", "api.ToolCallFunction"), "ToolCallFunction")
+    arguments = function.get("arguments")
+    if arguments is not None and not isinstance(arguments, dict):
+        raise BadRequest("Value looks like object, but can't find closing '}' symbol")
+    call = {"type": "function", "function": {"name": function.string("name"), "arguments": arguments or {}}}
+    return {"id": fields.string("id"), **call} if fields.string("id") else call
+
+
+def _think(fields: Fields) -> bool | str | None:
+    value = fields.get("think")
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value in THINK_LEVELS:
+        return value
+    choices = '"high", "medium", "low", "max", true, or false'
+    if isinstance(value, str):
+        raise BadRequest(f'invalid think value: "{value}" (must be {choices})')
+    raise BadRequest(f"think must be a boolean or string ({choices})")
+
+
+def _format(value: Any) -> str | dict[str, Any] | None:
+    if value is None or value == "":
+        return None
+    if value == "json":
+        return "json"
+    if isinstance(value, dict):
+        return value
+    shown = msgspec.json.encode(value).decode()
+    raise BadRequest(
+        f'invalid format: {msgspec.json.encode(shown).decode()}; expected "json" or a valid JSON Schema object'
+    )
+
+
+def _logprobs(fields: Fields) -> int | None:
+    alternatives = fields.integer("top_logprobs")
+    if not 0 <= alternatives <= 20:
+        raise BadRequest("top_logprobs must be between 0 and 20")
+    return alternatives if fields.boolean("logprobs", False) else None

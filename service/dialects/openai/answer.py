@@ -1,0 +1,127 @@
+"""What the answers of all OpenAI routes share: usage, errors and the base of their records."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from ...errors import ServiceError
+from ...protocol.events import Delta, Event, Finished, Located
+from .. import answer
+from .parameters import OpenAICall
+
+FINGERPRINT = "fp_ollama"
+
+# As Ollama's NewError: whatever is not named here is the server's.
+_ERROR_TYPES = {400: "invalid_request_error", 404: "not_found_error"}
+
+
+def error_record(error: ServiceError) -> dict[str, Any]:
+    """The last record of a stream that failed, and the body of every error answer."""
+    kind = _ERROR_TYPES.get(error.status, "api_error")
+    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+
+
+class PromptDetails(msgspec.Struct):
+    cached_tokens: int = 0
+
+
+class CompletionDetails(msgspec.Struct):
+    reasoning_tokens: int = 0
+
+
+class Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    prompt_tokens_details: PromptDetails = msgspec.field(default_factory=PromptDetails)
+    completion_tokens_details: CompletionDetails = msgspec.field(default_factory=CompletionDetails)
+
+    def add(self, finished: Finished, with_prompt: bool) -> None:
+        """A prompt counts once, however many answers it has."""
+        self.completion_tokens += finished.output_tokens
+        self.completion_tokens_details.reasoning_tokens += finished.thinking_tokens
+        if with_prompt:
+            self.prompt_tokens += finished.prompt_tokens
+            self.prompt_tokens_details.cached_tokens += finished.cached_tokens
+        self.total_tokens = self.prompt_tokens + self.completion_tokens
+
+
+class Record(msgspec.Struct):
+    """A chunk of a stream, or all of an answer."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[Any]
+    usage: Usage | UnsetType = UNSET
+
+
+class OpenAIAnswer(answer.Answer):
+    """The records of one call, whose answers are its choices. `now` is the wall clock in seconds."""
+
+    prefix: ClassVar[str]
+    chunk_object: ClassVar[str]
+    object: ClassVar[str]
+
+    def __init__(self, call: OpenAICall, now: Callable[[], float] = time.time) -> None:
+        super().__init__(call.model)
+        self._n = call.n
+        self._left = call.n * len(call.requests)
+        # What is collected is the stream with its usage.
+        self._include_usage = call.include_usage or not call.stream
+        self._usage = Usage()
+        self._id = f"{self.prefix}-{secrets.token_hex(12)}"
+        self._created = int(now())
+
+    def failure(self, error: ServiceError) -> Any:
+        return error_record(error)
+
+    def _records(self, event: Event) -> list[Any]:
+        if isinstance(event, Located):
+            self.located(event)
+        if isinstance(event, Delta):
+            return [self._record([choice]) for choice in self._choices(event)]
+        if isinstance(event, Finished):
+            return self._ends(event)
+        return []
+
+    def _ends(self, finished: Finished) -> list[Any]:
+        self._usage.add(finished, with_prompt=finished.index % self._n == 0)
+        self._left -= 1
+        records = [self._record([choice]) for choice in self._last(finished)]
+        if not self._left and self._include_usage:
+            records.append(self._record([], self._usage))
+        return records
+
+    def _record(self, choices: list[Any], usage: Usage | UnsetType = UNSET) -> Record:
+        return Record(self._id, self.chunk_object, self._created, self._model, FINGERPRINT, choices, usage)
+
+    def _join(self, records: list[Record]) -> Record:
+        whole = records[-1]
+        whole.object = self.object
+        parts: dict[int, list[Any]] = {}
+        for record in records:
+            for choice in record.choices:
+                parts.setdefault(choice.index, []).append(choice)
+        whole.choices = [self._whole(index, parts[index]) for index in sorted(parts)]
+        return whole
+
+    def _choices(self, delta: Delta) -> list[Any]:
+        """The choices that tell a delta, one for each chunk."""
+        raise NotImplementedError
+
+    def _last(self, finished: Finished) -> list[Any]:
+        """The choices that tell the end of an answer."""
+        raise NotImplementedError
+
+    def _whole(self, index: int, choices: list[Any]) -> Any:
+        """The choice that all those of one answer make."""
+        raise NotImplementedError

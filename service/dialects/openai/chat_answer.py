@@ -1,0 +1,141 @@
+"""Map the engine's events to chat completions and their chunks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from ...protocol.events import Delta, Finished, TokenLogprob
+from .answer import OpenAIAnswer
+from .parameters import OpenAICall
+
+
+class Function(msgspec.Struct):
+    name: str
+    arguments: str
+
+
+class ToolCall(msgspec.Struct):
+    id: str
+    index: int
+    type: str
+    function: Function
+
+
+class ChatMessage(msgspec.Struct):
+    """A chunk's `delta`, or the whole `message`. Thinking has both names that clients read it by."""
+
+    role: str | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCall] | UnsetType = UNSET
+
+
+class Alternative(msgspec.Struct):
+    token: str
+    logprob: float | None
+    bytes: list[int]
+
+
+class ChosenToken(msgspec.Struct):
+    token: str
+    logprob: float | None
+    bytes: list[int]
+    top_logprobs: list[Alternative]
+
+
+class Logprobs(msgspec.Struct):
+    content: list[ChosenToken]
+    refusal: None = None
+
+
+class ChunkChoice(msgspec.Struct):
+    index: int
+    delta: ChatMessage
+    finish_reason: str | None = None
+    logprobs: Logprobs | UnsetType = UNSET
+
+
+class Choice(msgspec.Struct):
+    index: int
+    message: ChatMessage
+    finish_reason: str | None
+    logprobs: Logprobs | UnsetType = UNSET
+
+
+class ChatAnswer(OpenAIAnswer):
+    verb = "chat"
+    prefix = "chatcmpl"
+    object = "chat.completion"
+    chunk_object = "chat.completion.chunk"
+
+    def __init__(self, call: OpenAICall, now: Callable[[], float] = time.time) -> None:
+        super().__init__(call, now)
+        self._begun: set[int] = set()
+        # How many tools each answer has called.
+        self._calls: dict[int, int] = {}
+
+    def _choices(self, delta: Delta) -> list[ChunkChoice]:
+        """Thinking comes in a chunk of its own, before the content; so do tool calls, after it."""
+        messages = []
+        if delta.thinking:
+            messages.append(ChatMessage(content="", reasoning=delta.thinking, reasoning_content=delta.thinking))
+        if delta.text:
+            messages.append(ChatMessage(content=delta.text))
+        if delta.tool_calls:
+            messages.append(ChatMessage(content="", tool_calls=self._tool_calls(delta)))
+        if not messages and (delta.index not in self._begun or delta.logprobs):
+            messages.append(ChatMessage(content=""))
+        choices = [ChunkChoice(delta.index, message) for message in self._with_role(delta.index, messages)]
+        if delta.logprobs:
+            choices[0].logprobs = Logprobs([_chosen(token) for token in delta.logprobs])
+        return choices
+
+    def _last(self, finished: Finished) -> list[ChunkChoice]:
+        begin = [] if finished.index in self._begun else self._with_role(finished.index, [ChatMessage(content="")])
+        called = finished.reason == "stop" and finished.index in self._calls
+        reason = "tool_calls" if called else finished.reason
+        return [
+            *(ChunkChoice(finished.index, message) for message in begin),
+            ChunkChoice(finished.index, ChatMessage(), reason),
+        ]
+
+    def _with_role(self, index: int, messages: list[ChatMessage]) -> list[ChatMessage]:
+        if messages and index not in self._begun:
+            self._begun.add(index)
+            messages[0].role = "assistant"
+        return messages
+
+    def _tool_calls(self, delta: Delta) -> list[ToolCall]:
+        first = self._calls.get(delta.index, 0)
+        self._calls[delta.index] = first + len(delta.tool_calls)
+        return [_call(place, call) for place, call in enumerate(delta.tool_calls, first)]
+
+    def _whole(self, index: int, choices: list[ChunkChoice]) -> Choice:
+        deltas = [choice.delta for choice in choices]
+        thinking = "".join(delta.reasoning or "" for delta in deltas) or UNSET
+        message = ChatMessage(
+            "assistant",
+            "".join(delta.content or "" for delta in deltas),
+            thinking,
+            thinking,
+            [call for delta in deltas for call in delta.tool_calls or []] or UNSET,
+        )
+        tokens = [token for choice in choices if choice.logprobs for token in choice.logprobs.content]
+        return Choice(index, message, choices[-1].finish_reason, Logprobs(tokens) if tokens else UNSET)
+
+
+def _call(index: int, call: dict[str, Any]) -> ToolCall:
+    function = call["function"]
+    arguments = msgspec.json.encode(function["arguments"]).decode()
+    return ToolCall(call["id"], index, "function", Function(function["name"], arguments))
+
+
+def _chosen(token: TokenLogprob) -> ChosenToken:
+    others = [Alternative(each.token, each.logprob, each.bytes) for each in token.top_logprobs]
+    return ChosenToken(token.token, token.logprob, token.bytes, others)

@@ -1,0 +1,148 @@
+"""OpenAI's completions: `POST /v1/completions` to a call, events to chunks. Knows no bytes and no Flask.
+
+A prompt is continued as it stands, no chat template touches it. There may be several, each with `n` answers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ...errors import BadRequest
+from ...protocol.events import Delta, Finished, TokenLogprob
+from ...protocol.request import Infill, Request, Sampling, Text, Tokens
+from ...syntax.numbers import as_integer
+from ..fields import Fields
+from .answer import OpenAIAnswer
+from .parameters import (
+    MAX_ALTERNATIVES,
+    OPENAI_DEFAULTS,
+    OpenAICall,
+    integer,
+    parse_model,
+    parse_n,
+    parse_sampling,
+    parse_stream,
+)
+
+# All prompts of a call are in vLLM at once.
+MAX_PROMPTS = 1024
+
+
+def parse_completion(body: dict[str, Any]) -> OpenAICall:
+    """The body of the request; raises BadRequest."""
+    fields = Fields(body, "CompletionRequest")
+    model = parse_model(fields)
+    stream, include_usage = parse_stream(fields)
+    echo, suffix, n = fields.boolean("echo", False), fields.string("suffix"), parse_n(fields)
+    best_of = integer(fields, "best_of")
+    if best_of is not None and best_of > n:
+        raise BadRequest("best_of is not supported")
+    sampling, logprobs = _sampling(fields, echo), _logprobs(fields)
+    requests = [
+        Request(model, _with_suffix(prompt, suffix), sampling, OPENAI_DEFAULTS, logprobs=logprobs, n=n, echo=echo)
+        for prompt in _prompts(fields.get("prompt"))
+    ]
+    return OpenAICall(model, requests, n, stream, include_usage)
+
+
+def _prompts(value: Any) -> list[Text | Tokens]:
+    """A text, token ids, or a list of either."""
+    if isinstance(value, list) and value and not any(isinstance(item, int | float) for item in value):
+        if len(value) > MAX_PROMPTS:
+            raise BadRequest(f"prompt must hold at most {MAX_PROMPTS} prompts")
+        return [_prompt(item) for item in value]
+    return [_prompt(value)]
+
+
+def _prompt(value: Any) -> Text | Tokens:
+    if value is None or isinstance(value, str):
+        return Text(value or "")
+    ids = [as_integer(item) for item in value] if isinstance(value, list) else [None]
+    known = [token_id for token_id in ids if token_id is not None and token_id >= 0]
+    if len(known) < len(ids):
+        raise BadRequest("prompt must be a string, token ids, or a list of either")
+    return Tokens(known)
+
+
+def _with_suffix(prompt: Text | Tokens, suffix: str) -> Text | Tokens | Infill:
+    if not suffix:
+        return prompt
+    if isinstance(prompt, Tokens):
+        raise BadRequest("suffix needs a prompt that is a string")
+    return Infill(prompt.text, suffix)
+
+
+def _sampling(fields: Fields, echo: bool) -> Sampling:
+    # Who only wants the prompt's log probabilities asks for an echo and no token.
+    limit = integer(fields, "max_tokens", at_least=0 if echo else 1)
+    return msgspec.structs.replace(parse_sampling(fields), max_tokens=limit)
+
+
+def _logprobs(fields: Fields) -> int | None:
+    alternatives = integer(fields, "logprobs")
+    if alternatives is not None and not 0 <= alternatives <= MAX_ALTERNATIVES:
+        raise BadRequest(f"logprobs must be between 0 and {MAX_ALTERNATIVES}")
+    return alternatives
+
+
+class CompletionLogprobs(msgspec.Struct):
+    """Lists of one entry a token; `text_offset` counts characters from where the text begins."""
+
+    text_offset: list[int]
+    token_logprobs: list[float | None]
+    tokens: list[str]
+    top_logprobs: list[dict[str, float] | None]
+
+
+class CompletionChoice(msgspec.Struct):
+    text: str
+    index: int
+    logprobs: CompletionLogprobs | None = None
+    finish_reason: str | None = None
+
+
+class CompletionAnswer(OpenAIAnswer):
+    verb = "generate"
+    prefix = "cmpl"
+    object = chunk_object = "text_completion"
+
+    def __init__(self, call: OpenAICall, now: Callable[[], float] = time.time) -> None:
+        super().__init__(call, now)
+        self._offsets: dict[int, int] = {}
+
+    def _choices(self, delta: Delta) -> list[CompletionChoice]:
+        if not delta.text and not delta.logprobs:
+            return []
+        logprobs = _lists(delta.logprobs, self._offsets.get(delta.index, 0)) if delta.logprobs else None
+        self._offsets[delta.index] = self._offsets.get(delta.index, 0) + len(delta.text)
+        return [CompletionChoice(delta.text, delta.index, logprobs)]
+
+    def _last(self, finished: Finished) -> list[CompletionChoice]:
+        return [CompletionChoice("", finished.index, finish_reason=finished.reason)]
+
+    def _whole(self, index: int, choices: list[CompletionChoice]) -> CompletionChoice:
+        told = [choice.logprobs for choice in choices if choice.logprobs]
+        logprobs = CompletionLogprobs(
+            [offset for each in told for offset in each.text_offset],
+            [logprob for each in told for logprob in each.token_logprobs],
+            [token for each in told for token in each.tokens],
+            [alternatives for each in told for alternatives in each.top_logprobs],
+        )
+        text = "".join(choice.text for choice in choices)
+        return CompletionChoice(text, index, logprobs if told else None, choices[-1].finish_reason)
+
+
+def _lists(tokens: list[TokenLogprob], offset: int) -> CompletionLogprobs:
+    lists = CompletionLogprobs([], [], [], [])
+    for token in tokens:
+        lists.text_offset.append(offset)
+        lists.token_logprobs.append(token.logprob)
+        lists.tokens.append(token.token)
+        alternatives = {each.token: each.logprob for each in token.top_logprobs if each.logprob is not None}
+        lists.top_logprobs.append(alternatives or None)
+        offset += len(token.token)
+    return lists

@@ -1,0 +1,71 @@
+"""OpenAI's embeddings: `POST /v1/embeddings` to a request, vectors to a record. Knows no bytes and no Flask."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ...errors import BadRequest
+from ...protocol.events import Vectors
+from ...protocol.request import EmbedRequest
+from .. import float32
+from ..fields import Fields
+from .parameters import parse_model
+
+
+@dataclass(frozen=True)
+class EmbeddingsCall:
+    request: EmbedRequest
+    as_base64: bool
+
+
+class Embedding(msgspec.Struct):
+    object: str
+    embedding: list[float] | str
+    index: int
+
+
+class EmbeddingsUsage(msgspec.Struct):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Embeddings(msgspec.Struct):
+    object: str
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingsUsage
+
+
+def parse_embeddings(body: dict[str, Any]) -> EmbeddingsCall:
+    """The body of the request; raises BadRequest in Ollama's words."""
+    fields = Fields(body, "EmbedRequest")
+    model, dimensions = parse_model(fields), fields.integer("dimensions")
+    encoding = fields.string("encoding_format", "float")
+    if encoding.lower() not in ("float", "base64"):
+        raise BadRequest(f"Invalid value for 'encoding_format' = {encoding}. Supported values: ['float', 'base64'].")
+    request = EmbedRequest(model, _inputs(fields.get("input")), dimensions)
+    return EmbeddingsCall(request, encoding.lower() == "base64")
+
+
+def embeddings_record(call: EmbeddingsCall, embedded: Vectors) -> Embeddings:
+    data = [Embedding("embedding", _vector(call, vector), index) for index, vector in enumerate(embedded.vectors)]
+    usage = EmbeddingsUsage(embedded.prompt_tokens, embedded.prompt_tokens)
+    return Embeddings("list", data, call.request.model, usage)
+
+
+def _vector(call: EmbeddingsCall, vector: Any) -> list[float] | str:
+    """As it lies on the queue in base64, or as numbers."""
+    return base64.b64encode(vector).decode() if call.as_base64 else float32.shortest(vector)
+
+
+def _inputs(value: Any) -> list[str]:
+    if value is None or value == []:
+        raise BadRequest("invalid input")
+    inputs = value if isinstance(value, list) else [value]
+    if not all(isinstance(text, str) for text in inputs):
+        raise BadRequest("invalid input type")
+    return inputs

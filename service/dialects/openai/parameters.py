@@ -1,0 +1,133 @@
+"""What OpenAI's chat and completions have in common: parameters, usage, failures. Knows no bytes and no Flask.
+
+Where Ollama ignores what OpenAI defines, OpenAI's API reference holds; what vLLM's own server takes beyond it is taken
+too. The texts of what both refuse are Ollama's (`openai/openai.go`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import BadRequest
+from ...protocol.request import Request, Sampling
+from ...syntax.names import ModelName
+from ...syntax.numbers import as_number
+from ..fields import Fields
+
+# OpenAI's, beneath the model's own generation_config.json, as in vLLM's server; Ollama sets them over the model's.
+OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0)
+MAX_CHOICES = 128
+MAX_ALTERNATIVES = 20
+
+# What OpenAI's efforts are to the chat templates, as in Ollama.
+EFFORTS: dict[str, bool | str] = {
+    "none": False, "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "max", "ultra": "max",
+    "max": "max",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OpenAICall:
+    """A parsed body: its requests bring `n` answers each. `include_usage` is for streams; one object always has it."""
+
+    model: str
+    requests: list[Request]
+    n: int
+    stream: bool
+    include_usage: bool
+
+
+def parse_model(fields: Fields) -> str:
+    """The model as it was spelt; raises BadRequest."""
+    model = fields.string("model")
+    if not model:
+        raise BadRequest("model is required")
+    ModelName.parse(model)
+    return model
+
+
+def parse_stream(fields: Fields) -> tuple[bool, bool]:
+    """Whether to stream, and whether to end the stream with the usage."""
+    options = fields.child("stream_options", "openai.StreamOptions")
+    return fields.boolean("stream", False), options.boolean("include_usage", False)
+
+
+def parse_sampling(fields: Fields) -> Sampling:
+    """Raises BadRequest that names the field."""
+    seed = integer(fields, "seed")
+    return Sampling(
+        temperature=_number(fields, "temperature", 0, 2),
+        top_k=None if (top_k := integer(fields, "top_k")) is None else max(top_k, 0),
+        top_p=_number(fields, "top_p", 0, 1),
+        min_p=_number(fields, "min_p", 0, 1),
+        repetition_penalty=_number(fields, "repetition_penalty", 0.01, 100),
+        presence_penalty=_number(fields, "presence_penalty", -2, 2),
+        frequency_penalty=_number(fields, "frequency_penalty", -2, 2),
+        # vLLM takes -1 for no seed at all.
+        seed=None if seed is None else seed % 2**63,
+        stop=_stop(fields),
+        min_tokens=integer(fields, "min_tokens", at_least=0),
+        logit_bias=_logit_bias(fields),
+        stop_token_ids=fields.integers("stop_token_ids") or None,
+        ignore_eos=fields.boolean("ignore_eos", False) or None,
+    )
+
+
+def parse_n(fields: Fields) -> int:
+    """How many answers each prompt gets."""
+    n = integer(fields, "n", at_least=1)
+    if n is not None and n > MAX_CHOICES:
+        raise BadRequest(f"n must be between 1 and {MAX_CHOICES}")
+    return n or 1
+
+
+def think(effort: str) -> bool | str:
+    """A reasoning effort as a Chat has it; raises BadRequest."""
+    if effort not in EFFORTS:
+        choices = '"minimal", "low", "medium", "high", "xhigh", "ultra", "max", or "none"'
+        raise BadRequest(f'invalid reasoning value: "{effort}" (must be {choices})')
+    return EFFORTS[effort]
+
+
+def integer(fields: Fields, name: str, at_least: int | None = None) -> int | None:
+    """None where it is absent; raises BadRequest."""
+    if fields.get(name) is None:
+        return None
+    value = fields.integer(name)
+    if at_least is not None and value < at_least:
+        raise BadRequest(f"{name} must be at least {at_least}")
+    return value
+
+
+def _number(fields: Fields, name: str, low: float, high: float) -> float | None:
+    value = fields.number(name)
+    if value is not None and not low <= value <= high:
+        raise BadRequest(f"{name} must be between {low} and {high}")
+    return value
+
+
+def _stop(fields: Fields) -> list[str] | None:
+    value = fields.get("stop")
+    stops = value if isinstance(value, list) else [value]
+    for stop in stops:
+        if stop is not None and not isinstance(stop, str):
+            raise BadRequest(f"invalid type for 'stop' field: {go_type(stop)}")
+    return [stop for stop in stops if stop] or None
+
+
+def _logit_bias(fields: Fields) -> dict[int, float] | None:
+    biases = fields.mapping("logit_bias", "map[string]float64")
+    for token, bias in biases.items():
+        # vLLM knows its vocabulary; here a token id is whatever fits in 32 bits.
+        if not (token.isascii() and token.isdecimal() and len(token) < 10) or as_number(bias) is None:
+            raise BadRequest("logit_bias must map token ids to numbers")
+        if not -100 <= bias <= 100:
+            raise BadRequest("logit_bias must be between -100 and 100")
+    return {int(token): float(bias) for token, bias in biases.items()} or None
+
+
+def go_type(value: Any) -> str:
+    """What Go calls the type of a value out of JSON."""
+    names = {type(None): "<nil>", bool: "bool", str: "string", list: "[]interface {}", dict: "map[string]interface {}"}
+    return names.get(type(value), "float64")

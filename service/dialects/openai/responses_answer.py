@@ -1,0 +1,231 @@
+"""Map the engine's events to the items and stream events of OpenAI's Responses API."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ...errors import ServiceError
+from ...protocol.events import Delta, Event, Finished, Located, TokenLogprob
+from .. import answer
+from ..answer import Record
+from .responses_request import ResponsesCall
+from .responses_stored import _listed
+
+
+class Kind(NamedTuple):
+    """How an item that streams its text is spelled: its id, its events, and where it keeps the text."""
+
+    prefix: str
+    text: str
+    part: str
+    place: str
+    field: str
+
+
+KINDS = {
+    "reasoning": Kind(
+        "rs", "response.reasoning_summary_text", "response.reasoning_summary_part", "summary_index", "summary"
+    ),
+    "message": Kind("msg", "response.output_text", "response.content_part", "content_index", "content"),
+}
+
+
+class ResponsesAnswer(answer.Answer):
+    """`key` makes the ids, and is random where none is given; `now` is in seconds.
+
+    `keep` stores a response that is to be stored, under its id, before its last record is told: who has read that can
+    go on from it. What it raises ends the stream.
+    """
+
+    verb = "chat"
+
+    def __init__(
+        self,
+        call: ResponsesCall,
+        key: str = "",
+        now: Callable[[], float] = time.time,
+        keep: Callable[[str, Record], None] | None = None,
+    ) -> None:
+        super().__init__(call.model)
+        self._call = call
+        self._key = key or secrets.token_hex(12)
+        self._now = now
+        self._keep = keep
+        self._ended: Record | None = None
+        self._created_at = int(now())
+        self._sequence = 0
+        self._output: list[Record] = []
+        self._item: Record | None = None
+        self._pieces: list[str] = []
+        self._logprobs: list[Record] = []
+
+    def records(self, batches: Iterable[list[Event]]) -> Iterator[list[Record]]:
+        """The last record comes in a batch of its own, once the response is stored if it is to be."""
+        yield from super().records(batches)
+        if self._ended is not None:
+            if self._keep is not None and self._call.store:
+                self._keep(self._ended["id"], {"input": self._input(), "response": self._ended})
+            yield [self._event(f"response.{self._ended['status']}", response=self._ended)]
+
+    def _input(self) -> list[Record]:
+        items = self._call.items
+        return [*self._call.earlier, *(_listed(item, f"{self._key}i{place}") for place, item in enumerate(items))]
+
+    def failure(self, error: ServiceError) -> Record:
+        """The last record of a stream that failed: of its response, once there is one."""
+        told = {"code": "server_error" if error.status >= 500 else "invalid_prompt", "message": error.message}
+        if self._sequence:
+            return self._event("response.failed", response=self._response("failed", error=told))
+        # The object is for openai-python, which raises only where it finds one.
+        return self._event("error", **told, param=None, error={**told, "type": "server_error", "param": None})
+
+    def _join(self, records: list[Record]) -> Record:
+        """The response, which the last record holds."""
+        response: Record = records[-1]["response"]
+        return response
+
+    def _records(self, event: Event) -> Iterator[Record]:
+        if isinstance(event, Located):
+            self.located(event)
+        elif isinstance(event, Delta):
+            yield from self._start()
+            yield from self._parts(event)
+        elif isinstance(event, Finished):
+            yield from self._start()
+            yield from self._end(event)
+
+    def _start(self) -> Iterator[Record]:
+        """Once, before anything else."""
+        if not self._sequence:
+            yield self._event("response.created", response=self._response("in_progress"))
+            yield self._event("response.in_progress", response=self._response("in_progress"))
+
+    def _parts(self, delta: Delta) -> Iterator[Record]:
+        if delta.thinking:
+            yield from self._say("reasoning", delta.thinking)
+        if delta.text:
+            logprobs = [_logprob(token) for token in delta.logprobs]
+            yield from self._say("message", delta.text, logprobs=logprobs)
+            self._logprobs += logprobs
+        for call in delta.tool_calls:
+            yield from self._tool_call(call)
+
+    def _say(self, type: str, text: str, **fields: Any) -> Iterator[Record]:
+        """A piece of the open item, or of a new one where none of this type is."""
+        kind = KINDS[type]
+        if self._item is None or self._item["type"] != type:
+            yield from self._close("completed")
+            self._item = {"id": self._item_id(kind.prefix), "type": type, kind.field: []}
+            if type == "message":
+                self._item |= {"role": "assistant", "status": "in_progress"}
+            self._pieces, self._logprobs = [], []
+            yield self._event("response.output_item.added", output_index=len(self._output), item=self._item)
+            yield self._about(f"{kind.part}.added", part=_text_part(type, ""))
+        self._pieces.append(text)
+        yield self._about(f"{kind.text}.delta", delta=text, **fields)
+
+    def _close(self, status: str) -> Iterator[Record]:
+        """Of a message or a reasoning that is open, what it has come to."""
+        if self._item is None:
+            return
+        name, text = self._item["type"], "".join(self._pieces)
+        kind = KINDS[name]
+        spoken = {"logprobs": self._logprobs} if name == "message" else {}
+        part = _text_part(name, text) | spoken
+        yield self._about(f"{kind.text}.done", text=text, **spoken)
+        yield self._about(f"{kind.part}.done", part=part)
+        item = self._item | {kind.field: [part]}
+        if name == "message":
+            item["status"] = status
+        elif "reasoning.encrypted_content" in self._call.include:
+            item["encrypted_content"] = text
+        self._item = None
+        yield self._done(item)
+
+    def _tool_call(self, call: Record) -> Iterator[Record]:
+        yield from self._close("completed")
+        function = call["function"]
+        arguments = msgspec.json.encode(function["arguments"]).decode()
+        item = {
+            "id": self._item_id("fc"),
+            "type": "function_call",
+            "status": "in_progress",
+            "call_id": call["id"],
+            "name": function["name"],
+            "arguments": "",
+        }
+        place = {"item_id": item["id"], "output_index": len(self._output)}
+        yield self._event("response.output_item.added", output_index=len(self._output), item=item)
+        yield self._event("response.function_call_arguments.delta", **place, delta=arguments)
+        yield self._event("response.function_call_arguments.done", **place, arguments=arguments)
+        yield self._done(item | {"status": "completed", "arguments": arguments})
+
+    def _done(self, item: Record) -> Record:
+        self._output.append(item)
+        return self._event("response.output_item.done", output_index=len(self._output) - 1, item=item)
+
+    def _end(self, finished: Finished) -> Iterator[Record]:
+        cut = finished.reason == "length"
+        status = "incomplete" if cut else "completed"
+        yield from self._close(status)
+        self._ended = self._response(
+            status,
+            completed_at=None if cut else int(self._now()),
+            incomplete_details={"reason": "max_output_tokens"} if cut else None,
+            usage=_usage(finished),
+        )
+
+    def _item_id(self, prefix: str) -> str:
+        return f"{prefix}_{self._key}{len(self._output)}"
+
+    def _about(self, type: str, **fields: Any) -> Record:
+        """An event of the one part of the open item."""
+        assert self._item is not None
+        place = {KINDS[self._item["type"]].place: 0}
+        return self._event(type, item_id=self._item["id"], output_index=len(self._output), **place, **fields)
+
+    def _event(self, type: str, **fields: Any) -> Record:
+        self._sequence += 1
+        return {"type": type, "sequence_number": self._sequence - 1, **fields}
+
+    def _response(self, status: str, **fields: Any) -> Record:
+        response: Record = {
+            "id": f"resp_{self._key}",
+            "object": "response",
+            "created_at": self._created_at,
+            "completed_at": None,
+            "status": status,
+            "error": None,
+            "incomplete_details": None,
+            "model": self._model,
+            "output": list(self._output),
+            "usage": None,
+        }
+        return response | fields | self._call.echo
+
+
+def _text_part(type: str, text: str) -> Record:
+    if type == "reasoning":
+        return {"type": "summary_text", "text": text}
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _usage(finished: Finished) -> Record:
+    return {
+        "input_tokens": finished.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": finished.cached_tokens},
+        "output_tokens": finished.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": finished.thinking_tokens},
+        "total_tokens": finished.prompt_tokens + finished.output_tokens,
+    }
+
+
+def _logprob(token: TokenLogprob) -> Record:
+    """Every field, where a TokenLogprob leaves the empty ones out."""
+    alternatives = [_logprob(each) for each in token.top_logprobs]
+    return {"token": token.token, "bytes": token.bytes, "logprob": token.logprob, "top_logprobs": alternatives}

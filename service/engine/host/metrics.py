@@ -1,0 +1,115 @@
+"""The sums over all web workers' requests, and the state of the engines, in Prometheus' text format.
+
+No label is a client's to choose: who counts looks the model's name up first, and what is no model is "unknown". A model
+that is deleted takes its series along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from ...protocol.commands import RequestOutcome
+
+UNKNOWN = "unknown"
+
+# Seconds: to a first token that may wait for a model, between two tokens, and in a queue.
+FIRST = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+TOKEN = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 5)
+PAUSE = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 30, 60)
+QUEUE = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class State(NamedTuple):
+    """An engine's. The last three are counted since the host started."""
+
+    model: str
+    loaded: bool
+    running: int
+    waiting: int
+    loads: int
+    unloads: int
+    restarts: int
+
+
+STATES = (
+    (GaugeMetricFamily, "loaded", "model_loaded", "Whether the model is in memory and answers."),
+    (GaugeMetricFamily, "running", "requests_running", "Requests that the model's engine runs."),
+    (GaugeMetricFamily, "waiting", "requests_waiting", "Requests that wait for the model, to be loaded or to run."),
+    (CounterMetricFamily, "loads", "model_loads", "How often the model has been loaded."),
+    (CounterMetricFamily, "unloads", "model_unloads", "How often the model has been unloaded."),
+    (CounterMetricFamily, "restarts", "engine_restarts", "How often the engine died, hung or did not load."),
+)
+
+
+class Metrics:
+    """What has ended, counted."""
+
+    def __init__(self) -> None:
+        # They would double the number of series.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry()
+        started = Gauge(
+            "vllm_wsgi_engine_host_start_time_seconds",
+            "When the engine host started, and all sums began, in Unix time.",
+            registry=self._registry,
+        )
+        started.set_to_current_time()
+        self._ended = Counter(
+            "vllm_wsgi_requests",
+            "Requests that have ended, by how: done, client_gone, refused, drained or error.",
+            ["route", "model", "ending", "error"],
+            registry=self._registry,
+        )
+        self._prompt = self._counter("prompt_tokens", "Tokens of prompts.")
+        self._output = self._counter("output_tokens", "Tokens of answers.")
+        self._first = self._histogram("time_to_first_token", "From a request's arrival to its first token.", FIRST)
+        self._token = self._histogram("inter_token_latency", "The mean of each answer, as it was sent.", TOKEN)
+        self._pause = self._histogram("longest_pause", "The longest wait of each answer between two tokens.", PAUSE)
+        self._queue = self._histogram("queue", "How long a request waited for its turn in a loaded model.", QUEUE)
+
+    def count(self, ended: RequestOutcome, model: str) -> None:
+        """`model` is the name that it has, or UNKNOWN, or empty where the request is for none."""
+        self._ended.labels(ended.route, model, ended.ending, ended.error).inc()
+        if ended.prompt_tokens:
+            self._prompt.labels(model).inc(ended.prompt_tokens)
+        if ended.queue:
+            self._queue.labels(model).observe(ended.queue / 1e9)
+        if ended.output_tokens:
+            self._output.labels(model).inc(ended.output_tokens)
+            self._first.labels(model).observe(ended.first / 1e9)
+        if ended.output_tokens > 1:
+            self._token.labels(model).observe(ended.speaking / 1e9 / (ended.output_tokens - 1))
+            self._pause.labels(model).observe(ended.pause / 1e9)
+
+    def forget(self, model: str) -> None:
+        """A model that is no more: clients make as many as they like, and their series must not add up."""
+        for metric in (self._ended, self._prompt, self._output, self._first, self._token, self._pause, self._queue):
+            metric.remove_by_labels({"model": model})
+
+    def text(self, states: Iterable[State]) -> str:
+        """In Prometheus' text format."""
+        return (generate_latest(self._registry) + generate_latest(_States(states))).decode()
+
+    def _counter(self, name: str, sentence: str) -> Counter:
+        return Counter(f"vllm_wsgi_{name}", sentence, ["model"], registry=self._registry)
+
+    def _histogram(self, name: str, sentence: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"vllm_wsgi_{name}_seconds", sentence, ["model"], registry=self._registry, buckets=buckets)
+
+
+class _States:
+    """A collector. Two engines have one name for a moment when a model has been made anew; the last one counts."""
+
+    def __init__(self, states: Iterable[State]) -> None:
+        self._states = {state.model: state for state in states}
+
+    def collect(self) -> Iterator[Metric]:
+        for kind, field, name, sentence in STATES:
+            family = kind(f"vllm_wsgi_{name}", sentence, labels=["model"])
+            for state in self._states.values():
+                family.add_metric([state.model], getattr(state, field))
+            yield family

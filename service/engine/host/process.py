@@ -1,0 +1,96 @@
+"""An engine worker as a child process of the host."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+
+import msgspec
+
+from ...config import PREFIX, Settings
+from ...errors import EngineGone
+from ...models.model import Model
+from ...protocol.reports import Report, WorkerOptions
+from ...protocol.wire import Unpacker, decode_report
+from ...version import module
+
+
+class Process:
+    """A worker process and the host's end of its lifeline."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        lifeline: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        path: str,
+    ) -> None:
+        self._process = process
+        self._reader, self._writer = lifeline
+        self._unpacker = Unpacker()
+        self._reports: list[Report] = []
+        self.path = path
+
+    @classmethod
+    async def start(cls, settings: Settings, model: Model, path: str) -> Process:
+        """In a session of its own: a Ctrl-C in the terminal is not for it, and its children can be ended with it."""
+        ours, theirs = socket.socketpair()
+        options = WorkerOptions(
+            path, theirs.fileno(), os.getpid(), settings.engine, model.source, model.engine_args,
+            model.tool_parser, model.reasoning_parser, model.template,
+            settings.max_queue, model.name.short, settings.traces,
+        )  # fmt: skip
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", module("engine.worker.process"), msgspec.json.encode(options).decode(),
+                pass_fds=[theirs.fileno()], start_new_session=True, stdin=asyncio.subprocess.DEVNULL,
+                env=_environment(),
+            )  # fmt: skip
+        return cls(process, await asyncio.open_connection(sock=ours), path)
+
+    async def report(self, timeout: float) -> Report:
+        """The next report; raises EngineGone when the worker has ended, or reports nothing for `timeout` seconds."""
+        async with asyncio.timeout(timeout):
+            while not self._reports:
+                data = await self._reader.read(1 << 16)
+                if not data:
+                    raise EngineGone("the engine worker died")
+                self._reports += [decode_report(payload) for payload in self._unpacker.feed(data)]
+        return self._reports.pop(0)
+
+    def terminate(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+
+    async def end(self, timeout: float) -> int:
+        """Wait for the end, at the most `timeout` seconds, then kill the worker's whole session; the exit status."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), timeout)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        status = await self._process.wait()
+        self._writer.close()
+        with suppress(FileNotFoundError):
+            os.unlink(self.path)
+        return status
+
+
+def _environment() -> dict[str, str]:
+    """Quiet and private unless the operator says otherwise; our own variables look like misspelt ones to vLLM."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    # The application's metrics' files, where the host is started by one, are not for vLLM's.
+    kept.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    defaults = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+        "PYTHONWARNINGS": "ignore",
+        # As the web tier tells its traces.
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+        "OTEL_SERVICE_NAME": "vllm-wsgi-engine",
+    }
+    return defaults | kept

@@ -1,0 +1,116 @@
+"""The engine's end of the queue, the same for host and worker: commands come in, each is answered by events.
+
+All events that come up in one turn of the loop leave as one message, so that a decode step costs one message a web
+worker and not one a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
+from functools import partial
+
+import msgspec
+
+from ..errors import EngineFailure, EngineGone, InternalError, ServiceError
+from ..protocol.commands import Cancel, Command, Embed, Submit
+from ..protocol.events import Event, Failed, Hello
+from ..protocol.wire import Unpacker, decode_command, pack
+
+logger = logging.getLogger("vllm_wsgi.queue")
+
+# A web worker that reads nothing holds back its own answers at so many bytes, and only those.
+OUTBOX_BYTES = 4 * 1024 * 1024
+
+Handler = Callable[[Command], AsyncGenerator[Event, None]]
+
+
+class WebWorkerConnection:
+    """One connected web worker and its requests; when it goes, they are cancelled."""
+
+    def __init__(self, answer: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._answer = answer
+        self._reader = reader
+        self._writer = writer
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._outbox: list[Event] = []
+        self._loop = asyncio.get_running_loop()
+
+    async def serve(self) -> None:
+        self._emit(Hello())
+        unpacker = Unpacker()
+        try:
+            while data := await self._reader.read(1 << 18):
+                for payload in unpacker.feed(data):
+                    self._begin(decode_command(payload))
+        except OSError:
+            pass
+        except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+            logger.error("a web worker sent what is no command: %s", error)
+        finally:
+            for task in self._tasks.values():
+                # Nobody else can tell: a web worker that was killed writes no log.
+                logger.warning("%s is cancelled: its web worker is gone", task.get_name())
+                task.cancel()
+            self._writer.close()
+
+    def _begin(self, command: Command) -> None:
+        if isinstance(command, Cancel):
+            if task := self._tasks.get(command.id):
+                task.cancel()
+            return
+        task = self._loop.create_task(self._run(command), name=_label(command))
+        self._tasks[command.id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(command.id, None))
+
+    async def _run(self, command: Command) -> None:
+        try:
+            async with aclosing(self._answer(command)) as events:
+                async for event in events:
+                    self._emit(event)
+                    if self._writer.transport.get_write_buffer_size() > OUTBOX_BYTES:
+                        await self._writer.drain()
+        except ServiceError as error:
+            if isinstance(command, Submit | Embed) and isinstance(error, EngineFailure | EngineGone):
+                # What failed may quote the client, who must not write lines of the log.
+                logger.error("%s failed: %r", _label(command), error.message)
+            self._emit(Failed.of(command.id, error))
+        except ConnectionError:
+            pass
+        except Exception:
+            logger.exception("%s failed", _label(command))
+            self._emit(Failed.of(command.id, InternalError()))
+
+    def _emit(self, event: Event) -> None:
+        if not self._outbox:
+            self._loop.call_soon(self._flush)
+        self._outbox.append(event)
+
+    def _flush(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        if not self._writer.is_closing():
+            self._writer.write(pack(outbox))
+
+
+def _label(command: Command) -> str:
+    """For the log."""
+    if isinstance(command, Submit | Embed):
+        return f"request {command.request.request_id or command.id}"
+    return f"command {type(command).__name__} {command.id}"
+
+
+async def listen(path: str, answer: Handler) -> asyncio.Server:
+    """Serve peers on a Unix socket at `path`, for the owner and the group; a stale socket is replaced."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    server = await asyncio.start_unix_server(partial(_connected, answer), path)
+    os.chmod(path, 0o660)
+    return server
+
+
+async def _connected(answer: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(asyncio.CancelledError):
+        await WebWorkerConnection(answer, reader, writer).serve()

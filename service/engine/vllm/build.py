@@ -1,0 +1,83 @@
+"""Build a vLLM engine from a worker's options."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from vllm import AsyncEngineArgs
+from vllm.config import StructuredOutputsConfig
+from vllm.envs import enable_envs_cache
+from vllm.platforms import current_platform
+from vllm.tokenizers import get_tokenizer
+from vllm.transformers_utils.config import get_config
+from vllm.utils.gc_utils import freeze_gc_heap
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from ...models.parser_names import ParserNames, parser_names
+from .engine import RunningRequests, VllmEngine
+from .paced_scheduler import use_paced_scheduler
+from .vision import limit_pixels
+
+# Unset, vLLM would take most of the machine's memory for the KV cache of a CPU engine.
+CPU_CACHE_BYTES = 1 << 30
+# Above so many cores the CPU build's own worker process pays, since it pins threads to NUMA nodes.
+SMALL_CPU_CORES = 8
+
+
+def build_engine(
+    model_path: str, engine_args: dict[str, Any], tools: str, thinking: str, template_path: str
+) -> VllmEngine:
+    """Load the model; blocks for as long as that takes. Raises what vLLM raises.
+
+    `tools` and `thinking` name vLLM's parsers where the chat template does not tell them. The template is the model's
+    own where `template_path` is empty.
+    """
+    template = Path(template_path).read_text(encoding="utf-8") if template_path else None
+    kind = _family(model_path, template, tools, thinking)
+    defaults: dict[str, Any] = {
+        "enable_log_requests": False,
+        # With its name vLLM lets a structured output begin after the thinking.
+        "reasoning_parser": kind.thinking,
+        # Without it vLLM puts images before all texts, for templates that know texts alone.
+        "interleave_mm_strings": True,
+        # Without it vLLM ignores the priorities of the keys.
+        "scheduling_policy": "priority",
+    }
+    limit_pixels()
+    if current_platform.is_cpu():
+        defaults |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True}
+        _tune_small_cpu(len(os.sched_getaffinity(0)))
+    arguments = AsyncEngineArgs(**(defaults | {"model": model_path} | engine_args))
+    operators = engine_args.get("structured_outputs_config")
+    if operators is not None:
+        # The one argument that vLLM takes as an object only.
+        arguments.structured_outputs_config = StructuredOutputsConfig(**operators)
+    config = arguments.create_engine_config()
+    use_paced_scheduler(config.scheduler_config)
+    loads = RunningRequests(config)
+    engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: loads])
+    # As vLLM's own processes do: what has been loaded is looked through by no garbage collection, which takes a
+    # large part of a second, and the environment is not read for every token.
+    freeze_gc_heap()
+    enable_envs_cache()
+    return VllmEngine(engine, loads, kind, template)
+
+
+def _tune_small_cpu(cores: int) -> None:
+    """Through the environment, which is how vLLM's child processes get it; what the operator has set stays.
+
+    OpenMP's threads spin while they wait for each other: where they share their cores with the web tier a decode step
+    took forty times as long as with one core left free.
+    """
+    if cores <= SMALL_CPU_CORES:
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores - 1)))
+
+
+def _family(model_path: str, template: str | None, tools: str, thinking: str) -> ParserNames:
+    if template is None:
+        template = getattr(get_tokenizer(model_path), "chat_template", None)
+    config = get_config(model_path, trust_remote_code=False)
+    return parser_names(template if isinstance(template, str) else "", config.model_type, tools, thinking)

@@ -1,0 +1,143 @@
+"""From vLLM's outputs to the deltas and the end of each answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from vllm.logprobs import Logprob
+from vllm.outputs import CompletionOutput, RequestOutput
+
+from ...errors import EngineFailure, EngineGone
+from ...protocol.events import Delta, Finished, TokenLogprob
+from ...protocol.request import Infill, Request, Text
+from .answer_parser import AnswerParser
+
+ENGINE_GONE = "an error was encountered while running the model: the engine stopped"
+
+
+class Answers:
+    """The answers to one request, which vLLM generates side by side. `decode` is the tokenizer's."""
+
+    def __init__(
+        self,
+        id: int,
+        request: Request,
+        parsers: list[AnswerParser | None],
+        prompt_ids: list[int],
+        decode: Callable[[list[int]], str],
+    ) -> None:
+        self._answers = [
+            _SequenceAnswer(id, index, request, parser, prompt_ids) for index, parser in enumerate(parsers)
+        ]
+        self._request = request
+        self._decode = decode
+        self._echoes = request.echo
+
+    def events(self, output: RequestOutput) -> Iterator[Delta | Finished]:
+        """Raises EngineGone and EngineFailure where vLLM tells of a failure as of an end."""
+        if self._echoes:
+            self._echoes = False
+            yield from self._prompt(output)
+        for completion in output.outputs:
+            yield from self._answers[completion.index].events(output, completion)
+
+    def _prompt(self, output: RequestOutput) -> Iterator[Delta]:
+        prompt, ids = self._request.prompt, output.prompt_token_ids or []
+        if isinstance(prompt, Infill):
+            text = prompt.prefix
+        else:
+            text = prompt.text if isinstance(prompt, Text) else self._decode(ids)
+        logprobs: list[TokenLogprob] = []
+        if self._request.logprobs is not None:
+            # vLLM knows no probability of the first token, which nothing precedes.
+            logprobs = _logprobs(ids[1:], (output.prompt_logprobs or [None])[1:], self._request.logprobs)
+            logprobs.insert(0, TokenLogprob(self._decode(ids[:1]), None))
+        for answer in self._answers:
+            yield answer.prompt(text, logprobs)
+
+
+class _SequenceAnswer:
+    def __init__(
+        self, id: int, index: int, request: Request, parser: AnswerParser | None, prompt_ids: list[int]
+    ) -> None:
+        self._id, self._index = id, index
+        self._parser = parser
+        self._logprobs = request.logprobs
+        self._prompt_ids = prompt_ids if request.return_context else []
+        # vLLM can't generate no token; who wants none hears of none.
+        self._silent = request.echo and request.sampling.max_tokens == 0
+        self._seq = 0
+        if parser is not None:
+            parser.begin(prompt_ids)
+
+    def prompt(self, text: str, logprobs: list[TokenLogprob]) -> Delta:
+        return Delta(self._id, 0, text, [], logprobs=logprobs, index=self._index)
+
+    def events(self, output: RequestOutput, completion: CompletionOutput) -> Iterator[Delta | Finished]:
+        finished = completion.finish_reason is not None
+        # A token can end inside a character: it brings no text, and counts all the same.
+        told = completion.token_ids or completion.text or (finished and self._parser is not None)
+        if told and not self._silent:
+            yield self._delta(output, completion, finished)
+            self._seq += len(completion.token_ids)
+        if finished:
+            yield self._finished(output, completion)
+
+    def _delta(self, output: RequestOutput, completion: CompletionOutput, finished: bool) -> Delta:
+        delta = Delta(self._id, self._seq, completion.text, list(completion.token_ids), index=self._index)
+        if not self._seq:
+            delta.prompt_tokens = len(output.prompt_token_ids or [])
+        if self._parser is not None:
+            parts = self._parser.feed(completion.text, delta.token_ids, finished)
+            delta.text, delta.thinking, delta.tool_calls = parts
+        if self._logprobs is not None:
+            delta.logprobs = _logprobs(completion.token_ids, completion.logprobs or [], self._logprobs)
+        return delta
+
+    def _finished(self, output: RequestOutput, completion: CompletionOutput) -> Finished:
+        """The end, or what vLLM tells like an end and is a failure."""
+        if completion.finish_reason == "abort":
+            # We abort by closing the iterator, so this one comes from an engine that is going away.
+            raise EngineGone(ENGINE_GONE)
+        if completion.finish_reason == "error":
+            raise EngineFailure("an error was encountered while running the model")
+        timing = output.metrics
+        assert timing is not None, "vLLM keeps no metrics: disable_log_stats must stay off"
+        return Finished(
+            self._id,
+            "length" if completion.finish_reason == "length" else "stop",
+            len(output.prompt_token_ids or []),
+            self._seq,
+            output.num_cached_tokens or 0,
+            _nanoseconds(timing.scheduled_ts - timing.queued_ts),
+            _nanoseconds(timing.first_token_ts - timing.scheduled_ts),
+            _nanoseconds(timing.last_token_ts - timing.first_token_ts),
+            self._prompt_ids,
+            self._index,
+            # A token that ended it is told by its id, a string by itself.
+            completion.stop_reason if isinstance(completion.stop_reason, str) else "",
+            0 if self._parser is None else self._parser.thinking_tokens(),
+        )
+
+
+def _logprobs(
+    token_ids: Iterable[int], choices: Iterable[Mapping[int, Logprob] | None], alternatives: int
+) -> list[TokenLogprob]:
+    """One for each token, with as many alternatives, most probable first."""
+    tokens = []
+    for token_id, ranked in zip(token_ids, choices, strict=False):
+        if ranked is not None:
+            token = _token_logprob(ranked[token_id])
+            others = sorted(ranked.values(), key=lambda choice: -choice.logprob)
+            token.top_logprobs = [_token_logprob(choice) for choice in others[:alternatives]]
+            tokens.append(token)
+    return tokens
+
+
+def _token_logprob(choice: Logprob) -> TokenLogprob:
+    token = choice.decoded_token or ""
+    return TokenLogprob(token, choice.logprob, list(token.encode()))
+
+
+def _nanoseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1e9))

@@ -1,0 +1,169 @@
+"""From a request to its prompt in token ids. What the model brings (tokenizer, chat template, eyes) is handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from ...errors import BadRequest
+from ...models.infill import fim_tokens
+from ...protocol.request import Chat, Image, Infill, Message, Request, Text, Tokens
+from ...syntax import go_template
+from ...syntax.names import ModelName
+
+# Ollama's text (`server/prompt.go`), in one line.
+TOO_LONG = (
+    "the prompt is longer than the context length currently available to the model; shorten the prompt, adjust the "
+    "context length in settings, or use a model with a longer context length"
+)
+
+# What templates know; Ollama maps "max" so for gpt-oss too.
+_EFFORTS = {"low": "low", "medium": "medium", "high": "high", "max": "high"}
+
+# Where a message stands in a turn of a Go template.
+_TURN = ("System", "Prompt", "Response")
+_FIELDS = {"system": "System", "user": "Prompt", "assistant": "Response"}
+
+
+class Prompt(NamedTuple):
+    """Token ids, those of its images among them, and what the model's processor made of the images; None: of none.
+
+    The places in `media` are counted from the start of the rendered messages, with which `ids` ends.
+    """
+
+    ids: list[int]
+    media: Any = None
+
+
+class Templating(Protocol):
+    """The model's side of rendering."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids with the model's own first token; special tokens in the text count as such."""
+
+    def vocabulary(self) -> dict[str, int]: ...
+
+    async def read_images(self, images: list[Image]) -> dict[Image, Any]:
+        """Each image as a template's message holds it; raises BadRequest for one that can't be read."""
+
+    async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> Prompt:
+        """Raises BadRequest where the template or the images' processor refuses the messages."""
+
+
+async def render(request: Request, templating: Templating, limit: int) -> Prompt:
+    """The prompt in fewer tokens than `limit`. Raises BadRequest."""
+    prompt = request.prompt
+    if isinstance(prompt, Chat):
+        return await _render_chat(prompt, request.truncate, templating, limit)
+    if isinstance(prompt, Tokens):
+        ids = prompt.ids
+    elif isinstance(prompt, Text):
+        ids = templating.encode(prompt.text)
+    else:
+        ids = templating.encode(infill_prompt(prompt, request.model, templating.vocabulary()))
+    if len(ids) >= limit and request.truncate and isinstance(prompt, Text):
+        ids = ids[len(ids) - limit + 1 :]
+    return _checked(Prompt(ids), limit)
+
+
+def count_images(request: Request) -> int:
+    messages = request.prompt.messages if isinstance(request.prompt, Chat) else []
+    return sum(len(message.images) for message in messages)
+
+
+def infill_prompt(infill: Infill, model: str, vocabulary: dict[str, int]) -> str:
+    tokens = fim_tokens(vocabulary)
+    if tokens is None:
+        raise BadRequest(f"{ModelName.parse(model).full} does not support insert")
+    before_prefix, before_suffix, before_middle = tokens
+    return f"{before_prefix}{infill.prefix}{before_suffix}{infill.suffix}{before_middle}"
+
+
+async def _render_chat(chat: Chat, truncate: bool, templating: Templating, limit: int) -> Prompt:
+    pictures = await templating.read_images([image for message in chat.messages for image in message.images])
+
+    async def prompt_of(messages: list[Message]) -> Prompt:
+        if chat.template:
+            prompt = Prompt(templating.encode(render_turns(chat.template, messages)))
+        else:
+            prompt = await templating.apply_chat_template(
+                [template_message(each, pictures) for each in messages],
+                add_generation_prompt=True,
+                tools=[template_tool(tool) for tool in chat.tools] or None,
+                # Keys that a template does not read are dropped; families differ in how they spell this one.
+                enable_thinking=bool(chat.think),
+                thinking=bool(chat.think),
+                **({"reasoning_effort": _EFFORTS[chat.think]} if isinstance(chat.think, str) else {}),
+            )
+        surplus = len(chat.context) + len(prompt.ids) - limit + 1 if truncate else 0
+        return prompt._replace(ids=chat.context[max(0, surplus) :] + prompt.ids)
+
+    if not truncate:
+        return _checked(await prompt_of(chat.messages), limit)
+    return await fitting(chat.messages, prompt_of, limit)
+
+
+async def fitting(
+    messages: list[Message], prompt_of: Callable[[list[Message]], Awaitable[Prompt]], limit: int
+) -> Prompt:
+    """The prompt of as many of the latest messages as fit; system messages and the last one always stay.
+
+    As Ollama's `server/prompt.go`. Whole messages go, since a cut through the template is no prompt any more; the
+    answers of tools go or stay with the call that they answer.
+    """
+    prompt = await prompt_of(messages)
+    last = len(messages) - 1
+    while last > 0 and messages[last].role == "tool":
+        last -= 1
+    oldest = 0
+    while len(prompt.ids) >= limit and oldest < last:
+        oldest += 1
+        while messages[oldest].role == "tool":
+            oldest += 1
+        prompt = await prompt_of([m for m in messages[:oldest] if m.role == "system"] + messages[oldest:])
+    return _checked(prompt, limit)
+
+
+def _checked(prompt: Prompt, limit: int) -> Prompt:
+    if not prompt.ids:
+        raise BadRequest("the prompt is empty")
+    if len(prompt.ids) >= limit:
+        raise BadRequest(TOO_LONG)
+    return prompt
+
+
+def template_message(message: Message, pictures: Mapping[Image, Any]) -> dict[str, Any]:
+    """In the words of the chat templates, which are OpenAI's; texts and images stay in their order."""
+    content: str | list[Any] = message.content
+    if not isinstance(content, str):
+        content = [pictures[part] if isinstance(part, Image) else {"type": "text", "text": part} for part in content]
+    fields = {
+        "role": message.role,
+        "content": content,
+        "reasoning": message.thinking,
+        "tool_calls": message.tool_calls,
+        "name": message.tool_name,
+        "tool_call_id": message.tool_call_id,
+    }
+    return {name: value for name, value in fields.items() if value or name in ("role", "content")}
+
+
+def render_turns(template: str, messages: list[Message]) -> str:
+    """A conversation by a Go template that knows one turn: it is rendered for each, and up to `.Response` for the last.
+
+    As Ollama's `template/template.go` does for templates without `.Messages`.
+    """
+    rendered, turn = [], dict.fromkeys(_TURN, "")
+    for message in messages:
+        field = _FIELDS.get(message.role, "Prompt")
+        # A turn is over when what comes next belongs before what it holds already.
+        if any(turn[later] for later in _TURN[_TURN.index(field) + 1 :]):
+            rendered.append(go_template.render(template, turn))
+            turn = dict.fromkeys(_TURN, "")
+        turn[field] = "\n\n".join(text for text in (turn[field], message.text) if text)
+    begun = turn.pop("Response")
+    return "".join([*rendered, go_template.render(template, turn), begun])
+
+
+def template_tool(tool: dict[str, Any]) -> dict[str, Any]:
+    return tool if "function" in tool else {"type": "function", "function": tool}

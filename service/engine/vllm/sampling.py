@@ -1,0 +1,36 @@
+"""Sampling to the arguments of vLLM's `SamplingParams`: three layers, and the limits that vLLM puts on values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ...protocol.request import Sampling
+
+# vLLM refuses what lies outside; the dialects' own ranges are wider.
+MAX_TEMPERATURE = 2.0
+MAX_PENALTY = 2.0
+MIN_TOP_P = 1e-6
+MAX_SEED = 2**63 - 1
+
+
+def sampling_arguments(request: Sampling, model: dict[str, Any], dialect: Sampling, room: int) -> dict[str, Any]:
+    """The arguments, unset ones left out: the request's values over the model's over the dialect's.
+
+    `model` holds generation_config.json's defaults, `room` the tokens that the context has left for the answer.
+    """
+    known = set(Sampling.__struct_fields__)
+    layers = msgspec.to_builtins(dialect), model, msgspec.to_builtins(request)
+    chosen = {name: value for layer in layers for name, value in layer.items() if name in known and value is not None}
+    limits = {
+        "temperature": lambda value: min(value, MAX_TEMPERATURE),
+        "top_p": lambda value: max(value, MIN_TOP_P),
+        "presence_penalty": lambda value: max(-MAX_PENALTY, min(value, MAX_PENALTY)),
+        "frequency_penalty": lambda value: max(-MAX_PENALTY, min(value, MAX_PENALTY)),
+        "seed": lambda value: min(value, MAX_SEED),
+    }
+    arguments = {name: limits[name](value) if name in limits else value for name, value in chosen.items()}
+    # Without this vLLM ends after 16 tokens. It can't generate none, so 0 is 1.
+    arguments["max_tokens"] = max(1, min(arguments.get("max_tokens", room), room))
+    return arguments

@@ -1,0 +1,202 @@
+"""Who is let into the engine, and when: every web worker's requests for one model meet here, before any work is done.
+
+A request is refused at once where its caller is over a limit of his or the queue is full; else it takes its turn. The
+engine gets no more than it runs at once, so that what waits does so here, where callers take turns, and not in the
+engine's own queue, where the one who came first with five hundred would have them all served first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from ...errors import ServerBusy, TooManyRequests
+from ...protocol.events import Delta, Event, Finished, Vectors
+from ...protocol.request import Caller
+
+RETRY_SECONDS = 1
+
+Clock = Callable[[], float]
+
+
+@dataclass(eq=False)
+class Turn:
+    """A request that waits for `capacity` in the engine."""
+
+    caller: Caller
+    capacity: int
+    given: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    waits: bool = False
+    admitted: bool = False
+
+
+class FairQueue:
+    """Turns: the lowest priority first, in it the callers one after the other, of each the oldest."""
+
+    def __init__(self) -> None:
+        # By priority, then by caller in the order of their next turns.
+        self._lanes: defaultdict[int, dict[str, deque[Turn]]] = defaultdict(dict)
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def push(self, turn: Turn) -> None:
+        self._lanes[turn.caller.priority].setdefault(turn.caller.name, deque()).append(turn)
+        turn.waits = True
+        self._length += 1
+
+    def peek(self) -> Turn:
+        return next(iter(self._lanes[min(self._lanes)].values()))[0]
+
+    def pop(self) -> Turn:
+        """The next turn; its caller goes to the end of the line."""
+        turn = self.peek()
+        self.remove(turn)
+        lanes = self._lanes.get(turn.caller.priority, {})
+        if turn.caller.name in lanes:
+            lanes[turn.caller.name] = lanes.pop(turn.caller.name)
+        return turn
+
+    def last(self) -> Turn:
+        """Who has to leave a full queue: of the highest priority, the youngest of the caller with the most turns."""
+        return max(reversed(self._lanes[max(self._lanes)].values()), key=len)[-1]
+
+    def remove(self, turn: Turn) -> None:
+        lanes = self._lanes[turn.caller.priority]
+        lane = lanes[turn.caller.name]
+        lane.remove(turn)
+        turn.waits = False
+        self._length -= 1
+        if not lane:
+            del lanes[turn.caller.name]
+        if not lanes:
+            del self._lanes[turn.caller.priority]
+
+
+class Bucket:
+    """`rate` tokens a minute, saved up for one minute at the most. What is used is taken afterwards, into debt too."""
+
+    def __init__(self, rate: int, clock: Clock = time.monotonic) -> None:
+        self.rate = rate
+        self._clock = clock
+        self._tokens = float(rate)
+        self._filled_at = clock()
+
+    def take(self, tokens: int) -> None:
+        self._fill()
+        self._tokens -= tokens
+
+    def debt_seconds(self) -> float:
+        """How long until there is no debt any more."""
+        self._fill()
+        return max(0.0, -self._tokens * 60 / self.rate)
+
+    def _fill(self) -> None:
+        now = self._clock()
+        self._tokens = min(float(self.rate), self._tokens + (now - self._filled_at) * self.rate / 60)
+        self._filled_at = now
+
+
+class Bill:
+    """What one request uses: output as it comes, the prompt as soon as it is told, once for all its answers."""
+
+    def __init__(self, bucket: Bucket | None) -> None:
+        self._bucket = bucket
+        self._has_prompt = False
+
+    def add(self, event: Event) -> None:
+        if self._bucket is None or not isinstance(event, Delta | Finished | Vectors):
+            return
+        if isinstance(event, Delta):
+            self._bucket.take(len(event.token_ids))
+        if event.prompt_tokens and not self._has_prompt:
+            self._bucket.take(event.prompt_tokens)
+            # Those of an Embedded are of its own texts only.
+            self._has_prompt = not isinstance(event, Vectors)
+
+
+class Account:
+    """What one caller has running and waiting, and what he has used."""
+
+    def __init__(self) -> None:
+        self._requests = 0
+        self._bucket: Bucket | None = None
+
+    def enter(self, caller: Caller) -> Bill:
+        """One request more, and its bill. Raises TooManyRequests."""
+        if 0 < caller.max_concurrent <= self._requests:
+            raise TooManyRequests(
+                f'key "{caller.name}" has {self._requests} requests running or waiting, which is all that it may have',
+                RETRY_SECONDS,
+            )
+        if self._bucket is None or self._bucket.rate != caller.tokens_per_minute:
+            self._bucket = Bucket(caller.tokens_per_minute) if caller.tokens_per_minute else None
+        if self._bucket is not None and (seconds := self._bucket.debt_seconds()):
+            rate = caller.tokens_per_minute
+            raise TooManyRequests(f'key "{caller.name}" has used up its {rate} tokens a minute', math.ceil(seconds))
+        self._requests += 1
+        return Bill(self._bucket)
+
+    def leave(self) -> None:
+        self._requests -= 1
+
+
+class Admission:
+    """`capacity` are the sequences that the engine takes at once. `max_waiting` requests may wait; 0: any number."""
+
+    def __init__(self, capacity: int, max_waiting: int) -> None:
+        self._capacity = self._free = capacity
+        self._max_waiting = max_waiting
+        self._queue = FairQueue()
+        self._accounts: defaultdict[str, Account] = defaultdict(Account)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    @asynccontextmanager
+    async def admitted(self, caller: Caller, sequences: int) -> AsyncIterator[Bill]:
+        """While it runs, after its turn has come. Raises TooManyRequests and Unavailable."""
+        account = self._accounts[caller.name]
+        bill = account.enter(caller)
+        # More than the engine has places for, a request has all of them.
+        turn = Turn(caller, min(sequences, self._capacity))
+        try:
+            await self._wait_for_capacity(turn)
+            yield bill
+        finally:
+            account.leave()
+            self._give_back(turn)
+
+    async def _wait_for_capacity(self, turn: Turn) -> None:
+        self._queue.push(turn)
+        self._give_turns()
+        if self._max_waiting and len(self._queue) > self._max_waiting:
+            last = self._queue.last()
+            self._queue.remove(last)
+            if not last.given.cancelled():
+                last.given.set_exception(ServerBusy())
+        await turn.given
+
+    def _give_turns(self) -> None:
+        while self._queue and self._queue.peek().capacity <= self._free:
+            turn = self._queue.pop()
+            # Cancelled, it may not have come to leaving yet.
+            if not turn.given.cancelled():
+                self._free -= turn.capacity
+                turn.admitted = True
+                turn.given.set_result(None)
+
+    def _give_back(self, turn: Turn) -> None:
+        """Who is cancelled may still wait, may have been refused, or may have got his place a moment ago."""
+        if turn.waits:
+            self._queue.remove(turn)
+        if turn.admitted:
+            self._free += turn.capacity
+        self._give_turns()

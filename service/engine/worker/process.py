@@ -1,0 +1,205 @@
+"""One model in one process: an engine behind a data socket.
+
+Started by the host as `python -m service.engine.worker.process OPTIONS`, with one end of a socket pair as its
+lifeline: Ready, a Pulse a second and each Activity go out on it, and its end means that the host is gone. vLLM's
+child processes import this module again as `__mp_main__`; all it does then is to tie them to their parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import msgspec
+
+from ...errors import BadRequest, Drained, EngineGoingDown, EngineGone
+from ...protocol.commands import Command, Embed, Measure, Submit
+from ...protocol.events import Event, Finished, Measured
+from ...protocol.reports import Activity, LoadFailed, Pulse, Ready, Report, WorkerOptions
+from ...protocol.wire import pack
+from ..backend import Engine
+from ..listener import listen
+from ..parent_death import die_with_parent
+from .admission import Admission
+from .defaults import with_defaults
+
+logger = logging.getLogger("vllm_wsgi.worker")
+
+
+if __name__ == "__mp_main__":
+    die_with_parent()
+
+
+PULSE_SECONDS = 1.0
+# The exit status of a worker whose engine died or never came up. Not gunicorn's 3 and 4, which end its master.
+ENGINE_DIED = 70
+# A moment for the last events of requests that were ended to leave.
+FLUSH_SECONDS = 0.2
+
+
+class Worker:
+    """The process: web workers on the data socket, the host on the lifeline."""
+
+    def __init__(self, engine: Engine, host: asyncio.StreamWriter, max_queue: int) -> None:
+        self._engine = engine
+        self._host = host
+        self._admission = Admission(engine.capacity, max_queue)
+        self._begun = 0
+        self._running: set[asyncio.Task[Any]] = set()
+        self._stop = asyncio.Event()
+        self._status = 0
+
+    async def run(self, path: str, lifeline: asyncio.StreamReader) -> int:
+        """The exit status."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        server = await listen(path, self._handle)
+        self._report(Ready(self._engine.context_length, self._engine.device, self._engine.cache_bytes))
+        watching = [loop.create_task(self._watch(lifeline)), loop.create_task(self._send_pulses())]
+        await self._stop.wait()
+        server.close()
+        for task in watching:
+            task.cancel()
+        await self._end_requests()
+        if not self._status:
+            await self._engine.shutdown()
+        return self._status
+
+    async def _handle(self, command: Command) -> AsyncGenerator[Event, None]:
+        events: AsyncGenerator[Event, None]
+        if isinstance(command, Submit):
+            events = self._engine.generate(command.id, with_defaults(command.request, command.defaults))
+            sequences = command.request.n
+        elif isinstance(command, Embed):
+            events = self._engine.embed(command.id, command.request)
+            sequences = len(command.request.inputs)
+        elif isinstance(command, Measure):
+            yield Measured(command.id, await asyncio.to_thread(self._engine.metrics))
+            return
+        else:
+            raise BadRequest(f"an engine worker does not answer {type(command).__name__}")
+        with self._runs():
+            came = time.monotonic_ns()
+            async with self._admission.admitted(command.request.caller, sequences) as bill:
+                waited = time.monotonic_ns() - came
+                async for event in events:
+                    if isinstance(event, Finished):
+                        event.queue_ns += waited
+                    bill.add(event)
+                    yield event
+
+    @contextmanager
+    def _runs(self) -> Iterator[None]:
+        """The current task is a request. The host hears when the first one begins and the last one ends."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._begun += 1
+        self._running.add(task)
+        if len(self._running) == 1:
+            self._report_activity()
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._stop.is_set():
+                raise Drained.by(EngineGoingDown()) from None
+            raise
+        finally:
+            self._running.discard(task)
+            if not self._running:
+                self._report_activity()
+
+    async def _end_requests(self) -> None:
+        """What still runs when the worker is told to end, with an error."""
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.sleep(FLUSH_SECONDS)
+
+    def _report_activity(self) -> None:
+        self._report(Activity(self._begun, len(self._running)))
+
+    async def _watch(self, lifeline: asyncio.StreamReader) -> None:
+        with suppress(OSError):
+            while await lifeline.read(1024):
+                pass
+        self._stop.set()
+
+    async def _send_pulses(self) -> None:
+        """The host replaces a worker whose pulse stops, so a hanging engine must hold it up."""
+        while True:
+            try:
+                pulse = await self._engine.pulse()
+                self._report(Pulse(pulse.running, pulse.waiting + self._admission.waiting))
+            except EngineGone:
+                logger.error("the engine died")
+                await asyncio.sleep(FLUSH_SECONDS)
+                self._status = ENGINE_DIED
+                self._stop.set()
+                return
+            await asyncio.sleep(PULSE_SECONDS)
+
+    def _report(self, report: Report) -> None:
+        if not self._host.is_closing():
+            self._host.write(pack(report))
+
+
+def build(options: WorkerOptions) -> Engine:
+    """The engine, loaded; takes as long as that takes."""
+    if options.engine == "scripted":
+        from ..scripted import ScriptedEngine
+
+        return ScriptedEngine.load(options.engine_args)
+    from ..vllm.build import build_engine
+
+    ours = {"served_model_name": options.name} | ({"otlp_traces_endpoint": options.traces} if options.traces else {})
+    return build_engine(
+        options.model, ours | options.engine_args, options.tool_parser, options.reasoning_parser, options.template
+    )
+
+
+def loop_of(options: WorkerOptions) -> Callable[[Coroutine[Any, Any, int]], int]:
+    """What runs the loop: uvloop where vLLM has brought it, as under vLLM's own server."""
+    if options.engine == "scripted":
+        return asyncio.run
+    import uvloop
+
+    return uvloop.run
+
+
+async def run(options: WorkerOptions) -> int:
+    """The worker's life; its exit status."""
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=options.lifeline))
+    try:
+        engine = build(options)
+    except Exception as error:
+        logger.exception("%s can't be loaded", options.model)
+        writer.write(pack(LoadFailed(f"{type(error).__name__}: {error}")))
+        await writer.drain()
+        return ENGINE_DIED
+    return await Worker(engine, writer, options.max_queue).run(options.socket, reader)
+
+
+def main() -> None:
+    options = msgspec.json.decode(sys.argv[1].encode(), type=WorkerOptions)
+    die_with_parent(parent=options.parent)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    status = loop_of(options)(run(options))
+    for stream in (sys.stdout, sys.stderr):
+        # There is none where it was closed before the start.
+        if stream is not None:
+            stream.flush()
+    # Without the interpreter's own end, at which vLLM's threads and `__del__`s print traces that mean nothing.
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

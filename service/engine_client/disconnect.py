@@ -1,0 +1,71 @@
+"""Notice that a client disconnects while its request waits and nothing is written to it.
+
+One thread (a greenlet where gevent has patched) waits in one epoll set for the hang-up of every watched socket. Where
+a server shows neither a socket nor a callable, a disconnect is noticed at the next write.
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+# How often a server that only answers questions is asked, in seconds.
+POLL_SECONDS = 0.5
+
+_GONE = getattr(select, "EPOLLRDHUP", 0x2000) | getattr(select, "EPOLLONESHOT", 1 << 30)
+
+
+@dataclass(frozen=True)
+class Presence:
+    """How to notice that the client of a request has disconnected; without either, only a failed write shows it.
+
+    `fileno` returns the descriptor of the client's socket, to be watched, or -1 when the socket is closed.
+    `gone` returns whether the client has disconnected, and is called every POLL_SECONDS.
+    """
+
+    fileno: Callable[[], int] | None = None
+    gone: Callable[[], bool] | None = None
+
+
+class Watch:
+    """Calls back once for each watched socket whose peer closed it or shut down its writing side."""
+
+    def __init__(self) -> None:
+        self._epoll = _epoll()()
+        self._callbacks: dict[int, Callable[[], None]] = {}
+        threading.Thread(target=self._run, name="disconnect-watch", daemon=True).start()
+
+    def add(self, fd: int, callback: Callable[[], None]) -> None:
+        """`callback` runs in the watching thread and must not block."""
+        self._callbacks[fd] = callback
+        self._epoll.register(fd, _GONE)
+
+    def remove(self, fd: int) -> None:
+        """Before the socket is closed, since its number is then given to another."""
+        if self._callbacks.pop(fd, None) is not None:
+            # One that the server has closed already has left the set by itself.
+            with suppress(OSError):
+                self._epoll.unregister(fd)
+
+    def _run(self) -> None:
+        readable = select.poll()
+        readable.register(self._epoll.fileno(), select.POLLIN)
+        while True:
+            readable.poll()
+            for fd, _ in self._epoll.poll(0):
+                callback = self._callbacks.get(fd)
+                if callback is not None:
+                    callback()
+
+
+def _epoll() -> Any:
+    """gevent removes `select.epoll` since its wait would block the hub; ours never waits."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("select"):
+        return monkey.get_original("select", "epoll")
+    return select.epoll

@@ -1,0 +1,5 @@
+"""What gunicorn needs of us: a worker class, hooks, the engine host as a child.
+
+In: gunicorn's settings and signals. Out: processes that start, drain and end in order.
+It never knows a dialect or vLLM.
+"""

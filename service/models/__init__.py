@@ -1,0 +1,5 @@
+"""The models known by name, and what their files say.
+
+In: models.toml, manifests, model directories. Out: models and their descriptions.
+It never loads a model or knows a request.
+"""

@@ -1,0 +1,151 @@
+"""What the operator says about models: one in the settings, or several in a models.toml. Loads nothing.
+
+A models.toml holds a table for each model, by the name that clients use; deploy/models.toml.example tells every field.
+What is wrong in it is said with its line, and before anything is started.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+import math
+from .model import Model
+from ..config import Settings
+from ..errors import BadRequest, SettingsError
+from ..syntax.names import ModelName
+from ..syntax.toml_file import TomlFile, read_text
+from ..syntax.options import NAMES, parse_options
+from ..protocol.request import Sampling
+from ..syntax.durations import parse_keep_alive
+
+
+HUGGING_FACE = ("hf.co", "huggingface.co")
+
+_REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?\Z", re.ASCII)
+
+
+
+def declared_models(settings: Settings) -> list[Model]:
+    """The models that the settings name. Raises SettingsError."""
+    models = read_models(Path(settings.models)) if settings.models else [_single_model(settings)]
+    pinned = sum(model.pinned for model in models)
+    if settings.max_loaded and pinned > settings.max_loaded:
+        raise SettingsError(f"VLLM_WSGI_MAX_LOADED={settings.max_loaded} is less than the {pinned} pinned models")
+    return models
+
+
+
+def _single_model(settings: Settings) -> Model:
+    parsers = settings.tool_parser, settings.reasoning_parser
+    source = find_source(settings.model, Path())
+    return Model(_name(settings, source), source or settings.model, settings.engine_args, *parsers, pinned=True)
+
+
+
+def find_source(text: str, directory: Path) -> str:
+    """A directory that exists, relative to `directory`, else a repository, `hf.co/` before it or not; else nothing."""
+    path = directory / text
+    if text and path.is_dir():
+        return str(path)
+    host, _, rest = text.partition("/")
+    repository = rest if host.lower() in HUGGING_FACE else text
+    return repository if _REPOSITORY.match(repository) else ""
+
+
+
+def _name(settings: Settings, source: str) -> ModelName:
+    """The one that is set, else a directory's own, or a repository's as it stands. Raises SettingsError."""
+    text, chosen = settings.model, settings.model_name
+    if not chosen and not source:
+        raise SettingsError(f"VLLM_WSGI_MODEL={text} is neither a directory that exists nor a repository's name")
+    try:
+        return ModelName.parse(chosen or (Path(text).resolve().name if Path(text).is_dir() else text))
+    except BadRequest:
+        variable = f"VLLM_WSGI_MODEL_NAME={chosen}" if chosen else f"VLLM_WSGI_MODEL={text}"
+        raise SettingsError(f"{variable} gives no name for a model; set VLLM_WSGI_MODEL_NAME") from None
+
+
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "source": (str,),
+    "engine_args": (dict,),
+    "tool_parser": (str,),
+    "reasoning_parser": (str,),
+    "options": (dict,),
+    "system": (str,),
+    "template": (str,),
+    "keep_alive": (int, float, str),
+    "pinned": (bool,),
+    "memory": (int,),
+}
+
+
+
+def read_models(path: Path) -> list[Model]:
+    """The models of a models.toml; raises SettingsError that names the line."""
+    return _ModelsToml(path, read_text(path, "VLLM_WSGI_MODELS")).models()
+
+
+
+class _ModelsToml(TomlFile):
+    """One models.toml."""
+
+    def models(self) -> list[Model]:
+        tables = self._tables("models", "model")
+        if not tables:
+            self._refuse(("models",), 'holds no model; each stands in a table of its own, [models."name"]')
+        models: dict[str, Model] = {}
+        for name, table in tables.items():
+            model = self._model(name, table)
+            if twin := models.get(model.name.key):
+                self._refuse(("models", name), f"names the same model as {twin.name.short}")
+            models[model.name.key] = model
+        return list(models.values())
+
+    def _model(self, text: str, table: dict[str, Any]) -> Model:
+        place = ("models", text)
+        name = self._checked(place, ModelName.parse, text)
+        self._check_kinds(place, table, KINDS)
+        sampling, context_limit = self._options(place, table.get("options", {}))
+        fields = {key: table[key] for key in KINDS if key in table}
+        fields["source"] = self._source(place, name, table.get("source"))
+        fields["template"] = self._template(place, table.get("template"))
+        fields["keep_alive"] = self._keep_alive((*place, "keep_alive"), table.get("keep_alive"))
+        if fields.get("memory", 0) < 0:
+            self._refuse((*place, "memory"), "must not be negative")
+        return Model(name=name, sampling=sampling, context_limit=context_limit, **fields)
+
+    def _options(self, place: tuple[str, ...], options: dict[str, Any]) -> tuple[Sampling, int | None]:
+        for name, value in options.items():
+            if name not in NAMES:
+                self._refuse((*place, "options", name), "is no option of Ollama's")
+            self._checked((*place, "options", name), parse_options, {name: value})
+        return parse_options(options)
+
+    def _source(self, place: tuple[str, ...], name: ModelName, text: str | None) -> str:
+        """The one that is named, else the repository whose name the model bears."""
+        if text is None and name.host.lower() in HUGGING_FACE:
+            return f"{name.namespace}/{name.model}"
+        if text is None:
+            self._refuse(place, "has no source")
+        source = find_source(text, self._path.parent)
+        return source or self._refuse(
+            (*place, "source"), f"{text!r} is neither a directory that exists nor a repository's name"
+        )
+
+    def _template(self, place: tuple[str, ...], text: str | None) -> str:
+        if text is None:
+            return ""
+        path = self._path.parent / text
+        try:
+            path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            self._refuse((*place, "template"), f"can't be read: {error}")
+        return str(path)
+
+    def _keep_alive(self, place: tuple[str, ...], value: Any) -> float | None:
+        seconds: float | None = self._checked(place, parse_keep_alive, value)
+        if seconds is not None and math.isnan(seconds):
+            self._refuse(place, "must be a number")
+        return seconds

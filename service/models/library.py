@@ -1,0 +1,244 @@
+"""Models that clients make: created, copied, pulled, deleted. What they are is a manifest; this turns it into a Model.
+
+Reads and writes the store's files; knows neither sockets nor engines.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from dataclasses import replace
+from collections.abc import Callable
+import time
+import os
+from typing import Any
+import msgspec
+from pathlib import PurePosixPath
+import json
+from .model import Model
+from ..store.manifests import Manifest, Manifests
+from ..store.blobs import Blobs
+from ..syntax.names import DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG, ModelName
+from ..protocol.model_info import Recipe
+from ..syntax.options import NAMES, parse_options
+from ..errors import BadRequest, Forbidden, ModelNotFound, ServiceError, Unsupported
+from .declaration import HUGGING_FACE
+from ..syntax import go_template
+
+
+logger = logging.getLogger("vllm_wsgi.host")
+
+# What a model may be made of. Weights in other formats can hold code (pickle) or are not vLLM's (GGUF).
+SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".tiktoken", ".md")
+# vLLM's `MaxLoRARanks` (`vllm/config/lora.py`).
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+DEFAULT_LORA_RANK = 16
+MAIN = "main"
+
+
+
+class Library:
+    """The models under `store`, over those that the operator has `declared`.
+
+    `snapshot` finds the directory of a repository on the hub at a commit, or None where it is not downloaded.
+    """
+
+    def __init__(self, store: Path, declared: list[Model], snapshot: Callable[[str, str], Path | None]) -> None:
+        self.blobs = Blobs(store)
+        self._manifests = Manifests(store / "manifests")
+        self._declared = {model.name.key: model for model in declared}
+        self._snapshot = snapshot
+        self.blobs.sweep(self._files(), time.time())
+
+    def models(self) -> list[Model]:
+        """Those of every manifest; one that can't be served any more is left out, and said so in the log."""
+        models = []
+        for manifest in self._manifests.all():
+            try:
+                models.append(self.model(manifest))
+            except ServiceError as error:
+                logger.error("%s is not served: %s", manifest.name, error.message)
+        return models
+
+    def create(self, name: ModelName, recipe: Recipe, base: Model | None) -> Model:
+        """Make or replace a model. Raises BadRequest, Forbidden, Unsupported and StoreFailure."""
+        self._refuse_declared(name)
+        check_recipe(recipe)
+        manifest = self._beneath(name, base) if base else Manifest(name=name.short, made_at=0, files=recipe.files)
+        manifest = replace_set(
+            manifest,
+            made_at=time.time(),
+            adapters=recipe.adapters,
+            template=recipe.template,
+            system=recipe.system,
+            license=recipe.license,
+            messages=recipe.messages,
+            options=manifest.options | {name: value for name, value in recipe.options.items() if name in NAMES},
+        )
+        return self._keep(manifest)
+
+    def copy(self, source: Model, name: ModelName) -> Model:
+        """Raises Forbidden and StoreFailure."""
+        self._refuse_declared(name)
+        return self._keep(self._beneath(name, source))
+
+    def origin(self, name: ModelName) -> tuple[str, str] | None:
+        """The repository and revision on the hub that a pull of the name fetches; None where all is here already.
+
+        What is neither declared nor made nor has a namespace would be in Ollama's own library. Raises ModelNotFound.
+        """
+        declared, manifest = self._declared.get(name.key), self._manifests.find(name)
+        if declared is not None:
+            return None if Path(declared.source).is_dir() else (declared.source, MAIN)
+        if manifest is not None and (manifest.parent or not manifest.repository):
+            return None
+        on_hub = name.host.lower() in HUGGING_FACE or name.host == DEFAULT_HOST
+        if name.namespace == DEFAULT_NAMESPACE or not on_hub:
+            raise ModelNotFound("pull model manifest: file does not exist")
+        return f"{name.namespace}/{name.model}", MAIN if name.tag.lower() == DEFAULT_TAG else name.tag
+
+    def pulled(self, name: ModelName, repository: str, revision: str, downloaded: bool) -> Model | None:
+        """The model of a repository that is on disk now; None for a declared one. Raises StoreFailure."""
+        if name.key in self._declared:
+            return None
+        before = self._manifests.find(name)
+        mine = downloaded or bool(before and before.repository == repository and before.downloaded)
+        return self._keep(
+            Manifest(name=name.short, made_at=time.time(), repository=repository, revision=revision, downloaded=mine)
+        )
+
+    def delete(self, name: ModelName) -> Manifest:
+        """Remove the manifest, and the blobs that no other has; the manifest. Raises Forbidden and ModelNotFound."""
+        manifest = self._manifests.find(name)
+        if manifest is None:
+            self._refuse_declared(name)
+            raise ModelNotFound(f"model '{name.short}' not found")
+        self._manifests.delete(name)
+        self._discard(manifest)
+        return manifest
+
+    def holds(self, repository: str, revision: str) -> bool:
+        """Whether a model is still made of that commit of the repository, or the operator has declared one of it."""
+        made = ((each.repository, each.revision) for each in self._manifests.all())
+        return (repository, revision) in made or any(model.source == repository for model in self._declared.values())
+
+    def model(self, manifest: Manifest) -> Model:
+        """What the manifest describes. Raises BadRequest and ModelNotFound where a part of it is gone."""
+        base = self._base(manifest)
+        options = base.options | manifest.options
+        sampling, context_limit = parse_options(options)
+        adapter = self.blobs.assemble(manifest.adapters) if manifest.adapters else None
+        return replace(
+            base,
+            name=ModelName.parse(manifest.name),
+            pinned=False,
+            options=options,
+            sampling=sampling,
+            context_limit=context_limit,
+            engine_args=base.engine_args if adapter is None else with_adapter(base.engine_args, adapter),
+            adapter=str(adapter or ""),
+            system=base.system if manifest.system is None else manifest.system,
+            messages=tuple(manifest.messages),
+            go_template=manifest.template,
+            license=tuple(manifest.license),
+            parent=manifest.parent,
+            made_at=manifest.made_at,
+        )
+
+    def _base(self, manifest: Manifest) -> Model:
+        name = ModelName.parse(manifest.name)
+        if manifest.declared:
+            declared = self._declared.get(ModelName.parse(manifest.declared).key)
+            if declared is None:
+                raise ModelNotFound(f"model '{manifest.declared}', which it is made from, is declared no more")
+            return declared
+        if manifest.repository:
+            snapshot = self._snapshot(manifest.repository, manifest.revision)
+            if snapshot is None:
+                raise ModelNotFound(f"the files of {manifest.repository} are gone; pull it again")
+            return Model(name, str(snapshot))
+        return Model(name, str(self.blobs.assemble(manifest.files)))
+
+    def _beneath(self, name: ModelName, base: Model) -> Manifest:
+        """The manifest of a model that is the same as `base`, under another name."""
+        manifest = self._manifests.find(base.name)
+        if manifest is None:
+            manifest = Manifest(name="", made_at=0, declared=base.name.short)
+        return replace_set(manifest, name=name.short, made_at=time.time(), parent=base.name.short)
+
+    def _keep(self, manifest: Manifest) -> Model:
+        """Written only when it makes a model; the files of one that it replaces go."""
+        model = self.model(manifest)
+        before = self._manifests.find(model.name)
+        self._manifests.write(manifest)
+        if before is not None:
+            self._discard(before)
+        return model
+
+    def _discard(self, manifest: Manifest) -> None:
+        for files in (manifest.files, manifest.adapters):
+            self.blobs.discard(files, self._files())
+
+    def _files(self) -> list[dict[str, str]]:
+        return [files for each in self._manifests.all() for files in (each.files, each.adapters) if files]
+
+    def _refuse_declared(self, name: ModelName) -> None:
+        if name.key in self._declared:
+            raise Forbidden(f"model '{name.short}' is declared by the operator of this server, who alone can change it")
+
+
+
+def store_directory(setting: str) -> Path:
+    """The one that is set, else `vllm-wsgi` where the XDG Base Directory Specification has a user's data."""
+    if setting:
+        return Path(setting)
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "vllm-wsgi"
+
+
+
+def replace_set(manifest: Manifest, **fields: Any) -> Manifest:
+    """The manifest with those of `fields` that are set: what is None or empty stays as it was."""
+    given = {name: value for name, value in fields.items() if value not in (None, "", [], {})}
+    return msgspec.structs.replace(manifest, **given)
+
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raises BadRequest and Unsupported, in Ollama's words where it has some (`server/create.go`)."""
+    if not recipe.base and not recipe.files:
+        raise BadRequest("neither 'from' or 'files' was specified")
+    parse_options(recipe.options)
+    if recipe.template:
+        go_template.render(recipe.template, {"Response": ""})
+    for files, needed in ((recipe.files, "config.json"), (recipe.adapters, "adapter_config.json")):
+        if files:
+            _check_files(files, needed)
+
+
+
+def _check_files(files: dict[str, str], needed: str) -> None:
+    for text in files:
+        path = PurePosixPath(text)
+        if path.is_absolute() or ".." in path.parts or "\0" in text or not path.name:
+            raise BadRequest("file path must be relative")
+        if path.suffix == ".gguf":
+            raise Unsupported("GGUF files are not supported: vLLM loads safetensors")
+        if path.suffix not in SUFFIXES and path.suffix:
+            raise BadRequest(f"{path.name}: a model is made of safetensors, JSON and tokenizer files")
+    if needed not in files or not any(path.endswith(".safetensors") for path in files):
+        raise BadRequest(f"no files provided to convert: {needed} and safetensors are needed")
+
+
+
+def with_adapter(engine_args: dict[str, Any], adapter: Path) -> dict[str, Any]:
+    """The arguments of an engine that takes the adapter, as they are where it does already. Raises BadRequest."""
+    try:
+        rank = int(json.loads((adapter / "adapter_config.json").read_text())["r"])
+    except (OSError, ValueError, TypeError, KeyError):
+        raise BadRequest("adapter_config.json tells no rank `r`") from None
+    if engine_args.get("enable_lora") and rank <= engine_args.get("max_lora_rank", DEFAULT_LORA_RANK):
+        return engine_args
+    fitting = next((each for each in LORA_RANKS if each >= rank), None)
+    if fitting is None:
+        raise BadRequest(f"an adapter of rank {rank}: vLLM takes up to {LORA_RANKS[-1]}")
+    return engine_args | {"enable_lora": True, "max_lora_rank": fitting}

@@ -1,0 +1,40 @@
+"""Whether a model embeds texts or generates them, told as vLLM does (`vllm/config/model.py`, `_get_runner_type`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+# Of an architecture's name; the first that fits decides. vLLM's table, and the encoders that it knows by name.
+_BY_SUFFIX = (
+    ("ForCausalLM", False),
+    ("ForConditionalGeneration", False),
+    ("ChatModel", False),
+    ("LMHeadModel", False),
+    ("GLMModel", False),
+    ("ForTextEncoding", True),
+    ("EmbeddingModel", True),
+    ("ForMaskedLM", True),
+    ("ClassificationModel", False),
+    ("RewardModel", False),
+    ("Model", True),
+)
+
+
+
+def embeds(engine_args: dict[str, Any], config: dict[str, Any], modules: list[str]) -> bool:
+    """`config` is the model's config.json, `modules` the types of its Sentence Transformers modules."""
+    runner, convert = engine_args.get("runner", "auto"), engine_args.get("convert", "auto")
+    if runner == "generate" or convert == "classify":
+        return False
+    if runner == "pooling" or convert == "embed":
+        return True
+    if any(module.endswith(".Pooling") for module in modules):
+        return True
+    architectures = config.get("architectures") or []
+    return any(_is_encoder(str(architecture)) for architecture in architectures[:1])
+
+
+
+def _is_encoder(architecture: str) -> bool:
+    return next((embeds for suffix, embeds in _BY_SUFFIX if architecture.endswith(suffix)), False)

@@ -1,0 +1,77 @@
+"""What is known of a model, loaded or not."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from .request import Message
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a model without loading it: read from its files, never constant.
+
+    Sizes are in bytes, lengths in tokens, `modified_at` in seconds since the epoch.
+    """
+
+    name: str
+    size: int = 0
+    digest: str = ""
+    modified_at: float = 0.0
+    architecture: str = ""
+    parameter_count: int = 0
+    quantization: str = ""
+    context_length: int = 0
+    embedding_length: int = 0
+    block_count: int = 0
+    head_count: int = 0
+    head_count_kv: int = 0
+    vocabulary_size: int = 0
+    capabilities: list[str] = []
+    parameters: dict[str, Any] = {}
+    template: str = ""
+    license: str = ""
+    system: str = ""
+    messages: list[Message] = []
+    parent: str = ""
+
+
+class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that an engine worker serves or is about to.
+
+    `size` is its memory in bytes, `expires_at` in seconds since the epoch; infinity: it stays.
+    """
+
+    info: ModelInfo
+    state: str
+    running: int = 0
+    waiting: int = 0
+    size: int = 0
+    context_length: int = 0
+    restarts: int = 0
+    device: str = ""
+    expires_at: float = math.inf
+
+
+class Recipe(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a new model is made of: the model `base` or `files`, and what is set on top of it. None and empty: as it is.
+
+    `files` and `adapters` map paths to the digests of uploaded blobs; `options` and `template` are Ollama's.
+    """
+
+    base: str = ""
+    files: dict[str, str] = {}
+    adapters: dict[str, str] = {}
+    template: str = ""
+    system: str | None = None
+    license: list[str] = []
+    options: dict[str, Any] = {}
+    messages: list[Message] = []
+
+
+class Tensor(msgspec.Struct, frozen=True):
+    name: str
+    type: str
+    shape: list[int]

@@ -1,0 +1,127 @@
+"""Uploaded files, each by the SHA-256 of what it holds, and the directories of links that make models of them.
+
+STORE/blobs/sha256-DIGEST      whole
+STORE/blobs/partial-UPLOAD     on its way
+STORE/files/DIGEST/PATH        a link to a blob; DIGEST is that of the paths and their blobs
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadRequest
+from .disk import storing, sync
+
+_DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})\Z")
+_UPLOAD = re.compile(r"[0-9a-f]{32}\Z")
+# Between an upload and the model that is made of it lies one command of a client's.
+UNUSED_SECONDS = 24 * 3600.0
+
+
+class Blobs:
+    """The blobs under `store`. One process writes them; every method that writes raises StoreFailure."""
+
+    def __init__(self, store: Path) -> None:
+        self._blobs = store / "blobs"
+        self._files = store / "files"
+        self._uploads: dict[str, Any] = {}
+
+    def path(self, digest: str) -> Path:
+        """Where the blob is, or would be. Raises BadRequest."""
+        match = _DIGEST.match(digest)
+        if match is None:
+            raise BadRequest("invalid digest format")
+        return self._blobs / f"sha256-{match[1]}"
+
+    def put(self, upload: str, digest: str, data: bytes, last: bool) -> bool:
+        """Add to the blob that `upload` brings; whether it is whole now. Raises BadRequest where it is another one."""
+        path = self.path(digest)
+        if not _UPLOAD.match(upload):
+            raise BadRequest("invalid upload")
+        partial = self._blobs / f"partial-{upload}"
+        hashed = self._uploads.setdefault(upload, hashlib.sha256())
+        with storing():
+            self._blobs.mkdir(parents=True, exist_ok=True)
+            with partial.open("ab") as file:
+                file.write(data)
+                if last:
+                    file.flush()
+                    os.fsync(file.fileno())
+        hashed.update(data)
+        if last:
+            self._finish(upload, partial, path)
+        return last
+
+    def drop(self, upload: str) -> None:
+        """The upload has been given up."""
+        if self._uploads.pop(upload, None) is not None:
+            with contextlib.suppress(OSError):
+                (self._blobs / f"partial-{upload}").unlink()
+
+    def _finish(self, upload: str, partial: Path, path: Path) -> None:
+        actual = f"sha256-{self._uploads.pop(upload).hexdigest()}"
+        with storing():
+            if actual != path.name:
+                partial.unlink()
+                wanted, got = (name.replace("-", ":") for name in (path.name, actual))
+                raise BadRequest(f'digest mismatch, expected "{wanted}", got "{got}"')
+            os.replace(partial, path)
+            sync(self._blobs)
+
+    def directory(self, files: dict[str, str]) -> Path:
+        """Where a directory with `files` (paths to digests) is, or would be."""
+        pairs = json.dumps(sorted((path, self.path(digest).name) for path, digest in files.items()))
+        return self._files / hashlib.sha256(pairs.encode()).hexdigest()
+
+    def assemble(self, files: dict[str, str]) -> Path:
+        """That directory, made where it is not there, whole or not at all. Raises BadRequest: a blob is missing."""
+        directory = self.directory(files)
+        if directory.is_dir():
+            return directory
+        for digest in files.values():
+            if not self.path(digest).is_file():
+                raise BadRequest(f'blob "{digest}" not found')
+        with storing():
+            self._files.mkdir(parents=True, exist_ok=True)
+            unfinished = Path(tempfile.mkdtemp(dir=self._files, prefix="."))
+            try:
+                for path, digest in files.items():
+                    (unfinished / path).parent.mkdir(parents=True, exist_ok=True)
+                    os.link(self.path(digest), unfinished / path)
+                os.replace(unfinished, directory)
+            except BaseException:
+                shutil.rmtree(unfinished, ignore_errors=True)
+                raise
+            sync(self._files)
+        return directory
+
+    def discard(self, files: dict[str, str], kept: list[dict[str, str]]) -> None:
+        """Remove the directory of `files`, and those of its blobs that none of the `kept` ones hold."""
+        if not files or files in kept:
+            return
+        held = {self.path(digest) for each in kept for digest in each.values()}
+        with storing():
+            shutil.rmtree(self.directory(files), ignore_errors=True)
+            for blob in {self.path(digest) for digest in files.values()} - held:
+                blob.unlink(missing_ok=True)
+
+    def sweep(self, kept: list[dict[str, str]], now: float) -> None:
+        """At the start: what crashes have left, and blobs of which no model was made within a day. `now`: seconds."""
+        directories = {self.directory(files) for files in kept}
+        blobs = {self.path(digest) for files in kept for digest in files.values()}
+        with contextlib.suppress(OSError):
+            for directory in self._files.glob("*"):
+                if directory not in directories:
+                    shutil.rmtree(directory)
+            for blob in self._blobs.iterdir():
+                stale = blob.name.startswith("partial-") or now - blob.stat().st_mtime > UNUSED_SECONDS
+                if blob not in blobs and stale:
+                    blob.unlink()

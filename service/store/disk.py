@@ -1,0 +1,49 @@
+"""Write files whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ..errors import StoreFailure
+
+logger = logging.getLogger("vllm_wsgi.host")
+
+
+@contextlib.contextmanager
+def storing() -> Any:
+    """What the file system refuses becomes StoreFailure."""
+    try:
+        yield
+    except OSError as error:
+        logger.error("the model store: %s", error)
+        raise StoreFailure(f"the model store can't be written: {error.strerror or error}") from None
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """After a crash at any moment there is the old file or the new one, whole. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(file.name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(file.name)
+            raise
+    sync(path.parent)
+
+
+def sync(directory: Path) -> None:
+    """A new or a removed entry of a directory is safe only when the directory is."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,111 @@
+"""The responses that clients asked to keep: STORE/responses/ID.json, each with its owner, until it is too old.
+
+What a response holds is its dialect's business: here it is JSON, an owner and an age. Only the owner knows of it; to
+everybody else it is not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import time
+from pathlib import Path
+
+import msgspec
+
+from ..errors import PayloadTooLarge, ResponseNotFound, StoreFailure
+from ..protocol.commands import DropResponse, FetchResponse, StoreResponse
+from ..protocol.events import Done, StoredResponse
+from .disk import storing, sync, write_atomically
+
+logger = logging.getLogger("vllm_wsgi.host")
+
+DAY_SECONDS = 24 * 60 * 60
+# Nothing else becomes a path.
+_ID = re.compile(r"resp_[0-9a-f]{24}")
+
+
+class _ResponseFile(msgspec.Struct):
+    owner: str
+    stored: msgspec.Raw
+
+
+class Responses:
+    """Those under `store`, for so many days each (0: there are none), and of `max_bytes` at the most."""
+
+    def __init__(self, store: Path, days: int, max_bytes: int) -> None:
+        self._directory = store / "responses"
+        self._days = days
+        self._max_bytes = max_bytes
+
+    async def answer(self, command: StoreResponse | FetchResponse | DropResponse) -> Done | StoredResponse:
+        """Raises ResponseNotFound, PayloadTooLarge and StoreFailure."""
+        if isinstance(command, FetchResponse):
+            return StoredResponse(command.id, await asyncio.to_thread(self.fetch, command.response, command.owner))
+        if isinstance(command, StoreResponse):
+            await asyncio.to_thread(self.store, command.response, command.owner, command.data)
+        else:
+            await asyncio.to_thread(self.drop, command.response, command.owner)
+        return Done(command.id)
+
+    def store(self, id: str, owner: str, data: bytes) -> None:
+        if self._days == 0:
+            raise StoreFailure("this server stores no responses")
+        if len(data) > self._max_bytes:
+            raise PayloadTooLarge(f"the conversation is longer than {self._max_bytes} bytes and can't be stored")
+        with storing():
+            write_atomically(self._path(id), msgspec.json.encode(_ResponseFile(owner, msgspec.Raw(data))))
+
+    def fetch(self, id: str, owner: str) -> bytes:
+        with storing():
+            file = self._read(self._path(id))
+        if file is None or file.owner != owner:
+            raise _not_found(id)
+        return bytes(file.stored)
+
+    def drop(self, id: str, owner: str) -> None:
+        self.fetch(id, owner)
+        with storing(), contextlib.suppress(FileNotFoundError):
+            self._path(id).unlink()
+            sync(self._directory)
+
+    async def prune_daily(self) -> None:
+        """Remove what is too old, at once and once a day."""
+        while True:
+            await asyncio.to_thread(self.prune)
+            await asyncio.sleep(DAY_SECONDS)
+
+    def prune(self) -> None:
+        """What a crash left half written is removed too, by its age."""
+        try:
+            for path in self._directory.iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if self._is_too_old(path):
+                        path.unlink()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            logger.error("old responses can't be removed: %s", error)
+
+    def _read(self, path: Path) -> _ResponseFile | None:
+        try:
+            return None if self._is_too_old(path) else msgspec.json.decode(path.read_bytes(), type=_ResponseFile)
+        except FileNotFoundError:
+            return None
+        except msgspec.MsgspecError as error:
+            logger.error("%s is left alone, it is no response: %s", path, error)
+            return None
+
+    def _is_too_old(self, path: Path) -> bool:
+        return path.stat().st_mtime <= time.time() - self._days * DAY_SECONDS
+
+    def _path(self, id: str) -> Path:
+        if not _ID.fullmatch(id):
+            raise _not_found(id)
+        return self._directory / f"{id}.json"
+
+
+def _not_found(id: str) -> ResponseNotFound:
+    return ResponseNotFound(f"Response with id '{id}' not found.")

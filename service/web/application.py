@@ -1,0 +1,23 @@
+"""An application that serves our routes and nothing else: for those who have no Flask application of their own.
+
+In: Settings. Out: a Flask application. Under gunicorn: `"vllm_wsgi.web.application:create_app()"`.
+"""
+
+from __future__ import annotations
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from ..config import Settings
+from .blueprint import create_blueprint, register_json_errors
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Return the application; without `settings` they are read from the environment. Raises SettingsError."""
+    settings = settings or Settings.from_env()
+    app = Flask(__name__, static_folder=None)
+    app.register_blueprint(create_blueprint(settings), url_prefix=settings.prefix or None)
+    register_json_errors(app)
+    if hops := settings.proxy_hops:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops, x_prefix=hops)  # type: ignore[method-assign]
+    return app

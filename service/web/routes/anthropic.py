@@ -1,0 +1,38 @@
+"""Anthropic's routes: each reads as a list of verbs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+
+from ...dialects.anthropic.answer import CountAnswer, MessagesAnswer, error_record
+from ...dialects.anthropic.request import parse_count_tokens, parse_messages
+from ...errors import ServiceError
+from ..context import current_id
+from ..framing import SSE_PINGED
+from .base import Route, Routes
+
+
+class AnthropicRoutes(Routes):
+    name = "anthropic"
+    bases = ("/v1/messages",)
+    package = "anthropic"
+
+    @staticmethod
+    def error_record(error: ServiceError) -> Any:
+        return error_record(error) | {"request_id": current_id()}
+
+    def table(self) -> list[Route]:
+        return [
+            Route("/v1/messages", ["POST"], self.messages),
+            Route("/v1/messages/count_tokens", ["POST"], self.count_tokens),
+        ]
+
+    def messages(self) -> Response:
+        call = parse_messages(self._body("MessagesRequest"))
+        return self._stream_or_collect([call.request], MessagesAnswer(call), SSE_PINGED if call.stream else None)
+
+    def count_tokens(self) -> Response:
+        call = parse_count_tokens(self._body("CountTokensRequest"))
+        return self._stream_or_collect([call.request], CountAnswer(call.model), None)

@@ -1,0 +1,128 @@
+"""Ollama's own routes: each reads as a list of verbs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from flask import Response, request
+
+from ...dialects.ollama import embeddings as ollama_embeddings
+from ...dialects.ollama import models as ollama_models
+from ...dialects.ollama.answer import OllamaAnswer, OllamaChatAnswer, OllamaGenerateAnswer, error_record
+from ...dialects.ollama.request import OllamaCall, parse_chat, parse_generate, parse_show
+from ...errors import Unsupported
+from ...version import __version__
+from ..context import entry_of, key_of, presence
+from ..http_responses import json_response
+from ..negotiation import negotiate
+from .base import Route
+from .library import LibraryRoutes
+
+# Those that speak to the servers of Ollama's makers, by what follows /api/.
+UNSUPPORTED = ("push", "me", "signout", "user", "experimental")
+
+
+class OllamaRoutes(LibraryRoutes):
+    name = "ollama"
+    bases = ("/api",)
+    package = "api"
+    empty_body = "missing request body"
+    error_record = staticmethod(error_record)
+
+    def table(self) -> list[Route]:
+        return [
+            *super().table(),
+            Route("/", ["GET", "HEAD"], self.root),
+            Route("/api/version", ["GET", "HEAD"], self.version),
+            Route("/api/status", ["GET"], self.status),
+            Route("/api/tags", ["GET", "HEAD"], self.tags),
+            Route("/api/ps", ["GET"], self.ps),
+            Route("/api/show", ["POST"], self.show),
+            Route("/api/generate", ["POST"], self.generate),
+            Route("/api/chat", ["POST"], self.chat),
+            Route("/api/embed", ["POST"], self.embed),
+            Route("/api/embeddings", ["POST"], self.embeddings),
+        ]
+
+    def root(self) -> Response:
+        return Response("Ollama is running", content_type="text/plain; charset=utf-8")
+
+    def version(self) -> Response:
+        return json_response({"version": self._settings.ollama_version})
+
+    def status(self) -> Response:
+        """Ollama's answer about its cloud, and below it ours: the version and what each model is doing."""
+        models = [
+            {"name": model.info.name, "state": model.state, "running": model.running, "waiting": model.waiting,
+             "restarts": model.restarts}
+            for model in self._client.loaded()
+        ]  # fmt: skip
+        cloud = {"disabled": True, "source": "config"}
+        return json_response({"cloud": cloud, "vllm_wsgi": {"version": __version__, "models": models}})
+
+    def tags(self) -> Response:
+        newest_first = sorted(self._client.models(), key=lambda info: -info.modified_at)
+        return json_response({"models": [ollama_models.tag(info) for info in newest_first]})
+
+    def ps(self) -> Response:
+        ready = [model for model in self._client.loaded() if model.state == "ready"]
+        longest_first = sorted(ready, key=lambda model: -model.expires_at)
+        return json_response({"models": [ollama_models.loaded(model) for model in longest_first]})
+
+    def show(self) -> Response:
+        asked, name, verbose = parse_show(self._body("ShowRequest"))
+        if verbose:
+            record = ollama_models.show_verbose(self._client.show_verbose(name.short))
+        else:
+            record = ollama_models.show(self._client.show(name.short))
+        if request.headers.get("User-Agent", "").startswith("GitHubCopilotChat/"):
+            # Copilot shows it, and asks for the model by it (Ollama's `server/routes.go`, ShowHandler).
+            record["model_info"]["general.basename"] = asked
+        return json_response(record)
+
+    def generate(self) -> Response:
+        call = parse_generate(self._body("GenerateRequest"))
+        return self._generate(call, OllamaGenerateAnswer(call))
+
+    def chat(self) -> Response:
+        call = parse_chat(self._body("ChatRequest"))
+        return self._generate(call, OllamaChatAnswer(call))
+
+    def embed(self) -> Response:
+        began = time.monotonic_ns()
+        call = ollama_embeddings.parse_embed(self._body("EmbedRequest"))
+        located, embedded = self._embed(call.request, call.keep_alive)
+        took = time.monotonic_ns() - began
+        return json_response(ollama_embeddings.embed_record(call, embedded, located.load_ns, took))
+
+    def embeddings(self) -> Response:
+        call = ollama_embeddings.parse_embeddings(self._body("EmbeddingRequest"))
+        _, embedded = self._embed(call.request, call.keep_alive)
+        return json_response(ollama_embeddings.embeddings_record(embedded))
+
+    def unknown(self, base: str, path: str = "") -> Response:
+        if path.partition("/")[0] in UNSUPPORTED:
+            raise Unsupported(f"/api/{path} is not supported: it needs ollama.com")
+        return super().unknown(base, path)
+
+    def _generate(self, call: OllamaCall, answer: OllamaAnswer) -> Response:
+        """One generation in the format that the client wants, or the model's load or unload."""
+        chosen = negotiate(call.stream, call.stream_type, request.args.get("alt"), request.headers.get("Accept", ""))
+        if call.request is None:
+            response = json_response(self._load_or_unload(call, answer))
+        else:
+            framed = None if call.request.render_only else chosen
+            response = self._stream_or_collect([call.request], answer, framed, call.keep_alive)
+        response.vary.add("Accept")
+        return response
+
+    def _load_or_unload(self, call: OllamaCall, answer: OllamaAnswer) -> Any:
+        entry_of(request.environ).model = call.model
+        key = key_of(request.environ)
+        if call.unload:
+            key.check("manage")
+            self._client.unload(call.model)
+            return answer.only("unload")
+        answer.located(self._client.load(call.model, presence(), key.caller, call.keep_alive))
+        return answer.only("load")

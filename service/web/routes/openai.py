@@ -1,0 +1,97 @@
+"""OpenAI's routes. The body alone says whether to stream; `Accept` changes nothing."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from flask import Response, request
+
+from ...dialects.openai import answer as openai_answer
+from ...dialects.openai import completions as openai_completions
+from ...dialects.openai import embeddings as openai_embeddings
+from ...dialects.openai import models as openai_models
+from ...dialects.openai import responses_answer
+from ...dialects.openai.answer import error_record
+from ...dialects.openai.chat_answer import ChatAnswer
+from ...dialects.openai.chat_request import parse_chat
+from ...dialects.openai.parameters import OpenAICall
+from ...dialects.openai.responses_request import parse_responses, previous_response_id
+from ...dialects.openai.responses_stored import conversation, input_items
+from ...errors import ResponseNotFound, UnknownPrevious
+from ...syntax.names import ModelName
+from ..context import key_of
+from ..framing import SSE_NAMED, SSE_WITH_DONE
+from ..http_responses import json_response
+from .base import Route, Routes
+
+
+class OpenAIRoutes(Routes):
+    name = "openai"
+    bases = ("/v1",)
+    package = "openai"
+    error_record = staticmethod(error_record)
+
+    def table(self) -> list[Route]:
+        return [
+            Route("/v1/chat/completions", ["POST"], self.chat_completions),
+            Route("/v1/completions", ["POST"], self.completions),
+            Route("/v1/responses", ["POST"], self.responses),
+            Route("/v1/responses/<id>", ["GET"], self.response),
+            Route("/v1/responses/<id>", ["DELETE"], self.delete_response),
+            Route("/v1/responses/<id>/input_items", ["GET"], self.input_items),
+            Route("/v1/embeddings", ["POST"], self.embeddings),
+            Route("/v1/models", ["GET"], self.models),
+            Route("/v1/models/<path:name>", ["GET"], self.model),
+        ]
+
+    def chat_completions(self) -> Response:
+        call = parse_chat(self._body("ChatCompletionRequest"))
+        return self._generate(call, ChatAnswer(call))
+
+    def completions(self) -> Response:
+        call = openai_completions.parse_completion(self._body("CompletionRequest"))
+        return self._generate(call, openai_completions.CompletionAnswer(call))
+
+    def responses(self) -> Response:
+        body = self._body("ResponsesRequest")
+        previous = previous_response_id(body)
+        earlier = self._earlier(previous) if previous else []
+        call = parse_responses(body, earlier, stores=self._settings.responses_days > 0)
+        answer = responses_answer.ResponsesAnswer(call, keep=partial(self._client.store_response, owner()))
+        return self._stream_or_collect([call.request], answer, SSE_NAMED if call.stream else None)
+
+    def response(self, id: str) -> Response:
+        return json_response(self._client.fetch_response(owner(), id)["response"])
+
+    def delete_response(self, id: str) -> Response:
+        self._client.drop_response(owner(), id)
+        return json_response({"id": id, "object": "response", "deleted": True})
+
+    def input_items(self, id: str) -> Response:
+        return json_response(input_items(self._client.fetch_response(owner(), id), request.args))
+
+    def _earlier(self, previous: str) -> list[dict[str, Any]]:
+        try:
+            return conversation(self._client.fetch_response(owner(), previous))
+        except ResponseNotFound:
+            raise UnknownPrevious(f"Previous response with id '{previous}' not found.") from None
+
+    def embeddings(self) -> Response:
+        call = openai_embeddings.parse_embeddings(self._body("EmbedRequest"))
+        _, embedded = self._embed(call.request)
+        return json_response(openai_embeddings.embeddings_record(call, embedded))
+
+    def models(self) -> Response:
+        return json_response(openai_models.models(self._client.models()))
+
+    def model(self, name: str) -> Response:
+        return json_response(openai_models.model(self._client.show(ModelName.parse(name).short), name))
+
+    def _generate(self, call: OpenAICall, answer: openai_answer.OpenAIAnswer) -> Response:
+        return self._stream_or_collect(call.requests, answer, SSE_WITH_DONE if call.stream else None)
+
+
+def owner() -> str:
+    """Whose responses the current request may store and read: those of its key, or of everyone without keys."""
+    return key_of(request.environ).caller.name

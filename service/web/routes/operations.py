@@ -1,0 +1,55 @@
+"""Whether this web worker lives, and whether requests should be sent here now."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from ...dialects.ollama.answer import error_record
+from ...drain import refuse_while_draining
+from ...engine_client.client import Client
+from ...errors import Unavailable
+from ...telemetry.metrics import MEDIA_TYPE, exposition
+from ..http_responses import json_response
+from .base import Route, Routes
+
+
+def check_ready(client: Client) -> None:
+    """Raises Unavailable, and says why, unless the engine host can be reached and has a model for new requests."""
+    refuse_while_draining()
+    if trouble := client.trouble():
+        raise Unavailable(trouble)
+
+
+class OperationsRoutes(Routes):
+    name = "operations"
+    bases = ()
+    package = "operations"
+    error_record = staticmethod(error_record)
+
+    def table(self) -> list[Route]:
+        return [
+            Route("/livez", ["GET", "HEAD"], self.live),
+            Route("/readyz", ["GET", "HEAD"], self.ready),
+            Route("/metrics", ["GET"], self.metrics),
+        ]
+
+    def blueprint(self) -> Blueprint:
+        """What it answers holds for now, errors too."""
+        blueprint = super().blueprint()
+        blueprint.after_request(_uncached)
+        return blueprint
+
+    def live(self) -> Response:
+        return json_response({"status": "alive"})
+
+    def ready(self) -> Response:
+        check_ready(self._client)
+        return json_response({"status": "ready"})
+
+    def metrics(self) -> Response:
+        return Response(exposition(self._client), content_type=MEDIA_TYPE)
+
+
+def _uncached(response: Response) -> Response:
+    response.headers["Cache-Control"] = "no-store"
+    return response

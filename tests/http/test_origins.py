@@ -1,0 +1,71 @@
+"""CORS as Ollama has it: who may call from a browser, and what the browser is told."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from service.access.origins import AllowedOrigins
+
+CHAT = {"model": "demo", "messages": [{"role": "user", "content": "hello"}]}
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("http://localhost", True),
+        ("https://localhost:3000", True),
+        ("http://127.0.0.1:8080", True),
+        ("app://obsidian.md", True),
+        ("vscode-webview://abc", True),
+        ("null", False),
+        ("chrome-extension://abc", False),
+        ("http://tauri.localhost", False),
+        ("http://[::1]:3000", False),
+        ("http://localhost.evil.com", False),
+        ("https://evil.example", False),
+    ],
+)
+def test_ollamas_own_origins_are_allowed_and_no_others(origin: str, allowed: bool):
+    assert AllowedOrigins("").allows(origin) is allowed
+
+
+def test_more_origins_can_be_allowed():
+    origins = AllowedOrigins("https://chat.example, https://*.corp.example/")
+    assert origins.allows("https://chat.example")
+    assert origins.allows("https://a.corp.example")
+    assert not origins.allows("https://corp.example")
+    assert AllowedOrigins("*").allows("null")
+
+
+def test_a_foreign_page_is_refused_before_anything_is_done(client: httpx.Client):
+    refused = client.post("/api/chat", json=CHAT, headers={"Origin": "https://evil.example"})
+    assert refused.status_code == 403
+    assert "evil.example" in refused.json()["error"]
+    assert "access-control-allow-origin" not in refused.headers
+
+
+def test_an_allowed_page_reads_the_answer_and_its_errors(client: httpx.Client):
+    for path, status in (("/api/chat", 200), ("/api/nothing", 404)):
+        answer = client.post(path, json=CHAT, headers={"Origin": "http://localhost:3000"})
+        assert answer.status_code == status
+        assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"
+        assert "Origin" in answer.headers["vary"]
+
+
+def test_a_preflight_is_answered(client: httpx.Client):
+    headers = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
+    answer = client.options("/api/chat", headers=headers)
+    assert (answer.status_code, answer.content) == (204, b"")
+    allowed = answer.headers["access-control-allow-headers"].split(",")
+    assert {"Authorization", "Content-Type", "X-Api-Key", "Anthropic-Version", "X-Stainless-Lang"} <= set(allowed)
+    assert answer.headers["access-control-max-age"] == "43200"
+    assert answer.headers["vary"].count(",") == 2
+    assert client.options("/api/chat", headers=headers | {"Origin": "https://evil.example"}).status_code == 403
+
+
+def test_the_servers_own_page_needs_no_leave(client: httpx.Client):
+    own = str(client.base_url).rstrip("/")
+    answer = client.get("/api/version", headers={"Origin": own})
+    assert answer.status_code == 200
+    assert "access-control-allow-origin" not in answer.headers

@@ -1,0 +1,355 @@
+"""Pulls from a hub on loopback, with the real huggingface_hub in the real child process."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import aclosing, suppress
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from huggingface_hub import constants
+
+from service.engine.hub.pulls import Hub, Layer, Snapshot
+from service.errors import BadRequest, ModelNotFound, Unavailable
+from tests.support.hub import LoopbackHub
+from tests.support.servers import ROOT, until
+
+DEMO = ROOT / "models" / "demo"
+NAME = "org/demo"
+WEIGHTS = (DEMO / "model.safetensors").stat().st_size
+# Where the tests hold the weights, and what of them is on disk by then: whole mebibytes.
+HELD, KEPT = 5 << 19, 2 << 20
+
+Records = AsyncGenerator[Layer | Snapshot, None]
+
+
+def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    @wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), 60))
+
+    return run
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """huggingface_hub's cache, for the child by its environment and for this process, which has read its own before."""
+    return use_cache(tmp_path / "hub", monkeypatch)
+
+
+def use_cache(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HF_HUB_CACHE", str(path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(path))
+    return path
+
+
+@pytest.fixture
+def origin(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    """The hub, with the demo model in it."""
+    origin = LoopbackHub()
+    for variable in ("HF_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in {"HF_ENDPOINT": origin.url, "HF_HOME": str(tmp_path), "NO_PROXY": "*"}.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.chdir(ROOT)
+    origin.commit(NAME, DEMO)
+    yield origin
+    origin.stop()
+
+
+async def pulled(hub: Hub, name: str = NAME, revision: str = "main") -> Snapshot:
+    async with aclosing(hub.pull(name, revision)) as records:
+        *_, last = [record async for record in records]
+    assert isinstance(last, Snapshot)
+    return last
+
+
+async def held(records: Records) -> None:
+    """Until the weights are where the hub holds them."""
+    async for record in records:
+        if isinstance(record, Layer) and (record.total, record.completed) == (WEIGHTS, KEPT):
+            return
+    raise AssertionError("the pull ended")
+
+
+def children() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "service.engine.hub.download" in child.cmdline()]
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@in_loop
+async def test_a_pull_tells_every_layer_to_its_last_byte_and_leaves_what_the_hub_has(origin: LoopbackHub):
+    records = [record async for record in Hub().pull(NAME)]
+    layers = {record.digest: record for record in records if isinstance(record, Layer)}
+    assert all(layer.completed == layer.total for layer in layers.values())
+    snapshot = records[-1]
+    assert isinstance(snapshot, Snapshot)
+    assert snapshot.downloaded
+    assert snapshot.size == sum(layer.total for layer in layers.values()) == sum(map(len, contents(DEMO).values()))
+    assert contents(Path(snapshot.directory)) == contents(DEMO)
+    assert Hub().directory(NAME) == Hub().directory(NAME, snapshot.commit) == Path(snapshot.directory)
+
+
+@in_loop
+async def test_what_is_there_is_not_downloaded_again(origin: LoopbackHub):
+    first = await pulled(Hub())
+    origin.requests.clear()
+    second = await pulled(Hub())
+    assert (second.directory, second.commit, second.downloaded) == (first.directory, first.commit, False)
+    assert origin.requests == ["GET /api/models/org/demo/revision/main"]
+
+
+@in_loop
+async def test_a_download_that_is_killed_is_gone_on_with(origin: LoopbackHub):
+    hub, origin.hold_at = Hub(), HELD
+    async with aclosing(hub.pull(NAME)) as records:
+        await held(records)
+        children()[0].kill()
+        with pytest.raises(Unavailable, match="pull again"):
+            await held(records)
+    assert hub.directory(NAME) is None
+    origin.release()
+    assert contents(Path((await pulled(hub)).directory)) == contents(DEMO)
+    assert origin.begun == [0, KEPT]
+
+
+@in_loop
+async def test_a_download_ends_with_a_host_that_is_killed(origin: LoopbackHub):
+    code = f"import asyncio; from service.engine.hub import Hub\nasync def pull():\n async for record in Hub().pull('{NAME}'): print(record, flush=True)\nasyncio.run(pull())"  # noqa: E501
+    origin.hold_at = HELD
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as host:
+        assert host.stdout
+        assert any(f"completed={KEPT}" in line for line in host.stdout)
+        (child,) = psutil.Process(host.pid).children()
+        host.kill()
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 10, "the download ends")
+    origin.release()
+    assert (await pulled(Hub())).downloaded
+    assert origin.begun == [0, KEPT]
+
+
+@in_loop
+async def test_pulls_of_one_revision_share_a_download_and_who_comes_late_sees_how_far_it_is(origin: LoopbackHub):
+    hub, origin.hold_at = Hub(), HELD
+    async with aclosing(hub.pull(NAME)) as first, aclosing(hub.pull(NAME)) as late:
+        await held(first)
+        # What is true now comes at once, and nothing of what was true before.
+        assert [record.completed for record in [await anext(late), await anext(late)]].count(KEPT) == 1
+        assert len(children()) == 1
+        origin.release()
+        *_, one = [record async for record in first]
+        *_, other = [record async for record in late]
+    assert one == other
+    assert origin.begun == [0]
+
+
+@in_loop
+async def test_the_download_goes_on_until_the_last_listener_leaves(origin: LoopbackHub):
+    hub, origin.hold_at = Hub(), HELD
+    async with aclosing(hub.pull(NAME)) as last:
+        async with aclosing(hub.pull(NAME)) as first:
+            await held(first)
+            await held(last)
+        assert len(children()) == 1
+    assert children() == []
+    assert hub.directory(NAME) is None
+
+
+@in_loop
+async def test_a_listener_that_is_cancelled_leaves(origin: LoopbackHub):
+    hub, origin.hold_at = Hub(), HELD
+    task = asyncio.create_task(pulled(hub))
+    while not origin.begun:
+        await asyncio.sleep(0.02)
+    task.cancel()
+    await asyncio.wait([task])
+    assert children() == []
+
+
+@in_loop
+async def test_a_slow_listener_holds_nobody_up_and_sees_the_newest_only(origin: LoopbackHub):
+    hub = Hub()
+    async with aclosing(hub.pull(NAME)) as slow:
+        await anext(slow)
+        await pulled(hub)
+        records = [record async for record in slow]
+    assert len(records) <= 4
+    assert isinstance(records[-1], Snapshot)
+
+
+@in_loop
+async def test_while_a_branch_is_updated_it_stays_what_it_was(origin: LoopbackHub, tmp_path: Path):
+    hub = Hub()
+    old = await pulled(hub)
+    shutil.copytree(DEMO, tmp_path / "new")
+    (tmp_path / "new" / "model.safetensors").write_bytes(bytes(WEIGHTS))
+    new, origin.hold_at = origin.commit(NAME, tmp_path / "new"), HELD
+    async with aclosing(hub.pull(NAME)) as records:
+        await held(records)
+    assert hub.directory(NAME) == Path(old.directory)
+    origin.release()
+    assert (await pulled(hub)).commit == new
+    assert hub.directory(NAME) == Path(old.directory).with_name(new)
+
+
+@in_loop
+async def test_what_was_spoilt_on_disk_is_noticed_and_begun_anew(origin: LoopbackHub, cache: Path):
+    hub, origin.hold_at = Hub(), HELD
+    async with aclosing(hub.pull(NAME)) as records:
+        await held(records)
+    partial = max(cache.rglob("*.incomplete"), key=lambda path: path.stat().st_size)
+    partial.write_bytes(bytes(KEPT))
+    origin.release()
+    with pytest.raises(Unavailable, match=r"'model.safetensors' did not arrive"):
+        await pulled(hub)
+    assert contents(Path((await pulled(hub)).directory)) == contents(DEMO)
+
+
+@in_loop
+async def test_a_snapshot_that_lacks_a_file_is_not_complete(origin: LoopbackHub):
+    snapshot = await pulled(Hub())
+    (Path(snapshot.directory) / "config.json").unlink()
+    assert Hub().directory(NAME) is None
+    assert (await pulled(Hub())).commit == snapshot.commit
+    assert Hub().directory(NAME) is not None
+
+
+# --- who is refused --------------------------------------------------------------------------------------
+
+
+@in_loop
+async def test_what_the_hub_does_not_have_is_not_found(origin: LoopbackHub):
+    with pytest.raises(ModelNotFound, match="no repository 'org/nothing'"):
+        await pulled(Hub(), "org/nothing")
+    with pytest.raises(ModelNotFound, match="'org/demo' has no revision 'v2'"):
+        await pulled(Hub(), NAME, "v2")
+
+
+@pytest.mark.parametrize(("gated", "complaint"), [(True, "gated"), (False, "none that this server's token opens")])
+@in_loop
+async def test_a_token_opens_what_is_closed(
+    origin: LoopbackHub, monkeypatch: pytest.MonkeyPatch, gated: bool, complaint: str
+):
+    origin.commit("org/closed", DEMO, token="hf_right", gated=gated)
+    for token in ("", "hf_wrong"):
+        monkeypatch.setenv("HF_TOKEN", token)
+        with pytest.raises(ModelNotFound, match=complaint) as refused:
+            await anext(Hub().pull("org/closed"))
+        assert "hf_" not in refused.value.message
+    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    assert (await pulled(Hub(), "org/closed")).downloaded
+
+
+@in_loop
+async def test_a_repository_without_weights_is_refused(origin: LoopbackHub, tmp_path: Path):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "config.json").write_text("{}")
+    origin.commit("org/text", tmp_path / "text")
+    with pytest.raises(BadRequest, match="holds no weights"):
+        await pulled(Hub(), "org/text")
+
+
+@in_loop
+async def test_a_hub_that_is_not_there_is_unavailable(origin: LoopbackHub, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(Unavailable, match="can't be reached"):
+        await pulled(Hub())
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(Unavailable, match="HF_HUB_OFFLINE"):
+        await pulled(Hub())
+
+
+@pytest.mark.parametrize("name", ["", "..", "../x", "a/../b", "-x", "a/-b", "a/b/c", "a--b/c", "a b", "a\n", "/etc"])
+@in_loop
+async def test_what_is_no_repository_reaches_neither_a_command_line_nor_a_path(name: str):
+    with pytest.raises(BadRequest, match="no name of a repository"):
+        await pulled(Hub(), name)
+    with pytest.raises(BadRequest, match="no name of a repository"):
+        Hub().directory(name)
+
+
+@pytest.mark.parametrize("revision", ["", "..", "../main", "a/../b", "/main", "-x", "a\n", "a b", "x" * 201])
+@in_loop
+async def test_what_is_no_revision_is_refused(revision: str):
+    with pytest.raises(BadRequest, match="no name of a revision"):
+        await Hub().remove(NAME, revision)
+    with pytest.raises(BadRequest, match="no name of a revision"):
+        await pulled(Hub(), NAME, revision)
+
+
+# --- disk ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, origin: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A cache on a disk of 8 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True)
+    if mount.returncode:
+        pytest.skip("mounting a tmpfs needs root")
+    yield use_cache(disk / "hub", monkeypatch)
+    subprocess.run(["umount", disk], check=True)
+
+
+@in_loop
+async def test_a_disk_that_is_too_small_is_not_filled(small_disk: Path, origin: LoopbackHub):
+    (small_disk.parent / "other").write_bytes(bytes(6 << 20))
+    with pytest.raises(Unavailable, match=r"needs 0\.00384 GB and the server's disk has"):
+        await anext(Hub().pull(NAME))
+    assert origin.begun == []
+
+
+@in_loop
+async def test_a_disk_that_fills_up_meanwhile_is_told_and_the_rest_comes_when_there_is_room(
+    small_disk: Path, origin: LoopbackHub
+):
+    other, origin.hold_at = small_disk.parent / "other", HELD
+    async with aclosing(Hub().pull(NAME)) as records:
+        await held(records)
+        with suppress(OSError):
+            other.write_bytes(bytes(8 << 20))
+        origin.release()
+        with pytest.raises(Unavailable, match="disk is full"):
+            await held(records)
+    other.unlink()
+    assert contents(Path((await pulled(Hub())).directory)) == contents(DEMO)
+    assert origin.begun == [0, KEPT]
+
+
+@in_loop
+async def test_a_commit_is_removed_and_what_others_share_with_it_stays(origin: LoopbackHub, tmp_path: Path):
+    hub = Hub()
+    old = await pulled(hub)
+    shutil.copytree(DEMO, tmp_path / "new")
+    (tmp_path / "new" / "README.md").write_text("new")
+    origin.commit(NAME, tmp_path / "new")
+    origin.commit("org/twin", DEMO)
+    new, twin = await pulled(hub), await pulled(hub, "org/twin")
+    assert twin.commit == old.commit
+    await hub.remove(NAME, old.commit)
+    assert hub.directory(NAME, old.commit) is None
+    assert contents(Path(new.directory)) == contents(tmp_path / "new")
+    assert hub.directory("org/twin") == Path(twin.directory)
+
+
+@in_loop
+async def test_the_last_commit_takes_its_repository_along_but_not_while_it_is_pulled(origin: LoopbackHub, cache: Path):
+    hub, origin.hold_at = Hub(), HELD
+    async with aclosing(hub.pull(NAME)) as records:
+        await held(records)
+        with pytest.raises(Unavailable, match="is being pulled"):
+            await hub.remove(NAME, "main")
+    origin.release()
+    await hub.remove(NAME, (await pulled(hub)).commit)
+    assert not (cache / "models--org--demo").exists()

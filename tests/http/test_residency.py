@@ -1,0 +1,442 @@
+"""Several models side by side over real HTTP, on scripted engines: loaded, kept, unloaded, evicted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.servers import (
+    NDJSON,
+    ROOT,
+    SCRIPTED,
+    Server,
+    chat,
+    clean_environment,
+    free_port,
+    generate,
+    parse,
+    terminal,
+    text,
+    until,
+)  # fmt: skip
+
+BUSY = "server busy, please try again.  maximum pending requests exceeded"
+
+# Without arguments of its own each would share the engine of the first, which has the same weights.
+MODELS = """
+[models.pinned]
+source = "weights"
+engine_args = { of = "pinned" }
+pinned = true
+
+[models.one]
+source = "weights"
+engine_args = { of = "one" }
+
+[models."team/one"]
+source = "weights"
+engine_args = { of = "team/one" }
+
+[models.slow]
+source = "weights"
+engine_args = { of = "slow", load_seconds = 1.0 }
+
+[models.brief]
+source = "weights"
+engine_args = { of = "brief" }
+keep_alive = "200ms"
+
+[models.styled]
+source = "weights"
+engine_args = { of = "styled" }
+system = "Be brief."
+template = "chat.jinja"
+options = { num_predict = 3, temperature = 0.5 }
+
+[models."hf.co/org/repo"]
+engine_args = { of = "hf.co/org/repo", fail = "no such repository" }
+"""
+
+LIMITED = """
+[models.pinned]
+source = "weights"
+engine_args = { of = "pinned" }
+pinned = true
+memory = 10
+
+[models.a]
+source = "weights"
+engine_args = { of = "a" }
+memory = 10
+
+[models.b]
+source = "weights"
+engine_args = { of = "b" }
+memory = 10
+
+[models.c]
+source = "weights"
+memory = 20
+engine_args = { of = "c", load_seconds = 0.3 }
+
+[models.huge]
+source = "weights"
+engine_args = { of = "huge" }
+memory = 21
+"""
+
+
+class Models:
+    """A server with several models, and what is asked of it."""
+
+    def __init__(self, directory: Path, declaration: str, **settings: str) -> None:
+        (directory / "weights").mkdir()
+        (directory / "chat.jinja").write_text("{{ messages }}")
+        path = directory / "models.toml"
+        path.write_text(declaration)
+        env = {f"VLLM_WSGI_{name.upper()}": value for name, value in settings.items()}
+        self.server = Server(directory, {**SCRIPTED, "VLLM_WSGI_MODELS": str(path), **env})
+        self.server.wait_until_serving()
+        self.client = httpx.Client(base_url=self.server.url, timeout=30, limits=httpx.Limits(max_connections=None))
+
+    def stop(self) -> None:
+        self.client.close()
+        self.server.stop()
+
+    def ask(self, model: str, script: str = "a b", **fields: Any) -> httpx.Response:
+        return self.client.post("/api/chat", json=chat(script, **{"model": model, "stream": False, **fields}))
+
+    def load(self, model: str, **fields: Any) -> None:
+        answer = self.client.post("/api/generate", json={"model": model, **fields})
+        assert (answer.status_code, answer.json()["done_reason"]) == (200, "load")
+
+    def unload(self, *models: str) -> None:
+        for model in models:
+            answer = self.client.post("/api/generate", json={"model": model, "keep_alive": 0})
+            assert (answer.status_code, answer.json()["done_reason"]) == (200, "unload")
+
+    def loaded(self) -> list[str]:
+        """The names of the loaded models, as `/api/ps` orders them."""
+        return [entry["name"].removesuffix(":latest") for entry in self.client.get("/api/ps").json()["models"]]
+
+    def loads(self, model: str) -> int:
+        """How many times it has begun to be loaded."""
+        return self.server.output.count(f"{model}:latest: loading from")
+
+    def wait_until_loaded(self, *models: str, seconds: float = 10) -> None:
+        """Until these are loaded, and no others."""
+        until(lambda: sorted(self.loaded()) == sorted(models), seconds, f"{models} are loaded")
+
+
+@pytest.fixture(scope="module")
+def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
+    """A server without limits whose streams beat ten times a second."""
+    models = Models(tmp_path_factory.mktemp("roomy"), MODELS, heartbeat="0.1")
+    yield models
+    models.stop()
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
+    """A server with room for a pinned model and two small ones, or one large."""
+    models = Models(tmp_path_factory.mktemp("limited"), LIMITED, max_memory="30", max_loaded="3")
+    yield models
+    models.stop()
+
+
+@pytest.fixture
+def models(roomy: Models) -> Models:
+    """Nothing but the pinned model is loaded."""
+    return only_pinned(roomy)
+
+
+@pytest.fixture
+def crowded(limited: Models) -> Models:
+    return only_pinned(limited)
+
+
+def only_pinned(models: Models) -> Models:
+    models.unload(*(name for name in models.loaded() if name != "pinned"))
+    models.load("pinned")
+    models.wait_until_loaded("pinned")
+    return models
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as pool:
+        yield pool
+
+
+@contextmanager
+def streaming(models: Models, model: str, script: str) -> Iterator[Callable[[], str]]:
+    """A stream whose first token has come; what is yielded reads the rest of it."""
+    with models.client.stream("POST", "/api/chat", json=chat(f"first {script}", model=model)) as answer:
+        lines = answer.iter_lines()
+        assert json.loads(next(lines))["message"]["content"] == "first "
+        yield lambda: text([json.loads(line) for line in lines])
+
+
+# --- names and what is said of them ----------------------------------------------------------------------
+
+
+def test_models_answer_at_once_each_under_its_own_name(models: Models, pool: ThreadPoolExecutor):
+    names = ["one", "TEAM/one:latest", "pinned"]
+    futures = [pool.submit(models.ask, name, f"!rate:20 {name} c d e f") for name in names]
+    answers = [future.result().json() for future in futures]
+    assert [answer["model"] for answer in answers] == names
+    assert [answer["message"]["content"].split()[0] for answer in answers] == names
+    assert sorted(models.loaded()) == ["one", "pinned", "team/one"]
+
+
+def test_tags_lists_every_model_loaded_or_not(models: Models):
+    entries = models.client.get("/api/tags").json()["models"]
+    assert {entry["name"] for entry in entries} == {
+        "pinned:latest", "one:latest", "team/one:latest", "slow:latest", "brief:latest", "styled:latest",
+        "hf.co/org/repo:latest",
+    }  # fmt: skip
+    times = [entry["modified_at"] for entry in entries]
+    assert times == sorted(times, reverse=True)
+
+
+def test_a_model_that_is_not_declared_is_not_found(models: Models):
+    answer = models.ask("demo")
+    assert (answer.status_code, answer.json()) == (404, {"error": "model 'demo' not found"})
+
+
+def test_show_tells_system_parameters_and_template(models: Models):
+    shown = models.client.post("/api/show", json={"model": "styled"}).json()
+    assert (shown["system"], shown["template"]) == ("Be brief.", "{{ messages }}")
+    assert shown["parameters"].split("\n") == [f"{'num_predict':<30} 3", f"{'temperature':<30} 0.5"]
+    assert 'SYSTEM """Be brief."""' in shown["modelfile"]
+
+
+def test_a_request_gets_the_models_system_message_and_options(models: Models):
+    answer = models.ask("styled", "!system b c d e").json()
+    assert answer["message"]["content"] == "Be brief. b c "
+    assert answer["done_reason"] == "length"
+    own = models.client.post("/api/generate", json=generate("!system", model="styled", system="Own.", stream=False))
+    assert own.json()["response"] == "Own. "
+
+
+# --- loading ---------------------------------------------------------------------------------------------
+
+
+def test_only_pinned_models_are_loaded_at_the_start(tmp_path: Path):
+    models = Models(tmp_path, MODELS)
+    try:
+        models.wait_until_loaded("pinned")
+        assert len(models.server.engine_workers()) == 1
+        until(lambda: "pinned answers. Try it" in models.server.output, 10, "the server says so")
+    finally:
+        models.stop()
+
+
+@pytest.mark.parametrize(("accept", "beat"), [(NDJSON, b" "), ("text/event-stream", b": heartbeat\n\n")])
+def test_a_cold_models_stream_is_kept_alive_by_heartbeats(models: Models, accept: str, beat: bytes):
+    body = chat("a b", model="slow")
+    content = models.client.post("/api/chat", json=body, headers={"Accept": accept}).content
+    assert content.startswith(beat * 3)
+    records = parse(content.replace(beat, b"") if accept != NDJSON else content, accept)
+    assert (text(records), records[-1]["done"]) == ("a b ", True)
+    assert records[-1]["load_duration"] > 0.9e9
+
+
+def test_a_warm_model_takes_no_time_to_load(models: Models):
+    models.load("one")
+    assert models.ask("one").json()["load_duration"] < 0.5e9
+
+
+def test_requests_for_one_cold_model_load_it_once(models: Models, pool: ThreadPoolExecutor):
+    before = models.loads("slow")
+    answers = [future.result() for future in [pool.submit(models.ask, "slow") for _ in range(8)]]
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert models.loads("slow") == before + 1
+
+
+def test_a_client_that_leaves_during_a_load_leaves_a_model_that_can_be_asked(models: Models):
+    before = models.loads("slow")
+    with pytest.raises(httpx.ReadTimeout):
+        models.client.post("/api/chat", json=chat("a", model="slow", stream=False), timeout=0.3)
+    assert models.ask("slow").status_code == 200
+    assert models.loads("slow") == before + 1
+
+
+def test_a_load_that_fails_says_why_and_is_not_tried_for_every_request(models: Models):
+    answers = [models.ask("hf.co/org/repo") for _ in range(20)]
+    assert {answer.status_code for answer in answers} == {503}
+    assert {answer.json()["error"] for answer in answers} == {
+        "the model can't be loaded: RuntimeError: no such repository"
+    }
+    assert all(int(answer.headers["Retry-After"]) > 0 for answer in answers)
+    assert models.loads("hf.co/org/repo") <= 2
+
+
+def test_a_model_that_does_not_load_is_given_up_until_it_is_asked_for(models: Models):
+    models.ask("hf.co/org/repo")
+    until(lambda: "not tried again before" in models.server.output, 30, "it is given up")
+    tried = models.loads("hf.co/org/repo")
+    assert "can't be loaded" in models.ask("hf.co/org/repo").json()["error"]
+    assert (models.loads("hf.co/org/repo"), tried >= 3) == (tried, True)
+    assert models.loaded() == ["pinned"]
+
+
+# --- keep_alive ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep_alive", [0, "0s", 0.2, "200ms"])
+def test_a_model_is_unloaded_when_its_keep_alive_is_over(models: Models, keep_alive: Any):
+    answer = models.ask("one", keep_alive=keep_alive)
+    assert (answer.status_code, answer.json()["done_reason"]) == (200, "stop")
+    models.wait_until_loaded("pinned")
+
+
+def test_a_models_own_keep_alive_counts_where_a_request_has_none(models: Models):
+    assert models.ask("brief").status_code == 200
+    models.wait_until_loaded("pinned")
+    models.load("brief", keep_alive="1h")
+    models.ask("brief")
+    time.sleep(0.5)
+    assert "brief" in models.loaded()
+
+
+def test_keep_alive_0_waits_for_the_other_requests_of_the_model(models: Models):
+    with streaming(models, "one", "!sleep:0.5 a") as read_on:
+        assert models.ask("one", "b", keep_alive=0).status_code == 200
+        assert read_on() == "a "
+    models.wait_until_loaded("pinned")
+
+
+def test_a_long_answer_outlives_its_keep_alive(models: Models):
+    answer = models.ask("one", "!sleep:1 a", keep_alive="100ms")
+    assert answer.json()["message"]["content"] == "a "
+    models.wait_until_loaded("pinned")
+
+
+@pytest.mark.parametrize("keep_alive", [0, "100ms"])
+def test_a_pinned_model_is_not_unloaded_by_time(models: Models, keep_alive: Any):
+    models.ask("pinned", keep_alive=keep_alive)
+    time.sleep(0.5)
+    assert models.loaded() == ["pinned"]
+
+
+def test_a_pinned_model_is_unloaded_where_a_client_says_so(models: Models):
+    models.unload("pinned")
+    assert models.loaded() == []
+
+
+def test_ps_tells_until_when_a_model_stays_the_longest_first(models: Models):
+    for model, keep_alive in [("team/one", 60), ("one", "1h"), ("styled", -1)]:
+        models.load(model, keep_alive=keep_alive)
+    entries = {entry["name"]: entry for entry in models.client.get("/api/ps").json()["models"]}
+    assert list(entries)[2:] == ["one:latest", "team/one:latest"]
+    assert entries["pinned:latest"]["expires_at"] == entries["styled:latest"]["expires_at"] == "2318-11-22T00:00:00Z"
+    left = datetime.fromisoformat(entries["one:latest"]["expires_at"]) - datetime.now(UTC)
+    assert 3000 < left.total_seconds() <= 3600
+
+
+def test_many_requests_that_unload_behind_them_are_all_answered(models: Models, pool: ThreadPoolExecutor):
+    """Each is told where the model is, or finds it loaded again; none finds it gone."""
+    answers = [future.result() for future in [pool.submit(models.ask, "one", keep_alive=0) for _ in range(40)]]
+    assert [answer.status_code for answer in answers] == [200] * 40
+    models.wait_until_loaded("pinned")
+
+
+# --- limits ----------------------------------------------------------------------------------------------
+
+
+def test_a_third_model_evicts_the_one_that_was_idle_for_longest(crowded: Models):
+    for model in ("a", "b", "a"):
+        assert crowded.ask(model).status_code == 200
+    assert crowded.ask("c").status_code == 200
+    assert sorted(crowded.loaded()) == ["c", "pinned"]
+    assert crowded.ask("a").status_code == 200
+    assert sorted(crowded.loaded()) == ["a", "pinned"]
+
+
+def test_only_as_many_are_evicted_as_are_in_the_way(crowded: Models):
+    crowded.load("a")
+    crowded.load("b")
+    assert sorted(crowded.loaded()) == ["a", "b", "pinned"]
+
+
+def test_a_busy_model_is_never_evicted(crowded: Models, pool: ThreadPoolExecutor):
+    crowded.load("b")
+    with streaming(crowded, "a", "!sleep:1 a") as read_on:
+        waiting = pool.submit(crowded.ask, "c")
+        assert read_on() == "a "
+    answer = waiting.result()
+    assert (answer.status_code, answer.json()["load_duration"] > 0.5e9) == (200, True)
+    assert sorted(crowded.loaded()) == ["c", "pinned"]
+
+
+def test_a_waiting_stream_beats_until_there_is_room(tmp_path: Path):
+    models = Models(tmp_path, LIMITED, max_loaded="2", heartbeat="0.1")
+    try:
+        with streaming(models, "a", "!sleep:1 a") as read_on:
+            content = models.client.post("/api/chat", json=chat("b", model="b")).content
+            assert (content.startswith(b"   "), read_on()) == (True, "a ")
+        assert [terminal(record) for record in parse(content, NDJSON)] == [False, True]
+    finally:
+        models.stop()
+
+
+def test_a_load_that_finds_no_room_in_time_is_refused(tmp_path: Path):
+    models = Models(tmp_path, LIMITED, max_loaded="2", load_timeout="3")
+    try:
+        with streaming(models, "a", "!sleep:60"):
+            answer = models.ask("b")
+        assert (answer.status_code, answer.json()) == (503, {"error": BUSY})
+        assert int(answer.headers["Retry-After"]) > 0
+    finally:
+        models.stop()
+
+
+def test_a_model_that_will_never_fit_is_refused_at_once_and_evicts_nobody(crowded: Models):
+    crowded.load("a")
+    answer = crowded.ask("huge")
+    assert (answer.status_code, "does not fit" in answer.json()["error"]) == (503, True)
+    assert sorted(crowded.loaded()) == ["a", "pinned"]
+
+
+def test_more_models_than_fit_take_turns(crowded: Models, pool: ThreadPoolExecutor):
+    futures = [pool.submit(crowded.ask, model, "!sleep:0.1 x") for model in ["a", "b", "c"] * 3]
+    assert [future.result().status_code for future in futures] == [200] * 9
+
+
+# --- the start -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", [["gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"], ["service.engine.host"]])
+def test_a_mistake_in_the_file_ends_the_start_with_its_line(tmp_path: Path, module: list[str]):
+    path = tmp_path / "models.toml"
+    path.write_text('[models.a]\nsource = "o/a"\nkeepalive = "5m"\n')
+    env = {**SCRIPTED, "VLLM_WSGI_MODELS": str(path), "PORT": str(free_port())}
+    if module[0] != "gunicorn":
+        env["VLLM_WSGI_ENGINE_SOCKET"] = str(tmp_path / "engine.sock")
+    command = [sys.executable, "-m", *module]
+    ran = subprocess.run(
+        command, cwd=ROOT, env=clean_environment(env), capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ran.returncode != 0
+    assert f'{path}, line 3: models."a".keepalive: is unknown; known are source, ' in ran.stderr
+
+
+def test_without_a_pinned_model_the_server_says_which_can_be_asked(tmp_path: Path):
+    models = Models(tmp_path, '[models.only]\nsource = "weights"')
+    try:
+        until(lambda: "only answers. Try it" in models.server.output, 10, "the server says so")
+        assert (models.loaded(), json.loads(models.ask("only").content)["done"]) == ([], True)
+    finally:
+        models.stop()

@@ -1,0 +1,289 @@
+"""Servers for the tests, started as their users start them and stopped so that nothing of them is left.
+
+What a program starts inherits a mark in its environment, so that its processes are found whoever their parent is by
+then; those that write their title over it (gunicorn, vLLM) are found by their session. Nothing here is known by name
+alone and nothing waits for a fixed time. Below the servers: what they are asked, and how their answers are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+MARK = "TESTS_PROGRAM"
+NDJSON, SSE = "application/x-ndjson", "text/event-stream"
+SCRIPTED = {"VLLM_WSGI_ENGINE": "scripted"}
+
+
+def until(condition: Callable[[], Any], seconds: float, what: str) -> float:
+    """Wait until `condition` holds; the seconds that it took. Fails after `seconds`, saying `what` did not happen."""
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > seconds:
+            raise AssertionError(f"{what}: not within {seconds:g} s")
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def clean_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """The tests' own environment without what would configure a server, and `env`."""
+    ours = ("MODEL", "HOST", "PORT", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS")
+    kept = {name: value for name, value in os.environ.items() if name not in ours and not name.startswith("VLLM_WSGI_")}
+    return {**kept, "PYTHONUNBUFFERED": "1", **env}
+
+
+class Program:
+    """A program and all that it starts, in a session of its own; what they print goes to a file in `directory`."""
+
+    def __init__(
+        self, arguments: list[str], directory: Path, env: Mapping[str, str] | None = None, cwd: Path = ROOT
+    ) -> None:
+        self._mark = uuid.uuid4().hex
+        self.directory = directory
+        self._log = directory / f"{self._mark}.log"
+        store = {"VLLM_WSGI_STORE": str(directory / "store")}
+        environment = clean_environment(store | dict(env or {})) | {MARK: self._mark}
+        with self._log.open("wb") as log:
+            self._popen = subprocess.Popen(
+                arguments, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+        self.pid = self._popen.pid
+        self._sessions = {self.pid}
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def ended(self) -> bool:
+        """Whether the program itself has; what it started may live on."""
+        return self._popen.poll() is not None
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of it that lives; one that has ended and waits for its parent does not."""
+        self._popen.poll()
+        everyone = list(psutil.process_iter())
+        self._sessions |= {_session(process) for process in everyone if self._is_marked(process)}
+        return [process for process in everyone if _session(process) in self._sessions and _lives(process)]
+
+    def running(self, module: str) -> list[int]:
+        """The pids of those that were started as `python -m module`."""
+        return [process.pid for process in self.processes() if module in _command(process)]
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """To its process group, as a terminal does."""
+        os.killpg(self.pid, number)
+
+    def wait_until_gone(self, seconds: float = 15.0) -> float:
+        """Until no process of it lives; the seconds that it took."""
+        try:
+            return until(lambda: not self.processes(), seconds, "every process has ended")
+        except AssertionError as error:
+            left = [f"{process.pid} {' '.join(_command(process))[:100]}" for process in self.processes()]
+            raise AssertionError(f"{error}; left: {left}\n{self.output[-3000:]}") from None
+
+    def stop(self, seconds: float = 15.0) -> float:
+        """SIGTERM; fails where anything is left after `seconds`, and ends it."""
+        if not self.ended():
+            self._popen.terminate()
+        try:
+            return self.wait_until_gone(seconds)
+        finally:
+            self._kill()
+
+    def _kill(self) -> None:
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self._popen.wait(10)
+
+    def _is_marked(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get(MARK) == self._mark
+        except psutil.Error:
+            return False
+
+
+class WebProgram(Program):
+    """A program that serves HTTP on 127.0.0.1; `url` is where our routes begin."""
+
+    def __init__(
+        self,
+        arguments: list[str],
+        directory: Path,
+        port: int,
+        env: Mapping[str, str] | None = None,
+        prefix: str = "",
+        cwd: Path = ROOT,
+    ) -> None:
+        self.port = port
+        # What the questions below bring along: a key, where the server asks for one.
+        self.headers: dict[str, str] = {}
+        self.url = f"http://127.0.0.1:{port}{prefix}"
+        super().__init__(arguments, directory, env, cwd)
+
+    def models(self) -> list[dict[str, Any]]:
+        """The models that answer: `/api/ps`; none where nobody does."""
+        try:
+            answer = httpx.get(f"{self.url}/api/ps", timeout=5, verify=False, headers=self.headers)
+        except httpx.TransportError:
+            return []
+        return list(answer.json()["models"]) if answer.status_code == 200 else []
+
+    def status(self) -> dict[str, Any]:
+        """The one model's entry of `/api/status`: name, state, running, waiting, restarts; empty where it has none."""
+        try:
+            answer = httpx.get(f"{self.url}/api/status", timeout=5, verify=False, headers=self.headers)
+        except httpx.TransportError:
+            return {}
+        models = answer.json()["vllm_wsgi"]["models"] if answer.status_code == 200 else []
+        return dict(models[0]) if models else {}
+
+    def serves(self) -> bool:
+        """Whether it knows models, loaded or not."""
+        try:
+            return httpx.get(f"{self.url}/api/tags", timeout=5, headers=self.headers).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def wait_until_ready(self, seconds: float = 30.0) -> float:
+        """Until a model answers; the seconds that it took."""
+        return self._wait_until(self.models, seconds, "a model answers")
+
+    def wait_until_serving(self, seconds: float = 30.0) -> float:
+        """Until it knows its models, none of which need be loaded; the seconds that it took."""
+        return self._wait_until(self.serves, seconds, "the server serves")
+
+    def _wait_until(self, condition: Callable[[], Any], seconds: float, what: str) -> float:
+        try:
+            return until(lambda: self.ended() or condition(), seconds, what)
+        finally:
+            if not condition():
+                output = self.output
+                self._kill()
+                raise AssertionError(f"not so: {what}:\n{output[-3000:]}")
+
+    def wait_until_idle(self, seconds: float = 5.0) -> float:
+        """Until nothing runs in the engine or waits for it; the seconds it took. The engine tells once a second."""
+        return until(self._is_idle, seconds, "the engine runs nothing")
+
+    def _is_idle(self) -> bool:
+        status = self.status()
+        return status.get("running") == status.get("waiting") == 0
+
+    def wait_until_running(self, requests: int = 1, seconds: float = 5.0) -> float:
+        return until(lambda: self.status().get("running") == requests, seconds, f"the engine runs {requests}")
+
+    def connect(self) -> socket.socket:
+        """A bare connection, for what no HTTP client does."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+
+class Server(WebProgram):
+    """`gunicorn -c gunicorn.conf.py wsgi:app` with its engine host and workers; `env` configures them."""
+
+    def __init__(self, directory: Path, env: Mapping[str, str] = SCRIPTED, app: str = "wsgi:app") -> None:
+        port = free_port()
+        gunicorn = [sys.executable, "-m", "gunicorn"]
+        super().__init__(
+            [*gunicorn, "-c", "gunicorn.conf.py", app], directory, port,
+            {**env, "HOST": "127.0.0.1", "PORT": str(port)},
+        )  # fmt: skip
+
+    @classmethod
+    def start(cls, directory: Path, env: Mapping[str, str] = SCRIPTED, ready_seconds: float = 30.0) -> Server:
+        """A server whose model answers."""
+        server = cls(directory, env)
+        server.wait_until_ready(ready_seconds)
+        return server
+
+    @property
+    def master(self) -> int:
+        return self.pid
+
+    def web_workers(self) -> list[int]:
+        """All of the master's session but the master."""
+        return [each.pid for each in self.processes() if _session(each) == self.pid != each.pid]
+
+    def engine_hosts(self) -> list[int]:
+        return self.running("service.engine.host")
+
+    def engine_workers(self) -> list[int]:
+        return self.running("service.engine.worker.process")
+
+
+class EngineHost(Program):
+    """`python -m service.engine.host`, scripted unless `env` says otherwise."""
+
+    def __init__(self, directory: Path, env: Mapping[str, str] = SCRIPTED) -> None:
+        self.socket = str(directory / "engine.sock")
+        arguments = [sys.executable, "-m", "service.engine.host"]
+        super().__init__(arguments, directory, {**env, "VLLM_WSGI_ENGINE_SOCKET": self.socket})
+
+
+def _session(process: psutil.Process) -> int:
+    try:
+        return os.getsid(process.pid)
+    except ProcessLookupError:
+        return -1
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def chat(script: str, **fields: Any) -> dict[str, Any]:
+    """The body of a chat whose answer is what `script` plays."""
+    return {"model": "demo", "messages": [{"role": "user", "content": script}], **fields}
+
+
+def generate(script: str, **fields: Any) -> dict[str, Any]:
+    return {"model": "demo", "prompt": script, **fields}
+
+
+def parse(body: bytes, media_type: str) -> list[dict[str, Any]]:
+    """The records of a whole stream; fails on anything between them."""
+    if media_type == NDJSON:
+        return [json.loads(line) for line in body.decode().removesuffix("\n").split("\n")]
+    frames = body.decode().removesuffix("\n\n").split("\n\n")
+    assert all(frame.startswith("data: ") and "\n" not in frame for frame in frames)
+    return [json.loads(frame.removeprefix("data: ")) for frame in frames]
+
+
+def text(records: list[dict[str, Any]]) -> str:
+    """What was said, of chats and generations alike."""
+    return "".join(each["message"]["content"] if "message" in each else each.get("response", "") for each in records)
+
+
+def terminal(record: dict[str, Any]) -> bool:
+    return record.get("done") is True or "error" in record

@@ -1,0 +1,379 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.dialects.anthropic.answer import CountAnswer, MessagesAnswer, error_record
+from service.dialects.anthropic.request import MessagesCall, parse_count_tokens, parse_messages
+from service.dialects.json_body import parse_json
+from service.errors import BadRequest, EngineGone, ModelNotFound, PayloadTooLarge, ServiceError, Unsupported
+from service.protocol.commands import Submit
+from service.protocol.events import Delta, Event, Finished, Located, Rendered
+from service.protocol.request import Chat, Image, Message, Sampling
+from service.protocol.wire import pack
+from service.web.framing import SSE_PINGED, encode
+
+PNG = "iVBORw0KGgo="
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
+TOOL = {"name": "add", "description": "Add", "input_schema": {"type": "object"}}
+CALL = {"id": "call_1", "function": {"index": 0, "name": "add", "arguments": {"a": 1}}}
+FINISHED = Finished(1, "stop", 7, 3, 5, 0, 0, 0)
+
+
+def body(content: Any = "hi", **fields: Any) -> dict[str, Any]:
+    return {"model": "x", "max_tokens": 9, "messages": [{"role": "user", "content": content}], **fields}
+
+
+def chat(content: Any = "hi", **fields: Any) -> Chat:
+    prompt = parse_messages(body(content, **fields)).request.prompt
+    assert isinstance(prompt, Chat)
+    return prompt
+
+
+def turns(*messages: dict[str, Any]) -> list[Message]:
+    return chat(messages=list(messages)).messages
+
+
+def refusal(**fields: Any) -> str:
+    with pytest.raises(BadRequest) as caught:
+        parse_messages(body() | fields)
+    return caught.value.message
+
+
+def answer(*events: Event) -> list[dict[str, Any]]:
+    call = parse_messages(body())
+    return [record for batch in MessagesAnswer(call, "k").records([list(events)]) for record in batch]
+
+
+def message(*events: Event) -> dict[str, Any]:
+    collected: dict[str, Any] = MessagesAnswer(parse_messages(body()), "k").collect([answer(*events)])
+    return collected
+
+
+def delta(text: str = "", thinking: str = "", tool_calls: Any = (), prompt_tokens: int = 0) -> Delta:
+    return Delta(1, 0, text, [1], thinking, list(tool_calls), prompt_tokens=prompt_tokens)
+
+
+# --- what comes in ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({}, "model is required"),
+        ({"model": "x"}, "max_tokens is required and must be positive"),
+        ({"model": "x", "max_tokens": 0}, "max_tokens is required and must be positive"),
+        ({"model": "x", "max_tokens": 5}, "messages is required"),
+        ({"model": "x", "max_tokens": 5, "messages": []}, "messages is required"),
+    ],
+)
+def test_what_is_missing_is_told_in_ollamas_order_and_words(fields: dict[str, Any], text: str):
+    with pytest.raises(BadRequest) as caught:
+        parse_messages(fields)
+    assert caught.value.message == text
+
+
+def test_a_string_is_a_text_and_texts_are_put_together_by_lines():
+    assert turns({"role": "user", "content": "hi"}) == [Message("user", "hi")]
+    texts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    assert turns({"role": "user", "content": texts}) == [Message("user", "one\ntwo")]
+
+
+def test_images_stay_where_they_stood_among_the_texts():
+    content = [{"type": "text", "text": "what is"}, IMAGE, {"type": "text", "text": "?"}]
+    (turn,) = turns({"role": "user", "content": content})
+    assert isinstance(turn.content, list)
+    assert turn.content == ["what is", Image(b"\x89PNG\r\n\x1a\n"), "?"]
+
+
+def test_system_blocks_are_one_message_without_claude_codes_changing_header():
+    system = [{"type": "text", "text": "x-anthropic-billing-header: cch=1"}, {"type": "text", "text": "be brief"}]
+    assert chat(system=system).messages[0] == Message("system", "be brief")
+    assert chat(system="be brief").messages[0] == Message("system", "be brief")
+    assert chat(system="").messages[0].role == "user"
+
+
+def test_a_tool_use_and_its_result_are_a_call_and_a_message_of_the_tool():
+    used = [
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "redacted_thinking", "data": "…"},
+        {"type": "text", "text": "I add."},
+        {"type": "tool_use", "id": "t1", "name": "add", "input": {"a": 1}},
+    ]
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "2"}, IMAGE]}
+    call, told, asked = turns(
+        {"role": "assistant", "content": used},
+        {"role": "user", "content": [result, {"type": "text", "text": "so?"}]},
+    )
+    assert (call.role, call.content, call.thinking) == ("assistant", "I add.", "hm")
+    assert call.tool_calls == [
+        {"id": "t1", "type": "function", "function": {"name": "add", "arguments": {"a": 1}}},
+    ]
+    assert (told.role, told.tool_call_id, told.tool_name, told.text) == ("tool", "t1", "add", "2")
+    assert len(told.images) == 1
+    assert asked == Message("user", "so?")
+
+
+def test_a_text_document_is_its_text_and_no_other_document_is_read():
+    document = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "a b"}}
+    assert turns({"role": "user", "content": [document]}) == [Message("user", "a b")]
+    document["source"] = {"type": "base64", "media_type": "application/pdf", "data": PNG}
+    assert refusal(messages=[{"role": "user", "content": [document]}]) == (
+        'content block type "document" is not supported'
+    )
+
+
+@pytest.mark.parametrize(
+    ("block", "text"),
+    [
+        (
+            {"type": "image", "source": {"type": "url", "url": "http://x/y.png"}},
+            "invalid image source type: url. Only base64 images are supported.",
+        ),
+        ({"type": "image", "source": {"type": "base64", "data": "%"}}, "invalid base64 image data"),
+        ({"type": "video"}, 'content block type "video" is not supported'),
+    ],
+)
+def test_what_a_model_can_not_read_is_refused(block: dict[str, Any], text: str):
+    assert refusal(messages=[{"role": "user", "content": [block]}]) == text
+
+
+def test_a_tool_use_needs_id_and_name():
+    for missing in ("id", "name"):
+        block = {"type": "tool_use", "id": "t", "name": "add", "input": {}, missing: ""}
+        text = refusal(messages=[{"role": "assistant", "content": [block]}])
+        assert text == f"tool_use block missing required '{missing}' field"
+
+
+def test_sampling_and_stops_take_effect():
+    call = parse_messages(body(temperature=0.5, top_p=0.7, top_k=3, stop_sequences=["END"], stream=True))
+    assert call.request.sampling == Sampling(temperature=0.5, top_p=0.7, top_k=3, stop=["END"], max_tokens=9)
+    assert (call.stream, call.request.truncate) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (None, ("auto", "", True)),
+        ({"type": "auto", "disable_parallel_tool_use": True}, ("auto", "", False)),
+        ({"type": "any"}, ("required", "", True)),
+        ({"type": "none"}, ("none", "", True)),
+        ({"type": "tool", "name": "add"}, ("required", "add", True)),
+    ],
+)
+def test_the_choice_of_tools(choice: dict[str, Any] | None, expected: tuple[str, str, bool]):
+    prompt = chat(tools=[TOOL], tool_choice=choice)
+    assert (prompt.tool_choice, prompt.forced_tool, prompt.parallel_tool_calls) == expected
+    function = {"name": "add", "description": "Add", "parameters": {"type": "object"}}
+    assert prompt.tools == [{"type": "function", "function": function}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"tool_choice": {"type": "any"}}, 'tool_choice "any" needs tools'),
+        ({"tool_choice": {"type": "tool", "name": "f"}, "tools": [TOOL]}, 'tool_choice names "f"'),
+        ({"tool_choice": {"type": "some"}}, 'invalid tool_choice type "some"'),
+        ({"tools": [{"type": "web_search_20250305", "name": "w"}]}, '"web_search_20250305" is not supported'),
+        ({"tools": [{"input_schema": {}}]}, "tools: name is required"),
+        ({"thinking": {"type": "maybe"}}, 'invalid thinking type "maybe"'),
+        ({"output_config": {"effort": "huge"}}, 'invalid effort "huge"'),
+        ({"output_config": {"format": {"type": "xml"}}}, 'invalid output_config.format type "xml"'),
+        ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema must be a JSON schema"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, 'invalid role "tool"'),
+        ({"messages": [{"role": "user", "content": 5}]}, "MessagesRequest.messages.content of type []ContentBlock"),
+        ({"stop_sequences": "x"}, "MessagesRequest.stop_sequences of type []string"),
+    ],
+)
+def test_a_bad_value_is_refused_by_its_name(fields: dict[str, Any], text: str):
+    assert text in refusal(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "think"),
+    [
+        ({}, None),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, None),
+        ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "xhigh"}}, "high"),
+        ({"thinking": {"type": "disabled"}, "output_config": {"effort": "low"}}, False),
+    ],
+)
+def test_thinking_is_wished_for_and_never_insisted_on(fields: dict[str, Any], think: bool | str | None):
+    prompt = chat(**fields)
+    assert (prompt.think, prompt.must_think) == (think, False)
+
+
+def test_a_tool_says_what_is_known_of_it():
+    (tool,) = chat(tools=[{"name": "f", "input_schema": {}, "strict": True}]).tools
+    assert tool["function"] == {"name": "f", "parameters": {}, "strict": True}
+
+
+def test_a_schema_for_the_output():
+    schema = {"type": "object"}
+    call = parse_messages(body(output_config={"format": {"type": "json_schema", "schema": schema}}))
+    assert call.request.format == schema
+
+
+def test_counting_needs_no_max_tokens_and_generates_nothing():
+    call = parse_count_tokens({"model": "x", "messages": [{"role": "user", "content": "hi"}], "tools": [TOOL]})
+    assert call.request.render_only
+    (records,) = CountAnswer(call.model).records([[Rendered(1, "…", tokens=12)]])
+    assert CountAnswer(call.model).collect([records]) == {"input_tokens": 12}
+
+
+# Any JSON at all where a request should be.
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+names = st.sampled_from(
+    ["type", "role", "content", "text", "source", "id", "name", "input", "data", "format", "schema"]
+)
+kinds = st.sampled_from(["text", "image", "tool_use", "tool_result", "thinking", "document", "base64", "user", "tool"])
+values = st.recursive(
+    scalars | kinds, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=4), max_leaves=9
+)
+blocks = st.lists(st.dictionaries(names, kinds | values, max_size=4), max_size=3) | values
+bodies = st.fixed_dictionaries(
+    {"model": st.just("m"), "max_tokens": st.just(5)},
+    optional={
+        "messages": st.lists(
+            st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "system"]), "content": blocks})
+        )
+        | values,
+        "system": blocks,
+        "tools": blocks,
+        "tool_choice": values,
+        "thinking": values,
+        "output_config": values,
+        "stop_sequences": values,
+        "temperature": values,
+        "stream": values,
+    },
+)
+
+
+@given(bodies)
+def test_a_body_is_read_or_refused_and_what_is_read_crosses_the_queue(fields: dict[str, Any]):
+    try:
+        call = parse_messages(parse_json(encode(fields), "anthropic.MessagesRequest"))
+    except ServiceError:
+        return
+    assert pack(Submit(1, call.request))
+
+
+# --- what goes out ---------------------------------------------------------------------------------------
+
+
+def test_a_stream_has_anthropics_events_in_their_order():
+    records = answer(
+        Located(1, "s", 5), delta(thinking="hm", prompt_tokens=7), delta("Hi"), delta(tool_calls=[CALL]), FINISHED
+    )
+    assert [record["type"].removeprefix("content_block_") for record in records] == [
+        "message_start", "start", "delta", "delta", "stop", "start", "delta", "stop", "start", "delta", "stop",
+        "message_delta", "message_stop",
+    ]  # fmt: skip
+    assert [record["index"] for record in records if "index" in record] == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
+    deltas = [record["delta"] for record in records if record["type"] == "content_block_delta"]
+    assert deltas == [
+        {"type": "thinking_delta", "thinking": "hm"},
+        {"type": "signature_delta", "signature": "msg_k"},
+        {"type": "text_delta", "text": "Hi"},
+        {"type": "input_json_delta", "partial_json": '{"a":1}'},
+    ]
+
+
+def test_the_start_tells_the_prompt_and_the_end_what_the_cache_had_of_it():
+    start, *_, end, _ = answer(delta("Hi", prompt_tokens=7), FINISHED)
+    assert start["message"]["usage"] == {"input_tokens": 7, "output_tokens": 0}
+    assert end["usage"] == {
+        "input_tokens": 2,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 5,
+        "output_tokens": 3,
+        "output_tokens_details": {"thinking_tokens": 0},
+    }
+
+
+@pytest.mark.parametrize(
+    ("events", "reason", "sequence"),
+    [
+        ([delta("a"), FINISHED], "end_turn", None),
+        ([delta("a"), Finished(1, "length", 1, 1, 0, 0, 0, 0)], "max_tokens", None),
+        ([delta("a"), Finished(1, "stop", 1, 1, 0, 0, 0, 0, stop="END")], "stop_sequence", "END"),
+        ([delta(tool_calls=[CALL]), FINISHED], "tool_use", None),
+        ([delta(tool_calls=[CALL]), Finished(1, "length", 1, 1, 0, 0, 0, 0)], "max_tokens", None),
+    ],
+)
+def test_the_reason_for_the_end(events: list[Event], reason: str, sequence: str | None):
+    told = message(*events)
+    assert (told["stop_reason"], told["stop_sequence"]) == (reason, sequence)
+
+
+def test_an_answer_without_a_word_is_a_message_all_the_same():
+    told = message(Located(1, "s", 5), FINISHED)
+    assert (told["content"], told["stop_reason"]) == ([], "end_turn")
+
+
+def test_the_one_message_has_every_block():
+    told = message(delta(thinking="hm"), delta("Hi "), delta("there"), delta(tool_calls=[CALL, CALL]), FINISHED)
+    assert told["content"] == [
+        {"type": "thinking", "thinking": "hm", "signature": "msg_k"},
+        {"type": "text", "text": "Hi there"},
+        {"type": "tool_use", "id": "call_1", "name": "add", "input": {"a": 1}},
+        {"type": "tool_use", "id": "call_1", "name": "add", "input": {"a": 1}},
+    ]
+    assert (told["id"], told["type"], told["role"], told["model"]) == ("msg_k", "message", "assistant", "x")
+
+
+deltas = st.lists(
+    st.builds(
+        delta, text=st.text(max_size=3), thinking=st.text(max_size=3), tool_calls=st.lists(st.just(CALL), max_size=2)
+    ),
+    max_size=8,
+)
+
+
+@given(deltas)
+def test_collecting_equals_streaming(events: list[Delta]):
+    records = answer(*events, FINISHED)
+    shown = [record["delta"] for record in records if record["type"] == "content_block_delta"]
+    told = message(*events, FINISHED)["content"]
+    for kind in ("text", "thinking"):
+        streamed = "".join(each.get(kind, "") for each in shown)
+        assert streamed == "".join(block.get(kind, "") for block in told) == "".join(getattr(e, kind) for e in events)
+    assert sum(block["type"] == "tool_use" for block in told) == sum(len(event.tool_calls) for event in events)
+    starts, stops = ([r["index"] for r in records if r["type"] == f"content_block_{end}"] for end in ("start", "stop"))
+    assert starts == stops == list(range(len(told)))
+
+
+def test_silence_passes_through_and_is_told_by_a_ping():
+    call = parse_messages(body())
+    batches = list(MessagesAnswer(call).records([[Located(1, "s", 5)], [], [delta("a")]]))
+    assert [bool(batch) for batch in batches] == [False, True]
+    assert SSE_PINGED.heartbeat == b'event: ping\ndata: {"type":"ping"}\n\n'
+
+
+@pytest.mark.parametrize("kind", [MessagesAnswer, lambda call: CountAnswer(call.model)])
+def test_a_model_that_only_embeds_does_not_chat(kind: Any):
+    with pytest.raises(BadRequest, match='"x" does not support chat'):
+        list(kind(parse_messages(body())).records([[Located(1, "s", 5, ["embedding"])]]))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (BadRequest("x"), "invalid_request_error"),
+        (ModelNotFound("x"), "not_found_error"),
+        (PayloadTooLarge("x"), "request_too_large"),
+        (EngineGone("x"), "overloaded_error"),
+        (Unsupported("x"), "api_error"),
+    ],
+)
+def test_an_error_has_anthropics_shape(error: ServiceError, kind: str):
+    assert error_record(error) == {"type": "error", "error": {"type": kind, "message": "x"}}
+
+
+def test_a_call_names_its_model_as_it_was_asked_for():
+    assert isinstance(parse_messages(body(model="Library/X:Latest")), MessagesCall)
+    assert parse_messages(body(model="Library/X:Latest")).model == "Library/X:Latest"

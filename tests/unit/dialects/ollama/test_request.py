@@ -1,0 +1,504 @@
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.dialects.json_body import parse_json
+from service.dialects.ollama.answer import OllamaAnswer, OllamaChatAnswer, OllamaGenerateAnswer, error_record, timestamp
+from service.dialects.ollama.request import OllamaCall, parse_chat, parse_generate, parse_show
+from service.errors import BadRequest, EngineGone, ModelNotFound
+from service.protocol.commands import Submit
+from service.protocol.events import Delta, Event, Finished, Located, Rendered
+from service.protocol.request import Chat, Image, Infill, Message, Sampling, Text
+from service.protocol.wire import decode_command, pack
+from service.web.framing import NDJSON, Framing, encode
+from service.web.negotiation import negotiate
+
+NOON = 1_795_323_967_120_000_000
+Parse = Callable[[dict[str, Any]], OllamaCall]
+GENERATE, CHAT = {"model": "x", "prompt": "hi"}, {"model": "x", "messages": [{"role": "user", "content": "hi"}]}
+TOOL_CALL = {"id": "call_x", "function": {"index": 0, "name": "f", "arguments": {"z": 1, "a": "<&>"}}}
+BOTH = pytest.mark.parametrize(("parse", "body"), [(parse_generate, GENERATE), (parse_chat, CHAT)])
+
+# Lone surrogates among the characters: a client can escape them.
+texts = st.text(st.characters(exclude_categories=[]), max_size=20) | st.sampled_from(
+    ["m", "user", "tool", "5m", "json"]
+)
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def objects(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Objects of some of `fields`, each of its own kind or of any."""
+    return st.fixed_dictionaries({}, optional={name: right | values for name, right in fields.items()})
+
+
+base64 = st.binary().map(lambda data: b64encode(data).decode())
+options = objects(temperature=st.floats(0, 2), top_k=st.integers(), num_ctx=st.integers(), stop=st.lists(texts))
+tool_calls = objects(id=texts, function=objects(name=texts, arguments=st.dictionaries(texts, values, max_size=2)))
+turns = objects(
+    role=texts, content=texts, thinking=texts, images=st.lists(base64, max_size=2),
+    tool_calls=st.lists(tool_calls, max_size=2),
+)  # fmt: skip
+common = {
+    "model": st.just("m"),
+    "stream": st.booleans(),
+    "stream_type": st.just("text/event-stream"),
+    "StreamType": texts,
+    "options": options,
+    "think": st.booleans() | st.just("low"),
+    "keep_alive": st.integers() | st.just("5m"),
+    "format": st.just("json") | st.dictionaries(texts, values, max_size=2),
+    "truncate": st.booleans(),
+    "logprobs": st.booleans(),
+    "top_logprobs": st.integers(-1, 21),
+}
+generate_bodies = objects(
+    **common, prompt=texts, suffix=texts, system=texts, template=texts, context=st.lists(st.integers()),
+    raw=st.booleans(), images=st.lists(base64, max_size=2),
+)  # fmt: skip
+chat_bodies = objects(
+    **common, messages=st.lists(turns, max_size=3), tools=st.lists(st.dictionaries(texts, values, max_size=2))
+)
+
+deltas = st.builds(
+    Delta,
+    id=st.just(1),
+    seq=st.just(0),
+    text=st.text(max_size=5),
+    token_ids=st.lists(st.integers(0, 9), max_size=2),
+    thinking=st.text(max_size=5),
+    tool_calls=st.lists(st.just(TOOL_CALL), max_size=2),
+)
+FINISHED = Finished(1, "stop", 3, 2, 0, 1, 4, 9, [1, 2])
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> list[list[Event]]:
+    """The events of an answer in batches, silences among them."""
+    events = [Located(1, "socket", 5), *draw(st.lists(deltas, max_size=8)), FINISHED]
+    places = sorted(draw(st.lists(st.integers(0, len(events)), max_size=6)))
+    return [events[start:end] for start, end in zip([0, *places], [*places, len(events)], strict=True)]
+
+
+def clock(*readings: int) -> Callable[[], int]:
+    """The readings, the last one for ever."""
+    left = list(readings)
+    return lambda: left.pop(0) if len(left) > 1 else left[0]
+
+
+def lines(answer: OllamaAnswer, *events: Event) -> list[str]:
+    return [encode(record).decode() for batch in answer.records([list(events)]) for record in batch]
+
+
+def refusal(parse: Parse, body: dict[str, Any]) -> str:
+    with pytest.raises(BadRequest) as caught:
+        parse(body)
+    return caught.value.message
+
+
+def negotiated(call: OllamaCall) -> Framing | None:
+    return negotiate(call.stream, call.stream_type, None, "")
+
+
+# --- what comes in ---------------------------------------------------------------------------------------
+
+
+def test_a_prompt_is_one_turn_of_a_chat():
+    call = parse_generate(GENERATE | {"system": "be brief", "context": [1, 2.0], "think": "low"})
+    turns = [Message("system", "be brief"), Message("user", "hi")]
+    assert call.request is not None
+    assert call.request.prompt == Chat(turns, think="low", context=[1, 2])
+    assert call.request.return_context
+
+
+def test_a_raw_prompt_is_left_as_it_is_and_its_tokens_are_not_returned():
+    request = parse_generate(GENERATE | {"raw": True}).request
+    assert request is not None
+    assert (request.prompt, request.return_context) == (Text("hi"), False)
+
+
+def test_images_come_before_the_text_that_they_came_with():
+    generate = parse_generate(GENERATE | {"images": ["QQ==", None, "Qg=="]}).request
+    turns = [{"role": "user", "content": "hi", "images": ["QQ=="]}, {"role": "tool", "images": ["Qg=="]}]
+    chat = parse_chat(CHAT | {"messages": turns}).request
+    assert generate is not None
+    assert chat is not None
+    assert generate.prompt == Chat([Message("user", [Image(b"A"), Image(b"B"), "hi"])])
+    assert chat.prompt == Chat([Message("user", [Image(b"A"), "hi"]), Message("tool", [Image(b"B")])])
+
+
+def test_a_prompt_with_a_suffix_is_to_be_filled_in_between():
+    request = parse_generate(GENERATE | {"suffix": "there"}).request
+    assert request is not None
+    assert request.prompt == Infill("hi", "there")
+
+
+def test_a_chat_keeps_its_turns_and_tools():
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    turns = [
+        {"role": "USER", "content": "hi"},
+        {"role": "assistant", "thinking": "hm", "tool_calls": [TOOL_CALL]},
+        {"role": "tool", "content": "7", "tool_name": "f", "tool_call_id": "call_x"},
+    ]
+    request = parse_chat({"model": "x", "messages": turns, "tools": tools, "think": True}).request
+    assert request is not None
+    assert isinstance(request.prompt, Chat)
+    assert (request.prompt.tools, request.prompt.think) == (tools, True)
+    user, assistant, tool = request.prompt.messages
+    assert user == Message("user", "hi")
+    assert (assistant.thinking, assistant.tool_calls[0]["id"]) == ("hm", "call_x")
+    assert assistant.tool_calls[0]["function"]["arguments"] == {"z": 1, "a": "<&>"}
+    assert tool == Message("tool", "7", tool_name="f", tool_call_id="call_x")
+
+
+@BOTH
+def test_what_both_routes_read_alike(parse: Parse, body: dict[str, Any]):
+    fields = {"options": {"top_k": 5, "num_ctx": 512}, "format": {"type": "object"}, "truncate": False}
+    call = parse(body | fields | {"keep_alive": "5m", "stream": "sse", "stream_type": "text/event-stream"})
+    assert call.request is not None
+    assert (call.request.sampling, call.request.context_limit) == (Sampling(top_k=5), 512)
+    assert call.request.defaults == Sampling(temperature=0.8, top_k=40, top_p=0.9)
+    assert (call.request.format, call.request.truncate) == ({"type": "object"}, False)
+    assert (call.keep_alive, call.stream, call.stream_type) == (300, "sse", "text/event-stream")
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["StreamType", "streamType", "streamtype", "STREAM_TYPE"])
+def test_the_stream_type_has_two_spellings(parse: Parse, body: dict[str, Any], name: str):
+    assert parse(body | {name: "text/event-stream"}).stream_type == "text/event-stream"
+
+
+@BOTH
+def test_two_spellings_that_contradict_each_other_are_refused(parse: Parse, body: dict[str, Any]):
+    both = {"stream_type": "text/event-stream", "StreamType": "application/x-ndjson"}
+    with pytest.raises(BadRequest):
+        negotiated(parse(body | both))
+
+
+@BOTH
+def test_the_model_is_echoed_as_it_was_asked_for(parse: Parse, body: dict[str, Any]):
+    assert parse(body | {"model": "Library/X:Latest"}).model == "Library/X:Latest"
+
+
+@pytest.mark.parametrize(
+    ("parse", "body"),
+    [
+        (parse_generate, {"model": "x"}),
+        (parse_generate, {"model": "x", "prompt": ""}),
+        (parse_generate, {"model": "x", "suffix": "there"}),
+        (parse_chat, {"model": "x"}),
+        (parse_chat, {"model": "x", "messages": []}),
+    ],
+)
+def test_a_body_that_asks_for_nothing_loads_the_model_or_unloads_it(parse: Parse, body: dict[str, Any]):
+    assert [parse(body).request, parse(body).unload] == [None, False]
+    assert [parse(body | {"keep_alive": time}).unload for time in (0, "0", "0s", 1, -1)] == [True] * 3 + [False] * 2
+
+
+@BOTH
+def test_a_body_that_asks_for_an_answer_never_unloads_first(parse: Parse, body: dict[str, Any]):
+    assert not parse(body | {"keep_alive": 0}).unload
+
+
+def test_without_a_model_generate_does_not_find_it_and_chat_misses_it():
+    with pytest.raises(ModelNotFound, match=r"^model '' not found$"):
+        parse_generate({"prompt": "hi"})
+    assert refusal(parse_chat, {"messages": []}) == "model is required"
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"model": "a b"}, "invalid model name"),
+        ({"model": 1}, "json: cannot unmarshal number into Go struct field {}.model of type string"),
+        (
+            {"options": []},
+            "json: cannot unmarshal array into Go struct field {}.options of type map[string]interface {}",
+        ),
+        ({"options": {"temperature": "hot"}}, 'option "temperature" must be of type float32'),
+        ({"options": {"stop": "x"}}, 'option "stop" must be of type array'),
+        ({"truncate": "no"}, "json: cannot unmarshal string into Go struct field {}.truncate of type bool"),
+        ({"format": "xml"}, r'invalid format: "\"xml\""; expected "json" or a valid JSON Schema object'),
+        ({"format": [1]}, 'invalid format: "[1]"; expected "json" or a valid JSON Schema object'),
+        ({"top_logprobs": 21}, "top_logprobs must be between 0 and 20"),
+        ({"top_logprobs": -1}, "top_logprobs must be between 0 and 20"),
+        ({"top_logprobs": "5"}, "json: cannot unmarshal string into Go struct field {}.top_logprobs of type int"),
+        ({"keep_alive": "5"}, 'time: missing unit in duration "5"'),
+        (
+            {"think": "extreme"},
+            'invalid think value: "extreme" (must be "high", "medium", "low", "max", true, or false)',
+        ),
+        ({"think": ""}, 'invalid think value: "" (must be "high", "medium", "low", "max", true, or false)'),
+        ({"think": 1}, 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
+    ],
+)
+def test_a_bad_field_is_refused_in_ollamas_words(
+    parse: Parse, body: dict[str, Any], fields: dict[str, Any], message: str
+):
+    struct = "GenerateRequest" if parse is parse_generate else "ChatRequest"
+    assert refusal(parse, body | fields) == message.replace("{}.", f"{struct}.")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"raw": True, "system": "x"}, "raw mode does not support template, system, or context"),
+        ({"raw": True, "template": "x"}, "raw mode does not support template, system, or context"),
+        ({"raw": True, "context": [1]}, "raw mode does not support template, system, or context"),
+        ({"raw": 1}, "json: cannot unmarshal number into Go struct field GenerateRequest.raw of type bool"),
+        ({"prompt": 1}, "json: cannot unmarshal number into Go struct field GenerateRequest.prompt of type string"),
+        ({"images": ["data:,"]}, "illegal base64 data at input byte 4"),
+        (
+            {"images": "QQ=="},
+            "json: cannot unmarshal string into Go struct field GenerateRequest.images of type []api.ImageData",
+        ),
+        (
+            {"images": [1]},
+            "json: cannot unmarshal number into Go struct field GenerateRequest.images of type api.ImageData",
+        ),
+        *(
+            (
+                {"images": ["QQ=="], **fields},
+                "images can't go with raw, suffix or template: the model's own template has to place them",
+            )
+            for fields in ({"raw": True}, {"suffix": "x"}, {"template": "x"})
+        ),
+        ({"context": "1"}, "json: cannot unmarshal string into Go struct field GenerateRequest.context of type []int"),
+        ({"context": ["1"]}, "json: cannot unmarshal string into Go struct field GenerateRequest.context of type int"),
+    ],
+)
+def test_a_bad_field_of_generate_is_refused_in_ollamas_words(fields: dict[str, Any], message: str):
+    assert refusal(parse_generate, GENERATE | fields) == message
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"messages": {}}, "cannot unmarshal object into Go struct field ChatRequest.messages of type []api.Message"),
+        ({"messages": ["x"]}, "cannot unmarshal string into Go struct field ChatRequest.messages of type api.Alias"),
+        (
+            {"messages": [{"role": 1}]},
+            "cannot unmarshal number into Go struct field ChatRequest.messages.role of type string",
+        ),
+        (
+            {"messages": [{"content": [{"type": "text"}]}]},
+            "cannot unmarshal array into Go struct field ChatRequest.messages.content of type string",
+        ),
+        (
+            {"messages": [{"tool_calls": {}}]},
+            "cannot unmarshal object into Go struct field ChatRequest.messages.tool_calls of type []api.ToolCall",
+        ),
+        (
+            {"messages": [{"tool_calls": [{"id": 1}]}]},
+            "cannot unmarshal number into Go struct field ChatRequest.messages.tool_calls.id of type string",
+        ),
+        (
+            {"messages": [{"images": [{}]}]},
+            "cannot unmarshal object into Go struct field ChatRequest.messages.images of type api.ImageData",
+        ),
+        ({"tools": {}}, "cannot unmarshal object into Go struct field ChatRequest.tools of type api.Tools"),
+    ],
+)
+def test_a_bad_field_of_chat_is_refused_in_ollamas_words(fields: dict[str, Any], message: str):
+    assert refusal(parse_chat, CHAT | fields) == f"json: {message}"
+
+
+def test_the_arguments_of_a_tool_call_are_an_object():
+    turn = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": '{"a": 1}'}}]}
+    message = "Value looks like object, but can't find closing '}' symbol"
+    assert refusal(parse_chat, {"model": "x", "messages": [turn]}) == message
+
+
+@pytest.mark.parametrize("name", ["model", "name"])
+def test_a_model_to_show_has_two_spellings(name: str):
+    assert parse_show({name: "m:t"})[1].short == "m:t"
+
+
+def test_model_wins_over_name():
+    assert parse_show({"name": "a", "model": "b"})[0] == "b"
+
+
+@given(generate_bodies)
+def test_every_generate_body_is_a_request_that_crosses_the_queue_or_a_bad_one(body: dict[str, Any]):
+    _parses_or_refuses(parse_generate, "GenerateRequest", body)
+
+
+@given(chat_bodies)
+def test_every_chat_body_is_a_request_that_crosses_the_queue_or_a_bad_one(body: dict[str, Any]):
+    _parses_or_refuses(parse_chat, "ChatRequest", body)
+
+
+def _parses_or_refuses(parse: Parse, struct: str, body: dict[str, Any]) -> None:
+    try:
+        call = parse(parse_json(json.dumps(body).encode(), struct))
+    except (BadRequest, ModelNotFound) as error:
+        encode(error_record(error))
+        return
+    if call.request is not None:
+        submit = Submit(1, call.request)
+        assert decode_command(pack(submit)[4:]) == submit
+
+
+# --- what goes out ---------------------------------------------------------------------------------------
+
+
+def test_a_chat_is_on_the_wire_as_ollama_writes_it():
+    answer = OllamaChatAnswer(parse_chat(CHAT), clock(NOON - 123, NOON))
+    finished = Finished(1, "stop", 3, 2, 0, 0, 4, 9)
+    assert lines(answer, Located(1, "s", 5), Delta(1, 0, "Hi <b> & \u2028 é", [7]), finished) == [
+        r'{"model":"x","created_at":"2026-11-22T05:06:07.12Z","message":{"role":"assistant",'
+        r'"content":"Hi \u003cb\u003e \u0026 \u2028 é"},"done":false}',
+        '{"model":"x","created_at":"2026-11-22T05:06:07.12Z","message":{"role":"assistant","content":""},"done":true,'
+        '"done_reason":"stop","total_duration":123,"load_duration":5,"prompt_eval_count":3,"prompt_eval_duration":4,'
+        '"eval_count":2,"eval_duration":9}',
+    ]
+
+
+def test_thinking_and_tool_calls_are_on_the_wire_as_ollama_writes_them():
+    answer = OllamaChatAnswer(parse_chat(CHAT), clock(NOON))
+    assert lines(answer, Delta(1, 0, "", [7], thinking="hmm"), Delta(1, 1, "", [8], tool_calls=[TOOL_CALL])) == [
+        '{"model":"x","created_at":"2026-11-22T05:06:07.12Z",'
+        '"message":{"role":"assistant","content":"","thinking":"hmm"},"done":false}',
+        '{"model":"x","created_at":"2026-11-22T05:06:07.12Z","message":{"role":"assistant","content":"",'
+        r'"tool_calls":[{"id":"call_x","function":{"index":0,"name":"f","arguments":{"z":1,"a":"\u003c\u0026\u003e"}}}]},'
+        '"done":false}',
+    ]
+
+
+def test_the_last_line_of_generate_is_on_the_wire_as_ollama_writes_it():
+    answer = OllamaGenerateAnswer(parse_generate(GENERATE), clock(NOON + 3_456_788, NOON + 3_456_789))
+    assert lines(answer, Finished(1, "stop", 7, 2, 0, 0, 0, 0, [1, 2])) == [
+        '{"model":"x","created_at":"2026-11-22T05:06:07.123456789Z","response":"","done":true,"done_reason":"stop",'
+        '"context":[1,2],"total_duration":1,"prompt_eval_count":7,"eval_count":2}'
+    ]
+
+
+def test_thinking_of_generate_stands_beside_the_response():
+    answer = OllamaGenerateAnswer(parse_generate(GENERATE), clock(NOON))
+    assert lines(answer, Delta(1, 0, "Hi", [1, 2], thinking="hmm")) == [
+        '{"model":"x","created_at":"2026-11-22T05:06:07.12Z","response":"","thinking":"hmm","done":false}',
+        '{"model":"x","created_at":"2026-11-22T05:06:07.12Z","response":"Hi","done":false}',
+    ]
+
+
+def test_a_rendered_prompt_is_not_done():
+    rendered = Rendered(1, "<s>hi", 2)
+    start = '{"model":"x","created_at":"2026-11-22T05:06:07.12Z",'
+    end = '"done":false,"_debug_info":{"rendered_template":'
+    assert lines(OllamaGenerateAnswer(parse_generate(GENERATE), clock(NOON)), rendered) == [
+        start + '"response":"",' + end + r'"\u003cs\u003ehi","image_count":2}}'
+    ]
+    assert lines(OllamaChatAnswer(parse_chat(CHAT), clock(NOON)), Rendered(1, "hi")) == [
+        start + '"message":{"role":"assistant","content":""},' + end + '"hi"}}'
+    ]
+
+
+@pytest.mark.parametrize("reason", ["load", "unload"])
+def test_a_load_and_an_unload_are_one_line_without_figures(reason: str):
+    generate = OllamaGenerateAnswer(parse_generate({"model": "x"}), clock(NOON)).only(reason)
+    chat = OllamaChatAnswer(parse_chat({"model": "x"}), clock(NOON)).only(reason)
+    start, end = '{"model":"x","created_at":"2026-11-22T05:06:07.12Z",', f'"done":true,"done_reason":"{reason}"}}'
+    assert encode(generate).decode() == f'{start}"response":"",{end}'
+    assert encode(chat).decode() == f'{start}"message":{{"role":"assistant","content":""}},{end}'
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "text"),
+    [
+        (0, "1970-01-01T00:00:00Z"),
+        (NOON, "2026-11-22T05:06:07.12Z"),
+        (NOON + 1, "2026-11-22T05:06:07.120000001Z"),
+        (NOON - 120_000_000, "2026-11-22T05:06:07Z"),
+        (1_000_000, "1970-01-01T00:00:00.001Z"),
+        (10_000_000_000, "1970-01-01T00:00:10Z"),
+    ],
+)
+def test_the_zeros_at_the_end_of_a_fraction_are_trimmed(nanoseconds: int, text: str):
+    assert timestamp(nanoseconds) == text
+
+
+def test_the_context_is_the_prompts_tokens_and_the_answers():
+    answer = OllamaGenerateAnswer(parse_generate(GENERATE), clock(NOON))
+    events = [Delta(1, 0, "a", [5, 6]), Delta(1, 2, "", [7]), FINISHED]
+    assert answer.collect(answer.records([events])).context == [1, 2, 5, 6, 7]
+
+
+@pytest.mark.parametrize("body", [CHAT, GENERATE | {"raw": True}])
+def test_a_chat_and_a_raw_answer_have_no_context(body: dict[str, Any]):
+    raw = "raw" in body
+    answer = (
+        OllamaGenerateAnswer(parse_generate(body), clock(NOON))
+        if raw
+        else OllamaChatAnswer(parse_chat(body), clock(NOON))
+    )
+    assert '"context"' not in "".join(lines(answer, Delta(1, 0, "a", [5]), Finished(1, "stop", 1, 1, 0, 0, 0, 0)))
+
+
+def test_the_wait_for_the_model_and_in_the_queue_is_the_load_duration():
+    answer = OllamaChatAnswer(parse_chat(CHAT), clock(NOON))
+    (record,) = [record for batch in answer.records([[Located(1, "s", 5)], [FINISHED]]) for record in batch]
+    assert record.load_duration == 6
+
+
+def test_a_silence_stays_a_silence_and_a_batch_that_tells_nothing_is_left_out():
+    answer = OllamaChatAnswer(parse_chat(CHAT), clock(NOON))
+    records = answer.records([[Located(1, "s", 5)], [], [Delta(1, 0, "", [7])], [FINISHED]])
+    assert [len(batch) for batch in records] == [0, 1]
+
+
+def test_a_failure_is_told_in_one_field():
+    assert encode(error_record(EngineGone("<gone>"))) == rb'{"error":"\u003cgone\u003e"}'
+
+
+def wire(record: Any) -> dict[str, Any]:
+    return json.loads(NDJSON.frame(record))
+
+
+@given(answers())
+def test_collecting_a_generate_equals_streaming_it(batches: list[list[Event]]):
+    streaming, collecting = (OllamaGenerateAnswer(parse_generate(GENERATE), clock(NOON)) for _ in range(2))
+    *parts, last = [wire(record) for batch in streaming.records(batches) for record in batch]
+    whole = wire(collecting.collect(collecting.records(batches)))
+    assert whole.pop("response") == "".join(part["response"] for part in parts) + last.pop("response")
+    assert whole.pop("thinking", "") == "".join(part.get("thinking", "") for part in parts)
+    assert whole.pop("tool_calls", []) == [call for part in parts for call in part.get("tool_calls", [])]
+    assert whole == last
+
+
+@given(answers())
+def test_collecting_a_chat_equals_streaming_it(batches: list[list[Event]]):
+    streaming, collecting = (OllamaChatAnswer(parse_chat(CHAT), clock(NOON)) for _ in range(2))
+    *parts, last = [wire(record) for batch in streaming.records(batches) for record in batch]
+    whole = wire(collecting.collect(collecting.records(batches)))
+    message, texts = whole.pop("message"), [part["message"] for part in [*parts, last]]
+    assert message["content"] == "".join(text["content"] for text in texts)
+    assert message.get("thinking", "") == "".join(text.get("thinking", "") for text in texts)
+    assert message.get("tool_calls", []) == [call for text in texts for call in text.get("tool_calls", [])]
+    del last["message"]
+    assert whole == last
+
+
+@pytest.mark.parametrize(
+    ("answer", "parse", "body"),
+    [(OllamaChatAnswer, parse_chat, CHAT), (OllamaGenerateAnswer, parse_generate, GENERATE)],
+)
+@given(batches=answers())
+def test_only_the_last_record_is_done(
+    answer: type[OllamaAnswer], parse: Parse, body: dict[str, Any], batches: list[list[Event]]
+):  # fmt: skip
+    records = [record for batch in answer(parse(body), clock(NOON)).records(batches) for record in batch]
+    assert [record.done for record in records] == [False] * (len(records) - 1) + [True]
+    assert [msgspec.structs.asdict(record)["done_reason"] for record in records[:-1]] == [""] * (len(records) - 1)

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from service.engine.host.residency import LEASE_SECONDS, Limits, Residency, Resident
+from service.errors import Unavailable
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def ready(clock: Clock, name: str = "m", keep_alive: float = 10.0, **fields: Any) -> Resident:
+    """A model that has just been loaded and not been used."""
+    resident = Resident(name, keep_alive, clock=clock, **fields)
+    resident.state = "ready"
+    return resident
+
+
+def serve(resident: Resident, keep_alive: float | None = None) -> None:
+    """A request from beginning to end, the first of its worker."""
+    resident.send(keep_alive, submits=True)
+    resident.report(1, 1)
+    resident.report(1, 0)
+
+
+def residency(*residents: Resident, models: int = 0, memory: int = 0) -> Residency:
+    residency = Residency(Limits(models, memory))
+    for resident in residents:
+        residency.add(resident)
+    return residency
+
+
+def names(residents: list[Resident]) -> list[str]:
+    return [resident.name for resident in residents]
+
+
+# --- how long a model stays ------------------------------------------------------------------------------
+
+
+def test_a_model_stays_for_its_keep_alive_after_its_last_use(clock: Clock):
+    model = ready(clock)
+    clock.now += 9
+    serve(model)
+    clock.now += 9.5
+    assert (residency(model).overdue(), model.remaining()) == ([], 0.5)
+    clock.now += 0.5
+    assert residency(model).overdue() == [model]
+
+
+def test_a_requests_keep_alive_counts_and_stays_for_those_that_have_none(clock: Clock):
+    model = ready(clock)
+    serve(model, 100.0)
+    serve(model)
+    assert model.remaining() == 100
+    serve(model, 1.0)
+    assert model.remaining() == 1
+
+
+def test_loaded_anew_a_model_has_its_own_keep_alive_again(clock: Clock):
+    model = ready(clock)
+    serve(model, math.inf)
+    model.reset_keep_alive(10)
+    model.begin()
+    assert model.remaining() == 10
+
+
+def test_keep_alive_0_unloads_when_the_last_request_has_ended(clock: Clock):
+    model = ready(clock)
+    for _ in range(2):
+        model.send(0.0, submits=True)
+    model.report(1, 1)
+    assert not residency(model).overdue()
+    model.report(2, 0)
+    assert residency(model).overdue() == [model]
+
+
+def test_a_dismissed_model_goes_when_its_last_request_has_ended(clock: Clock):
+    model = ready(clock, pinned=True)
+    model.send(None, submits=True)
+    model.report(1, 1)
+    model.dismiss()
+    assert model.due() == math.inf
+    model.report(1, 0)
+    assert model.due() == 0
+
+
+def test_a_request_that_comes_after_its_dismissal_keeps_a_model(clock: Clock):
+    model = ready(clock, keep_alive=10)
+    model.dismiss()
+    serve(model)
+    assert model.due() == 10
+
+
+@pytest.mark.parametrize(("keep_alive", "pinned"), [(math.inf, False), (0.0, True)])
+def test_a_model_that_is_to_stay_never_is_due(clock: Clock, keep_alive: float, pinned: bool):
+    model = ready(clock, keep_alive=keep_alive, pinned=pinned)
+    serve(model)
+    clock.now += 1e9
+    assert (residency(model).overdue(), residency(model).next_due(), model.remaining()) == ([], None, math.inf)
+
+
+@pytest.mark.parametrize("state", ["idle", "loading", "unloading"])
+def test_only_a_loaded_model_is_due(clock: Clock, state: str):
+    model = ready(clock, keep_alive=0.0)
+    model.state = state
+    assert residency(model).overdue() == []
+
+
+def test_the_next_due_is_the_first_of_all(clock: Clock):
+    models = [ready(clock, name, keep_alive) for name, keep_alive in [("a", 7.0), ("b", 3.0), ("c", math.inf)]]
+    assert residency(*models).next_due() == 3
+    assert residency().next_due() is None
+
+
+# --- who is busy -----------------------------------------------------------------------------------------
+
+
+def test_a_running_request_keeps_its_model_however_long_it_takes(clock: Clock):
+    model = ready(clock, keep_alive=0.0)
+    model.send(None, submits=True)
+    model.report(1, 1)
+    clock.now += 1e6
+    assert (model.busy, residency(model).overdue(), residency(model).next_due()) == (True, [], None)
+
+
+def test_a_request_that_is_under_way_keeps_its_model_for_a_while(clock: Clock):
+    model = ready(clock, keep_alive=0.0)
+    model.send(None, submits=True)
+    assert (model.busy, residency(model).next_due()) == (True, LEASE_SECONDS)
+    clock.now += LEASE_SECONDS
+    assert (model.busy, residency(model).overdue()) == (False, [model])
+
+
+def test_a_request_that_never_came_is_not_waited_for_again(clock: Clock):
+    model = ready(clock)
+    model.send(None, submits=True)
+    clock.now += LEASE_SECONDS
+    serve(model)
+    assert not model.busy
+
+
+def test_of_two_requests_that_are_under_way_the_end_of_one_does_not_end_the_wait(clock: Clock):
+    model = ready(clock)
+    for _ in range(2):
+        model.send(None, submits=True)
+    model.report(1, 1)
+    model.report(1, 0)
+    assert model.busy
+    model.report(2, 1)
+    model.report(2, 0)
+    assert not model.busy
+
+
+def test_a_load_alone_does_not_make_a_model_busy(clock: Clock):
+    model = ready(clock)
+    model.send(None, submits=False)
+    assert not model.busy
+
+
+def test_a_model_that_is_waited_for_is_busy(clock: Clock):
+    model = ready(clock, keep_alive=0.0)
+    with model.awaited():
+        assert (model.busy, residency(model).overdue()) == (True, [])
+    assert residency(model).overdue() == [model]
+
+
+def test_what_ran_in_a_worker_that_died_runs_no_more(clock: Clock):
+    model = ready(clock)
+    model.send(None, submits=True)
+    model.report(1, 1)
+    model.begin()
+    assert not model.busy
+
+
+# --- limits ----------------------------------------------------------------------------------------------
+
+
+def test_without_limits_there_is_always_room(clock: Clock):
+    models = [ready(clock, str(number), memory=1 << 50) for number in range(100)]
+    assert residency(*models).has_room(Resident("new", 1.0, memory=1 << 60))
+
+
+@pytest.mark.parametrize("limits", [{"models": 2}, {"memory": 20}])
+def test_the_least_recently_used_goes(clock: Clock, limits: dict[str, int]):
+    a, b = ready(clock, "a", memory=10), ready(clock, "b", memory=10)
+    clock.now += 1
+    serve(a)
+    new = Resident("new", 1.0, memory=10, clock=clock)
+    house = residency(a, b, new, **limits)
+    assert (house.has_room(new), names(house.victims(new))) == (False, ["b"])
+
+
+def test_as_many_go_as_it_takes_and_no_more(clock: Clock):
+    models = []
+    for name, memory in [("a", 5), ("b", 5), ("c", 10)]:
+        models.append(ready(clock, name, memory=memory))
+        clock.now += 1
+    new = Resident("new", 1.0, memory=10, clock=clock)
+    assert names(residency(*models, memory=20).victims(new)) == ["a", "b"]
+
+
+def test_busy_and_pinned_models_never_go(clock: Clock):
+    pinned, busy, idle = ready(clock, "pinned", pinned=True), ready(clock, "busy"), ready(clock, "idle")
+    busy.send(None, submits=True)
+    busy.report(1, 1)
+    clock.now += 100
+    serve(idle)
+    new = Resident("new", 1.0, clock=clock)
+    assert names(residency(pinned, busy, idle, models=3).victims(new)) == ["idle"]
+    assert names(residency(pinned, busy, models=2).victims(new)) == []
+
+
+def test_nobody_goes_where_that_would_not_be_enough(clock: Clock):
+    busy, idle = ready(clock, "busy", memory=15), ready(clock, "idle", memory=5)
+    busy.report(1, 1)
+    new = Resident("new", 1.0, memory=10, clock=clock)
+    assert residency(busy, idle, memory=20).victims(new) == []
+
+
+def test_a_model_that_goes_already_takes_its_room_until_it_is_gone(clock: Clock):
+    going, idle, new = ready(clock, "going"), ready(clock, "idle"), Resident("new", 1.0, clock=clock)
+    going.state = "unloading"
+    house = residency(going, idle, new, models=2)
+    assert (house.has_room(new), house.victims(new)) == (False, [])
+    going.state = "idle"
+    assert house.has_room(new)
+
+
+@pytest.mark.parametrize(("limits", "memory"), [({"models": 1}, 1), ({"memory": 20}, 11), ({"memory": 20}, 21)])
+def test_what_will_never_fit_is_refused_at_once(clock: Clock, limits: dict[str, int], memory: int):
+    pinned, new = ready(clock, "pinned", memory=10, pinned=True), Resident("new", 1.0, memory=memory, clock=clock)
+    with pytest.raises(Unavailable, match=r"^new does not fit within the server's limits beside the pinned models$"):
+        residency(pinned, new, **limits).victims(new)
+
+
+def test_a_model_that_took_more_memory_than_was_known_drives_others_out(clock: Clock):
+    old, new = ready(clock, "old", memory=10), ready(clock, "new", memory=5)
+    clock.now += 1
+    serve(new)
+    house = residency(old, new, memory=15)
+    assert house.overdue() == []
+    new.memory = 15
+    assert names(house.overdue()) == ["old"]

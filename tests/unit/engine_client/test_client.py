@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from service.engine_client import client
+from service.engine_client.client import Client
+from service.engine_client.disconnect import Presence
+from service.errors import EngineFailure, EngineGone, ServiceError
+from service.protocol.commands import Locate, Submit
+from service.protocol.events import Delta, Event, Failed, Finished, Hello, Located
+from service.protocol.request import Request, Text
+from service.protocol.wire import Unpacker, decode_command, pack
+
+FINISHED = Finished(1, "stop", 1, 1, 0, 0, 0, 0)
+
+
+class Engine:
+    """Host and worker on one socket. The nth Submit is answered with the nth of `answers`; then the process ends."""
+
+    def __init__(self, path: str, answers: list[list[Event]]) -> None:
+        self._path, self._answers = path, answers
+        self.commands: list[object] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(path)
+        self._listener.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        connection.sendall(pack([Hello()]))
+        unpacker = Unpacker()
+        while data := connection.recv(1 << 16):
+            for payload in unpacker.feed(data):
+                command = decode_command(payload)
+                self.commands.append(command)
+                connection.sendall(pack(self._events(command)))
+            if self.commands and not self._answers:
+                # A command that finds its connection closed has not been sent.
+                time.sleep(0.1)
+                break
+        connection.close()
+
+    def _events(self, command: object) -> list[Event]:
+        if isinstance(command, Locate):
+            return [Located(command.id, self._path, 0)]
+        assert isinstance(command, Submit)
+        events = self._answers.pop(0)
+        for event in events:
+            event.id = command.id
+        return events
+
+
+def told(path: Path, requests: list[Request], answers: list[list[Event]]) -> list[Event | ServiceError]:
+    """The events that the client gets, but for the Located, and what it raises."""
+    engine = Engine(str(path / "engine.sock"), answers)
+    stream = Client(str(path / "engine.sock"), 10).submit(requests, Presence())
+    try:
+        return list(_events(stream.batches()))[1:]
+    finally:
+        engine.close()
+
+
+def _events(batches: Iterator[list[Event]]) -> Iterator[Event | ServiceError]:
+    try:
+        for batch in batches:
+            yield from batch
+    except ServiceError as error:
+        yield error
+
+
+def delta(text: str, index: int = 0) -> Delta:
+    return Delta(0, 0, text, [1], index=index)
+
+
+def finished(index: int = 0) -> Finished:
+    return Finished(0, "stop", 1, 1, 0, 0, 0, 0, index=index)
+
+
+REQUEST, TWO = Request("demo", Text("x")), Request("demo", Text("x"), n=2)
+
+
+def test_an_engine_that_ends_after_its_answer_has_not_failed_it(scratch: Path):
+    *_, last = told(scratch, [REQUEST], [[delta("a"), finished()]])
+    assert isinstance(last, Finished)
+
+
+def test_an_engine_that_ends_before_has(scratch: Path):
+    *_, last = told(scratch, [REQUEST], [[delta("a")]])
+    assert isinstance(last, EngineGone)
+
+
+def test_a_stream_of_two_answers_ends_after_the_second(scratch: Path):
+    events = told(scratch, [TWO], [[delta("a", 1), finished(1), delta("b", 0), finished(0)]])
+    assert [event.index for event in events if isinstance(event, Finished)] == [1, 0]
+
+
+def test_the_answers_to_several_requests_are_counted_through(scratch: Path):
+    answer = [delta("a", 0), delta("b", 1), finished(0), finished(1)]
+    events = told(scratch, [TWO, REQUEST], [answer, [delta("c"), finished()]])
+    assert {event.index: event.text for event in events if isinstance(event, Delta)} == {0: "a", 1: "b", 2: "c"}
+    assert sorted(event.index for event in events if isinstance(event, Finished)) == [0, 1, 2]
+
+
+def test_one_request_that_fails_fails_them_all(scratch: Path):
+    *_, last = told(scratch, [REQUEST, REQUEST], [[delta("a")], [Failed(0, "EngineFailure", "oh")]])
+    assert isinstance(last, EngineFailure)
+
+
+def silent(path: Path) -> socket.socket:
+    """An engine that hangs: who connects waits for its greeting."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    return listener
+
+
+def test_who_waits_for_an_engine_that_hangs_does_not_wait_in_line(scratch: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(client, "CHECK_SECONDS", 0.3)
+    with silent(scratch / "e.sock") as listener, ThreadPoolExecutor(12) as pool:
+        asked = Client(str(scratch / "e.sock"), 10.0)
+        asks = [pool.submit(asked.trouble) for _ in range(12)]
+        assert {type(each.exception()) for each in asks} == {EngineGone}
+        listener.setblocking(False)
+        tries = 0
+        with contextlib.suppress(BlockingIOError):
+            while listener.accept():
+                tries += 1
+    assert tries < 6
+
+
+def test_an_engine_that_hangs_holds_up_nobody_who_asks_another(scratch: Path):
+    answers = Engine(str(scratch / "b.sock"), [])
+    with silent(scratch / "a.sock") as listener, ThreadPoolExecutor(1) as pool:
+        asked = Client(str(scratch / "b.sock"), 10.0)
+        waits = pool.submit(asked.connection, str(scratch / "a.sock"))
+        peer, _ = listener.accept()
+        assert not asked.control().closed
+        assert waits.running()
+        peer.close()
+        assert type(waits.exception()) is EngineGone
+    answers.close()
