@@ -125,7 +125,7 @@ class Settings:
     )
     log_prompts: bool = setting(False, "The lines hold the prompts, too.")
     traces: str = setting(
-        "", "Where traces go: `http://127.0.0.1:4318/v1/traces`, an OTLP/HTTP collector; needs requirements-otel.txt."
+        "", "Where traces go: `http://127.0.0.1:4318/v1/traces`, an OTLP/HTTP collector; needs requirements/otel.txt."
     )
     engine_timeout: float = setting(
         60.0,

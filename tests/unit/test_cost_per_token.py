@@ -69,7 +69,7 @@ def test_a_step_of_many_streams_is_one_message():
 
     async def main() -> list[bytes]:
         reader, wire = asyncio.StreamReader(), Wire()
-        serving = asyncio.create_task(WebWorkerConnection(two_steps, reader, wire).serve())  # type: ignore[arg-type]
+        serving = asyncio.create_task(WebWorkerConnection(two_steps, reader, wire).serve())
         for number in range(50):
             reader.feed_data(pack(Submit(number, Request("m", Text("a")))))
         await asyncio.sleep(0.5)
