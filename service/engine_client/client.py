@@ -52,10 +52,9 @@ from ..protocol.events import (
     Vectors,
 )
 from ..protocol.model_info import LoadedModel, ModelInfo, Recipe
-from ..protocol.request import EmbedRequest, Request, Struct
-from ..web.context import key_of
+from ..protocol.request import Caller, EmbedRequest, Request, Struct
 from .connections import CONNECT_SECONDS, LAST_TRY_SECONDS, RETRY_AFTER_SECONDS, Connection, _ids
-from .disconnect import Watch
+from .disconnect import Presence, Watch
 from .exchange import Exchange, Job, Stream, _expect
 from .inbox import Inbox
 from .timer import Timer
@@ -99,26 +98,23 @@ class Client:
         if self._pid != os.getpid():
             self._reset()
 
-    def submit(self, requests: list[Request], environ: dict[str, Any], keep_alive: float | None = None) -> Stream:
+    def submit(self, requests: list[Request], presence: Presence, keep_alive: float | None = None) -> Stream:
         """Begin one generation, or several by one model; nothing is sent before the batches are iterated.
 
-        `keep_alive` is in seconds.
+        All requests name one model and one caller. `keep_alive` is in seconds.
         """
-        caller = key_of(environ).caller
-        theirs = [msgspec.structs.replace(request, caller=caller) for request in requests]
-        return Stream(self, theirs, environ, keep_alive)
+        return Stream(self, requests, presence, keep_alive)
 
     def embed(
-        self, request: EmbedRequest, environ: dict[str, Any], keep_alive: float | None = None
+        self, request: EmbedRequest, presence: Presence, keep_alive: float | None = None
     ) -> tuple[Located, Vectors]:
-        """Wait until every input is embedded; one Embedded for all of them."""
-        theirs = msgspec.structs.replace(request, caller=key_of(environ).caller)
-        with Exchange(self, environ) as exchange:
-            return exchange.located(request.model, keep_alive, submits=1), exchange.embed(theirs)
+        """Wait until every input is embedded, and return the vectors of all of them in one event."""
+        with Exchange(self, presence, request.caller.name) as exchange:
+            return exchange.located(request.model, keep_alive, submits=1), exchange.embed(request)
 
-    def load(self, model: str, environ: dict[str, Any], keep_alive: float | None = None) -> Located:
+    def load(self, model: str, presence: Presence, caller: Caller, keep_alive: float | None = None) -> Located:
         """Wait until the model is loaded."""
-        with Exchange(self, environ) as exchange:
+        with Exchange(self, presence, caller.name) as exchange:
             return exchange.located(model, keep_alive, submits=0)
 
     def unload(self, model: str) -> None:
@@ -137,13 +133,13 @@ class Client:
     def show_verbose(self, model: str) -> Shown:
         return self._ask(lambda id: ShowModel(id, model, verbose=True), Shown, EDIT_SECONDS)
 
-    def pull(self, model: str, environ: dict[str, Any]) -> Job:
+    def pull(self, model: str, presence: Presence) -> Job:
         """Begin to fetch a model's files; nothing is sent before the batches are iterated."""
-        return Job(self, lambda id: Pull(id, model), environ)
+        return Job(self, lambda id: Pull(id, model), presence)
 
-    def create(self, model: str, recipe: Recipe, environ: dict[str, Any]) -> Job:
+    def create(self, model: str, recipe: Recipe, presence: Presence) -> Job:
         """Begin to make a model; nothing is sent before the batches are iterated."""
-        return Job(self, lambda id: Create(id, model, recipe), environ)
+        return Job(self, lambda id: Create(id, model, recipe), presence)
 
     def copy(self, source: str, destination: str) -> None:
         self._ask(lambda id: Copy(id, source, destination), Done, EDIT_SECONDS)

@@ -1,8 +1,7 @@
-"""Tells when clients leave while their request waits and nothing is written to them.
+"""Notice that a client disconnects while its request waits and nothing is written to it.
 
-One thread (a greenlet where gevent has patched) waits for the hang-up of every watched socket in one epoll set. What is
-watched is the server's socket, which gunicorn puts into the WSGI environ; waitress offers a callable instead. Elsewhere
-a disconnect is noticed at the next write.
+One thread (a greenlet where gevent has patched) waits in one epoll set for the hang-up of every watched socket. Where
+a server shows neither a socket nor a callable, a disconnect is noticed at the next write.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 # How often a server that only answers questions is asked, in seconds.
@@ -20,14 +20,16 @@ POLL_SECONDS = 0.5
 _GONE = getattr(select, "EPOLLRDHUP", 0x2000) | getattr(select, "EPOLLONESHOT", 1 << 30)
 
 
-def client_socket(environ: dict[str, Any]) -> Any:
-    """The client's socket, or None where the server does not show it or the system has no epoll."""
-    return environ.get("gunicorn.socket") if sys.platform == "linux" else None
+@dataclass(frozen=True)
+class Presence:
+    """How to notice that the client of a request has disconnected; without either, only a failed write shows it.
 
+    `fileno` returns the descriptor of the client's socket, to be watched, or -1 when the socket is closed.
+    `gone` returns whether the client has disconnected, and is called every POLL_SECONDS.
+    """
 
-def client_gone(environ: dict[str, Any]) -> Callable[[], bool] | None:
-    """waitress' answer to whether the client has left; it needs `channel_request_lookahead` > 0."""
-    return environ.get("waitress.client_disconnected")
+    fileno: Callable[[], int] | None = None
+    gone: Callable[[], bool] | None = None
 
 
 class Watch:

@@ -7,16 +7,15 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from ..drain import GOING_DOWN, RETRY_SECONDS, drain
-from ..errors import ClientGone, DeadlineExceeded, Drained, EngineGone, ServiceError
+from ..drain import drain
+from ..errors import ClientGone, DeadlineExceeded, Drained, EngineGone, GoingDown, ServiceError
 from ..protocol.commands import Cancel, Command, Embed, Locate, Submit
 from ..protocol.events import Delta, Done, Event, Failed, Finished, Located, Rendered, Vectors
 from ..protocol.request import EmbedRequest, Request, Struct
-from ..web.context import key_of
 from .connections import Connection, _ids
-from .disconnect import POLL_SECONDS, client_gone, client_socket
+from .disconnect import POLL_SECONDS, Presence
 from .inbox import Inbox
 
 if TYPE_CHECKING:
@@ -37,22 +36,22 @@ def _expect(event: Event, kind: type[E]) -> E:
 class Exchange:
     """One client's dealings with the engine, one step at a time, and the client that may leave meanwhile."""
 
-    def __init__(self, client: Client, environ: dict[str, Any]) -> None:
+    def __init__(self, client: Client, presence: Presence, caller: str = "") -> None:
+        """`caller` is the name of the key that asks; it is empty where nobody needs one."""
         self._client = client
-        self._caller = key_of(environ).caller.name
+        self._caller = caller
         self._inbox = Inbox(next(_ids))
         self._asked: Connection | None = None
         # How many answers each command has still to bring.
         self._open: dict[int, int] = {}
         self.location: Located | None = None
         self._ends_at = time.monotonic() + (client.deadline or math.inf)
-        self._gone = client_gone(environ)
+        self._gone = presence.gone
         # After so long it looks up, if only to find that nothing has come.
         self._looks_up = min(client.heartbeat, math.inf if self._gone is None else POLL_SECONDS)
         self._inbox.due_at = min(self._ends_at, time.monotonic() + self._looks_up)
         client.timer().add(self._inbox)
-        client_side = client_socket(environ)
-        self._fd = -1 if client_side is None else client_side.fileno()
+        self._fd = -1 if presence.fileno is None else presence.fileno()
         if self._fd >= 0:
             client.watch().add(self._fd, self._inbox.client_left)
 
@@ -135,7 +134,7 @@ class Exchange:
 
     def _late(self) -> ServiceError:
         if drain.ends_at < self._ends_at:
-            return Drained(GOING_DOWN, RETRY_SECONDS)
+            return Drained.by(GoingDown())
         return DeadlineExceeded(f"the request was not done within the {self._client.deadline:g} s that it may take")
 
 
@@ -145,10 +144,8 @@ class Stream(Exchange):
     The answers are counted through: those of the second request follow those of the first in their `index`.
     """
 
-    def __init__(
-        self, client: Client, requests: list[Request], environ: dict[str, Any], keep_alive: float | None
-    ) -> None:
-        super().__init__(client, environ)
+    def __init__(self, client: Client, requests: list[Request], presence: Presence, keep_alive: float | None) -> None:
+        super().__init__(client, presence, requests[0].caller.name)
         self._model = requests[0].model
         self._inbox.request_id = requests[0].request_id
         self._submits = [Submit(next(_ids), request) for request in requests]
@@ -199,8 +196,8 @@ class Stream(Exchange):
 class Job(Exchange):
     """A pull or a creation. Iterating `batches` runs it; `close` gives it up, once, unless it has ended."""
 
-    def __init__(self, client: Client, command: Callable[[int], Command], environ: dict[str, Any]) -> None:
-        super().__init__(client, environ)
+    def __init__(self, client: Client, command: Callable[[int], Command], presence: Presence) -> None:
+        super().__init__(client, presence)
         # A model of many gigabytes comes when it comes.
         self._ends_at = math.inf
         self._command = command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from flask import request
 
 from ..access.key_file import ANYONE, Key
+from ..engine_client.disconnect import Presence
 from ..telemetry.request_stats import RequestStats
 
 HEADER = "X-Request-Id"
@@ -53,3 +55,15 @@ def current_id() -> str:
     if ENVIRON_ID not in environ:
         environ[ENVIRON_ID] = accept_or_make(request.headers.get(HEADER, ""))
     return str(environ[ENVIRON_ID])
+
+
+def presence() -> Presence:
+    """How the current request's server can tell that the client has disconnected.
+
+    gunicorn puts the client's socket into the WSGI environ, which can be watched where the system has epoll. waitress
+    puts a callable there; it needs waitress' `channel_request_lookahead` above 0.
+    """
+    client = request.environ.get("gunicorn.socket") if sys.platform == "linux" else None
+    return Presence(
+        fileno=None if client is None else client.fileno, gone=request.environ.get("waitress.client_disconnected")
+    )

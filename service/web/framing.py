@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ClientGone, EngineFailure, ServiceError
+from ..errors import ClientGone, InternalError, ServiceError
 
 logger = logging.getLogger(__name__)
 
@@ -94,4 +94,4 @@ def stream(
         yield framing.frame(error_record(error))
     except Exception:
         logger.exception("a stream broke")
-        yield framing.frame(error_record(EngineFailure("internal error; the server's log has the details")))
+        yield framing.frame(error_record(InternalError()))

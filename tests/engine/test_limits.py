@@ -8,12 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from service.access.key_file import Key
 from service.engine_client.client import Client
+from service.engine_client.disconnect import Presence
 from service.errors import BadRequest
 from service.protocol.events import Delta, Finished
 from service.protocol.request import Caller, Request, Sampling, Text
-from service.web.context import KEY
 from tests.support.servers import Server
 
 pytestmark = pytest.mark.engine
@@ -27,8 +26,8 @@ def queue(server: Server) -> Client:
 def ask(server: Server, caller: Caller, max_tokens: int | None = None) -> Finished:
     """The end of an answer that would be long."""
     prompt = Text("What is the capital of France? Tell me more.")
-    request = Request("demo", prompt, Sampling(max_tokens=max_tokens, ignore_eos=True))
-    events = [event for batch in queue(server).submit([request], {KEY: Key(caller)}).batches() for event in batch]
+    request = Request("demo", prompt, Sampling(max_tokens=max_tokens, ignore_eos=True), caller=caller)
+    events = [event for batch in queue(server).submit([request], Presence()).batches() for event in batch]
     assert isinstance(events[-1], Finished)
     return events[-1]
 
@@ -47,7 +46,7 @@ def test_a_prompt_over_the_keys_limit_is_refused_by_its_tokens(engine_server: Se
 
 def test_more_requests_than_the_engine_takes_at_once_are_all_answered(engine_server: Server) -> None:
     requests = [Request("demo", Text(f"{number}"), Sampling(max_tokens=2, ignore_eos=True)) for number in range(300)]
-    events = [event for batch in queue(engine_server).submit(requests, {}).batches() for event in batch]
+    events = [event for batch in queue(engine_server).submit(requests, Presence()).batches() for event in batch]
     assert sum(isinstance(event, Finished) for event in events) == 300
 
 
@@ -58,8 +57,9 @@ def test_who_comes_last_with_the_lowest_priority_number_ends_first_and_all_have_
     client, begun, ends = queue(two_models), threading.Semaphore(0), list[tuple[str, int]]()
 
     def long(name: str, priority: int) -> None:
-        request = Request("plain", Text(name), Sampling(max_tokens=450, ignore_eos=True))
-        for batch in client.submit([request], {KEY: Key(Caller(name, priority))}).batches():
+        sampling = Sampling(max_tokens=450, ignore_eos=True)
+        request = Request("plain", Text(name), sampling, caller=Caller(name, priority))
+        for batch in client.submit([request], Presence()).batches():
             for event in batch:
                 if isinstance(event, Delta) and event.seq == 0:
                     begun.release()

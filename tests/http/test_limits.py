@@ -17,6 +17,7 @@ import pytest
 
 from service.access.new_key import lines
 from service.engine_client.client import Client
+from service.engine_client.disconnect import Presence
 from service.errors import DeadlineExceeded, ModelNotFound
 from service.protocol.model_info import Recipe
 from service.protocol.request import Request, Text
@@ -239,6 +240,6 @@ def test_the_deadline_is_none_of_those_who_make_models(narrow: Server):
     host = psutil.Process(narrow.engine_hosts()[0])
     client = Client(host.environ()["VLLM_WSGI_ENGINE_SOCKET"], heartbeat=10, deadline=1e-6)
     with pytest.raises(DeadlineExceeded):
-        list(client.submit([Request("demo", Text("a"))], {}).batches())
+        list(client.submit([Request("demo", Text("a"))], Presence()).batches())
     with pytest.raises(ModelNotFound):
-        list(client.create("new", Recipe(base="nothing"), {}).batches())
+        list(client.create("new", Recipe(base="nothing"), Presence()).batches())

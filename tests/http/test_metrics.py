@@ -213,7 +213,7 @@ def test_every_error_is_an_ending():
         if error.__module__ == "service.errors"
     }
     assert {kind for kind, end in endings.items() if end == "error"} == {
-        "EngineFailure", "EngineGone", "DeadlineExceeded", "StoreFailure", "SettingsError",
+        "EngineFailure", "InternalError", "EngineGone", "DeadlineExceeded", "StoreFailure", "SettingsError",
     }  # fmt: skip
     assert (endings["ClientGone"], endings["Drained"], endings["Unavailable"]) == ("client_gone", "drained", "refused")
     assert endings["ClientTooSlow"] == "client_gone"

@@ -139,7 +139,7 @@ def fresh(code: str) -> list[str]:
 
 
 # What the seams have still to mend; a row goes with its cause.
-PENDING = {"access/keys", "engine_client/client", "engine_client/exchange"}
+PENDING = {"access/keys"}
 pending = pytest.mark.xfail(strict=True, reason="a seam that is not mended yet")
 
 

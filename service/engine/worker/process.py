@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from ...errors import BadRequest, Drained, EngineGone
+from ...errors import BadRequest, Drained, EngineGoingDown, EngineGone
 from ...protocol.commands import Command, Embed, Measure, Submit
 from ...protocol.events import Event, Finished, Measured
 from ...protocol.reports import Activity, LoadFailed, Pulse, Ready, Report, WorkerOptions
@@ -43,7 +43,6 @@ PULSE_SECONDS = 1.0
 ENGINE_DIED = 70
 # A moment for the last events of requests that were ended to leave.
 FLUSH_SECONDS = 0.2
-DRAINED_RETRY_SECONDS = 5
 
 
 class Worker:
@@ -111,7 +110,7 @@ class Worker:
             yield
         except asyncio.CancelledError:
             if self._stop.is_set():
-                raise Drained("the engine is going down, please try again", DRAINED_RETRY_SECONDS) from None
+                raise Drained.by(EngineGoingDown()) from None
             raise
         finally:
             self._running.discard(task)

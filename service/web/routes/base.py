@@ -27,7 +27,7 @@ from ...protocol.request import EmbedRequest, Request
 from ...telemetry.request_log import prompt_of
 from ...telemetry.traces import traceparent
 from ..body import read_body
-from ..context import current_id, entry_of
+from ..context import current_id, entry_of, key_of, presence
 from ..framing import Framing
 from ..http_responses import empty_response, error_response, http_error_response, json_response, stream_response
 
@@ -117,8 +117,9 @@ class Routes:
         entry.model = requests[0].model
         if self._settings.log_prompts:
             entry.prompt = [prompt_of(each) for each in requests]
-        asked = [replace(each, request_id=current_id(), traceparent=traceparent(entry)) for each in requests]
-        return self._respond(self._client.submit(asked, request.environ, keep_alive), answer, chosen)
+        caller, trace = key_of(request.environ).caller, traceparent(entry)
+        asked = [replace(each, request_id=current_id(), caller=caller, traceparent=trace) for each in requests]
+        return self._respond(self._client.submit(asked, presence(), keep_alive), answer, chosen)
 
     def _respond(self, stream: Stream | Job, answer: Answer, chosen: Framing | None) -> Response:
         """What the engine does, told in records: one path, streamed or collected."""
@@ -137,9 +138,10 @@ class Routes:
         entry.model = wanted.model
         if self._settings.log_prompts:
             entry.prompt = wanted.inputs
-        asked = replace(wanted, request_id=current_id(), traceparent=traceparent(entry))
+        caller = key_of(request.environ).caller
+        asked = replace(wanted, request_id=current_id(), caller=caller, traceparent=traceparent(entry))
         try:
-            located, embedded = self._client.embed(asked, request.environ, keep_alive)
+            located, embedded = self._client.embed(asked, presence(), keep_alive)
             entry.load = located.load_ns
             entry.add_prompt(embedded.prompt_tokens)
             return located, embedded

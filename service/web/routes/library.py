@@ -9,7 +9,7 @@ from ...dialects.ollama.library import Order, ProgressAnswer, quoted
 from ...engine_client.exchange import Job
 from ...errors import BadRequest, ModelNotFound
 from ..body import body_chunks
-from ..context import entry_of
+from ..context import entry_of, presence
 from ..negotiation import negotiate
 from .base import Route, Routes
 
@@ -26,11 +26,11 @@ class LibraryRoutes(Routes):
 
     def pull(self) -> Response:
         order = ollama_library.parse_pull(self._body("PullRequest"))
-        return self._work(order, self._client.pull(order.model, request.environ))
+        return self._work(order, self._client.pull(order.model, presence()))
 
     def create(self) -> Response:
         order = ollama_library.parse_create(self._body("CreateRequest"))
-        return self._work(order, self._client.create(order.model, order.recipe, request.environ))
+        return self._work(order, self._client.create(order.model, order.recipe, presence()))
 
     def copy(self) -> Response:
         source, destination = ollama_library.parse_copy(self._body("CopyRequest"))

@@ -13,7 +13,7 @@ from ...dialects.ollama.answer import OllamaAnswer, OllamaChatAnswer, OllamaGene
 from ...dialects.ollama.request import OllamaCall, parse_chat, parse_generate, parse_show
 from ...errors import Unsupported
 from ...version import __version__
-from ..context import entry_of, key_of
+from ..context import entry_of, key_of, presence
 from ..http_responses import json_response
 from ..negotiation import negotiate
 from .base import Route
@@ -119,9 +119,10 @@ class OllamaRoutes(LibraryRoutes):
 
     def _load_or_unload(self, call: OllamaCall, answer: OllamaAnswer) -> Any:
         entry_of(request.environ).model = call.model
+        key = key_of(request.environ)
         if call.unload:
-            key_of(request.environ).check("manage")
+            key.check("manage")
             self._client.unload(call.model)
             return answer.only("unload")
-        answer.located(self._client.load(call.model, request.environ, call.keep_alive))
+        answer.located(self._client.load(call.model, presence(), key.caller, call.keep_alive))
         return answer.only("load")

@@ -12,6 +12,7 @@ import pytest
 
 from service.engine_client import client
 from service.engine_client.client import Client
+from service.engine_client.disconnect import Presence
 from service.errors import EngineFailure, EngineGone, ServiceError
 from service.protocol.commands import Locate, Submit
 from service.protocol.events import Delta, Event, Failed, Finished, Hello, Located
@@ -63,7 +64,7 @@ class Engine:
 def told(path: Path, requests: list[Request], answers: list[list[Event]]) -> list[Event | ServiceError]:
     """The events that the client gets, but for the Located, and what it raises."""
     engine = Engine(str(path / "engine.sock"), answers)
-    stream = Client(str(path / "engine.sock"), 10).submit(requests, {})
+    stream = Client(str(path / "engine.sock"), 10).submit(requests, Presence())
     try:
         return list(_events(stream.batches()))[1:]
     finally:
