@@ -12,7 +12,7 @@ account = Survived()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--write-faults", action="store_true", help="write the README's table of faults")
+    parser.addoption("--write-faults", action="store_true", help="write docs/reference/faults.md")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -77,7 +77,3 @@ def test_the_module_prints_its_table():
     command = [sys.executable, "-m", "service.config"]
     printed = subprocess.run(command, cwd=README.parent, check=True, capture_output=True, text=True).stdout
     assert printed == table() + "\n"
-
-
-def test_every_setting_stands_in_the_readme():
-    assert table() in README.read_text()
