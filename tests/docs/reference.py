@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import MISSING, Field, fields
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from service import errors
 from service.access.keys import ROUTES
-from service.config import PREFIX, Settings
+from service.config import Documented, Settings
+from service.config import table as settings_table
 from service.dialects.anthropic.answer import error_record as anthropic_record
 from service.dialects.openai.answer import error_record as openai_record
 from service.engine.host.metrics import Metrics, State
@@ -28,16 +28,6 @@ ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 ENVIRONMENT = ROOT / "deploy" / "systemd" / "vllm-wsgi.env"
 
-# What each group of settings is called on the page.
-GROUPS = {
-    "model": "Model",
-    "memory": "Memory",
-    "access": "Access",
-    "limits": "Limits",
-    "time-outs": "Time-outs",
-    "logs": "Logs",
-    "": "All",
-}
 # The units set these themselves.
 SET_BY_UNITS = ("VLLM_WSGI_STORE", "VLLM_WSGI_ENGINE_SOCKET")
 
@@ -134,30 +124,18 @@ def code(text: str) -> str:
     return f"`{text}`" if text else ""
 
 
-def default(each: Field[Any]) -> str:
-    """The default as a variable has it."""
-    value = each.default if each.default_factory is MISSING else each.default_factory()
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-def grouped() -> Iterator[tuple[str, list[Field[Any]]]]:
+def grouped() -> Iterator[tuple[str, list[Documented]]]:
     """Each group's title with its settings."""
-    for group, title in GROUPS.items():
-        members = [each for each in fields(Settings) if each.metadata.get("group", "") == group]
-        if members:
-            yield title, members
+    for group, members in groupby(settings_table(), key=lambda each: each.group):
+        yield group.value.capitalize(), list(members)
 
 
 def settings_page() -> str:
     parts = [SETTINGS_HEAD]
     for title, members in grouped():
-        rows = ((code(PREFIX + each.name.upper()), code(default(each)) or "empty", sentence(each)) for each in members)
+        rows = ((code(each.variable), code(each.default) or "empty", each.sentence) for each in members)
         parts.append(f"## {title}\n\n{table(('variable', 'default', 'what it does'), rows)}")
     return generated("service/config.py", "\n".join(parts))
-
-
-def sentence(each: Field[Any]) -> str:
-    return str(each.metadata["sentence"])
 
 
 def environment_file() -> str:
@@ -168,11 +146,10 @@ def environment_file() -> str:
     return "\n".join(parts)
 
 
-def environment_lines(each: Field[Any]) -> str:
-    name, value = PREFIX + each.name.upper(), default(each)
-    note = " The units set it." if name in SET_BY_UNITS else ""
-    quoted = f"'{value}'" if value.startswith("{") else value
-    return f"# {sentence(each)}{note}\n#{name}={quoted}\n"
+def environment_lines(each: Documented) -> str:
+    note = " The units set it." if each.variable in SET_BY_UNITS else ""
+    quoted = f"'{each.default}'" if each.default.startswith("{") else each.default
+    return f"# {each.sentence}{note}\n#{each.variable}={quoted}\n"
 
 
 def errors_page() -> str:
