@@ -18,7 +18,7 @@ from ..errors import ServiceError
 from ..fork import renew_after_fork
 from ..protocol.commands import RequestOutcome
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("vllm_wsgi.web")
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # While the host is away so many are kept; what comes then is not counted.
