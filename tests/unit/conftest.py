@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.support.keys import write_keys
 
 # The property tests were half of the unit tests' time. CI runs them in full.
 settings.register_profile("quick", settings.get_profile("busy"), max_examples=20)
@@ -31,6 +34,12 @@ def examples() -> Iterator[None]:
     settings.load_profile("quick")
     yield
     settings.load_profile("busy")
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """A keys.toml with one key for each scope, which bears the scope's name."""
+    return write_keys(tmp_path)
 
 
 def _refuse(*arguments: Any, **options: Any) -> None:
