@@ -1,7 +1,7 @@
-"""Whether this process has been told to end, and until when its streams may go on.
+"""Whether this process shuts down, and until when its streams may run.
 
-One state a process, since a signal is for all of it. The server tells: our gunicorn worker does (web_worker.py); under
-another server, whatever is told of its SIGTERM calls `drain.begin`.
+One state a process, since a signal is for the whole process. Our gunicorn worker begins the drain
+(service/gunicorn/worker.py). Under another server, call `drain.begin(seconds)` when it receives SIGTERM.
 """
 
 from __future__ import annotations
@@ -9,17 +9,14 @@ from __future__ import annotations
 import math
 import time
 
-from .errors import Unavailable
+from .errors import GoingDown
 
-GOING_DOWN = "the server is going down, please try again"
-# Another server, or this one's successor, is there by then.
-RETRY_SECONDS = 2
-# What is left so many seconds before the server would cut it ends with an error record.
+# Streams end with an error record this long before the server would cut them, in seconds.
 EARLY_SECONDS = 2.0
 
 
 class Drain:
-    """`ends_at` is on the monotonic clock."""
+    """The state. `ends_at` is on the monotonic clock, and infinite while the process does not shut down."""
 
     def __init__(self) -> None:
         self.ends_at = math.inf
@@ -29,7 +26,7 @@ class Drain:
         return self.ends_at < math.inf
 
     def begin(self, grace: float) -> None:
-        """In `grace` seconds the server cuts what is left. A second call changes nothing."""
+        """Refuse new requests; the server cuts open streams in `grace` seconds. Only the first call counts."""
         if not self.begun:
             self.ends_at = time.monotonic() + max(0.0, grace - EARLY_SECONDS)
 
@@ -38,6 +35,6 @@ drain = Drain()
 
 
 def refuse_while_draining() -> None:
-    """Raises Unavailable once this process has been told to end."""
+    """Raise GoingDown when this process shuts down."""
     if drain.begun:
-        raise Unavailable(GOING_DOWN, RETRY_SECONDS)
+        raise GoingDown

@@ -1,28 +1,32 @@
 """Every way in which a request can fail.
 
-    ServiceError            500
-    ├── BadRequest          400  the client's fault; the text names the field
-    │   └── UnknownPrevious 400  there is no such response to go on from
-    ├── Unauthorized        401  no key, or one that is not known
-    ├── Forbidden           403  a known key that may not do this
-    ├── ModelNotFound       404
-    ├── ResponseNotFound    404  no stored response of this caller's
-    ├── ClientTooSlow       408  what the client sends does not come, or what it is sent it does not read
-    ├── PayloadTooLarge     413
-    ├── TooManyRequests     429  this caller's limit, not the server's: try again in `retry_after` seconds
-    ├── Refused             4xx  HTTP's own: no such route, a wrong method, a foreign page; each knows its own status
-    ├── ClientGone          499  nobody is left to read the answer
-    ├── EngineFailure       500  the engine lives, this generation failed
-    ├── Unsupported         501  this model can't do that, another one can
-    ├── Unavailable         503  try again in `retry_after` seconds
-    │   ├── EngineGone      503  the engine process died or hangs
-    │   └── Drained         503  what ran when the server was told to end, and did not end in time
-    ├── DeadlineExceeded    504  the server's deadline for a whole request is over
-    ├── SettingsError       500  a setting that can't be used; the text names the variable
-    └── StoreFailure        507  the model store can't be written (RFC 4918 §11.5)
+    ServiceError                500
+    ├── BadRequest              400
+    │   └── UnknownPrevious     400
+    ├── Unauthorized            401
+    ├── Forbidden               403
+    ├── ModelNotFound           404
+    ├── ResponseNotFound        404
+    ├── ClientTooSlow           408
+    ├── PayloadTooLarge         413
+    ├── TooManyRequests         429
+    ├── HTTPRefusal             4xx
+    ├── ClientGone              499
+    ├── EngineFailure           500
+    │   └── InternalError       500
+    ├── Unsupported             501
+    ├── Unavailable             503
+    │   ├── ServerBusy          503
+    │   ├── GoingDown           503
+    │   │   └── EngineGoingDown 503
+    │   ├── Drained             503
+    │   └── EngineGone          503
+    ├── DeadlineExceeded        504
+    ├── StoreFailure            507
+    └── SettingsError           500
 
-Each knows its HTTP status and crosses the queue by its class name, so that what an engine process raises
-is raised again in the web worker.
+Each class has its HTTP status. An error crosses the queue by the name of its class, so that the web worker raises again
+what an engine process raised. Renaming a class therefore changes the protocol.
 """
 
 from __future__ import annotations
@@ -31,9 +35,9 @@ from typing import ClassVar
 
 
 class ServiceError(Exception):
-    """The base. `message` is a sentence for the client and holds nothing secret.
+    """The base of all errors. `message` is a sentence for the client and holds nothing secret.
 
-    `param` and `code` are for OpenAI's dialects, whose clients tell some errors apart by them.
+    `retry_after` is in seconds. OpenAI's clients distinguish some errors by `param` and `code`.
     """
 
     status: int = 500
@@ -56,49 +60,67 @@ class ServiceError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the HTTP answer says besides."""
+        """The HTTP headers that the answer gets because of this error."""
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
 
 class BadRequest(ServiceError):
+    """The request is not valid; the message names the field."""
+
     status = 400
 
 
 class UnknownPrevious(BadRequest):
+    """The stored response that a request wants to continue does not exist."""
+
     param = "previous_response_id"
     code = "previous_response_not_found"
 
 
 class Unauthorized(ServiceError):
+    """The request has no key, or an unknown one."""
+
     status = 401
 
     @property
     def headers(self) -> dict[str, str]:
         # RFC 9110 §11.6.1 asks for it; the scheme is RFC 6750's.
-        return super().headers | {"WWW-Authenticate": "Bearer"}
+        return {**super().headers, "WWW-Authenticate": "Bearer"}
 
 
 class Forbidden(ServiceError):
+    """The key is known and may not do this, or the server answers no other machines."""
+
     status = 403
 
 
 class ModelNotFound(ServiceError):
+    """The model does not exist here."""
+
     status = 404
 
 
 class ResponseNotFound(ServiceError):
+    """The caller has not stored a response under this id."""
+
     status = 404
 
 
 class ClientTooSlow(ServiceError):
+    """The client sends its request, or reads its answer, too slowly."""
+
     status = 408
 
 
 class PayloadTooLarge(ServiceError):
+    """The request's body is longer than VLLM_WSGI_MAX_BODY."""
+
     status = 413
 
 
 class TooManyRequests(ServiceError):
+    """A limit of the caller's key is reached."""
+
     status = 429
 
     def __init__(self, message: str, retry_after: int | None = 1) -> None:
@@ -106,54 +128,108 @@ class TooManyRequests(ServiceError):
 
 
 class HTTPRefusal(ServiceError):
+    """HTTP itself refuses: an unknown path, a wrong method, a page of another origin. `status` tells which."""
+
     def __init__(self, message: str, retry_after: int | None = None, status: int = 404) -> None:
         super().__init__(message, retry_after)
         self.status = status
 
 
 class ClientGone(ServiceError):
+    """The client has closed its connection. 499 is nginx' status for that; it stands in logs only."""
+
     status = 499
 
 
 class EngineFailure(ServiceError):
+    """The engine runs and this generation failed."""
+
     status = 500
 
 
+class InternalError(EngineFailure):
+    """An exception that nobody expected; the server's log has its trace."""
+
+    def __init__(
+        self, message: str = "internal error; the server's log has the details", retry_after: int | None = None
+    ) -> None:
+        super().__init__(message, retry_after)
+
+
 class Unsupported(ServiceError):
+    """This model can't do what is asked; another one may."""
+
     status = 501
 
 
 class Unavailable(ServiceError):
+    """The server can't do it now, and may after `retry_after` seconds."""
+
     status = 503
 
     def __init__(self, message: str, retry_after: int | None = 1) -> None:
         super().__init__(message, retry_after)
 
 
-class EngineGone(Unavailable):
-    pass
+class ServerBusy(Unavailable):
+    """The queue of waiting requests is full."""
+
+    # Ollama's text, two spaces and all (`server/sched.go`, ErrMaxQueue).
+    def __init__(
+        self,
+        message: str = "server busy, please try again.  maximum pending requests exceeded",
+        retry_after: int | None = 1,
+    ) -> None:
+        super().__init__(message, retry_after)
+
+
+class GoingDown(Unavailable):
+    """The web worker shuts down and takes no new requests. Another one answers two seconds later."""
+
+    def __init__(
+        self, message: str = "the server is going down, please try again", retry_after: int | None = 2
+    ) -> None:
+        super().__init__(message, retry_after)
+
+
+class EngineGoingDown(GoingDown):
+    """The engine host shuts down and takes no new requests."""
+
+    def __init__(
+        self, message: str = "the engine is going down, please try again", retry_after: int | None = 5
+    ) -> None:
+        super().__init__(message, retry_after)
 
 
 class Drained(Unavailable):
-    pass
+    """The request was running at a shutdown and did not end in time."""
+
+    @classmethod
+    def by(cls, cause: GoingDown) -> Drained:
+        """Return the error of a request that `cause` has cut off, with its message and its `retry_after`."""
+        return cls(cause.message, cause.retry_after)
+
+
+class EngineGone(Unavailable):
+    """The engine's process has exited or hangs."""
 
 
 class DeadlineExceeded(ServiceError):
+    """The request took longer than VLLM_WSGI_DEADLINE."""
+
     status = 504
 
 
 class StoreFailure(ServiceError):
+    """The model store can't be written. The status is RFC 4918's (§11.5)."""
+
     status = 507
 
 
-def revive(kind: str, message: str, retry_after: int | None) -> ServiceError:
-    """The error that crossed the queue; an unknown `kind` (a newer peer) becomes an EngineFailure."""
-    return ServiceError.kinds.get(kind, EngineFailure)(message, retry_after)
-
-
 class SettingsError(ServiceError):
-    """A setting that can't be used; the text names the variable."""
+    """A setting can't be used; the message names the variable."""
 
 
-# Ollama's text, two spaces and all (`server/sched.go`, ErrMaxQueue).
-BUSY = "server busy, please try again.  maximum pending requests exceeded"
+def revive(kind: str, message: str, retry_after: int | None) -> ServiceError:
+    """Return the error that crossed the queue; one of an unknown `kind` (a newer peer) is an EngineFailure."""
+    return ServiceError.kinds.get(kind, EngineFailure)(message, retry_after)

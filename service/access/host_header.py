@@ -8,6 +8,7 @@ so `origins.py` allows them, but their Host header still holds the page's name. 
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
@@ -21,12 +22,11 @@ if TYPE_CHECKING:
 
 
 class AllowedHosts:
-    """The allowed hosts: `configured` (a comma list; `*` allows every host), and Ollama's own."""
+    """The allowed hosts: `configured`, in lower case (`*` allows every host), and Ollama's own."""
 
-    def __init__(self, configured: str) -> None:
-        chosen = {name.strip().lower() for name in configured.split(",") if name.strip()}
-        self._all = "*" in chosen
-        self._names = {"", "localhost", socket.gethostname().lower()} | chosen
+    def __init__(self, configured: Iterable[str]) -> None:
+        self._names = {"", "localhost", socket.gethostname().lower(), *configured}
+        self._all = "*" in self._names
 
     def watches(self, server_name: str) -> bool:
         """Return whether the Host header is checked. `server_name` is SERVER_NAME of the WSGI environ.

@@ -15,7 +15,7 @@ from functools import partial
 
 import msgspec
 
-from ..errors import EngineFailure, EngineGone, ServiceError
+from ..errors import EngineFailure, EngineGone, InternalError, ServiceError
 from ..protocol.commands import Cancel, Command, Embed, Submit
 from ..protocol.events import Event, Failed, Hello
 from ..protocol.wire import Unpacker, decode_command, pack
@@ -82,7 +82,7 @@ class WebWorkerConnection:
             pass
         except Exception:
             logger.exception("%s failed", _label(command))
-            self._emit(Failed.of(command.id, EngineFailure("internal error; the server's log has the details")))
+            self._emit(Failed.of(command.id, InternalError()))
 
     def _emit(self, event: Event) -> None:
         if not self._outbox:

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-from ..drain import GOING_DOWN, RETRY_SECONDS, drain
-from ..errors import ClientGone, DeadlineExceeded, Drained, EngineGone, ServiceError
+from ..drain import drain
+from ..errors import ClientGone, DeadlineExceeded, Drained, EngineGone, GoingDown, ServiceError
 from ..protocol.commands import Cancel, Command, Embed, Locate, Submit
 from ..protocol.events import Delta, Done, Event, Failed, Finished, Located, Rendered, Vectors
 from ..protocol.request import EmbedRequest, Request, Struct
@@ -134,7 +134,7 @@ class Exchange:
 
     def _late(self) -> ServiceError:
         if drain.ends_at < self._ends_at:
-            return Drained(GOING_DOWN, RETRY_SECONDS)
+            return Drained.by(GoingDown())
         return DeadlineExceeded(f"the request was not done within the {self._client.deadline:g} s that it may take")
 
 

@@ -36,8 +36,8 @@ class NoTraces:
         """Do nothing."""
 
 
-def traces(endpoint: str) -> Traces:
-    """Return what makes the spans; an empty `endpoint` makes none.
+def traces(endpoint: str | None) -> Traces:
+    """Return what makes the spans; without an `endpoint` there are none.
 
     `endpoint` is the URL of a collector with its path: `http://127.0.0.1:4318/v1/traces`. Raises SettingsError when
     OpenTelemetry's packages are not installed.

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ClientGone, EngineFailure, ServiceError
+from ..errors import ClientGone, InternalError, ServiceError
 
 logger = logging.getLogger("vllm_wsgi.web")
 
@@ -95,4 +95,4 @@ def stream(
         yield framing.frame(error_record(error))
     except Exception:
         logger.exception("a stream broke")
-        yield framing.frame(error_record(EngineFailure("internal error; the server's log has the details")))
+        yield framing.frame(error_record(InternalError()))

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from service import errors
 from service.errors import (
     BadRequest,
     ClientGone,
@@ -9,12 +12,16 @@ from service.errors import (
     DeadlineExceeded,
     Drained,
     EngineFailure,
+    EngineGoingDown,
     EngineGone,
     Forbidden,
+    GoingDown,
     HTTPRefusal,
+    InternalError,
     ModelNotFound,
     PayloadTooLarge,
     ResponseNotFound,
+    ServerBusy,
     ServiceError,
     SettingsError,
     StoreFailure,
@@ -40,9 +47,13 @@ STATUSES = {
     TooManyRequests: 429,
     ClientGone: 499,
     EngineFailure: 500,
+    InternalError: 500,
     Unsupported: 501,
     Unavailable: 503,
     EngineGone: 503,
+    ServerBusy: 503,
+    GoingDown: 503,
+    EngineGoingDown: 503,
     Drained: 503,
     ClientTooSlow: 408,
     DeadlineExceeded: 504,
@@ -77,13 +88,39 @@ def test_an_error_that_only_a_newer_peer_knows_is_a_failure_of_the_engine():
     assert (type(error), error.message) == (EngineFailure, "no")
 
 
-def test_who_is_refused_for_now_is_told_when_to_come_back():
+def test_an_error_that_passes_says_when_to_try_again():
     for kind in (Unavailable, EngineGone, TooManyRequests):
         assert kind("later").headers == {"Retry-After": "1"}
+    assert [kind().headers["Retry-After"] for kind in (ServerBusy, GoingDown, EngineGoingDown)] == ["1", "2", "5"]
     assert BadRequest("no").headers == {}
 
 
-def test_who_has_no_key_is_told_how_to_bring_one():
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (ServerBusy, "server busy, please try again.  maximum pending requests exceeded"),
+        (GoingDown, "the server is going down, please try again"),
+        (EngineGoingDown, "the engine is going down, please try again"),
+        (InternalError, "internal error; the server's log has the details"),
+    ],
+)
+def test_an_error_with_one_sentence_has_it(kind: type[ServiceError], message: str):
+    assert kind().message == message
+
+
+def test_a_request_that_is_cut_off_says_by_which_shutdown():
+    drained = Drained.by(EngineGoingDown())
+    assert (drained.message, drained.retry_after) == ("the engine is going down, please try again", 5)
+
+
+def test_each_error_is_drawn_in_the_tree_and_explained():
+    for kind in ServiceError.kinds.values():
+        if kind.__module__ == "service.errors":
+            assert kind.__doc__
+            assert re.search(rf"─ {kind.__name__} +(4xx|{STATUSES[kind]})$", errors.__doc__ or "", re.MULTILINE)
+
+
+def test_a_request_without_a_key_gets_the_scheme_for_one():
     assert Unauthorized("no").headers == {"WWW-Authenticate": "Bearer"}
 
 

@@ -16,7 +16,7 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 
 from ...config import Settings
-from ...errors import BUSY, ServiceError, SettingsError, Unavailable
+from ...errors import EngineGoingDown, ServerBusy, ServiceError, SettingsError
 from ...models.catalog import Catalog
 from ...models.declaration import declared_models
 from ...models.inspection import tensors, tokens
@@ -38,7 +38,6 @@ from ...protocol.commands import (
 )
 from ...protocol.events import Checked, Event, Loaded, Located, Measured, Models, Shown, Unloaded
 from ...store.responses import Responses
-from ...syntax.durations import parse_server_keep_alive
 from ..bell import Bell
 from ..hub.pulls import Hub
 from ..listener import listen
@@ -52,10 +51,6 @@ logger = logging.getLogger("vllm_wsgi.host")
 
 # A Unix socket's path has at most 107 bytes (unix(7)); the workers' own names take some.
 MAX_DIRECTORY_BYTES = 107 - len("/worker-99999.sock")
-
-GOING_DOWN = "the engine is going down, please try again"
-# It takes longer to come back, but whoever asks again may hear of another one.
-RETRY_SECONDS = 5
 
 
 class Host:
@@ -96,7 +91,7 @@ class Host:
         return EngineSupervisor(self._settings, model, weights, self._path.parent, resident, self._stirred.ring)
 
     def _keep_alive(self, model: Model) -> float:
-        return parse_server_keep_alive(self._settings.keep_alive) if model.keep_alive is None else model.keep_alive
+        return self._settings.keep_alive if model.keep_alive is None else model.keep_alive
 
     @property
     def directory(self) -> Path:
@@ -181,7 +176,7 @@ class Host:
     def _trouble(self) -> str:
         """Why no request should come now; empty where one may: a pinned model is ready, or any other can be had."""
         if self._draining:
-            return GOING_DOWN
+            return EngineGoingDown().message
         pinned = [engine for engine in self._supervisors.values() if engine.resident.pinned]
         if not pinned and self._engines() - self._supervisors.keys():
             return ""
@@ -209,7 +204,7 @@ class Host:
         """
         engine = self._supervisor(model)
         if 0 < self._settings.max_queue <= engine.resident.waiting_of(command.caller):
-            raise Unavailable(BUSY)
+            raise ServerBusy
         try:
             with engine.resident.awaited(command.caller):
                 while (path := self._data_socket(engine)) is None:
@@ -224,7 +219,7 @@ class Host:
     def _data_socket(self, engine: EngineSupervisor) -> str | None:
         """As the engine says; raises Unavailable when the host has been told to end."""
         if self._draining:
-            raise Unavailable(GOING_DOWN, RETRY_SECONDS)
+            raise EngineGoingDown
         return engine.data_socket()
 
     async def _dismiss(self, engine: EngineSupervisor) -> None:
@@ -256,7 +251,7 @@ class Host:
                     self._unload(self._residency.victims(engine.resident))
                     await self._stirred.rung()
         except TimeoutError:
-            raise Unavailable(BUSY) from None
+            raise ServerBusy from None
 
     async def _clear(self) -> None:
         """Unload whose time is up, for as long as the host lives."""

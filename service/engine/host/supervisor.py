@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ...config import Settings
-from ...errors import EngineFailure, EngineGone, ServiceError, Unavailable
+from ...errors import EngineGone, InternalError, ServiceError, Unavailable
 from ...models.inspection import describe
 from ...models.model import Model
 from ...protocol.model_info import LoadedModel, ModelInfo
@@ -195,7 +195,7 @@ class EngineSupervisor:
         self._keeping = None
         if not task.cancelled() and (error := task.exception()):
             logger.error("%s: the host failed to keep it", self.model.name.short, exc_info=error)
-            self._trouble = EngineFailure("internal error; the server's log has the details")
+            self._trouble = InternalError()
             self._barred_until = time.monotonic() + BACKOFF_SECONDS[-1]
         self.served.clear()
         self._enter("idle")

@@ -42,7 +42,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import WeakFileLock, build_hf_headers
 
-from ...errors import BadRequest, EngineFailure, ModelNotFound, ServiceError, Unavailable
+from ...errors import BadRequest, InternalError, ModelNotFound, ServiceError, Unavailable
 from ..parent_death import die_with_parent
 from .needed_files import needed_files
 from .pulls import DownloadFailed, Hub, Layer, Snapshot
@@ -234,7 +234,7 @@ def explain(error: Exception, repository: str, revision: str) -> ServiceError:
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return Unavailable("the server may not write to its cache of models")
     logger.error("pulling %s failed", repository, exc_info=error)
-    return EngineFailure("internal error; the server's log has the details")
+    return InternalError()
 
 
 def _refusal(error: HfHubHTTPError, repository: str, revision: str) -> ServiceError:

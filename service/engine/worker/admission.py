@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from ...errors import BUSY, TooManyRequests, Unavailable
+from ...errors import ServerBusy, TooManyRequests
 from ...protocol.events import Delta, Event, Finished, Vectors
 from ...protocol.request import Caller
 
@@ -181,7 +181,7 @@ class Admission:
             last = self._queue.last()
             self._queue.remove(last)
             if not last.given.cancelled():
-                last.given.set_exception(Unavailable(BUSY, RETRY_SECONDS))
+                last.given.set_exception(ServerBusy())
         await turn.given
 
     def _give_turns(self) -> None:

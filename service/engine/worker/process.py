@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from ...errors import BadRequest, Drained, EngineGone
+from ...errors import BadRequest, Drained, EngineGoingDown, EngineGone
 from ...protocol.commands import Command, Embed, Measure, Submit
 from ...protocol.events import Event, Finished, Measured
 from ...protocol.reports import Activity, LoadFailed, Pulse, Ready, Report, WorkerOptions
@@ -43,7 +43,6 @@ PULSE_SECONDS = 1.0
 ENGINE_DIED = 70
 # A moment for the last events of requests that were ended to leave.
 FLUSH_SECONDS = 0.2
-DRAINED_RETRY_SECONDS = 5
 
 
 class Worker:
@@ -111,7 +110,7 @@ class Worker:
             yield
         except asyncio.CancelledError:
             if self._stop.is_set():
-                raise Drained("the engine is going down, please try again", DRAINED_RETRY_SECONDS) from None
+                raise Drained.by(EngineGoingDown()) from None
             raise
         finally:
             self._running.discard(task)
@@ -140,8 +139,8 @@ class Worker:
             try:
                 pulse = await self._engine.pulse()
                 self._report(Pulse(pulse.running, pulse.waiting + self._admission.waiting))
-            except EngineGone:
-                logger.error("the engine died")
+            except EngineGone as error:
+                logger.error("the engine died: %s", error.message)
                 await asyncio.sleep(FLUSH_SECONDS)
                 self._status = ENGINE_DIED
                 self._stop.set()
@@ -181,6 +180,7 @@ async def run(options: WorkerOptions) -> int:
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=options.lifeline))
     try:
         engine = build(options)
+        await engine.warm_up()
     except Exception as error:
         logger.exception("%s can't be loaded", options.model)
         writer.write(pack(LoadFailed(f"{type(error).__name__}: {error}")))

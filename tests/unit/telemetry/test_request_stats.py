@@ -43,7 +43,7 @@ def test_every_error_is_an_ending():
         if error.__module__ == "service.errors"
     }
     assert {kind for kind, end in endings.items() if end is Ending.ERROR} == {
-        "EngineFailure", "EngineGone", "DeadlineExceeded", "StoreFailure", "SettingsError",
+        "EngineFailure", "InternalError", "EngineGone", "DeadlineExceeded", "StoreFailure", "SettingsError",
     }  # fmt: skip
     assert (endings["Drained"], endings["Unavailable"]) == (Ending.DRAINED, Ending.REFUSED)
     assert endings["ClientGone"] is endings["ClientTooSlow"] is Ending.CLIENT_GONE
