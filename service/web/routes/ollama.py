@@ -13,6 +13,7 @@ from ...dialects.ollama import models as ollama_models
 from ...dialects.ollama.answer import OllamaAnswer, OllamaChatAnswer, OllamaGenerateAnswer, error_record
 from ...dialects.ollama.request import OllamaCall, parse_chat, parse_generate, parse_show
 from ...errors import Unsupported
+from ...protocol.model_info import EngineState
 from ...version import __version__
 from ..context import context, presence
 from ..http_responses import json_response
@@ -33,7 +34,6 @@ class OllamaRoutes(LibraryRoutes):
 
     def table(self) -> list[Route]:
         return [
-            *super().table(),
             Route("/", ("GET", "HEAD"), self.root, Scope.OPEN, "Ollama is running"),
             Route("/api/version", ("GET", "HEAD"), self.version, Scope.OPEN, "the version of Ollama that is reported"),
             Route("/api/status", ("GET",), self.status, Scope.OBSERVE, "what each model is doing"),
@@ -44,6 +44,7 @@ class OllamaRoutes(LibraryRoutes):
             Route("/api/chat", ("POST",), self.chat, Scope.INFERENCE, "an answer to messages, or a load"),
             Route("/api/embed", ("POST",), self.embed, Scope.INFERENCE, "the vectors of texts"),
             Route("/api/embeddings", ("POST",), self.embeddings, Scope.INFERENCE, "the vector of a text"),
+            *super().table(),
         ]
 
     def root(self) -> Response:
@@ -67,7 +68,7 @@ class OllamaRoutes(LibraryRoutes):
         return json_response({"models": [ollama_models.tag(info) for info in newest_first]})
 
     def ps(self) -> Response:
-        ready = [model for model in self._client.loaded() if model.state == "ready"]
+        ready = [model for model in self._client.loaded() if model.state is EngineState.READY]
         longest_first = sorted(ready, key=lambda model: -model.expires_at)
         return json_response({"models": [ollama_models.loaded(model) for model in longest_first]})
 

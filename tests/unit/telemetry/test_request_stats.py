@@ -23,7 +23,7 @@ def test_a_stream_that_is_closed_before_its_end_has_lost_its_client():
     batches = stats.count(iter([[], []]))
     next(batches)
     stats.streams()
-    batches.close()
+    batches.close()  # type: ignore[attr-defined]
     assert stats.ended().ending == "client_gone"
 
 

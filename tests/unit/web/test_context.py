@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 from flask import Flask
 
-from service.web import context as module
 from service.web.context import accept_or_make, context, open_context, presence
 
 
@@ -51,7 +51,7 @@ class Socket:
 
 
 def test_under_gunicorn_the_clients_socket_is_watched(app: Flask, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     with app.test_request_context("/", environ_base={"gunicorn.socket": Socket()}):
         found = presence()
     assert found.fileno is not None
@@ -59,7 +59,7 @@ def test_under_gunicorn_the_clients_socket_is_watched(app: Flask, monkeypatch: p
 
 
 def test_a_system_without_epoll_watches_nothing(app: Flask, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     with app.test_request_context("/", environ_base={"gunicorn.socket": Socket()}):
         assert presence().fileno is None
 
