@@ -1,8 +1,9 @@
-"""The web worker's part in the metrics: the engine host is told of each request that has ended, and asked for the sums.
+"""The web worker's part in the metrics: it reports each ended request to the engine host, which holds the sums.
 
-The host counts for all web workers. So nothing is shared between these, a web worker that dies takes at most its last
-moments along, and any of them answers /metrics for all. (prometheus_client's own way, files that all web workers map,
-would need a variable set before anyone imports it, which is the application's to decide, and grow with each restart.)
+The host counts for all web workers. So the web workers share nothing, one that dies loses at most the counts of its
+last moments, and each of them can answer /metrics for all. prometheus_client's own way are files that all web workers
+map. They need a variable that is set before the first import, which only the application can do, and they grow with
+each restart.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..protocol.commands import RequestOutcome
 logger = logging.getLogger("vllm_wsgi.web")
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# While the host is away so many are kept; what comes then is not counted.
+# This many outcomes are kept while the engine host can't be reached; later ones are not counted.
 MAX_KEPT = 10_000
 RETRY_SECONDS = 1.0
 
@@ -31,7 +32,7 @@ _FAMILY = re.compile(r"^(?=# HELP )", re.MULTILINE)
 
 
 class MetricsReporter:
-    """Tells the host, in a thread (a greenlet where gevent has patched), so that no request waits for it."""
+    """Reports to the engine host in a thread (a greenlet where gevent has patched), so that no request waits for it."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -48,7 +49,7 @@ class MetricsReporter:
         try:
             self._queue().put_nowait(ended)
         except queue.Full:
-            logger.debug("the engine host is away for long; a request is not counted")
+            logger.debug("a request is not counted: the engine host has not been reached for long")
 
     def _queue(self) -> queue.Queue[RequestOutcome]:
         with self._starting:
@@ -74,7 +75,7 @@ class MetricsReporter:
 
 
 def exposition(client: Client) -> str:
-    """Everyone's metrics; where the engine host is away, that it is."""
+    """Return the metrics of all processes; without an engine host only that it can't be reached."""
     try:
         return joined([f"{UP}vllm_wsgi_engine_host_up 1\n", *client.metrics()])
     except ServiceError:
@@ -82,7 +83,7 @@ def exposition(client: Client) -> str:
 
 
 def joined(texts: list[str]) -> str:
-    """One text; a family that several have stands there once, as the format demands, with the samples of all."""
+    """Return one text; a family that several texts have is there once, as the format requires, with all its samples."""
     families: dict[str, str] = {}
     for text in texts:
         for family in filter(None, _FAMILY.split(text)):
