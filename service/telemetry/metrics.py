@@ -9,13 +9,13 @@ each restart.
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import re
 import threading
 import time
 
 from ..engine_client.client import Client
+from ..engine_client.per_process import PerProcess
 from ..errors import ServiceError
 from ..protocol.commands import RequestOutcome
 
@@ -36,31 +36,26 @@ class MetricsReporter:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._starting = threading.Lock()
-        self._pid = 0
+        self._kept = PerProcess(self._start)
 
     def report(self, ended: RequestOutcome) -> None:
         """Add an outcome to those that are reported next. Never blocks."""
-        if self._pid != os.getpid():
-            self._start()
         try:
-            self._kept.put_nowait(ended)
+            self._kept.get().put_nowait(ended)
         except queue.Full:
             logger.debug("a request is not counted: the engine host has not been reached for long")
 
-    def _start(self) -> None:
-        """Start the thread of this process; after a fork the parent's threads are not there."""
-        with self._starting:
-            if self._pid != os.getpid():
-                self._kept: queue.Queue[RequestOutcome] = queue.Queue(MAX_KEPT)
-                threading.Thread(target=self._run, name="metrics", daemon=True).start()
-                self._pid = os.getpid()
+    def _start(self) -> queue.Queue[RequestOutcome]:
+        """Start the thread that reports, and return where it takes the outcomes from."""
+        kept: queue.Queue[RequestOutcome] = queue.Queue(MAX_KEPT)
+        threading.Thread(target=self._run, args=[kept], name="metrics", daemon=True).start()
+        return kept
 
-    def _run(self) -> None:
+    def _run(self, kept: queue.Queue[RequestOutcome]) -> None:
         while True:
-            ended = [self._kept.get()]
-            while not self._kept.empty():
-                ended.append(self._kept.get_nowait())
+            ended = [kept.get()]
+            while not kept.empty():
+                ended.append(kept.get_nowait())
             while not self._sent(ended):
                 time.sleep(RETRY_SECONDS)
 

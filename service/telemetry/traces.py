@@ -7,10 +7,11 @@ there is one, stays as it is.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
+from ..engine_client.per_process import PerProcess
 from ..errors import SettingsError
 from .request_stats import Ending, RequestStats
 
@@ -59,9 +60,7 @@ class OpenTelemetry:
     """
 
     def __init__(self, endpoint: str) -> None:
-        self._endpoint = endpoint
-        self._making = threading.Lock()
-        self._pid = 0
+        self._tracer = PerProcess(partial(_tracer, endpoint))
 
     def begin(self, route: str, environ: Mapping[str, Any]) -> Any:
         """Begin a span in the trace that the client's headers name (W3C Trace Context), or in a new trace."""
@@ -69,7 +68,7 @@ class OpenTelemetry:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         sent = {"traceparent": environ.get("HTTP_TRACEPARENT", ""), "tracestate": environ.get("HTTP_TRACESTATE", "")}
-        return self._tracer().start_span(
+        return self._tracer.get().start_span(
             f"{environ['REQUEST_METHOD']} {route}",
             TraceContextTextMapPropagator().extract(sent),
             SpanKind.SERVER,
@@ -95,14 +94,6 @@ class OpenTelemetry:
         if stats.ending in (Ending.ERROR, Ending.DRAINED):
             span.set_status(Status(StatusCode.ERROR))
         span.end()
-
-    def _tracer(self) -> Any:
-        """Return this process' tracer, made when it is first used: the exporter's thread does not survive a fork."""
-        if self._pid != os.getpid():
-            with self._making:
-                if self._pid != os.getpid():
-                    self._made, self._pid = _tracer(self._endpoint), os.getpid()
-        return self._made
 
 
 def traceparent(span: Any) -> str:
