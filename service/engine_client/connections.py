@@ -14,12 +14,12 @@ import threading
 import time
 
 from ..errors import BadRequest, EngineGone
-from ..fork import renew_after_fork
 from ..protocol.commands import Cancel, Command
 from ..protocol.events import PROTOCOL, Delta, Event, Failed, Hello
 from ..protocol.wire import Unpacker, decode_events, decode_hello, pack
 from .disconnect import Watch
 from .inbox import Inbox
+from .per_process import PerProcess
 from .timer import Timer
 
 logger = logging.getLogger("vllm_wsgi.queue")
@@ -146,17 +146,11 @@ class Connections:
     def __init__(self, control_path: str) -> None:
         """`control_path` is the engine host's socket. Nothing connects yet."""
         self._control_path = control_path
-        self.renew()
-        renew_after_fork(self)
-
-    def renew(self) -> None:
-        """Begin without connections and threads."""
-        self._connections: dict[str, Connection] = {}
+        self._connections: PerProcess[dict[str, Connection]] = PerProcess(dict)
         # One lock a path: an engine that hangs must not delay requests for another one.
-        self._connecting: dict[str, threading.Lock] = {}
-        self._starting = threading.Lock()
-        self._watch: Watch | None = None
-        self._timer: Timer | None = None
+        self._connecting: PerProcess[dict[str, threading.Lock]] = PerProcess(dict)
+        self._watch = PerProcess(Watch)
+        self._timer = PerProcess(Timer)
 
     def control(self, seconds: float = CONNECT_SECONDS) -> Connection:
         """Return the connection to the engine host. Raises EngineGone after `seconds` at the latest."""
@@ -164,44 +158,40 @@ class Connections:
 
     def connection(self, path: str, seconds: float = CONNECT_SECONDS) -> Connection:
         """Return the connection to the engine process at `path`. Raises EngineGone after `seconds` at the latest."""
-        connection = self._connections.get(path)
+        connection = self._connections.get().get(path)
         if connection is None or connection.closed:
             connection = self._connect(path, time.monotonic() + seconds)
         return connection
 
     def watch(self) -> Watch:
         """Return the watch over clients' sockets."""
-        with self._starting:
-            if self._watch is None:
-                self._watch = Watch()
-            return self._watch
+        return self._watch.get()
 
     def timer(self) -> Timer:
         """Return the timer."""
-        with self._starting:
-            if self._timer is None:
-                self._timer = Timer()
-            return self._timer
+        return self._timer.get()
 
     def _connect(self, path: str, due: float) -> Connection:
         """Connect in one thread while the others wait, none of them longer than an attempt of its own would take."""
-        connecting = self._connecting.setdefault(path, threading.Lock())
+        connections = self._connections.get()
+        connecting = self._connecting.get().setdefault(path, threading.Lock())
         if not connecting.acquire(timeout=max(0.0, due - time.monotonic())):
             raise EngineGone("the engine can't be reached: timed out", RETRY_AFTER_SECONDS)
         try:
-            connection = self._connections.get(path)
+            connection = connections.get(path)
             if connection is None or connection.closed:
                 self._drop_closed(but=path)
                 left = max(LAST_TRY_SECONDS, due - time.monotonic())
-                connection = self._connections[path] = Connection(path, left)
+                connection = connections[path] = Connection(path, left)
             return connection
         finally:
             connecting.release()
 
     def _drop_closed(self, but: str) -> None:
-        for path in [path for path, each in list(self._connections.items()) if each.closed and path != but]:
-            self._connections.pop(path, None)
-            self._connecting.pop(path, None)
+        connections, connecting = self._connections.get(), self._connecting.get()
+        for path in [path for path, each in list(connections.items()) if each.closed and path != but]:
+            connections.pop(path, None)
+            connecting.pop(path, None)
 
 
 def check_protocol(hello: Hello) -> None:

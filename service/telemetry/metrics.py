@@ -15,8 +15,8 @@ import threading
 import time
 
 from ..engine_client.client import Client
+from ..engine_client.per_process import PerProcess
 from ..errors import ServiceError
-from ..fork import renew_after_fork
 from ..protocol.commands import RequestOutcome
 
 logger = logging.getLogger("vllm_wsgi.web")
@@ -36,33 +36,26 @@ class MetricsReporter:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self.renew()
-        renew_after_fork(self)
-
-    def renew(self) -> None:
-        """Begin without a thread and without what waits for it."""
-        self._starting = threading.Lock()
-        self._waiting: queue.Queue[RequestOutcome] | None = None
+        self._kept = PerProcess(self._start)
 
     def report(self, ended: RequestOutcome) -> None:
-        """Report an ended request; returns at once."""
+        """Add an outcome to those that are reported next. Never blocks."""
         try:
-            self._queue().put_nowait(ended)
+            self._kept.get().put_nowait(ended)
         except queue.Full:
             logger.debug("a request is not counted: the engine host has not been reached for long")
 
-    def _queue(self) -> queue.Queue[RequestOutcome]:
-        with self._starting:
-            if self._waiting is None:
-                self._waiting = queue.Queue(MAX_KEPT)
-                threading.Thread(target=self._run, args=(self._waiting,), name="metrics", daemon=True).start()
-            return self._waiting
+    def _start(self) -> queue.Queue[RequestOutcome]:
+        """Start the thread that reports, and return where it takes the outcomes from."""
+        kept: queue.Queue[RequestOutcome] = queue.Queue(MAX_KEPT)
+        threading.Thread(target=self._run, args=[kept], name="metrics", daemon=True).start()
+        return kept
 
-    def _run(self, waiting: queue.Queue[RequestOutcome]) -> None:
+    def _run(self, kept: queue.Queue[RequestOutcome]) -> None:
         while True:
-            ended = [waiting.get()]
-            while not waiting.empty():
-                ended.append(waiting.get_nowait())
+            ended = [kept.get()]
+            while not kept.empty():
+                ended.append(kept.get_nowait())
             while not self._sent(ended):
                 time.sleep(RETRY_SECONDS)
 

@@ -7,12 +7,12 @@ there is one, stays as it is.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
+from ..engine_client.per_process import PerProcess
 from ..errors import SettingsError
-from ..fork import renew_after_fork
 from .request_stats import Ending, RequestStats
 
 # For one batch and all tries to send it. A process waits this long at its end; OpenTelemetry's default is 10.
@@ -60,14 +60,7 @@ class OpenTelemetry:
     """
 
     def __init__(self, endpoint: str) -> None:
-        self._endpoint = endpoint
-        self.renew()
-        renew_after_fork(self)
-
-    def renew(self) -> None:
-        """Begin without a tracer: the thread of its exporter stays with the parent in a fork."""
-        self._making = threading.Lock()
-        self._made: Any = None
+        self._tracer = PerProcess(partial(_tracer, endpoint))
 
     def begin(self, route: str, environ: Mapping[str, Any]) -> Any:
         """Begin a span in the trace that the client's headers name (W3C Trace Context), or in a new trace."""
@@ -75,7 +68,7 @@ class OpenTelemetry:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         sent = {"traceparent": environ.get("HTTP_TRACEPARENT", ""), "tracestate": environ.get("HTTP_TRACESTATE", "")}
-        return self._tracer().start_span(
+        return self._tracer.get().start_span(
             f"{environ['REQUEST_METHOD']} {route}",
             TraceContextTextMapPropagator().extract(sent),
             SpanKind.SERVER,
@@ -101,13 +94,6 @@ class OpenTelemetry:
         if stats.ending in (Ending.ERROR, Ending.DRAINED):
             span.set_status(Status(StatusCode.ERROR))
         span.end()
-
-    def _tracer(self) -> Any:
-        """Return the tracer, which is made at its first use."""
-        with self._making:
-            if self._made is None:
-                self._made = _tracer(self._endpoint)
-            return self._made
 
 
 def traceparent(span: Any) -> str:

@@ -35,11 +35,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "version": set(),
     "drain": {"errors"},
-    "fork": set(),
     "protocol": {"errors"},
     "syntax": {"errors", "protocol"},
     "config": {"errors", "syntax"},
-    "engine_client": {"errors", "protocol", "drain", "fork"},
+    "engine_client": {"errors", "protocol", "drain"},
     "dialects": {"errors", "protocol/request", "protocol/events", "protocol/model_info", "syntax"},
     "dialects/ollama": {
         "errors", "protocol/request", "protocol/events", "protocol/model_info", "syntax",
@@ -53,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors", "protocol/request", "protocol/events", "protocol/model_info", "syntax",
         *DIALECT_BASE,
     },
-    "telemetry": {"errors", "protocol", "config", "fork", "engine_client"},
+    "telemetry": {"errors", "protocol", "config", "engine_client"},
     "access": {"errors", "protocol", "syntax", "config"},
     "web": {
         "errors", "protocol", "syntax", "config", "drain", "version", "engine_client", "dialects", "telemetry",

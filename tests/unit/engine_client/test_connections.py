@@ -79,13 +79,3 @@ def test_one_connection_serves_all_until_it_is_closed(scratch: Path):
         assert connections.control() is first
         assert connections.timer() is connections.timer()
         assert connections.watch() is connections.watch()
-
-
-def test_a_renewed_object_has_nothing_of_its_parents(scratch: Path):
-    with greeting(scratch, pack([Hello()])) as connections:
-        first, timer, watch = connections.control(), connections.timer(), connections.watch()
-        connections.renew()
-        assert connections.timer() is not timer
-        assert connections.watch() is not watch
-        assert connections._connections == {}
-        assert not first.closed
