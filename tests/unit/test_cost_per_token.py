@@ -62,17 +62,22 @@ class Wire:
 
 
 def test_a_step_of_many_streams_is_one_message():
-    async def two_steps(command: Command) -> AsyncGenerator[Event, None]:
-        for number in range(2):
-            yield Delta(command.id, number, "a", [number])
-            await asyncio.sleep(0.05)
-
     async def main() -> list[bytes]:
-        reader, wire = asyncio.StreamReader(), Wire()
+        reader, wire, second = asyncio.StreamReader(), Wire(), asyncio.Event()
+
+        async def two_steps(command: Command) -> AsyncGenerator[Event, None]:
+            yield Delta(command.id, 0, "a", [0])
+            await second.wait()
+            yield Delta(command.id, 1, "a", [1])
+
         serving = asyncio.create_task(WebWorkerConnection(two_steps, reader, wire).serve())
         for number in range(50):
             reader.feed_data(pack(Submit(number, Request("m", Text("a")))))
-        await asyncio.sleep(0.5)
+        # The greeting and the first step, then the second one.
+        for messages in (2, 3):
+            while len(wire.written) < messages and not serving.done():
+                await asyncio.sleep(0)
+            second.set()
         reader.feed_eof()
         await serving
         return wire.written
