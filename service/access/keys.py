@@ -2,7 +2,7 @@
 
 A keys.toml holds a table for each key, by a name of its own; deploy/keys.toml.example tells every field. Of a key only
 its SHA-256 is stored. That is enough, since a key is 256 random bits: there is nothing to guess, which is what slow
-hashes are for. `python -m service.access.new_key NAME --scope SCOPE >> keys.toml` makes one.
+hashes are for. `vllm-wsgi key NAME --scope SCOPE >> keys.toml` makes one.
 """
 
 from __future__ import annotations

@@ -306,7 +306,7 @@ HASH = 'hash = "sha256:' + "0" * 64 + '"'
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[keys.a]\nscopes = ['observe']", 'line 1: keys."a": has no hash; `python -m service.access.new_key NAME`'),
+        ("[keys.a]\nscopes = ['observe']", 'line 1: keys."a": has no hash; `vllm-wsgi key NAME`'),
         (f"[keys.a]\n{HASH}", 'line 1: keys."a": needs scopes, of inference, manage, observe'),
         (f"[keys.a]\n{HASH}\nscopes = []", 'line 3: keys."a".scopes: needs scopes'),
         (f"[keys.a]\n{HASH}\nscopes = ['admin']", "line 3: keys.\"a\".scopes: 'admin' is no scope; known are"),
@@ -387,16 +387,7 @@ def knows(file: KeyFile, key: str) -> bool:
 
 
 def test_a_made_key_opens_with_the_lines_that_come_with_it(keys: Path):
-    command = [
-        sys.executable,
-        "-m",
-        "service.access.new_key",
-        'a "quoted" name',
-        "--scope",
-        "observe",
-        "--scope",
-        "manage",
-    ]
+    command = [sys.executable, "-m", "service", "key", 'a "quoted" name', "--scope", "observe", "--scope", "manage"]
     run = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     keys.write_text(run.stdout)
     key = run.stderr.split()[-1]
