@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ..access.key_file import SCOPES
 from ..access.new_key import lines, new_key
+from ..access.scopes import SCOPE_NAMES
 
 
 @click.command()
@@ -15,7 +15,7 @@ from ..access.new_key import lines, new_key
     "scopes",
     multiple=True,
     required=True,
-    type=click.Choice(SCOPES),
+    type=click.Choice(SCOPE_NAMES),
     help="What the key may do; can be given several times.",
 )
 def key(name: str, scopes: tuple[str, ...]) -> None:
