@@ -75,8 +75,6 @@ clients on the same machine. With [keys](keys-toml.md), a route needs a key with
 `any` accepts any key.
 """
 
-DIALECTS = {"ollama": "Ollama", "openai": "OpenAI", "anthropic": "Anthropic", "operations": "Operations"}
-
 TITLES = {
     "ollama": "Ollama's API",
     "openai": "OpenAI's API",
