@@ -11,13 +11,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ..config import Settings
 from ..errors import BadRequest, SettingsError
 from ..protocol.request import Sampling
 from ..syntax.durations import parse_keep_alive
 from ..syntax.names import ModelName
 from ..syntax.options import NAMES, parse_options
-from ..syntax.toml_file import TomlFile, read_text
+from ..syntax.toml_file import TomlFile, as_settings_error, read_text
 from .model import Model
 
 HUGGING_FACE = ("hf.co", "huggingface.co")
@@ -82,7 +84,8 @@ KINDS: dict[str, tuple[type, ...]] = {
 
 def read_models(path: Path) -> list[Model]:
     """Return the models of a models.toml. Raises SettingsError, which names the line."""
-    return _ModelsToml(path, read_text(path, "VLLM_WSGI_MODELS")).models()
+    with as_settings_error(path):
+        return _ModelsToml(path, read_text(path, "VLLM_WSGI_MODELS")).models()
 
 
 class _ModelsToml(TomlFile):
@@ -106,12 +109,20 @@ class _ModelsToml(TomlFile):
         self._check_kinds(place, table, KINDS)
         sampling, context_limit = self._options(place, table.get("options", {}))
         fields = {key: table[key] for key in KINDS if key in table}
+        self._check_json((*place, "engine_args"), table.get("engine_args", {}))
         fields["source"] = self._source(place, name, table.get("source"))
         fields["template"] = self._template(place, table.get("template"))
         fields["keep_alive"] = self._keep_alive((*place, "keep_alive"), table.get("keep_alive"))
         if fields.get("memory", 0) < 0:
             self._refuse((*place, "memory"), "must not be negative")
         return Model(name=name, sampling=sampling, context_limit=context_limit, **fields)
+
+    def _check_json(self, place: tuple[str, ...], value: Any) -> None:
+        """Refuse what can't be handed to the engine's process, as a number of more than 64 bits."""
+        try:
+            msgspec.json.encode(value)
+        except (OverflowError, RecursionError):
+            self._refuse(place, "holds a number or a depth that JSON can't have here")
 
     def _options(self, place: tuple[str, ...], options: dict[str, Any]) -> tuple[Sampling, int | None]:
         for name, value in options.items():

@@ -15,7 +15,7 @@ from ..telemetry.traces import traces
 from .context import Context, context
 
 # Machines ask these every few seconds; such requests are not reported.
-UNREPORTED = ("/livez", "/readyz", "/metrics")
+UNREPORTED = ("/livez", "/readyz", "/health", "/metrics")
 
 
 class Observer:

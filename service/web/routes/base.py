@@ -96,7 +96,9 @@ class Routes:
         if request.path.endswith("/") and known:
             # As gin does: 307 keeps the method and the body. Only what no header may hold is escaped in the query.
             query = f"?{quote(request.query_string, safe=punctuation)}" if request.query_string else ""
-            location = f"{quote(request.script_root)}{quote(request.path[:-1])}{query}"
+            # Two slashes at its beginning would lead to another host.
+            path = f"{request.script_root}{request.path[:-1]}".lstrip("/")
+            location = f"/{quote(path)}{query}"
             return empty_response(301 if request.method == "GET" else 307, {"Location": location})
         if not known:
             raise HTTPRefusal(f"404 page not found: {base}/{path}", status=404)

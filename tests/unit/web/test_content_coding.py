@@ -73,7 +73,7 @@ def test_another_coding_is_a_415_that_names_it_and_the_known_ones(header: str):
 
 def test_zstd_is_a_415_where_the_package_is_missing(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    with pytest.raises(UnsupportedCoding, match="'zstd' is not supported; these are: gzip, deflate$"):
+    with pytest.raises(UnsupportedCoding, match=r"'zstd' is not supported; these are: gzip, deflate$"):
         decoded(iter([]), "zstd")
 
 
