@@ -72,7 +72,7 @@ def test_a_step_of_many_streams_is_one_message():
 
     async def main() -> list[bytes]:
         reader, wire = asyncio.StreamReader(), Wire()
-        connection = WebWorkerConnection({Submit: two_steps}, reader, wire)  # type: ignore[arg-type]
+        connection = WebWorkerConnection({Submit: two_steps}, reader, wire)
         serving = asyncio.create_task(connection.serve())
         for number in range(50):
             reader.feed_data(pack(Submit(number, Request("m", Text("a")))))

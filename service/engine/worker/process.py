@@ -185,7 +185,8 @@ def loop_of(options: WorkerOptions) -> Callable[[Coroutine[Any, Any, int]], int]
         return asyncio.run
     import uvloop
 
-    return uvloop.run
+    uvloop_run: Callable[[Coroutine[Any, Any, int]], int] = uvloop.run
+    return uvloop_run
 
 
 async def run(options: WorkerOptions) -> int:

@@ -58,7 +58,7 @@ class Desk:
         self.library = Library(directory, [BASE], self.hub.directory)
         self.catalog = Catalog([BASE])
         self.forgotten: list[str] = []
-        editor = Editor(self.catalog, self.library, self.hub, self._forget)  # type: ignore[arg-type]
+        editor = Editor(self.catalog, self.library, self.hub, self._forget)
         self._handlers = editor.handlers
 
     async def _forget(self, model: Model) -> None:

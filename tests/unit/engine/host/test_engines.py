@@ -101,7 +101,7 @@ class Field:
         self.models = {name: model(name, pinned=name in pinned, memory=memory) for name in names}
         self.catalog = FakeCatalog(list(self.models.values()))
         self.supervisors: dict[str, FakeSupervisor] = {}
-        self.engines = Engines(self.catalog, Settings(**settings), self._make)  # type: ignore[arg-type]
+        self.engines = Engines(self.catalog, Settings(**settings), self._make)
 
     def _make(self, model: Model, weights: int, resident: Resident, stir: Callable[[], None]) -> Any:
         made = self.supervisors[resident.name.removesuffix(":latest")] = FakeSupervisor(model, resident, stir)

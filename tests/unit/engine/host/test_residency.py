@@ -116,7 +116,7 @@ def test_a_model_that_is_to_stay_never_is_due(clock: Clock, keep_alive: float, p
 
 
 @pytest.mark.parametrize("state", [EngineState.IDLE, EngineState.LOADING, EngineState.UNLOADING])
-def test_only_a_loaded_model_is_due(clock: Clock, state: str):
+def test_only_a_loaded_model_is_due(clock: Clock, state: EngineState):
     model = ready(clock, keep_alive=0.0)
     model.state = state
     assert residency(model).overdue() == []

@@ -55,7 +55,7 @@ class Watched:
         model = Model(ModelName.parse("m"), "weights")
         resident = Resident("m:latest", 300.0, pinned, clock=self.clock)
         self.supervisor = EngineSupervisor(
-            Settings(), model, 5, Path("/run"), resident, self._stir, self._launch,  # type: ignore[arg-type]
+            Settings(), model, 5, Path("/run"), resident, self._stir, self._launch,
             Backoff(self.clock, [0.0]),
         )  # fmt: skip
 
