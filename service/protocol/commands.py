@@ -179,6 +179,17 @@ class Count(Struct):
     ended: list[RequestOutcome]
 
 
+class Observe(Struct):
+    """What happens here. The answer is Observed, as soon as there is something newer than the event with mark `after`.
+
+    Without a mark it comes at once, and holds the events of the last `seconds`.
+    """
+
+    id: int
+    after: str = ""
+    seconds: float = 0.0
+
+
 Command = (
     Locate
     | Unload
@@ -201,4 +212,5 @@ Command = (
     | Check
     | Measure
     | Count
+    | Observe
 )

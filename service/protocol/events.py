@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ServiceError, revive
+from .live import LiveEvent
 from .model_info import LoadedModel, ModelInfo, Tensor
 from .request import Defaults, Struct
 
@@ -166,6 +167,13 @@ class Measured(Struct):
     sockets: list[str] = []
 
 
+class Observed(Struct):
+    """The oldest first; there is at least one. The mark of the last one goes into the next Observe."""
+
+    id: int
+    events: list[LiveEvent]
+
+
 class Failed(Struct):
     """The end of an answer that did not."""
 
@@ -199,5 +207,6 @@ Event = (
     | Vectors
     | Checked
     | Measured
+    | Observed
     | Failed
 )

@@ -51,7 +51,7 @@ class HostState(str, Enum):  # noqa: UP042 (the web side runs on Python 3.9, too
     GONE = "gone"
 
 
-class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
+class LiveSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     """The whole state at `time`, in seconds since the epoch. `reason` is the host's."""
 
     time: float
@@ -61,11 +61,11 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class LiveEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A Snapshot, or a request that has ended.
+    """A LiveSnapshot, or a request that has ended.
 
     A client that connects again names the `mark` of the last event that it got; an event without one is not kept.
     """
 
     mark: str = ""
-    snapshot: Snapshot | None = None
+    snapshot: LiveSnapshot | None = None
     request: RequestOutcome | None = None

@@ -3,7 +3,7 @@
     web worker ──▶ engine host     Locate, Unload, ListModels, ListLoaded, ShowModel      control socket
                                    Pull, Create, Copy, Delete, FindBlob, PutBlob, DropBlob
                                    StoreResponse, FetchResponse, DropResponse
-                                   Check, Measure, Count
+                                   Check, Measure, Count, Observe
     web worker ──▶ engine worker   Submit, Embed, Cancel, Measure                         data socket
     either     ──▶ web worker      [event, …]                                             both sockets
     engine worker ──▶ engine host  Ready, LoadFailed, EngineDied, Pulse, Activity         its lifeline

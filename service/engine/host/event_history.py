@@ -17,7 +17,7 @@ from itertools import islice, takewhile
 from typing import NamedTuple
 
 from ...protocol.commands import RequestOutcome
-from ...protocol.live import LiveEvent, Snapshot
+from ...protocol.live import LiveEvent, LiveSnapshot
 
 KEPT_SECONDS = 300.0
 # A busy server ends thousands of requests a minute; the newest of them are kept.
@@ -53,7 +53,7 @@ class EventHistory:
         # Whether the newest snapshot goes when the next one comes.
         self._is_passing = False
 
-    def add_snapshot(self, snapshot: Snapshot, is_change: bool) -> None:
+    def add_snapshot(self, snapshot: LiveSnapshot, is_change: bool) -> None:
         """Add a snapshot, which is kept if `is_change` or if none was for THINNED_SECONDS, else until the next one."""
         if self._is_passing:
             self._snapshots.pop()

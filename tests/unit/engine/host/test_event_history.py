@@ -7,14 +7,14 @@ import pytest
 from service.engine.host import event_history as module
 from service.engine.host.event_history import KEPT_SECONDS, MOST_REQUESTS, THINNED_SECONDS, EventHistory
 from service.protocol.commands import RequestOutcome
-from service.protocol.live import LiveEvent, Snapshot
+from service.protocol.live import LiveEvent, LiveSnapshot
 from tests.support.loop import Clock
 
 ALL = 10_000
 
 
-def snapshot(time: float) -> Snapshot:
-    return Snapshot(time)
+def snapshot(time: float) -> LiveSnapshot:
+    return LiveSnapshot(time)
 
 
 def outcome(route: str) -> RequestOutcome:
@@ -22,7 +22,7 @@ def outcome(route: str) -> RequestOutcome:
 
 
 def names(events: list[LiveEvent]) -> list[object]:
-    return [each.snapshot.time if each.snapshot else each.request.route for each in events if each]  # type: ignore[union-attr]
+    return [each.request.route if each.request else each.snapshot and each.snapshot.time for each in events]
 
 
 class Recorded:
