@@ -181,13 +181,14 @@ class Failed(Struct):
     kind: str
     message: str
     retry_after: int | None = None
+    details: dict[str, Any] = {}
 
     @classmethod
     def of(cls, id: int, error: ServiceError) -> Failed:
-        return cls(id, error.kind, error.message, error.retry_after)
+        return cls(id, error.kind, error.message, error.retry_after, error.details)
 
     def error(self) -> ServiceError:
-        return revive(self.kind, self.message, self.retry_after)
+        return revive(self.kind, self.message, self.retry_after, self.details)
 
 
 Event = (

@@ -43,7 +43,7 @@ class ModelStatus(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     queue_seconds: float | None = None
 
 
-class HostState(str, Enum):  # noqa: UP042 (the web side runs on Python 3.9, too)
+class HostState(str, Enum):
     """What the engine host is doing; GONE is what a web worker reports that can't reach it."""
 
     READY = "ready"
