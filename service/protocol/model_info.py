@@ -1,4 +1,4 @@
-"""What is known of a model, loaded or not."""
+"""Facts about models, loaded or not, and what a new model is made of."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .request import Message
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a model without loading it: read from its files, never constant.
+    """A model as its files describe it, without loading it.
 
     Sizes are in bytes, lengths in tokens, `modified_at` in seconds since the epoch.
     """
@@ -74,9 +74,10 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a new model is made of: the model `base` or `files`, and what is set on top of it. None and empty: as it is.
+    """What a new model is made of: the model `base` or `files`, and the fields that it changes.
 
-    `files` and `adapters` map paths to the digests of uploaded blobs; `options` and `template` are Ollama's.
+    A field that is None or empty stays as it is in `base`. `files` and `adapters` map paths to the digests of uploaded
+    blobs; `options` and `template` are Ollama's.
     """
 
     base: str = ""
@@ -90,6 +91,8 @@ class Recipe(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Tensor(msgspec.Struct, frozen=True):
+    """A tensor of a model's files."""
+
     name: str
     type: str
     shape: list[int]

@@ -1,4 +1,10 @@
-"""What an engine worker is started with, and what it reports to its host over the lifeline."""
+"""What an engine worker is started with, and what it reports to its host over the lifeline.
+
+    start ─▶ Ready ─▶ Activity, Pulse, Pulse, Activity, Pulse …        Pulse once a second, Activity at once
+          └▶ LoadFailed        └▶ EngineDied
+
+The worker exits after LoadFailed and EngineDied.
+"""
 
 from __future__ import annotations
 
