@@ -7,6 +7,7 @@
         ListLoaded ─▶ Loaded                StoreResponse, DropResponse ─▶ Done
         ShowModel ─▶ Models or Shown        FetchResponse ─▶ StoredResponse
         Check ─▶ Checked                    Measure ─▶ Measured              Count ─▶ (nothing)
+        Observe ─▶ Observed
     to an engine worker (data socket)
         Submit ─▶ Delta … Finished for each answer, or Rendered
         Embed ─▶ Vectors …                  Measure ─▶ Measured
@@ -204,6 +205,17 @@ class Count(Struct):
     ended: list[RequestOutcome]
 
 
+class Observe(Struct):
+    """Ask for what happens on the server after the event with the mark `after`; answered as soon as there is something.
+
+    Without a mark the answer comes at once, with the events of the last `seconds` and the newest snapshot.
+    """
+
+    id: int
+    after: str = ""
+    seconds: float = 0.0
+
+
 Command = (
     Locate
     | Unload
@@ -226,4 +238,5 @@ Command = (
     | Check
     | Measure
     | Count
+    | Observe
 )

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ServiceError, revive
+from .live import LiveEvent
 from .model_info import LoadedModel, ModelInfo, Tensor
 from .request import Defaults, Struct
 
@@ -184,6 +185,13 @@ class Measured(Struct):
     sockets: list[str] = []
 
 
+class Observed(Struct):
+    """One event or more, the oldest first. The mark of the last one goes into the next Observe."""
+
+    id: int
+    events: list[LiveEvent]
+
+
 class Failed(Struct):
     """The end of a command that failed, with the error as `errors.revive` takes it."""
 
@@ -220,5 +228,6 @@ Event = (
     | Vectors
     | Checked
     | Measured
+    | Observed
     | Failed
 )

@@ -40,13 +40,17 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineState(str, Enum):
-    """What an engine is doing. The values are what crosses the queue and what `/api/status` shows."""
+    """What an engine is doing. The values are what crosses the queue and what `/api/status` shows.
+
+    FAILED is shown to observers alone: an idle engine that did not load, and that only a new request starts again.
+    """
 
     IDLE = "idle"
     LOADING = "loading"
     READY = "ready"
     RESTARTING = "restarting"
     UNLOADING = "unloading"
+    FAILED = "failed"
 
     def __str__(self) -> str:
         return str(self.value)

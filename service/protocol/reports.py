@@ -56,10 +56,14 @@ class EngineDied(Struct):
 
 
 class Pulse(Struct):
-    """The engine itself answered: how many requests run in it, and how many wait."""
+    """The engine itself answered: how many requests run in it, and how many wait.
+
+    `output_tokens` counts the tokens of all answers since the worker started.
+    """
 
     running: int
     waiting: int
+    output_tokens: int = 0
 
 
 class Activity(Struct):
