@@ -166,13 +166,6 @@ class UnsupportedCoding(ServiceError):
     status = 415
     accepted = "gzip, deflate"
 
-    @classmethod
-    def named(cls, coding: str, accepted: str) -> UnsupportedCoding:
-        """Return the error for a coding; `accepted` lists those that can be decoded."""
-        error = cls(f"Content-Encoding {coding!r} is not supported; these are: {accepted}")
-        error.accepted = accepted
-        return error
-
     @property
     def headers(self) -> dict[str, str]:
         # RFC 9110 §15.5.16 asks for it.

@@ -44,7 +44,7 @@ def decoded(chunks: Iterator[bytes], header: str) -> Iterator[bytes]:
     named = [name.strip().lower() for name in header.split(",")]
     codings = [name for name in named if name not in ("", "identity")]
     if len(codings) > MAX_CODINGS:
-        raise UnsupportedCoding.named(header, known())
+        raise _unsupported(header)
     for name in reversed(codings):
         chunks = _decode(chunks, name, _factory(name))
     return chunks
@@ -64,7 +64,13 @@ def _factory(name: str) -> Callable[[], Decompressor]:
     if name == "zstd" and (zstd := _zstd()):
         decompressor = zstd.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
         return decompressor.decompressobj  # type: ignore[no-any-return]
-    raise UnsupportedCoding.named(name, known())
+    raise _unsupported(name)
+
+
+def _unsupported(coding: str) -> UnsupportedCoding:
+    error = UnsupportedCoding(f"Content-Encoding {coding!r} is not supported; these are: {known()}")
+    error.accepted = known()
+    return error
 
 
 def _zstd() -> Any:

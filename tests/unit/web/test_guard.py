@@ -28,7 +28,7 @@ REMOTE = "203.0.113.7"
 DISCOVERY = {"/api/tags", "/api/ps", "/api/show", "/v1/models", "/v1/models/<path:name>"}
 MANAGE = {"/api/pull", "/api/create", "/api/copy", "/api/delete", "/api/blobs/<digest>"}
 OBSERVE = {"/api/status", "/metrics"}
-OPEN = {"/", "/api/version", "/livez", "/readyz"}
+OPEN = {"/", "/api/version", "/livez", "/readyz", "/health"}
 
 
 def application(tmp_path: Path, prefix: str = "", **settings: Any) -> Flask:
