@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 from flask import request
@@ -21,11 +21,12 @@ CHUNK_BYTES = 1 << 20
 READ_BYTES = 1 << 16
 
 
-def read_body(limit: int) -> bytes:
-    """Return the whole body, decoded. Raises the errors of `body_chunks`, and PayloadTooLarge over `limit` bytes.
+def read_body(limit: int, check: Callable[[bytes], None]) -> bytes:
+    """Return the whole body, decoded; `check` sees each chunk as it comes in, and may raise an error of its own.
 
-    The limit holds for the bytes that are sent and for what they hold. Werkzeug's own limit is not used: it cuts off a
-    chunked body without an error, and accepts a body that ends early.
+    Raises the errors of `body_chunks`, and PayloadTooLarge over `limit` bytes. The limit holds for the bytes that are
+    sent and for what they hold. Werkzeug's own limit is not used: it cuts off a chunked body without an error, and
+    accepts a body that ends early.
     """
     if (request.content_length or 0) > limit:
         raise PayloadTooLarge(f"the request body is longer than {limit} bytes")
@@ -34,6 +35,7 @@ def read_body(limit: int) -> bytes:
         length += len(chunk)
         if length > limit:
             raise PayloadTooLarge(f"the request body holds more than {limit} bytes")
+        check(chunk)
         parts.append(chunk)
     return b"".join(parts)
 

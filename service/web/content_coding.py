@@ -15,8 +15,11 @@ from ..errors import BadRequest, UnsupportedCoding
 
 # One piece makes 16 MB at most (zstd: 4 bytes can stand for a block of 128 KB; deflate: 1 byte for 1,032 bytes).
 PIECE_BYTES = 512
-# Other requests get their turn after so many pieces.
+# Other requests get their turn after so many pieces, or bytes that were in them.
 PIECES_A_TURN = 64
+BYTES_A_TURN = 1024 * 1024
+# Of gzip's members and zstd's frames; programs that compress in blocks write one for 64 KB or more.
+MAX_STREAMS = 1_000
 # No client stacks more, and each coding may expand the body again.
 MAX_CODINGS = 2
 # What RFC 9659 lets a sender of zstd expect from a receiver.
@@ -83,19 +86,25 @@ def _zstd() -> Any:
 
 def _decode(chunks: Iterable[bytes], name: str, begin: Callable[[], Decompressor]) -> Iterator[bytes]:
     """Decode stream after stream: gzip's members and zstd's frames may follow each other."""
-    stream = None
-    for turn, piece in enumerate(_pieces(chunks)):
-        if turn % PIECES_A_TURN == PIECES_A_TURN - 1:
+    stream, begun, made = None, 0, 0
+    for number, piece in enumerate(_pieces(chunks), 1):
+        if number % PIECES_A_TURN == 0 or made > BYTES_A_TURN:
+            made = 0
             time.sleep(0)
         data = piece
         while data:
-            stream = stream or begin()
+            if stream is None:
+                stream, begun = begin(), begun + 1
+            if begun > MAX_STREAMS:
+                raise BadRequest(f"the request body has more than {MAX_STREAMS} parts that were compressed with {name}")
             try:
                 decompressed = stream.decompress(data)
             except Exception as error:
                 # Each library has an error of its own, and nothing else happens here.
                 raise BadRequest(f"the request body is not valid {name}: {error}") from None
-            yield decompressed
+            made += len(decompressed)
+            if decompressed:
+                yield decompressed
             data = b""
             if stream.eof:
                 data, stream = stream.unused_data, None

@@ -20,6 +20,7 @@ from ...access.scopes import Scope
 from ...config import Settings
 from ...dialects.answer import Answer
 from ...dialects.json_body import parse_json
+from ...dialects.json_size import JSONSize
 from ...engine_client.client import Client
 from ...engine_client.exchange import Job, Stream
 from ...errors import HTTPRefusal, ModelNotFound, ServiceError
@@ -115,7 +116,8 @@ class Routes:
 
     def _body(self, struct: str) -> dict[str, Any]:
         """Return the body's JSON object; refusals name `struct` as Go does. Raises BadRequest and PayloadTooLarge."""
-        return parse_json(read_body(self._settings.max_body), f"{self.package}.{struct}", self.empty_body)
+        body = read_body(self._settings.max_body, JSONSize().add)
+        return parse_json(body, f"{self.package}.{struct}", self.empty_body)
 
     def _stream_or_collect(
         self, requests: list[Request], answer: Answer, chosen: Framing | None, keep_alive: float | None = None

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from typing import Any
 
@@ -9,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.dialects.fields import Fields
-from service.dialects.json_body import MAX_MARKS, _has_more_marks, parse_json
+from service.dialects.json_body import parse_json
 from service.errors import BadRequest
 from service.syntax.numbers import INT64, as_integer
 
@@ -85,49 +84,6 @@ def test_a_body_of_any_depth_is_read_or_refused(depth: int, leaf: bytes):
 def test_every_body_is_an_object_or_a_bad_request(data: bytes):
     with suppress(BadRequest):
         assert isinstance(parse_json(data, "GenerateRequest"), dict)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(['"', "\\", '\\"', ",,:[{"]),
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=5),
-)
-
-
-def marks(value: Any) -> int:
-    """How many commas, colons and opening brackets the JSON of a value needs."""
-    if isinstance(value, list):
-        return 1 + max(0, len(value) - 1) + sum(map(marks, value))
-    if isinstance(value, dict):
-        return 1 + max(0, len(value) - 1) + len(value) + sum(map(marks, value.values()))
-    return 0
-
-
-@given(value=JSON, ascii_only=st.booleans(), less=st.integers(-2, 2))
-def test_the_marks_of_a_body_are_counted_outside_of_its_texts(value: Any, ascii_only: bool, less: int):
-    data = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
-    limit = max(0, marks(value) - less)
-    assert _has_more_marks(data, limit) is (marks(value) > limit)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b'{"a":[' + b"0," * MAX_MARKS + b"0]}",
-        b'{"a":[' + b'"",' * MAX_MARKS + b"0]}",
-        b'{"a":[' + b'"\\"",' * MAX_MARKS + b"0]}",
-        b'{"a":[' + b"{}," * MAX_MARKS + b"0]}",
-        b"{" + b'"a":0,' * MAX_MARKS + b'"a":0}',
-        b"[" * MAX_MARKS + b"[",
-    ],
-)  # fmt: skip
-def test_a_body_of_too_many_values_is_refused_before_they_are_made(data: bytes):
-    with pytest.raises(BadRequest, match="too many values"):
-        parse_json(data, "api.X")
-
-
-def test_a_long_text_may_hold_any_number_of_marks():
-    text = 'a "quoted", \\ text: ' * MAX_MARKS
-    assert parse_json(json.dumps({"prompt": text}).encode(), "api.X") == {"prompt": text}
 
 
 DIGITS = st.from_regex("-?[1-9][0-9]{0,25}", fullmatch=True) | st.sampled_from(["1" + "0" * 400, "-1" + "0" * 5000])

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import BadRequest, UnsupportedCoding
-from service.web.content_coding import decoded
+from service.web.content_coding import MAX_STREAMS, decoded
 
 
 def raw_deflate(data: bytes) -> bytes:
@@ -112,6 +112,13 @@ def test_a_bomb_in_a_bomb_is_never_whole_in_memory():
         if taken > 1_000_000:
             break
     assert taken < 20_000_000
+
+
+@pytest.mark.parametrize("name", ["gzip", "zstd"])
+def test_a_body_of_very_many_small_streams_is_refused(name: str):
+    assert whole(ENCODERS[name](b"a") * MAX_STREAMS, name) == b"a" * MAX_STREAMS
+    with pytest.raises(BadRequest, match=f"more than {MAX_STREAMS} parts"):
+        whole(ENCODERS[name](b"") * (MAX_STREAMS + 1), name)
 
 
 def test_a_window_that_takes_much_memory_is_refused():
