@@ -55,6 +55,7 @@ from .connections import CONNECT_SECONDS, RETRY_AFTER_SECONDS, Connections, new_
 from .disconnect import Presence
 from .exchange import E, Exchange, Job, Stream, Times, expect
 from .inbox import Inbox
+from .observation import Observation
 
 # All in seconds. The host answers questions about models from memory; one that doesn't answer is gone.
 ANSWER_SECONDS = 10.0
@@ -120,6 +121,10 @@ class Client:
     def create(self, model: str, recipe: Recipe, presence: Presence) -> Job:
         """Return a job that makes a model; nothing is sent before its batches are iterated."""
         return Job(self.connections, self._times, presence, lambda id: Create(id, model, recipe))
+
+    def observe(self, after: str, seconds: float, presence: Presence) -> Observation:
+        """Return what happens on the server after the event with this mark, or without one from `seconds` ago on."""
+        return Observation(self.connections, self._times, presence, after, seconds)
 
     def copy(self, source: str, destination: str) -> None:
         self._ask(lambda id: Copy(id, source, destination), Done, EDIT_SECONDS)
