@@ -76,6 +76,7 @@ def test_a_killed_engine_worker_is_replaced(start_server: StartServer, pool: Thr
     assert server.web_workers() == web
     assert server.engine_workers() != [worker]
     assert server.status()["restarts"] == 1
+    assert "the engine worker was killed by SIGKILL (probably by the kernel's out-of-memory killer)" in server.output
 
 
 def test_an_engine_that_ends_itself_is_replaced(start_server: StartServer, pool: ThreadPoolExecutor):
@@ -187,7 +188,7 @@ def test_sigterm_lets_streams_end_and_leaves_nothing(
 def test_a_setting_that_can_not_be_used_ends_the_start_with_a_sentence(tmp_path: Path):
     server = Server(tmp_path, {**SCRIPTED, "VLLM_WSGI_HEARTBEAT": "soon"})
     server.wait_until_gone()
-    assert "VLLM_WSGI_HEARTBEAT='soon' is not a number" in server.output
+    assert "VLLM_WSGI_HEARTBEAT='soon': not a number of seconds" in server.output
     assert "Traceback" not in server.output
 
 
