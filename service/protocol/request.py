@@ -113,6 +113,18 @@ class Caller(msgspec.Struct, frozen=True, omit_defaults=True):
     max_output_tokens: int = 0
 
 
+class SoFar(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a client has of one answer whose engine was lost: the state of a move, and of a client that comes back.
+
+    `token_ids` are the answer's tokens. `text` and `thinking` count characters, `calls` whole tool calls.
+    """
+
+    token_ids: list[int]
+    text: int = 0
+    thinking: int = 0
+    calls: int = 0
+
+
 class Request(msgspec.Struct, frozen=True):
     """One generation, whichever dialect asked for it.
 
@@ -123,6 +135,7 @@ class Request(msgspec.Struct, frozen=True):
     the prompt as the model would get it. `echo`: each answer begins with a delta of the prompt itself, which covers no
     token of the answer; with `logprobs` the prompt's are in it. `adapter` is the directory of a LoRA adapter, which
     only the model's own defaults name. `request_id` is for logs, `traceparent` (W3C Trace Context) for traces.
+    `so_far`: another engine has begun the one answer, and the events continue where it ended.
     """
 
     model: str
@@ -141,6 +154,7 @@ class Request(msgspec.Struct, frozen=True):
     request_id: str = ""
     caller: Caller = Caller()
     traceparent: str = ""
+    so_far: SoFar | None = None
 
 
 class Defaults(msgspec.Struct, frozen=True, omit_defaults=True):
