@@ -120,7 +120,8 @@ def test_an_answer_that_is_cut_anywhere_continues_exactly(loop: Loop, kind: str)
     deltas = len(undisturbed.token_ids)
     for cut in sorted({1, 2, deltas // 2, deltas - 1} - {0}):
         begun = loop.run(loop.answer(request, deltas=cut))
-        if begun.end:
+        if len(begun.token_ids) == deltas:
+            # Two tokens came at once. The last token and the end of an answer leave an engine in one message.
             continue
         moved = msgspec.structs.replace(request, so_far=begun.so_far())
         assert loop.run(loop.answer(moved, whole=begun)) == undisturbed, f"cut after {cut} deltas"
