@@ -1,5 +1,5 @@
-"""What each API looks like: bodies to requests, events to records.
+"""The three APIs: each turns bodies into requests, and events into records.
 
 In: parsed JSON and events. Out: requests and records.
-A dialect never knows Flask, a socket or bytes of an answer.
+A dialect never knows Flask, a socket or the bytes of an answer.
 """

@@ -1,4 +1,7 @@
-"""From the events of a generation to the records of an answer, whatever the dialect. Knows no bytes and no Flask."""
+"""The base of every dialect's answer: events of a generation come in, records go out.
+
+It never knows Flask or the bytes of a record.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,15 @@ from typing import Any, ClassVar
 from ..errors import BadRequest, ServiceError
 from ..protocol.events import Event, Located
 
-# What JSON holds of one answer or of one piece of it.
+# A JSON object: one answer, or one piece of it.
 Record = dict[str, Any]
 
 
 class Answer:
-    """One answer in the shape of one route; a subclass says what each event becomes.
+    """One answer in the shape of one route. A subclass decides which records each event becomes.
 
-    Streamed or not, the records are the same: `records` makes them, `collect` puts those of a whole stream together.
+    A streamed answer and a collected one have the same records: `records` makes them, and `collect` joins those of a
+    whole stream.
     """
 
     verb: ClassVar[str]
@@ -24,9 +28,9 @@ class Answer:
         self._model = model
 
     def records(self, batches: Iterable[list[Event]]) -> Iterator[list[Any]]:
-        """A batch of records for each batch of events; an empty batch stays empty.
+        """Yield a batch of records for each batch of events. An empty batch, which is a silence, stays empty.
 
-        A batch that holds nothing to tell (the model has been found) is left out.
+        A batch whose events have no record (the model has been located) is left out.
         """
         for batch in batches:
             records = [record for event in batch for record in self._records(event)]
@@ -34,15 +38,15 @@ class Answer:
                 yield records
 
     def collect(self, batches: Iterable[list[Any]]) -> Any:
-        """The one record of an answer that is not streamed: its stream's records, put together."""
+        """Return the one record of an answer that is not streamed: the records of its stream, joined."""
         return self._join([record for batch in batches for record in batch])
 
     def failure(self, error: ServiceError) -> Any:
-        """The last record of a stream that fails after its first."""
+        """Return the last record of a stream that fails after its first record."""
         raise NotImplementedError
 
     def located(self, event: Located) -> None:
-        """Before anything is asked of the model; raises BadRequest for one that only embeds."""
+        """Take note of the model before it is asked anything. Raise BadRequest for a model that only embeds."""
         if event.capabilities and "completion" not in event.capabilities:
             raise BadRequest(f'"{self._model}" does not support {self.verb}')
 

@@ -1,17 +1,22 @@
-"""Read typed fields of a JSON object, and refuse wrong ones in Go's words."""
+"""Typed fields of a JSON object; a field of the wrong type is refused in Go's words."""
 
 from __future__ import annotations
 
 from typing import Any, NoReturn
 
 from ..errors import BadRequest
+from ..syntax.names import ModelName
 from ..syntax.numbers import as_integer, as_number
 
-_KINDS = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
+KINDS = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
 
 
 class Fields:
-    """The fields of an object, by type. Every reader raises BadRequest that names the field."""
+    """The fields of one object. Every reader raises a BadRequest that names the field.
+
+    `struct` is the name of Go's type for the object, and `path` leads from there to this object; both are for messages.
+    The case of a field's name does not matter, and null is the same as absent, as in Go's `encoding/json`.
+    """
 
     def __init__(self, values: dict[str, Any], struct: str, path: str = "") -> None:
         self._values = {name.lower(): value for name, value in values.items() if value is not None}
@@ -19,7 +24,7 @@ class Fields:
         self._path = path
 
     def get(self, name: str) -> Any:
-        """The value as it came; None where it is absent."""
+        """Return the value as it came, None if it is absent."""
         return self._values.get(name)
 
     def string(self, name: str, default: str = "") -> str:
@@ -35,7 +40,7 @@ class Fields:
         return value if value is not None else self._refuse(name, self._values[name], "int")
 
     def number(self, name: str) -> float | None:
-        """None where it is absent."""
+        """Return a number, None if it is absent."""
         value = self._values.get(name)
         if value is None:
             return None
@@ -55,7 +60,7 @@ class Fields:
         return value if isinstance(value, list) else self._refuse(name, value, go_type)
 
     def strings(self, name: str, array_type: str, item_type: str) -> list[str]:
-        """The strings of a list, without its nulls."""
+        """Return the strings of a list, without its nulls."""
         items = [item for item in self.array(name, array_type) if item is not None]
         for item in items:
             if not isinstance(item, str):
@@ -74,19 +79,27 @@ class Fields:
         return values
 
     def child(self, name: str, go_type: str) -> Fields:
-        """An object; one without fields where it is absent."""
+        """Return the fields of an object, or of an empty one if it is absent."""
         return Fields(self.mapping(name, go_type), self._struct, f"{self._path}{name}.")
 
     def children(self, name: str, array_type: str, item_type: str) -> list[Fields]:
-        """The objects of a list."""
+        """Return the fields of each object of a list."""
         items = self.array(name, array_type)
         for item in items:
             if not isinstance(item, dict):
                 self._refuse(name, item, item_type)
         return [Fields(item, self._struct, f"{self._path}{name}.") for item in items]
 
+    def model(self) -> str:
+        """Return the model's name as the client spells it."""
+        model = self.string("model")
+        if not model:
+            raise BadRequest("model is required")
+        ModelName.parse(model)
+        return model
+
     def _refuse(self, name: str, value: Any, go_type: str) -> NoReturn:
-        kind = _KINDS.get(type(value), "null")
+        kind = KINDS.get(type(value), "null")
         if kind == "number" and go_type.endswith("int"):
             kind = f"number {value}"
         field = f"{self._struct}.{self._path}{name}"

@@ -1,4 +1,4 @@
-"""Base64 as Go's `encoding/base64` decodes it, and its words where it can't. Knows no fields."""
+"""Decode base64 as Go's `encoding/base64` does, and refuse in Go's words what it refuses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BREAKS = re.compile(rb"[\r\n]*")
 
 
 def decode(text: str) -> bytes:
-    """The standard alphabet with its padding; line breaks are skipped, nothing else is. Raises BadRequest."""
+    """Decode the standard alphabet with its padding, line breaks skipped. Raise BadRequest for anything else."""
     data = text.encode()
     letters = data.translate(None, b"\r\n")
     if len(letters) % 4 or not _WHOLE.fullmatch(letters):
@@ -22,7 +22,7 @@ def decode(text: str) -> bytes:
 
 
 def _illegal(data: bytes) -> int:
-    """The byte that Go stumbles over (`decodeQuantum`), counted with the line breaks, in data that is no base64."""
+    """Return the position of the byte at which Go's `decodeQuantum` fails, counted with the line breaks."""
     at = _skip(_LETTERS, data, 0)
     done = len(data[:at].translate(None, b"\r\n")) % 4
     if at == len(data):

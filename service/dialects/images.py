@@ -1,4 +1,4 @@
-"""Images as they come in JSON: base64, bare or in a data URL. Bytes come out of it in one piece, an Image."""
+"""Read the images of a JSON body: base64, bare or in a data URL. The image's file goes out, as an Image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MEDIA_TYPES = ("", "image/jpeg", "image/jpg", "image/png", "image/webp", "image/
 
 
 def decode(text: str, complaint: str = "invalid base64 image data") -> Image:
-    """The image in base64. Raises BadRequest that says `complaint`."""
+    """Return the image in base64. Raise BadRequest with the text `complaint` if it is not valid."""
     try:
         data = go_base64.decode(text)
     except BadRequest:
@@ -22,7 +22,7 @@ def decode(text: str, complaint: str = "invalid base64 image data") -> Image:
 
 
 def from_url(url: str) -> Image:
-    """The image in a data URL (RFC 2397). Raises BadRequest in Ollama's words: nothing is fetched from here."""
+    """Return the image in a data URL (RFC 2397). Raise BadRequest in Ollama's words: no other URL is fetched."""
     if url.lower().startswith(("http://", "https://")):
         raise BadRequest("image URLs are not currently supported, please use base64 encoded data instead")
     head, _, data = url.partition(";base64,")

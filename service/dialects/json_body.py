@@ -1,9 +1,8 @@
-"""A request's JSON body, as lenient as Go's decoder is, and its fields by type.
+"""Decode a request's JSON body as leniently as Go does.
 
-What is wrong is said as Go's `encoding/json` says it, since that is what Ollama's clients know; every text names
-the field. Leniency (reference: Ollama's `server/routes.go`, `ShouldBindJSON`): only the first JSON value is read, the
-case of a key does not matter, null is the same as absent, the last of two equal keys wins, bytes that are not UTF-8 and
-lone surrogates become U+FFFD.
+Errors have the texts of Go's `encoding/json`, because Ollama's clients know those. As in Ollama (`server/routes.go`,
+`ShouldBindJSON`), only the first JSON value is read, and the last of two equal keys wins. Bytes that are not UTF-8,
+and lone surrogates, become U+FFFD.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from itertools import takewhile
 from typing import Any, NoReturn
 
 from ..errors import BadRequest
-from ..syntax.numbers import _INT64
-from .fields import _KINDS
+from ..syntax.numbers import INT64
+from .fields import KINDS
 
 _SYNTAX = {
     "Expecting value": "looking for beginning of value",
@@ -26,10 +25,10 @@ _SYNTAX = {
     "Invalid \\escape": "in string escape code",
     "Invalid \\uXXXX escape": "in \\u hexadecimal character escape",
 }
-# JSON's, which are fewer than Python's.
+# JSON's white space, which is less than Python's.
 _SPACE = " \t\r\n"
 
-# Every process that the value goes through walks it by recursion.
+# Each process that the value passes through walks it by recursion, so its depth is bounded.
 MAX_DEPTH = 100
 _TOO_DEEP = f"exceeded max depth {MAX_DEPTH}"
 
@@ -40,16 +39,16 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _integer(text: str) -> int | float:
     value = int(text) if len(text) <= len("-9223372036854775808") else None
-    return value if value is not None and value in _INT64 else float(text)
+    return value if value is not None and value in INT64 else float(text)
 
 
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)
 
 
 def parse_json(data: bytes, struct: str, empty: str = "missing request body") -> dict[str, Any]:
-    """The object in `data`; `struct` is what Go calls the request, with its package: "api.ChatRequest".
+    """Return the object in `data`. Raise BadRequest if there is none; its text is `empty` if the body is empty.
 
-    Raises BadRequest; where nothing was sent its text is `empty`.
+    `struct` is the name of Go's type for the request, with its package: "api.ChatRequest".
     """
     text = data.decode("utf-8", errors="replace").lstrip(_SPACE)
     if not text:
@@ -63,7 +62,7 @@ def parse_json(data: bytes, struct: str, empty: str = "missing request body") ->
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise BadRequest(f"json: cannot unmarshal {_KINDS[type(value)]} into Go value of type {struct}")
+        raise BadRequest(f"json: cannot unmarshal {KINDS[type(value)]} into Go value of type {struct}")
     fields: dict[str, Any] = _clean(value, MAX_DEPTH)
     return fields
 
@@ -85,13 +84,13 @@ def _character(character: str) -> str:
     if character == "'":
         return "'\\''"
     if character == "\ufeff":
-        # Go reads bytes, and this one's first is 0xEF.
+        # Go reads bytes, and the first byte of this character is 0xEF.
         return "'ï'"
     return f"'{character}'" if character.isprintable() else f"'\\x{ord(character):02x}'"
 
 
 def _clean(value: Any, depth: int) -> Any:
-    """The value without lone surrogates, which UTF-8 can't hold; raises BadRequest where it nests too deep."""
+    """Return the value without lone surrogates, which UTF-8 can't hold. Raise BadRequest if it is nested too deeply."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if not isinstance(value, list | dict):

@@ -25,6 +25,9 @@ class Engine(Protocol):
     cache_bytes: int
     capacity: int
 
+    async def warm_up(self) -> None:
+        """Answer something, before the engine is called ready. Raises ServiceError."""
+
     def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
         """Deltas and one Finished, or one Rendered; closing the iterator cancels. Raises ServiceError."""
 

@@ -64,6 +64,9 @@ class ScriptedEngine:
             raise RuntimeError(engine_args["fail"])
         return cls(engine_args.get("max_num_seqs", 256))
 
+    async def warm_up(self) -> None:
+        """Nothing gets faster."""
+
     async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
         """One token a word, one answer after the other; the count of prompt tokens is that of the script's words."""
         script = _script(request)

@@ -1,17 +1,17 @@
-"""The models known by name, and what their files say of them. Reads files; loads nothing."""
+"""The models known by name, and their descriptions. Reads files; loads nothing."""
 
 from __future__ import annotations
 
-from .model import Model
+from ..errors import ModelNotFound
 from ..protocol.model_info import ModelInfo
 from ..syntax.names import DEFAULT_TAG, ModelName
 from .declaration import HUGGING_FACE
-from ..errors import ModelNotFound
 from .inspection import describe
+from .model import Model
 
 
 class Catalog:
-    """Looks models up by any spelling of their names, and those from Hugging Face by `hf.co/` and their repository."""
+    """Finds a model by any spelling of its name, and one from Hugging Face also by `hf.co/` and its repository."""
 
     def __init__(self, models: list[Model]) -> None:
         self._models: dict[str, Model] = {}
@@ -25,13 +25,15 @@ class Catalog:
         self._infos[model.name.key] = info
 
     def remove(self, name: ModelName) -> None:
+        """Remove the model of that name, which must be there."""
         del self._models[name.key], self._infos[name.key]
 
     def get(self, name: ModelName) -> Model | None:
+        """Return the model of that name; None when there is none."""
         return self._models.get(name.key)
 
     def find(self, name: str) -> Model:
-        """Raises ModelNotFound, and BadRequest for what is no name."""
+        """Return the model of that name. Raises ModelNotFound, and BadRequest when the name is not valid."""
         parsed = ModelName.parse(name)
         model = self._models.get(parsed.key)
         if model is None and parsed.host.lower() in HUGGING_FACE and parsed.tag.lower() == DEFAULT_TAG:
@@ -42,7 +44,7 @@ class Catalog:
         return model
 
     def info(self, model: Model) -> ModelInfo:
-        """What is known of the model; more of a repository once it has been downloaded."""
+        """Return the model's description. It is read again until a repository's files have been downloaded."""
         info = self._infos[model.name.key]
         if not info.size:
             info = self._infos[model.name.key] = describe(model)

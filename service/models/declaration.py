@@ -1,39 +1,37 @@
-"""What the operator says about models: one in the settings, or several in a models.toml. Loads nothing.
+"""The models that the operator declares: one in the settings, or several in a models.toml. Loads nothing.
 
-A models.toml holds a table for each model, by the name that clients use; deploy/models.toml.example tells every field.
-What is wrong in it is said with its line, and before anything is started.
+A models.toml holds a table for each model, under the name that clients use; deploy/models.toml.example has every field.
+An error in the file is reported with its line before anything is started.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
-import math
-from .model import Model
+
 from ..config import Settings
 from ..errors import BadRequest, SettingsError
-from ..syntax.names import ModelName
-from ..syntax.toml_file import TomlFile, read_text
-from ..syntax.options import NAMES, parse_options
 from ..protocol.request import Sampling
 from ..syntax.durations import parse_keep_alive
-
+from ..syntax.names import ModelName
+from ..syntax.options import NAMES, parse_options
+from ..syntax.toml_file import TomlFile, read_text
+from .model import Model
 
 HUGGING_FACE = ("hf.co", "huggingface.co")
 
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?\Z", re.ASCII)
 
 
-
 def declared_models(settings: Settings) -> list[Model]:
-    """The models that the settings name. Raises SettingsError."""
+    """Return the models that the settings name. Raises SettingsError."""
     models = read_models(Path(settings.models)) if settings.models else [_single_model(settings)]
     pinned = sum(model.pinned for model in models)
     if settings.max_loaded and pinned > settings.max_loaded:
         raise SettingsError(f"VLLM_WSGI_MAX_LOADED={settings.max_loaded} is less than the {pinned} pinned models")
     return models
-
 
 
 def _single_model(settings: Settings) -> Model:
@@ -42,9 +40,12 @@ def _single_model(settings: Settings) -> Model:
     return Model(_name(settings, source), source or settings.model, settings.engine_args, *parsers, pinned=True)
 
 
-
 def find_source(text: str, directory: Path) -> str:
-    """A directory that exists, relative to `directory`, else a repository, `hf.co/` before it or not; else nothing."""
+    """Return where a model's files are; empty when `text` names neither of the two.
+
+    1. A directory that exists, relative to `directory`.
+    2. A repository on the hub, with or without `hf.co/` before its name.
+    """
     path = directory / text
     if text and path.is_dir():
         return str(path)
@@ -53,9 +54,8 @@ def find_source(text: str, directory: Path) -> str:
     return repository if _REPOSITORY.match(repository) else ""
 
 
-
 def _name(settings: Settings, source: str) -> ModelName:
-    """The one that is set, else a directory's own, or a repository's as it stands. Raises SettingsError."""
+    """Return the name that is set, else the directory's or the repository's own. Raises SettingsError."""
     text, chosen = settings.model, settings.model_name
     if not chosen and not source:
         raise SettingsError(f"VLLM_WSGI_MODEL={text} is neither a directory that exists nor a repository's name")
@@ -63,8 +63,7 @@ def _name(settings: Settings, source: str) -> ModelName:
         return ModelName.parse(chosen or (Path(text).resolve().name if Path(text).is_dir() else text))
     except BadRequest:
         variable = f"VLLM_WSGI_MODEL_NAME={chosen}" if chosen else f"VLLM_WSGI_MODEL={text}"
-        raise SettingsError(f"{variable} gives no name for a model; set VLLM_WSGI_MODEL_NAME") from None
-
+        raise SettingsError(f"{variable} is not a valid model name; set VLLM_WSGI_MODEL_NAME") from None
 
 
 KINDS: dict[str, tuple[type, ...]] = {
@@ -81,11 +80,9 @@ KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
-
 def read_models(path: Path) -> list[Model]:
-    """The models of a models.toml; raises SettingsError that names the line."""
+    """Return the models of a models.toml. Raises SettingsError, which names the line."""
     return _ModelsToml(path, read_text(path, "VLLM_WSGI_MODELS")).models()
-
 
 
 class _ModelsToml(TomlFile):
@@ -94,7 +91,7 @@ class _ModelsToml(TomlFile):
     def models(self) -> list[Model]:
         tables = self._tables("models", "model")
         if not tables:
-            self._refuse(("models",), 'holds no model; each stands in a table of its own, [models."name"]')
+            self._refuse(("models",), 'has no model; each model needs a table, [models."name"]')
         models: dict[str, Model] = {}
         for name, table in tables.items():
             model = self._model(name, table)
@@ -119,12 +116,12 @@ class _ModelsToml(TomlFile):
     def _options(self, place: tuple[str, ...], options: dict[str, Any]) -> tuple[Sampling, int | None]:
         for name, value in options.items():
             if name not in NAMES:
-                self._refuse((*place, "options", name), "is no option of Ollama's")
+                self._refuse((*place, "options", name), "is not an Ollama option")
             self._checked((*place, "options", name), parse_options, {name: value})
         return parse_options(options)
 
     def _source(self, place: tuple[str, ...], name: ModelName, text: str | None) -> str:
-        """The one that is named, else the repository whose name the model bears."""
+        """Return the source that the table names, else the repository that the model's name spells."""
         if text is None and name.host.lower() in HUGGING_FACE:
             return f"{name.namespace}/{name.model}"
         if text is None:

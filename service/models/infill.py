@@ -1,11 +1,8 @@
-"""The tokens that a model fills in the middle with."""
+"""The special tokens for fill in the middle, by model family."""
 
 from __future__ import annotations
 
-
-
-
-# Before the prefix, before the suffix, before the middle; by family, as their tokenizers spell them.
+# The tokens before the prefix, before the suffix and before the middle, as the tokenizers spell them.
 FIM_TOKENS = (
     ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),  # Qwen2.5-Coder, CodeGemma
     ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),  # StarCoder
@@ -14,7 +11,6 @@ FIM_TOKENS = (
 )
 
 
-
 def fim_tokens(vocabulary: dict[str, int]) -> tuple[str, str, str] | None:
-    """The tokens that mark prefix, suffix and middle; None for a model that can't fill in."""
+    """Return the tokens before prefix, suffix and middle; None when the vocabulary lacks one of them."""
     return next((tokens for tokens in FIM_TOKENS if all(token in vocabulary for token in tokens)), None)

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import hashlib
 import json
 import math
-import struct
-import hashlib
-import msgspec
 import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
 from ..protocol.model_info import ModelInfo, Tensor
-from .model import Model
-from .task import embeds
-from .parser_names import parser_names
 from .infill import fim_tokens
+from .model import Model
+from .parser_names import parser_names
+from .task import embeds
 
-
-# Files above this are told apart by name, size and time alone: reading them would take minutes.
+# A larger file is identified by its name, size and time: reading it would take minutes.
 HASHED_BYTES = 64 * 1024 * 1024
 
 
-
 def describe(model: Model) -> ModelInfo:
-    """What the model's files say; a repository that is not downloaded yet has only its name."""
+    """Return what the model's files say; of a repository that is not downloaded yet, the name alone."""
     directory = _directory(model.source)
     if directory is None:
         return ModelInfo(
@@ -58,18 +58,16 @@ def describe(model: Model) -> ModelInfo:
     )
 
 
-
 def tensors(model: Model) -> list[Tensor]:
-    """Those of the model's weights, in the order of their names."""
+    """Return the tensors of the model's weights, sorted by name."""
     directory = _directory(model.source)
     headers = [_header(path) for path in _weights(model, directory)] if directory else []
     found = [Tensor(name, entry["dtype"], entry["shape"]) for header in headers for name, entry in header.items()]
     return sorted(found, key=lambda tensor: tensor.name)
 
 
-
 def tokens(model: Model) -> list[str]:
-    """The model's vocabulary, in the order of the ids; empty where tokenizer.json does not tell it."""
+    """Return the model's vocabulary in the order of the ids; empty when tokenizer.json has none."""
     directory = _directory(model.source)
     if directory is None:
         return []
@@ -78,15 +76,13 @@ def tokens(model: Model) -> list[str]:
     return sorted(ids, key=ids.__getitem__)
 
 
-
 def _weights(model: Model, directory: Path) -> list[Path]:
     adapter = Path(model.adapter).glob("*.safetensors") if model.adapter else []
     return sorted([*directory.glob("*.safetensors"), *adapter])
 
 
-
 def _capabilities(model: Model, directory: Path, config: dict[str, Any], template: str) -> list[str]:
-    """Found out from the template and the tokenizer, in Ollama's words and order. Who embeds does nothing else."""
+    """Return what the model can do, in Ollama's words and order. A model that embeds does nothing else."""
     if embeds(model.engine_args, config, _modules(directory)):
         return ["embedding"]
     kind = parser_names(template, config.get("model_type", ""), model.tool_parser, model.reasoning_parser)
@@ -100,9 +96,8 @@ def _capabilities(model: Model, directory: Path, config: dict[str, Any], templat
     return [capability for capability, can in able.items() if can]
 
 
-
 def _sees(model: Model, directory: Path, config: dict[str, Any]) -> bool:
-    """A model with eyes has a configuration of them or a processor of images; the operator may have shut them."""
+    """Return whether the model has a vision configuration or an image processor, and the operator allows images."""
     arguments = model.engine_args
     limits = arguments.get("limit_mm_per_prompt") or {}
     if arguments.get("language_model_only") or limits.get("image") in (0, {"count": 0}):
@@ -112,15 +107,13 @@ def _sees(model: Model, directory: Path, config: dict[str, Any]) -> bool:
     return bool(config.get("vision_config") or processor or older)
 
 
-
 def _modules(directory: Path) -> list[str]:
-    """The types of the modules that Sentence Transformers makes the model of; empty where it is none of its models."""
+    """Return the types of the model's Sentence Transformers modules; empty when modules.json lists none."""
     try:
         modules = json.loads((directory / "modules.json").read_text())
         return [str(module["type"]) for module in modules]
     except (OSError, ValueError, TypeError, KeyError):
         return []
-
 
 
 def _directory(source: str) -> Path | None:
@@ -134,7 +127,6 @@ def _directory(source: str) -> Path | None:
     return Path(path).parent if isinstance(path, str) else None
 
 
-
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
@@ -143,9 +135,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-
 def _template(directory: Path) -> str:
-    """The chat template, from its own file or from the tokenizer's configuration."""
+    """Return the chat template, from its own file or from the tokenizer's configuration."""
     path = directory / "chat_template.jinja"
     if path.is_file():
         return path.read_text()
@@ -153,12 +144,10 @@ def _template(directory: Path) -> str:
     return template if isinstance(template, str) else ""
 
 
-
 def _vocabulary(directory: Path) -> dict[str, int]:
-    """The added tokens, among which the special ones are."""
+    """Return the ids of the added tokens, which include the special ones."""
     added = _read_json(directory / "tokenizer.json").get("added_tokens") or []
     return {token["content"]: token["id"] for token in added}
-
 
 
 def _parameter_count(path: Path) -> int:
@@ -168,9 +157,11 @@ def _parameter_count(path: Path) -> int:
         return 0
 
 
-
 def _header(path: Path) -> dict[str, Any]:
-    """The tensors of a safetensors file: 8 bytes of their length, little-endian, and JSON. Empty for what is none."""
+    """Return the tensors of a safetensors file by name; empty when the file is not one.
+
+    The file begins with the length of its header in bytes, 8 bytes little-endian, and the header in JSON.
+    """
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -182,9 +173,8 @@ def _header(path: Path) -> dict[str, Any]:
         return {}
 
 
-
 def _quantization(config: dict[str, Any]) -> str:
-    """The quantization's name, else the type of the weights as GGUF spells it."""
+    """Return the quantization's name, else the type of the weights as GGUF spells it."""
     quantization = config.get("quantization_config")
     if isinstance(quantization, dict) and quantization.get("quant_method"):
         return str(quantization["quant_method"]).upper()
@@ -192,9 +182,8 @@ def _quantization(config: dict[str, Any]) -> str:
     return {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}.get(dtype, dtype.upper())
 
 
-
 def _parameters(generation: dict[str, Any]) -> dict[str, Any]:
-    """generation_config.json in the names of Ollama's options."""
+    """Return the values of generation_config.json under the names of Ollama's options."""
     names = {
         "temperature": "temperature",
         "top_k": "top_k",
@@ -206,16 +195,14 @@ def _parameters(generation: dict[str, Any]) -> dict[str, Any]:
     return {ours: generation[theirs] for theirs, ours in names.items() if generation.get(theirs) is not None}
 
 
-
 def _license(directory: Path) -> str:
     for path in sorted(directory.glob("LICENSE*")):
         return path.read_text(errors="replace")
     return ""
 
 
-
 def _digest(directory: Path, model: Model) -> str:
-    """SHA-256 of the files' names and contents and of what a client has set, in hexadecimal."""
+    """Return the SHA-256, in hexadecimal, of the files' names and contents and of what a client has set."""
     digest = hashlib.sha256()
     for path in sorted(directory.iterdir()):
         if path.suffix in (".json", ".safetensors", ".jinja", ".txt", ".model"):

@@ -1,34 +1,34 @@
-"""Models that clients make: created, copied, pulled, deleted. What they are is a manifest; this turns it into a Model.
+"""Models that clients create, copy, pull and delete. Each is a manifest in the store, which becomes a Model here.
 
 Reads and writes the store's files; knows neither sockets nor engines.
 """
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
-from dataclasses import replace
-from collections.abc import Callable
-import time
-import os
-from typing import Any
-import msgspec
-from pathlib import PurePosixPath
 import json
-from .model import Model
-from ..store.manifests import Manifest, Manifests
-from ..store.blobs import Blobs
-from ..syntax.names import DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG, ModelName
-from ..protocol.model_info import Recipe
-from ..syntax.options import NAMES, parse_options
-from ..errors import BadRequest, Forbidden, ModelNotFound, ServiceError, Unsupported
-from .declaration import HUGGING_FACE
-from ..syntax import go_template
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
 
+import msgspec
+
+from ..errors import BadRequest, Forbidden, ModelNotFound, ServiceError, Unsupported
+from ..protocol.model_info import Recipe
+from ..store.blobs import Blobs
+from ..store.manifests import Manifest, Manifests
+from ..syntax import go_template
+from ..syntax.names import DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG, ModelName
+from ..syntax.options import NAMES, parse_options
+from .declaration import HUGGING_FACE
+from .model import Model
 
 logger = logging.getLogger("vllm_wsgi.host")
 
-# What a model may be made of. Weights in other formats can hold code (pickle) or are not vLLM's (GGUF).
+# The files that a model may consist of. Weights in other formats can hold code (pickle) or vLLM can't load them (GGUF).
 SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".tiktoken", ".md")
 # vLLM's `MaxLoRARanks` (`vllm/config/lora.py`).
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -36,11 +36,10 @@ DEFAULT_LORA_RANK = 16
 MAIN = "main"
 
 
-
 class Library:
-    """The models under `store`, over those that the operator has `declared`.
+    """The models under `store`, beside those that the operator has `declared`.
 
-    `snapshot` finds the directory of a repository on the hub at a commit, or None where it is not downloaded.
+    `snapshot` returns the directory of a repository on the hub at a commit; None when it is not downloaded.
     """
 
     def __init__(self, store: Path, declared: list[Model], snapshot: Callable[[str, str], Path | None]) -> None:
@@ -51,7 +50,7 @@ class Library:
         self.blobs.sweep(self._files(), time.time())
 
     def models(self) -> list[Model]:
-        """Those of every manifest; one that can't be served any more is left out, and said so in the log."""
+        """Return the model of every manifest. One that can't be served any more is left out and logged."""
         models = []
         for manifest in self._manifests.all():
             try:
@@ -61,7 +60,7 @@ class Library:
         return models
 
     def create(self, name: ModelName, recipe: Recipe, base: Model | None) -> Model:
-        """Make or replace a model. Raises BadRequest, Forbidden, Unsupported and StoreFailure."""
+        """Create or replace a model. Raises BadRequest, Forbidden, Unsupported and StoreFailure."""
         self._refuse_declared(name)
         check_recipe(recipe)
         manifest = self._beneath(name, base) if base else Manifest(name=name.short, made_at=0, files=recipe.files)
@@ -78,14 +77,15 @@ class Library:
         return self._keep(manifest)
 
     def copy(self, source: Model, name: ModelName) -> Model:
-        """Raises Forbidden and StoreFailure."""
+        """Give `source` another name. Raises Forbidden and StoreFailure."""
         self._refuse_declared(name)
         return self._keep(self._beneath(name, source))
 
     def origin(self, name: ModelName) -> tuple[str, str] | None:
-        """The repository and revision on the hub that a pull of the name fetches; None where all is here already.
+        """Return the repository and the revision that a pull of the name fetches; None when all files are here.
 
-        What is neither declared nor made nor has a namespace would be in Ollama's own library. Raises ModelNotFound.
+        Raises ModelNotFound. A name without a namespace that is neither declared nor created would be a model of
+        Ollama's own library, which can't be pulled from.
         """
         declared, manifest = self._declared.get(name.key), self._manifests.find(name)
         if declared is not None:
@@ -98,7 +98,10 @@ class Library:
         return f"{name.namespace}/{name.model}", MAIN if name.tag.lower() == DEFAULT_TAG else name.tag
 
     def pulled(self, name: ModelName, repository: str, revision: str, downloaded: bool) -> Model | None:
-        """The model of a repository that is on disk now; None for a declared one. Raises StoreFailure."""
+        """Write the manifest of a repository that is on disk now. Return its model; None for a declared one.
+
+        `downloaded`: this pull fetched the files. Raises StoreFailure.
+        """
         if name.key in self._declared:
             return None
         before = self._manifests.find(name)
@@ -108,7 +111,10 @@ class Library:
         )
 
     def delete(self, name: ModelName) -> Manifest:
-        """Remove the manifest, and the blobs that no other has; the manifest. Raises Forbidden and ModelNotFound."""
+        """Remove the manifest, and the blobs that no other manifest has. Return the manifest.
+
+        Raises Forbidden and ModelNotFound.
+        """
         manifest = self._manifests.find(name)
         if manifest is None:
             self._refuse_declared(name)
@@ -118,12 +124,12 @@ class Library:
         return manifest
 
     def holds(self, repository: str, revision: str) -> bool:
-        """Whether a model is still made of that commit of the repository, or the operator has declared one of it."""
+        """Return whether a model still uses that commit of the repository, or a declared one the repository."""
         made = ((each.repository, each.revision) for each in self._manifests.all())
         return (repository, revision) in made or any(model.source == repository for model in self._declared.values())
 
     def model(self, manifest: Manifest) -> Model:
-        """What the manifest describes. Raises BadRequest and ModelNotFound where a part of it is gone."""
+        """Return the model that the manifest describes. Raises BadRequest and ModelNotFound when a part is missing."""
         base = self._base(manifest)
         options = base.options | manifest.options
         sampling, context_limit = parse_options(options)
@@ -150,7 +156,7 @@ class Library:
         if manifest.declared:
             declared = self._declared.get(ModelName.parse(manifest.declared).key)
             if declared is None:
-                raise ModelNotFound(f"model '{manifest.declared}', which it is made from, is declared no more")
+                raise ModelNotFound(f"model '{manifest.declared}', on which it is based, is not declared any more")
             return declared
         if manifest.repository:
             snapshot = self._snapshot(manifest.repository, manifest.revision)
@@ -160,14 +166,14 @@ class Library:
         return Model(name, str(self.blobs.assemble(manifest.files)))
 
     def _beneath(self, name: ModelName, base: Model) -> Manifest:
-        """The manifest of a model that is the same as `base`, under another name."""
+        """Return the manifest of a model that equals `base` under another name."""
         manifest = self._manifests.find(base.name)
         if manifest is None:
             manifest = Manifest(name="", made_at=0, declared=base.name.short)
         return replace_set(manifest, name=name.short, made_at=time.time(), parent=base.name.short)
 
     def _keep(self, manifest: Manifest) -> Model:
-        """Written only when it makes a model; the files of one that it replaces go."""
+        """Write the manifest once it has become a model; remove the files of the manifest that it replaces."""
         model = self.model(manifest)
         before = self._manifests.find(model.name)
         self._manifests.write(manifest)
@@ -184,27 +190,26 @@ class Library:
 
     def _refuse_declared(self, name: ModelName) -> None:
         if name.key in self._declared:
-            raise Forbidden(f"model '{name.short}' is declared by the operator of this server, who alone can change it")
-
+            raise Forbidden(
+                f"model '{name.short}' is declared by the operator of this server; only the operator can change it"
+            )
 
 
 def store_directory(setting: str) -> Path:
-    """The one that is set, else `vllm-wsgi` where the XDG Base Directory Specification has a user's data."""
+    """Return the directory that is set, else `vllm-wsgi` under the user's data (XDG Base Directory Specification)."""
     if setting:
         return Path(setting)
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "vllm-wsgi"
 
 
-
 def replace_set(manifest: Manifest, **fields: Any) -> Manifest:
-    """The manifest with those of `fields` that are set: what is None or empty stays as it was."""
+    """Return the manifest with the given `fields`; a field that is None or empty stays as it was."""
     given = {name: value for name, value in fields.items() if value not in (None, "", [], {})}
     return msgspec.structs.replace(manifest, **given)
 
 
-
 def check_recipe(recipe: Recipe) -> None:
-    """Raises BadRequest and Unsupported, in Ollama's words where it has some (`server/create.go`)."""
+    """Raise BadRequest or Unsupported when the recipe can't become a model; in Ollama's words (`server/create.go`)."""
     if not recipe.base and not recipe.files:
         raise BadRequest("neither 'from' or 'files' was specified")
     parse_options(recipe.options)
@@ -213,7 +218,6 @@ def check_recipe(recipe: Recipe) -> None:
     for files, needed in ((recipe.files, "config.json"), (recipe.adapters, "adapter_config.json")):
         if files:
             _check_files(files, needed)
-
 
 
 def _check_files(files: dict[str, str], needed: str) -> None:
@@ -229,13 +233,15 @@ def _check_files(files: dict[str, str], needed: str) -> None:
         raise BadRequest(f"no files provided to convert: {needed} and safetensors are needed")
 
 
-
 def with_adapter(engine_args: dict[str, Any], adapter: Path) -> dict[str, Any]:
-    """The arguments of an engine that takes the adapter, as they are where it does already. Raises BadRequest."""
+    """Return the arguments of an engine that takes the adapter; unchanged when it takes it already.
+
+    Raises BadRequest.
+    """
     try:
         rank = int(json.loads((adapter / "adapter_config.json").read_text())["r"])
     except (OSError, ValueError, TypeError, KeyError):
-        raise BadRequest("adapter_config.json tells no rank `r`") from None
+        raise BadRequest("adapter_config.json has no rank `r`") from None
     if engine_args.get("enable_lora") and rank <= engine_args.get("max_lora_rank", DEFAULT_LORA_RANK):
         return engine_args
     fitting = next((each for each in LORA_RANKS if each >= rank), None)

@@ -1,25 +1,32 @@
-"""A model that can be served."""
+"""The model: what can be served under one name, and with which arguments of its engine."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from dataclasses import field
-from typing import Any
 import json
-from ..syntax.names import ModelName
+from dataclasses import dataclass, field
+from typing import Any
+
 from ..protocol.request import Defaults, Message, Sampling
+from ..syntax.names import ModelName
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model that can be served: `source` is a local directory or a Hugging Face repository.
+    """A model that can be served.
 
-    `options` are Ollama's, which `sampling` and `context_limit` (tokens) say in ours. `template` is the path of a Jinja
-    chat template, empty: the model's own. `keep_alive` is in seconds, None: the server's. `memory` is in bytes, 0: what
-    weights and KV cache take. A pinned model is loaded at the start and goes only when a client says so.
+    - `source`: a local directory or a Hugging Face repository.
+    - `options`: Ollama's; `sampling` and `context_limit` (tokens) hold the same in our terms.
+    - `template`: the path of a Jinja chat template; empty for the model's own.
+    - `pinned`: loaded at the start, and unloaded only when a client asks for it.
+    - `keep_alive`: seconds; None for the server's.
+    - `memory`: bytes; 0 for what the weights and the KV cache take.
 
-    The rest is of models that clients have made: `go_template` in place of a chat template, `adapter` the directory of
-    a LoRA adapter, `parent` the name that it was made from, `made_at` in seconds since the epoch, 0 for a declared one.
+    The others belong to models that clients have created:
+
+    - `go_template`: a Go template in place of the chat template.
+    - `adapter`: the directory of a LoRA adapter.
+    - `parent`: the name of the model that it was created from.
+    - `made_at`: seconds since the epoch; 0 for a declared model.
     """
 
     name: ModelName
@@ -44,12 +51,13 @@ class Model:
 
     @property
     def engine(self) -> tuple[str, ...]:
-        """What tells its engine from others': models that have this in common share one."""
+        """The identity of the model's engine: models with the same identity share one engine."""
         arguments = json.dumps(self.engine_args, sort_keys=True)
         return self.source, arguments, self.tool_parser, self.reasoning_parser, self.template
 
     @property
     def defaults(self) -> Defaults:
+        """What the model adds to each request."""
         return Defaults(
             self.sampling, self.context_limit, self.system, list(self.messages), self.go_template, self.adapter
         )

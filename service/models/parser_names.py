@@ -1,14 +1,13 @@
-"""Which of vLLM's parsers reads a model's thinking and its tool calls. vLLM leaves that to the operator.
+"""The names of the vLLM parsers that read a model's thinking and its tool calls. vLLM asks the operator for them.
 
-Told from the marks that a model's chat template writes, then from its architecture; the settings overrule both.
+Each name comes from, in this order: the settings; the marks in the model's chat template; the model's architecture.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-
-# The first mark that stands in the template decides; more special ones come first.
+# The first mark found in the template decides, so the more specific marks come first.
 _TOOLS_BY_MARK = (
     ("<arg_key>", "glm45"),
     ("<function=", "qwen3_xml"),
@@ -33,22 +32,26 @@ _THINKING_BY_ARCHITECTURE = {
     "granite": "granite",
     "seed_oss": "seed_oss",
 }
-# What a template reads where thinking can be switched off.
+# The variables that a template reads when thinking can be switched off.
 _SWITCHES = ("enable_thinking", "thinking")
 
 
-
 class ParserNames(NamedTuple):
-    """Names of vLLM's parsers, empty where the model does not do it; `always_thinks`: there is no switch."""
+    """The names of vLLM's parsers; empty when the model does not call tools, or does not think.
+
+    `always_thinks`: the model thinks, and its template can't switch that off.
+    """
 
     tools: str = ""
     thinking: str = ""
     always_thinks: bool = False
 
 
-
 def parser_names(template: str, architecture: str, tools: str = "", thinking: str = "") -> ParserNames:
-    """The family of a model with that chat template; `tools` and `thinking` are the settings' ("none": it does not)."""
+    """Return the parsers of a model with that chat template and architecture.
+
+    `tools` and `thinking` are the settings' names: empty leaves the choice to us, "none" means no parser.
+    """
     tools = tools or _tool_parser(template, architecture)
     thinking = thinking or _thinking_parser(template, architecture)
     switched = any(switch in template for switch in _SWITCHES)
@@ -59,13 +62,11 @@ def parser_names(template: str, architecture: str, tools: str = "", thinking: st
     )
 
 
-
 def _tool_parser(template: str, architecture: str) -> str:
     if "tools" not in template:
         return ""
     by_mark = (parser for mark, parser in _TOOLS_BY_MARK if mark in template)
     return next(by_mark, _TOOLS_BY_ARCHITECTURE.get(architecture, ""))
-
 
 
 def _thinking_parser(template: str, architecture: str) -> str:

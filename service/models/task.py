@@ -1,11 +1,10 @@
-"""Whether a model embeds texts or generates them, told as vLLM does (`vllm/config/model.py`, `_get_runner_type`)."""
+"""Whether a model embeds texts or generates them, decided as in vLLM (`vllm/config/model.py`, `_get_runner_type`)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-
-# Of an architecture's name; the first that fits decides. vLLM's table, and the encoders that it knows by name.
+# Suffixes of architectures' names; the first that fits decides. vLLM's table, and the encoders that it lists by name.
 _BY_SUFFIX = (
     ("ForCausalLM", False),
     ("ForConditionalGeneration", False),
@@ -21,9 +20,8 @@ _BY_SUFFIX = (
 )
 
 
-
 def embeds(engine_args: dict[str, Any], config: dict[str, Any], modules: list[str]) -> bool:
-    """`config` is the model's config.json, `modules` the types of its Sentence Transformers modules."""
+    """Return whether the model embeds. `config` is its config.json, `modules` its Sentence Transformers modules."""
     runner, convert = engine_args.get("runner", "auto"), engine_args.get("convert", "auto")
     if runner == "generate" or convert == "classify":
         return False
@@ -33,7 +31,6 @@ def embeds(engine_args: dict[str, Any], config: dict[str, Any], modules: list[st
         return True
     architectures = config.get("architectures") or []
     return any(_is_encoder(str(architecture)) for architecture in architectures[:1])
-
 
 
 def _is_encoder(architecture: str) -> bool:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 # Beyond these a number is no int64 and can't cross the queue.
-_INT64 = range(-(2**63), 2**63)
+INT64 = range(-(2**63), 2**63)
 
 
 def as_number(value: Any) -> int | float | None:
@@ -20,4 +20,4 @@ def as_integer(value: Any) -> int | None:
         return None
     if isinstance(value, float) and not (math.isfinite(value) and value.is_integer()):
         return None
-    return int(value) if int(value) in _INT64 else None
+    return int(value) if int(value) in INT64 else None

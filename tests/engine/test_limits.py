@@ -68,8 +68,13 @@ def test_who_comes_last_with_the_lowest_priority_number_ends_first_and_all_have_
 
     with ThreadPoolExecutor(3) as pool:
         asked = [pool.submit(long, name, 0) for name in ("first", "second")]
+        for each in asked:
+            # A stream that fails counts as begun, so that its error is raised at once.
+            each.add_done_callback(lambda _: begun.release())
         assert all(begun.acquire(timeout=60) for _ in asked)
+        for each in asked:
+            assert not each.done() or each.result() is None
         asked.append(pool.submit(long, "last", -1))
-    assert all(each.exception() is None for each in asked)
+        assert [each.result() for each in asked] == [None] * 3
     assert ends[0][0] == "last"
     assert sorted(ends) == [("first", 450), ("last", 450), ("second", 450)]

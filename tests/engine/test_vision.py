@@ -192,9 +192,9 @@ def test_an_image_whose_prompt_was_too_long_is_taken_later(eyes: Asker) -> None:
 @pytest.mark.parametrize(
     ("images", "sentence"),
     [
-        ([NO_IMAGE], "image 1 of 1 can't be read: it is damaged or no image"),
-        ([RED, CUT], "image 2 of 2 can't be read: it is damaged or no image"),
-        ([""], "image 1 of 1 can't be read: it is damaged or no image"),
+        ([NO_IMAGE], "image 1 of 1 can't be read: it is damaged, or not an image"),
+        ([RED, CUT], "image 2 of 2 can't be read: it is damaged, or not an image"),
+        ([""], "image 1 of 1 can't be read: it is damaged, or not an image"),
         ([picture("red", (1001, 1000))], "the images have more than 1000000 pixels together"),
         ([picture("red", (800, 800))] * 2, "the images have more than 1000000 pixels together"),
         ([picture("red", (20_000, 10_000))], "the images have more than 1000000 pixels together"),

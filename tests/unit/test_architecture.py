@@ -24,6 +24,11 @@ MODULES = {
 }
 PACKAGES = sorted(path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("__init__.py"))
 
+# What the three dialects share.
+DIALECT_BASE = {
+    f"dialects/{name}"
+    for name in ("answer", "content", "fields", "float32", "go_base64", "images", "json_body", "tools")
+}
 # What a part may import of ours, besides itself. The longest name that fits a module is its part.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -36,15 +41,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dialects": {"errors", "protocol/request", "protocol/events", "protocol/model_info", "syntax"},
     "dialects/ollama": {
         "errors", "protocol/request", "protocol/events", "protocol/model_info", "syntax",
-        *(f"dialects/{name}" for name in ("answer", "json_body", "fields", "images", "go_base64", "float32")),
+        *DIALECT_BASE,
     },
     "dialects/openai": {
         "errors", "protocol/request", "protocol/events", "protocol/model_info", "syntax",
-        *(f"dialects/{name}" for name in ("answer", "json_body", "fields", "images", "go_base64", "float32")),
+        *DIALECT_BASE,
     },
     "dialects/anthropic": {
         "errors", "protocol/request", "protocol/events", "protocol/model_info", "syntax",
-        *(f"dialects/{name}" for name in ("answer", "json_body", "fields", "images", "go_base64", "float32")),
+        *DIALECT_BASE,
     },
     "telemetry": {"errors", "protocol", "config", "engine_client"},
     "access": {"errors", "protocol", "syntax", "config"},

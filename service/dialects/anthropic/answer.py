@@ -1,4 +1,7 @@
-"""Map the engine's events to Anthropic's message, its stream events and its errors."""
+"""Turn the engine's events into the message, the stream events and the errors of Anthropic's Messages API.
+
+It never knows how its records are framed.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +27,18 @@ ERROR_TYPES = {
     529: "overloaded_error",
 }
 
-# What each kind of delta brings a piece of.
+# The field that holds the text of each type of delta.
 PIECES = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 
 
 def error_record(error: ServiceError) -> Record:
-    """The last record of a stream that failed, and the body of every error answer; the request's id is put in later."""
+    """Return the last record of a stream that failed. It is the body of an error answer too, with the request's id."""
     kind = ERROR_TYPES.get(error.status, "api_error")
     return {"type": "error", "error": {"type": kind, "message": error.message}}
 
 
 class MessagesAnswer(answer.Answer):
-    """`key` makes the message's id, and is random where none is given."""
+    """The events of a message's stream, or the message. Its id is made from `key`, which is random by default."""
 
     verb = "chat"
 
@@ -82,7 +85,7 @@ class MessagesAnswer(answer.Answer):
             yield {"type": "message_stop"}
 
     def _start(self, prompt_tokens: int) -> Iterator[Record]:
-        """Once, before anything else."""
+        """Begin the message, unless it has begun."""
         if self._started:
             return
         self._started = True
@@ -116,7 +119,7 @@ class MessagesAnswer(answer.Answer):
             yield self._delta({"type": "input_json_delta", "partial_json": arguments})
 
     def _enter(self, kind: str, block: Record) -> Iterator[Record]:
-        """A new block, unless one of this kind is open."""
+        """Open a block, unless one of this kind is open."""
         if self._open == kind:
             return
         yield from self._close()
@@ -126,7 +129,7 @@ class MessagesAnswer(answer.Answer):
 
     def _close(self) -> Iterator[Record]:
         if self._open == "thinking":
-            # Opaque to clients, which send it back with the thinking; nothing checks it here.
+            # Clients send the signature back with the thinking. This server does not check it.
             yield self._delta({"type": "signature_delta", "signature": self._id})
         if self._open:
             self._open = ""
@@ -136,7 +139,7 @@ class MessagesAnswer(answer.Answer):
         return {"type": "content_block_delta", "index": self._index, "delta": delta}
 
     def _end(self, finished: Finished) -> Record:
-        """`input_tokens` are those that no cache had, as Anthropic counts them."""
+        """Return the end of the message. As Anthropic counts them, `input_tokens` are those that were not cached."""
         usage = {
             "input_tokens": finished.prompt_tokens - finished.cached_tokens,
             "cache_creation_input_tokens": 0,
@@ -148,7 +151,7 @@ class MessagesAnswer(answer.Answer):
         return {"type": "message_delta", "delta": delta, "usage": usage}
 
     def _stop_reason(self, finished: Finished) -> str:
-        """An answer that was cut off says so even after a tool call: more might have followed."""
+        """Return why the message ended. An answer that was cut off after a tool call has "max_tokens" too."""
         if finished.reason == "length":
             return "max_tokens"
         if self._called:
@@ -157,7 +160,7 @@ class MessagesAnswer(answer.Answer):
 
 
 class CountAnswer(answer.Answer):
-    """The one record of a prompt that was only counted."""
+    """The one record of a prompt whose tokens are counted."""
 
     verb = "chat"
 

@@ -1,8 +1,4 @@
-"""Anthropic's Messages dialect: request bodies to calls, events to the records of its stream. Knows no bytes, no Flask.
-
-Each record is an event of Anthropic's stream, named by its `type`; an answer that is not streamed is their message,
-put together as Anthropic's own clients do it.
-"""
+"""Turn the bodies of Anthropic's Messages API into calls. It never knows the model's chat template."""
 
 from __future__ import annotations
 
@@ -12,19 +8,20 @@ from typing import Any
 
 from ...errors import BadRequest
 from ...protocol.request import Chat, Image, Message, Request, Sampling
-from ...syntax.names import ModelName
 from ...syntax.options import OLLAMA_DEFAULTS, parse_options
 from .. import images
 from ..answer import Record
+from ..content import joined
 from ..fields import Fields
+from ..tools import function_tool, tool_call
 
-# As Ollama's `anthropic/anthropic.go` reads them.
+# As in Ollama's `anthropic/anthropic.go`.
 EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "max"}
 THINKING = ("enabled", "disabled", "adaptive", "between_tools")
 TOOL_CHOICES = {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
 
-# Claude Code's first system block, which vLLM's server drops too: it changes with every request, and with it in front
-# no prompt would be found in the cache.
+# Claude Code's first system block. It changes with every request, so that no prompt would be found in the cache. vLLM's
+# server drops it too.
 BILLING = "x-anthropic-billing-header"
 
 _STRUCT = "MessagesRequest"
@@ -40,9 +37,9 @@ class MessagesCall:
 
 
 def parse_messages(body: dict[str, Any]) -> MessagesCall:
-    """The body of `POST /v1/messages`; raises BadRequest."""
+    """Parse the body of `POST /v1/messages`. Raise BadRequest."""
     fields = Fields(body, _STRUCT)
-    model, max_tokens = _model(fields), fields.integer("max_tokens")
+    model, max_tokens = fields.model(), fields.integer("max_tokens")
     if max_tokens < 1:
         raise BadRequest("max_tokens is required and must be positive")
     chat = _chat(fields)
@@ -53,18 +50,10 @@ def parse_messages(body: dict[str, Any]) -> MessagesCall:
 
 
 def parse_count_tokens(body: dict[str, Any]) -> MessagesCall:
-    """The body of `POST /v1/messages/count_tokens`; raises BadRequest."""
+    """Parse the body of `POST /v1/messages/count_tokens`. Raise BadRequest."""
     fields = Fields(body, "CountTokensRequest")
-    model = _model(fields)
+    model = fields.model()
     return MessagesCall(model, Request(model, _chat(fields), truncate=False, render_only=True), stream=False)
-
-
-def _model(fields: Fields) -> str:
-    model = fields.string("model")
-    if not model:
-        raise BadRequest("model is required")
-    ModelName.parse(model)
-    return model
 
 
 def _chat(fields: Fields) -> Chat:
@@ -76,13 +65,13 @@ def _chat(fields: Fields) -> Chat:
     messages = [Message("system", system)] if system else []
     messages += [message for turn in turns for message in _messages(turn, called)]
     if not messages:
-        raise BadRequest("messages hold nothing that the model could read")
+        raise BadRequest("messages: none of them has content that the model can read")
     tools = [_tool(each) for each in fields.children("tools", "[]Tool", "Tool")]
     return Chat(messages, tools, _think(fields), must_think=False, **_tool_choice(fields, tools))
 
 
 def _messages(turn: Fields, called: dict[str, str]) -> Iterator[Message]:
-    """One turn as the templates' messages: each tool result is one of its own. `called` collects the tools' names."""
+    """Return the messages of one turn. Each tool result is a message. `called` collects the names of the tools."""
     role = turn.string("role")
     if role == "system":
         if text := _text(turn, "content"):
@@ -96,7 +85,7 @@ def _messages(turn: Fields, called: dict[str, str]) -> Iterator[Message]:
 
 
 def _assistant(blocks: list[Fields], called: dict[str, str]) -> Message:
-    """Blocks that only Anthropic's own servers write are left out, as Ollama does: they come with old conversations."""
+    """Return a turn of the model. As in Ollama, blocks that only Anthropic's own servers write are left out."""
     texts, thoughts, calls = [], [], []
     for block in blocks:
         kind = block.string("type")
@@ -114,25 +103,21 @@ def _tool_use(block: Fields, called: dict[str, str]) -> Record:
         if not block.string(name):
             raise BadRequest(f"tool_use block missing required '{name}' field")
     called[block.string("id")] = block.string("name")
-    function = {"name": block.string("name"), "arguments": block.mapping("input")}
-    return {"id": block.string("id"), "type": "function", "function": function}
+    return tool_call(block.string("id"), block.string("name"), block.mapping("input"))
 
 
 def _user(blocks: list[Fields], called: dict[str, str]) -> Iterator[Message]:
-    said = [block for block in blocks if block.string("type") != "tool_result"]
+    own = [block for block in blocks if block.string("type") != "tool_result"]
     for block in blocks:
         if block.string("type") == "tool_result":
             content, call_id = _content(_blocks(block, "content")), block.string("tool_use_id")
             yield Message("tool", content, tool_name=called.get(call_id, ""), tool_call_id=call_id)
-    if said:
-        yield Message("user", _content(said))
+    if own:
+        yield Message("user", _content(own))
 
 
 def _content(blocks: list[Fields]) -> str | list[str | Image]:
-    """One text where there is nothing else, a line break between its blocks."""
-    parts = [_part(block) for block in blocks]
-    texts = [part for part in parts if isinstance(part, str)]
-    return "\n".join(texts) if len(texts) == len(parts) else parts
+    return joined([_part(block) for block in blocks])
 
 
 def _part(block: Fields) -> str | Image:
@@ -155,7 +140,7 @@ def _text(fields: Fields, name: str) -> str:
 
 
 def _blocks(fields: Fields, name: str) -> list[Fields]:
-    """The blocks of a content; a string is one block of text."""
+    """Return the blocks of a content. A string is one block of text."""
     content = fields.get(name)
     if isinstance(content, str):
         return [Fields({"type": "text", "text": content}, _STRUCT)]
@@ -163,23 +148,14 @@ def _blocks(fields: Fields, name: str) -> list[Fields]:
 
 
 def _tool(fields: Fields) -> Record:
-    kind, name = fields.string("type", "custom"), fields.string("name")
+    kind = fields.string("type", "custom")
     if kind != "custom":
         raise BadRequest(f'tools: "{kind}" is not supported: only tools of the client\'s own are, with an input_schema')
-    if not name:
-        raise BadRequest("tools: name is required")
-    function = {
-        "name": name,
-        "description": fields.string("description"),
-        "parameters": fields.mapping("input_schema"),
-        "strict": fields.boolean("strict", False),
-    }
-    told = {field: value for field, value in function.items() if value or field == "parameters"}
-    return {"type": "function", "function": told}
+    return function_tool(fields, "input_schema")
 
 
 def _tool_choice(fields: Fields, tools: list[Record]) -> dict[str, Any]:
-    """What a Chat calls it."""
+    """Return the fields of a Chat for the choice of tools."""
     choice = fields.child("tool_choice", "anthropic.ToolChoice")
     kind, name = choice.string("type", "auto"), choice.string("name")
     if kind not in TOOL_CHOICES:
@@ -196,7 +172,7 @@ def _tool_choice(fields: Fields, tools: list[Record]) -> dict[str, Any]:
 
 
 def _think(fields: Fields) -> bool | str | None:
-    """Off where the client says so; else the effort, or what the model does by itself, which is to think if it can."""
+    """Return False if the client switches thinking off, else its effort. None leaves the choice to the model."""
     kind = fields.child("thinking", "anthropic.ThinkingConfig").string("type", "enabled")
     effort = fields.child("output_config", "anthropic.OutputConfig").string("effort")
     if kind not in THINKING:

@@ -1,4 +1,8 @@
-"""Map the engine's events to the records of Ollama's generate and chat routes."""
+"""Turn the engine's events into the records of Ollama's generate and chat routes.
+
+Fields and their order are those of Ollama's `api/types.go`, where `omitempty` is msgspec's `omit_defaults`. It never
+knows how its records are framed.
+"""
 
 from __future__ import annotations
 
@@ -67,12 +71,12 @@ OllamaRecord = GenerateRecord | ChatRecord
 
 
 def error_record(error: ServiceError) -> dict[str, str]:
-    """The last record of a stream that failed, and the body of every error answer."""
+    """Return the last record of a stream that failed. It is the body of an error answer too."""
     return {"error": error.message}
 
 
 class OllamaAnswer(answer.Answer):
-    """`now` is the wall clock in nanoseconds."""
+    """The records of one generation. `now` is the wall clock in nanoseconds."""
 
     def __init__(self, call: OllamaCall, now: Callable[[], int] = time.time_ns) -> None:
         super().__init__(call.model)
@@ -87,7 +91,7 @@ class OllamaAnswer(answer.Answer):
         self._load_ns = event.load_ns
 
     def only(self, done_reason: str) -> Any:
-        """The one record of a load or an unload."""
+        """Return the one record of a load or an unload."""
         return self._record(done=True, done_reason=done_reason)
 
     def failure(self, error: ServiceError) -> Any:
@@ -107,9 +111,9 @@ class OllamaAnswer(answer.Answer):
         return []
 
     def _parts(self, delta: Delta) -> list[Any]:
-        """Thinking comes in records of its own, before the content; so do tool calls, after it.
+        """Return a record each for the thinking, the text and the tool calls of a delta, in this order.
 
-        Log probabilities go with the first of them; a delta that brings nothing else has a record of empty text.
+        Log probabilities go with the first of them. If a delta has nothing else, they have a record of empty text.
         """
         parts = []
         if delta.thinking:
@@ -184,7 +188,7 @@ class OllamaChatAnswer(OllamaAnswer):
 
 
 def timestamp(nanoseconds: int) -> str:
-    """RFC 3339 in UTC with up to nine digits of fraction, trailing zeros trimmed, as Go's RFC3339Nano."""
+    """Return a time in RFC 3339 in UTC, as Go's RFC3339Nano: up to nine digits of fraction without trailing zeros."""
     seconds, fraction = divmod(nanoseconds, 1_000_000_000)
     digits = f".{fraction:09d}".rstrip("0").rstrip(".")
     return f"{_second(seconds)}{digits}Z"
@@ -192,5 +196,5 @@ def timestamp(nanoseconds: int) -> str:
 
 @lru_cache(maxsize=8)
 def _second(seconds: int) -> str:
-    # Written once a second and not for every token.
+    # Cached, so that it is formatted once a second and not for each token.
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"

@@ -1,6 +1,7 @@
-"""Ollama's embeddings: bodies to requests, vectors to records. Knows no bytes and no Flask.
+"""Turn the bodies of Ollama's two embedding routes into requests, and vectors into their records.
 
-`/api/embed` takes many texts and tells what they took; `/api/embeddings` is the older route, for one.
+`/api/embed` takes many texts and reports durations; `/api/embeddings` is the older route, for one text. It never knows
+Flask.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from ..fields import Fields
 
 @dataclass(frozen=True)
 class EmbedCall:
-    """A parsed body; without inputs the model is only to be loaded. `keep_alive` is in seconds."""
+    """A parsed body. A request without inputs only loads the model. `keep_alive` is in seconds."""
 
     request: EmbedRequest
     keep_alive: float | None
 
 
 class EmbedRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Durations are in nanoseconds."""
+    """The body of an answer of `/api/embed`. Durations are in nanoseconds."""
 
     model: str
     embeddings: list[list[float]]
@@ -43,7 +44,7 @@ class EmbeddingsRecord(msgspec.Struct):
 
 
 def parse_embed(body: dict[str, Any]) -> EmbedCall:
-    """The body of `POST /api/embed`; raises BadRequest, or ModelNotFound where no model is named."""
+    """Parse the body of `POST /api/embed`. Raise BadRequest, or ModelNotFound if no model is named."""
     fields = Fields(body, "EmbedRequest")
     model, dimensions, truncate = fields.string("model"), fields.integer("dimensions"), fields.boolean("truncate", True)
     inputs = _inputs(fields.get("input"))
@@ -53,7 +54,7 @@ def parse_embed(body: dict[str, Any]) -> EmbedCall:
 
 
 def parse_embeddings(body: dict[str, Any]) -> EmbedCall:
-    """The body of `POST /api/embeddings`, which cuts nothing off; raises BadRequest."""
+    """Parse the body of `POST /api/embeddings`, which never cuts its text. Raise BadRequest."""
     fields = Fields(body, "EmbeddingRequest")
     model, prompt = fields.string("model"), fields.string("prompt")
     if not model:
@@ -62,7 +63,7 @@ def parse_embeddings(body: dict[str, Any]) -> EmbedCall:
 
 
 def embed_record(call: EmbedCall, embedded: Vectors, load_ns: int, total_ns: int) -> EmbedRecord:
-    """Where the model was only to be loaded nothing is told of it, as in Ollama."""
+    """Return the answer of `/api/embed`. As in Ollama, one that only loaded the model has no durations."""
     if not call.request.inputs:
         return EmbedRecord(model=call.request.model, embeddings=[])
     return EmbedRecord(
@@ -75,7 +76,7 @@ def embed_record(call: EmbedCall, embedded: Vectors, load_ns: int, total_ns: int
 
 
 def embeddings_record(embedded: Vectors) -> EmbeddingsRecord:
-    """Ollama widens these to float64, and prints them so."""
+    """Return the answer of `/api/embeddings`, whose numbers Ollama prints as float64."""
     return EmbeddingsRecord([number for vector in embedded.vectors for number in float32.widened(vector)])
 
 

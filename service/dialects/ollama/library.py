@@ -1,6 +1,6 @@
-"""Ollama's routes that change its models: request bodies to what is to be done, progress to records. Knows no bytes.
+"""Turn the bodies of Ollama's routes that change models into orders, and progress into records.
 
-Fields and their order are those of Ollama's `api/types.go`.
+Fields and their order are those of Ollama's `api/types.go`. It never knows how a model is stored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .request import parse_messages, stream_type
 
 
 class Order(NamedTuple):
-    """A pull or a creation, as it was asked for. `stream` and `stream_type` are as they came, for the negotiation."""
+    """A pull or a creation. `stream` and `stream_type` are as the client sent them, for the negotiation."""
 
     model: str
     recipe: Recipe
@@ -29,19 +29,19 @@ class Order(NamedTuple):
 
 
 def parse_pull(body: dict[str, Any]) -> Order:
-    """Raises BadRequest."""
+    """Parse the body of `POST /api/pull`. Raise BadRequest."""
     fields = Fields(body, "PullRequest")
     fields.boolean("insecure", False)
     return _order(fields, Recipe())
 
 
 def parse_create(body: dict[str, Any]) -> Order:
-    """Raises BadRequest, and Unsupported for what vLLM does not do to a model's weights."""
+    """Parse the body of `POST /api/create`. Raise BadRequest, or Unsupported for a change of the model's weights."""
     fields = Fields(body, "CreateRequest")
     if quantize := fields.string("quantize") or fields.string("quantization"):
         raise Unsupported(
-            f'quantize "{quantize}" is not supported: vLLM quantizes a model while it loads it, which the operator '
-            'asks for in models.toml: engine_args = { quantization = "fp8" }'
+            f'quantize "{quantize}" is not supported: vLLM quantizes a model while it loads it; the operator sets that '
+            'in models.toml: engine_args = { quantization = "fp8" }'
         )
     for name in ("draft_files", "draft_quantize", "remote_host"):
         if fields.get(name):
@@ -60,7 +60,7 @@ def parse_create(body: dict[str, Any]) -> Order:
 
 
 def parse_copy(body: dict[str, Any]) -> tuple[str, str]:
-    """Source and destination. Raises BadRequest."""
+    """Parse the body of `POST /api/copy`: source and destination. Raise BadRequest."""
     fields = Fields(body, "CopyRequest")
     names = fields.string("source"), fields.string("destination")
     for what, name in zip(("source", "destination"), names, strict=True):
@@ -72,7 +72,7 @@ def parse_copy(body: dict[str, Any]) -> tuple[str, str]:
 
 
 def parse_delete(body: dict[str, Any]) -> str:
-    """The name as it was given. Raises BadRequest."""
+    """Parse the body of `DELETE /api/delete`: the model's name as the client spells it. Raise BadRequest."""
     fields = Fields(body, "DeleteRequest")
     name = fields.string("model") or fields.string("name")
     if not name:
@@ -85,6 +85,7 @@ def parse_delete(body: dict[str, Any]) -> str:
 
 
 def quoted(text: str) -> str:
+    """Return the text in quotes, as Go's `%q` writes it."""
     return msgspec.json.encode(text).decode()
 
 
@@ -98,7 +99,7 @@ def _license(fields: Fields) -> list[str]:
     value = fields.get("license")
     texts = [value] if isinstance(value, str) else fields.array("license", "[]string")
     if not all(isinstance(text, str) for text in texts):
-        raise BadRequest("license must be a text or a list of texts")
+        raise BadRequest("license must be a string or a list of strings")
     return texts
 
 
@@ -110,7 +111,7 @@ class ProgressRecord(msgspec.Struct, omit_defaults=True):
 
 
 class ProgressAnswer(Answer):
-    """The records of a pull or a creation."""
+    """The records of a pull's or a creation's progress."""
 
     def failure(self, error: ServiceError) -> Any:
         return error_record(error)
@@ -121,5 +122,5 @@ class ProgressAnswer(Answer):
         return [ProgressRecord(event.status, event.digest, event.total, event.completed)]
 
     def _join(self, records: list[Any]) -> Any:
-        """The last one is all that an answer has that is not streamed."""
+        """Return the last record, which is all of an answer that is not streamed."""
         return records[-1]

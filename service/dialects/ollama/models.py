@@ -1,6 +1,6 @@
-"""Models in Ollama's shapes: the entries of `/api/tags` and `/api/ps`, and `/api/show`. One record builder for all.
+"""Describe models as Ollama does: the entries of `/api/tags` and `/api/ps`, and the answer of `/api/show`.
 
-What clients read in them is listed, client by client, in the tests of `tests/compat/`.
+The tests in `tests/compat/` say which client reads which field. It never knows where a model comes from.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from ...protocol.events import Shown
 from ...protocol.model_info import LoadedModel, ModelInfo
 from ...protocol.request import Message
 
-# What Ollama shows for a model that never expires: the end of its time scale, some 292 years ahead.
+# Ollama shows this time for a model that never expires: the end of Go's time scale, about 292 years ahead.
 _FOREVER = datetime(2318, 11, 22, tzinfo=UTC)
 
 
 def tag(info: ModelInfo) -> dict[str, Any]:
-    """An entry of `/api/tags`."""
+    """Return an entry of `/api/tags`."""
     return {
         "name": info.name,
         "model": info.name,
@@ -32,7 +32,7 @@ def tag(info: ModelInfo) -> dict[str, Any]:
 
 
 def loaded(model: LoadedModel) -> dict[str, Any]:
-    """An entry of `/api/ps`. `running` and `waiting` are ours: the requests in the engine now."""
+    """Return an entry of `/api/ps`. Ollama has no `running` and `waiting`, which count the requests in the engine."""
     info = model.info
     return {
         "name": info.name,
@@ -49,7 +49,7 @@ def loaded(model: LoadedModel) -> dict[str, Any]:
 
 
 def show(info: ModelInfo) -> dict[str, Any]:
-    """`/api/show`."""
+    """Return the answer of `/api/show`."""
     answer = {
         "license": info.license,
         "modelfile": _modelfile(info),
@@ -66,11 +66,11 @@ def show(info: ModelInfo) -> dict[str, Any]:
 
 
 def show_verbose(shown: Shown) -> dict[str, Any]:
-    """`/api/show` with `verbose`: the vocabulary too, and the tensors."""
+    """Return the answer of `/api/show` with `verbose`: the vocabulary and the tensors too."""
     answer = show(shown.model)
     answer["model_info"]["tokenizer.ggml.tokens"] = shown.tokens
     tensors = [{"name": each.name, "type": each.type, "shape": each.shape} for each in shown.tensors]
-    # Clients see the capabilities after them, as in Ollama's `api/types.go`, ShowResponse.
+    # The tensors come before the capabilities, as in Ollama's `api/types.go`, ShowResponse.
     last = {name: value for name, value in answer.items() if name in ("capabilities", "modified_at")}
     return {name: value for name, value in answer.items() if name not in last} | {"tensors": tensors} | last
 
@@ -80,6 +80,7 @@ def _message(message: Message) -> dict[str, str]:
 
 
 def details(info: ModelInfo) -> dict[str, Any]:
+    """Return the `details` that all entries of a model share."""
     return {
         "parent_model": info.parent,
         "format": "safetensors",
@@ -93,7 +94,7 @@ def details(info: ModelInfo) -> dict[str, Any]:
 
 
 def human_count(count: int) -> str:
-    """A number of parameters as Ollama writes it (`format/format.go`, HumanNumber): 8B, 8.2B, 1.82M, 596K."""
+    """Return a number of parameters as Ollama writes it (`format/format.go`, HumanNumber): 8B, 8.2B, 1.82M, 596K."""
     for unit, size, digits in (("B", 10**9, 1), ("M", 10**6, 2), ("K", 10**3, 0)):
         if count >= size:
             return f"{count / size:.{0 if count % size == 0 else digits}f}{unit}"
@@ -101,7 +102,7 @@ def human_count(count: int) -> str:
 
 
 def _model_info(info: ModelInfo) -> dict[str, Any]:
-    """Copilot, Zed and others read the context length from here, through the name of the architecture."""
+    """Return `model_info`. Copilot, Zed and others find the context length in it by the architecture's name."""
     arch = info.architecture
     if not arch:
         return {"general.basename": info.name.rpartition("/")[2].partition(":")[0]}
@@ -120,7 +121,7 @@ def _model_info(info: ModelInfo) -> dict[str, Any]:
 
 
 def _parameters(parameters: dict[str, Any]) -> str:
-    """Lines of a name, padded to 30 columns, and a value; one line for each stop string."""
+    """Return a line for each option: its name, padded to 30 columns, and its value. Each stop string has a line."""
     lines = []
     for name, value in parameters.items():
         for item in value if isinstance(value, list) else [value]:
@@ -137,13 +138,13 @@ def _modelfile(info: ModelInfo) -> str:
 
 
 def _expiry(seconds: float) -> str:
-    """RFC 3339 in UTC."""
+    """Return a time in RFC 3339 in UTC."""
     time = _FOREVER if seconds >= _FOREVER.timestamp() else datetime.fromtimestamp(seconds, UTC)
     return time.isoformat().replace("+00:00", "Z")
 
 
 def _time(seconds: float) -> str:
-    """RFC 3339 with the local offset, as Ollama's lists have it."""
+    """Return a time in RFC 3339 with the local offset, as in Ollama's lists."""
     if not math.isfinite(seconds):
         seconds = 0.0
     return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat()

@@ -1,6 +1,6 @@
-"""Ollama's native dialect: request bodies to calls, events to answer records. Knows no bytes and no Flask.
+"""Turn the bodies of Ollama's generate, chat and show routes into calls.
 
-Fields and their order are those of Ollama's `api/types.go`, where `omitempty` is msgspec's `omit_defaults`.
+The fields are those of Ollama's `api/types.go`. It never knows what becomes of a request.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ THINK_LEVELS = ("high", "medium", "low", "max")
 
 @dataclass(frozen=True)
 class OllamaCall:
-    """A parsed body. `request` is None where only the model is to be loaded, or with `unload` unloaded.
+    """A parsed body. Without a `request` the model is only loaded, or unloaded if `unload` is set.
 
-    `stream` and `stream_type` are as they came, for the negotiation; `keep_alive` is in seconds.
+    `stream` and `stream_type` are as the client sent them, for the negotiation. `keep_alive` is in seconds.
     """
 
     model: str
@@ -37,7 +37,7 @@ class OllamaCall:
 
 
 def parse_generate(body: dict[str, Any]) -> OllamaCall:
-    """The body of `POST /api/generate`; raises BadRequest, or ModelNotFound where no model is named."""
+    """Parse the body of `POST /api/generate`. Raise BadRequest, or ModelNotFound if no model is named."""
     fields = Fields(body, "GenerateRequest")
     model = fields.string("model")
     if not model:
@@ -63,7 +63,7 @@ def parse_generate(body: dict[str, Any]) -> OllamaCall:
 
 
 def parse_chat(body: dict[str, Any]) -> OllamaCall:
-    """The body of `POST /api/chat`; raises BadRequest."""
+    """Parse the body of `POST /api/chat`. Raise BadRequest."""
     fields = Fields(body, "ChatRequest")
     model = fields.string("model")
     if not model:
@@ -78,9 +78,9 @@ def parse_chat(body: dict[str, Any]) -> OllamaCall:
 
 
 def parse_show(body: dict[str, Any]) -> tuple[str, ModelName, bool]:
-    """The model as it was asked for, its name, and whether all is to be told. Raises BadRequest.
+    """Parse the body of `POST /api/show`: the model as the client spells it, its name, and `verbose`. Raise BadRequest.
 
-    Older clients write `name` for `model`.
+    Older clients write `name` instead of `model`.
     """
     fields = Fields(body, "ShowRequest")
     model = fields.string("model") or fields.string("name")
@@ -103,7 +103,7 @@ def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, retur
             model, prompt, sampling, OLLAMA_DEFAULTS, truncate, context_limit, shape, logprobs, return_context,
             render_only=render_only,
         )  # fmt: skip
-    # vLLM has no context shift: an answer that fills the context ends.
+    # Only its type is checked. vLLM has no context shift: an answer that fills the context ends.
     fields.boolean("shift", False)
     return OllamaCall(
         model,
@@ -116,7 +116,7 @@ def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, retur
 
 
 def stream_type(fields: Fields) -> Any:
-    """`stream_type`, or as some clients spell it, `StreamType`."""
+    """Return `stream_type`, which some clients spell `StreamType`. Raise BadRequest if the two differ."""
     snake, camel = fields.get("stream_type"), fields.get("streamtype")
     if snake is not None and camel is not None and snake != camel:
         raise BadRequest("stream_type and StreamType contradict each other")
@@ -124,7 +124,7 @@ def stream_type(fields: Fields) -> Any:
 
 
 def parse_messages(fields: Fields) -> list[Message]:
-    """The messages of a chat, or of a model that is made. Raises BadRequest."""
+    """Parse the messages of a chat, or of a model that is created. Raise BadRequest."""
     return [_message(each) for each in fields.children("messages", "[]api.Message", "api.Alias")]
 
 
@@ -144,7 +144,7 @@ def _images(fields: Fields) -> list[Image]:
 
 
 def _content(images: list[Image], text: str) -> str | list[str | Image]:
-    """Images stand before the text that came with them, as Ollama's `server/prompt.go` has it."""
+    """Return the content of a message. Its images come before its text, as in Ollama's `server/prompt.go`."""
     if not images:
         return text
     return [*images, text] if text else [*images]

@@ -1,4 +1,7 @@
-"""What the answers of all OpenAI routes share: usage, errors and the base of their records."""
+"""The base of the answers of OpenAI's chat and completions: usage, errors and records.
+
+It never knows how its records are framed.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,12 @@ from .parameters import OpenAICall
 
 FINGERPRINT = "fp_ollama"
 
-# As Ollama's NewError: whatever is not named here is the server's.
+# As in Ollama's NewError. The type of every other status is "api_error".
 _ERROR_TYPES = {400: "invalid_request_error", 404: "not_found_error"}
 
 
 def error_record(error: ServiceError) -> dict[str, Any]:
-    """The last record of a stream that failed, and the body of every error answer."""
+    """Return the last record of a stream that failed. It is the body of an error answer too."""
     kind = _ERROR_TYPES.get(error.status, "api_error")
     return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
 
@@ -43,7 +46,7 @@ class Usage(msgspec.Struct):
     completion_tokens_details: CompletionDetails = msgspec.field(default_factory=CompletionDetails)
 
     def add(self, finished: Finished, with_prompt: bool) -> None:
-        """A prompt counts once, however many answers it has."""
+        """Add the tokens of one answer, and with `with_prompt` those of its prompt, which counts once."""
         self.completion_tokens += finished.output_tokens
         self.completion_tokens_details.reasoning_tokens += finished.thinking_tokens
         if with_prompt:
@@ -53,7 +56,7 @@ class Usage(msgspec.Struct):
 
 
 class Record(msgspec.Struct):
-    """A chunk of a stream, or all of an answer."""
+    """A chunk of a stream, or a whole answer."""
 
     id: str
     object: str
@@ -65,7 +68,7 @@ class Record(msgspec.Struct):
 
 
 class OpenAIAnswer(answer.Answer):
-    """The records of one call, whose answers are its choices. `now` is the wall clock in seconds."""
+    """The records of one call. Its answers are the choices of the records. `now` is the wall clock in seconds."""
 
     prefix: ClassVar[str]
     chunk_object: ClassVar[str]
@@ -75,7 +78,7 @@ class OpenAIAnswer(answer.Answer):
         super().__init__(call.model)
         self._n = call.n
         self._left = call.n * len(call.requests)
-        # What is collected is the stream with its usage.
+        # A collected answer is joined from a stream, which then needs its usage.
         self._include_usage = call.include_usage or not call.stream
         self._usage = Usage()
         self._id = f"{self.prefix}-{secrets.token_hex(12)}"
@@ -115,13 +118,13 @@ class OpenAIAnswer(answer.Answer):
         return whole
 
     def _choices(self, delta: Delta) -> list[Any]:
-        """The choices that tell a delta, one for each chunk."""
+        """Return the choices of a delta, one for each chunk."""
         raise NotImplementedError
 
     def _last(self, finished: Finished) -> list[Any]:
-        """The choices that tell the end of an answer."""
+        """Return the choices at the end of an answer, one for each chunk."""
         raise NotImplementedError
 
     def _whole(self, index: int, choices: list[Any]) -> Any:
-        """The choice that all those of one answer make."""
+        """Join the choices of one answer."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Map the engine's events to chat completions and their chunks."""
+"""Turn the engine's events into chat completions and their chunks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ToolCall(msgspec.Struct):
 
 
 class ChatMessage(msgspec.Struct):
-    """A chunk's `delta`, or the whole `message`. Thinking has both names that clients read it by."""
+    """A chunk's `delta`, or the whole `message`. Thinking has two names, since some clients read only one of them."""
 
     role: str | UnsetType = UNSET
     content: str | UnsetType = UNSET
@@ -69,6 +69,8 @@ class Choice(msgspec.Struct):
 
 
 class ChatAnswer(OpenAIAnswer):
+    """The records of `POST /v1/chat/completions`."""
+
     verb = "chat"
     prefix = "chatcmpl"
     object = "chat.completion"
@@ -77,11 +79,11 @@ class ChatAnswer(OpenAIAnswer):
     def __init__(self, call: OpenAICall, now: Callable[[], float] = time.time) -> None:
         super().__init__(call, now)
         self._begun: set[int] = set()
-        # How many tools each answer has called.
+        # The number of calls of each answer.
         self._calls: dict[int, int] = {}
 
     def _choices(self, delta: Delta) -> list[ChunkChoice]:
-        """Thinking comes in a chunk of its own, before the content; so do tool calls, after it."""
+        """Return a choice each for the thinking, the text and the tool calls of a delta, in this order."""
         messages = []
         if delta.thinking:
             messages.append(ChatMessage(content="", reasoning=delta.thinking, reasoning_content=delta.thinking))

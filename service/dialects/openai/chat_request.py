@@ -1,4 +1,4 @@
-"""OpenAI's chat: `POST /v1/chat/completions` to a call, events to chunks. Knows no bytes and no Flask."""
+"""Turn the body of `POST /v1/chat/completions` into a call. It never knows the model's chat template."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import msgspec
 from ...errors import BadRequest
 from ...protocol.request import Chat, Image, Message, Request, Sampling
 from .. import images
+from ..content import joined
 from ..fields import Fields
 from .parameters import (
-    MAX_ALTERNATIVES,
     OPENAI_DEFAULTS,
     OpenAICall,
     go_type,
     integer,
-    parse_model,
+    parse_alternatives,
     parse_n,
     parse_sampling,
     parse_stream,
@@ -26,9 +26,9 @@ from .parameters import (
 
 
 def parse_chat(body: dict[str, Any]) -> OpenAICall:
-    """The body of the request; raises BadRequest."""
+    """Parse the body. Raise BadRequest."""
     fields = Fields(body, "ChatCompletionRequest")
-    model = parse_model(fields)
+    model = fields.model()
     stream, include_usage = parse_stream(fields)
     messages = _messages(fields)
     tools = _tools(fields)
@@ -61,12 +61,12 @@ def _messages(fields: Fields) -> list[Message]:
 
 
 def _message(fields: Fields, names: dict[str, str]) -> Message:
-    """`names` are those of the tools that have been called, by the ids of the calls."""
+    """Return one message. `names` holds the names of the tools called so far, by the ids of the calls."""
     role, call_id = fields.string("role").lower(), fields.string("tool_call_id")
     calls = [_tool_call(each) for each in fields.children("tool_calls", "[]openai.ToolCall", "openai.ToolCall")]
     thinking = fields.string("reasoning") or fields.string("reasoning_content")
     return Message(
-        # Chat templates know OpenAI's newer name by the older one.
+        # Chat templates know the older of OpenAI's two names.
         "system" if role == "developer" else role,
         _content(fields.get("content"), may_be_absent=bool(calls or thinking)),
         thinking,
@@ -83,10 +83,7 @@ def _content(value: Any, may_be_absent: bool) -> str | list[str | Image]:
         return ""
     if not isinstance(value, list):
         raise BadRequest(f"invalid message content type: {go_type(value)}")
-    parts = [_part(part) for part in value]
-    texts = [part for part in parts if isinstance(part, str)]
-    # As vLLM joins texts for templates that know strings only.
-    return parts if len(texts) < len(parts) else "\n".join(texts)
+    return joined([_part(part) for part in value])
 
 
 def _part(part: Any) -> str | Image:
@@ -131,7 +128,7 @@ def _tools(fields: Fields) -> list[dict[str, Any]]:
 
 
 def _tool_choice(value: Any, tools: list[dict[str, Any]]) -> tuple[str, str]:
-    """The choice, and the name of the tool that it forces."""
+    """Return the choice and the name of the tool that it forces."""
     if value in (None, "auto", "none"):
         return value or "auto", ""
     if value == "required":
@@ -148,7 +145,7 @@ def _tool_choice(value: Any, tools: list[dict[str, Any]]) -> tuple[str, str]:
 
 
 def _think(fields: Fields) -> bool | str | None:
-    """`reasoning.effort`, `reasoning_effort`, or what vLLM's clients send for a template to read."""
+    """Return `reasoning.effort` or `reasoning_effort`, else the switch that vLLM's clients send for the template."""
     effort = fields.child("reasoning", "openai.Reasoning").string("effort") or fields.string("reasoning_effort")
     if not effort:
         switch = fields.mapping("chat_template_kwargs").get("enable_thinking")
@@ -163,7 +160,7 @@ def _sampling(fields: Fields) -> Sampling:
 
 
 def _format(fields: Fields) -> str | dict[str, Any] | None:
-    """ "json" or a schema, as the internal request has it."""
+    """Return the format of the internal request: "json", a schema, or None."""
     shape = fields.child("response_format", "openai.ResponseFormat")
     kind = shape.string("type", "text")
     if kind == "json_schema":
@@ -177,7 +174,5 @@ def _format(fields: Fields) -> str | dict[str, Any] | None:
 
 
 def _logprobs(fields: Fields) -> int | None:
-    alternatives = fields.integer("top_logprobs")
-    if not 0 <= alternatives <= MAX_ALTERNATIVES:
-        raise BadRequest(f"top_logprobs must be between 0 and {MAX_ALTERNATIVES}")
+    alternatives = parse_alternatives(fields)
     return alternatives if fields.boolean("logprobs", False) else None

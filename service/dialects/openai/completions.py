@@ -1,6 +1,7 @@
-"""OpenAI's completions: `POST /v1/completions` to a call, events to chunks. Knows no bytes and no Flask.
+"""Turn the body of `POST /v1/completions` into a call, and events into its chunks.
 
-A prompt is continued as it stands, no chat template touches it. There may be several, each with `n` answers.
+A prompt is continued without a chat template. There may be several prompts, each with `n` answers. It never knows how
+its records are framed.
 """
 
 from __future__ import annotations
@@ -17,25 +18,16 @@ from ...protocol.request import Infill, Request, Sampling, Text, Tokens
 from ...syntax.numbers import as_integer
 from ..fields import Fields
 from .answer import OpenAIAnswer
-from .parameters import (
-    MAX_ALTERNATIVES,
-    OPENAI_DEFAULTS,
-    OpenAICall,
-    integer,
-    parse_model,
-    parse_n,
-    parse_sampling,
-    parse_stream,
-)
+from .parameters import MAX_ALTERNATIVES, OPENAI_DEFAULTS, OpenAICall, integer, parse_n, parse_sampling, parse_stream
 
-# All prompts of a call are in vLLM at once.
+# All prompts of a call are in vLLM at the same time.
 MAX_PROMPTS = 1024
 
 
 def parse_completion(body: dict[str, Any]) -> OpenAICall:
-    """The body of the request; raises BadRequest."""
+    """Parse the body. Raise BadRequest."""
     fields = Fields(body, "CompletionRequest")
-    model = parse_model(fields)
+    model = fields.model()
     stream, include_usage = parse_stream(fields)
     echo, suffix, n = fields.boolean("echo", False), fields.string("suffix"), parse_n(fields)
     best_of = integer(fields, "best_of")
@@ -50,7 +42,7 @@ def parse_completion(body: dict[str, Any]) -> OpenAICall:
 
 
 def _prompts(value: Any) -> list[Text | Tokens]:
-    """A text, token ids, or a list of either."""
+    """Return the prompts of a text, of token ids, or of a list of either."""
     if isinstance(value, list) and value and not any(isinstance(item, int | float) for item in value):
         if len(value) > MAX_PROMPTS:
             raise BadRequest(f"prompt must hold at most {MAX_PROMPTS} prompts")
@@ -77,7 +69,7 @@ def _with_suffix(prompt: Text | Tokens, suffix: str) -> Text | Tokens | Infill:
 
 
 def _sampling(fields: Fields, echo: bool) -> Sampling:
-    # Who only wants the prompt's log probabilities asks for an echo and no token.
+    # A client that wants only the prompt's log probabilities asks for an echo and for no token.
     limit = integer(fields, "max_tokens", at_least=0 if echo else 1)
     return msgspec.structs.replace(parse_sampling(fields), max_tokens=limit)
 
@@ -90,7 +82,7 @@ def _logprobs(fields: Fields) -> int | None:
 
 
 class CompletionLogprobs(msgspec.Struct):
-    """Lists of one entry a token; `text_offset` counts characters from where the text begins."""
+    """Lists with an entry for each token. `text_offset` is in characters, from the beginning of the text."""
 
     text_offset: list[int]
     token_logprobs: list[float | None]
@@ -106,6 +98,8 @@ class CompletionChoice(msgspec.Struct):
 
 
 class CompletionAnswer(OpenAIAnswer):
+    """The records of `POST /v1/completions`."""
+
     verb = "generate"
     prefix = "cmpl"
     object = chunk_object = "text_completion"
@@ -125,15 +119,15 @@ class CompletionAnswer(OpenAIAnswer):
         return [CompletionChoice("", finished.index, finish_reason=finished.reason)]
 
     def _whole(self, index: int, choices: list[CompletionChoice]) -> CompletionChoice:
-        told = [choice.logprobs for choice in choices if choice.logprobs]
+        parts = [choice.logprobs for choice in choices if choice.logprobs]
         logprobs = CompletionLogprobs(
-            [offset for each in told for offset in each.text_offset],
-            [logprob for each in told for logprob in each.token_logprobs],
-            [token for each in told for token in each.tokens],
-            [alternatives for each in told for alternatives in each.top_logprobs],
+            [offset for part in parts for offset in part.text_offset],
+            [logprob for part in parts for logprob in part.token_logprobs],
+            [token for part in parts for token in part.tokens],
+            [alternatives for part in parts for alternatives in part.top_logprobs],
         )
         text = "".join(choice.text for choice in choices)
-        return CompletionChoice(text, index, logprobs if told else None, choices[-1].finish_reason)
+        return CompletionChoice(text, index, logprobs if parts else None, choices[-1].finish_reason)
 
 
 def _lists(tokens: list[TokenLogprob], offset: int) -> CompletionLogprobs:

@@ -1,4 +1,4 @@
-"""OpenAI's embeddings: `POST /v1/embeddings` to a request, vectors to a record. Knows no bytes and no Flask."""
+"""Turn the body of `POST /v1/embeddings` into a request, and vectors into its record. It never knows Flask."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ...protocol.events import Vectors
 from ...protocol.request import EmbedRequest
 from .. import float32
 from ..fields import Fields
-from .parameters import parse_model
 
 
 @dataclass(frozen=True)
 class EmbeddingsCall:
+    """A parsed body."""
+
     request: EmbedRequest
     as_base64: bool
 
@@ -41,9 +42,9 @@ class Embeddings(msgspec.Struct):
 
 
 def parse_embeddings(body: dict[str, Any]) -> EmbeddingsCall:
-    """The body of the request; raises BadRequest in Ollama's words."""
+    """Parse the body. Raise BadRequest in Ollama's words."""
     fields = Fields(body, "EmbedRequest")
-    model, dimensions = parse_model(fields), fields.integer("dimensions")
+    model, dimensions = fields.model(), fields.integer("dimensions")
     encoding = fields.string("encoding_format", "float")
     if encoding.lower() not in ("float", "base64"):
         raise BadRequest(f"Invalid value for 'encoding_format' = {encoding}. Supported values: ['float', 'base64'].")
@@ -52,13 +53,14 @@ def parse_embeddings(body: dict[str, Any]) -> EmbeddingsCall:
 
 
 def embeddings_record(call: EmbeddingsCall, embedded: Vectors) -> Embeddings:
+    """Return the answer."""
     data = [Embedding("embedding", _vector(call, vector), index) for index, vector in enumerate(embedded.vectors)]
     usage = EmbeddingsUsage(embedded.prompt_tokens, embedded.prompt_tokens)
     return Embeddings("list", data, call.request.model, usage)
 
 
 def _vector(call: EmbeddingsCall, vector: Any) -> list[float] | str:
-    """As it lies on the queue in base64, or as numbers."""
+    """Return a vector as numbers, or in base64 the bytes that the queue carries: little-endian float32."""
     return base64.b64encode(vector).decode() if call.as_base64 else float32.shortest(vector)
 
 

@@ -1,4 +1,4 @@
-"""Models in OpenAI's shape."""
+"""Describe models as OpenAI does. It never knows where a model comes from."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ...syntax.names import ModelName
 
 
 def model(info: ModelInfo, name: str = "") -> dict[str, Any]:
-    """An entry of `/v1/models`, or the one that was asked for by `name`."""
+    """Return an entry of `/v1/models`, or of `/v1/models/<name>` under the `name` that the client sent."""
     owner = ModelName.parse(info.name).namespace
     return {"id": name or info.name, "object": "model", "created": int(info.modified_at), "owned_by": owner}
 
 
 def models(infos: list[ModelInfo]) -> dict[str, Any]:
-    """In the order of `/api/tags`: the newest first."""
+    """Return the answer of `/v1/models`, the newest model first, as in `/api/tags`."""
     newest_first = sorted(infos, key=lambda info: -info.modified_at)
     return {"object": "list", "data": [model(info) for info in newest_first]}

@@ -1,7 +1,7 @@
-"""What OpenAI's chat and completions have in common: parameters, usage, failures. Knows no bytes and no Flask.
+"""Parse the parameters that the bodies of OpenAI's routes share: sampling, number of answers, stream and effort.
 
-Where Ollama ignores what OpenAI defines, OpenAI's API reference holds; what vLLM's own server takes beyond it is taken
-too. The texts of what both refuse are Ollama's (`openai/openai.go`).
+OpenAI's API reference holds where Ollama ignores what OpenAI defines. What vLLM's own server takes beyond it is taken
+too. Refusals that Ollama has as well have Ollama's texts (`openai/openai.go`).
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from typing import Any
 
 from ...errors import BadRequest
 from ...protocol.request import Request, Sampling
-from ...syntax.names import ModelName
 from ...syntax.numbers import as_number
 from ..fields import Fields
 
-# OpenAI's, beneath the model's own generation_config.json, as in vLLM's server; Ollama sets them over the model's.
+# They lie beneath the model's own generation_config.json, as in vLLM's server. In Ollama they override the model's.
 OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0)
 MAX_CHOICES = 128
 MAX_ALTERNATIVES = 20
 
-# What OpenAI's efforts are to the chat templates, as in Ollama.
+# OpenAI's efforts in the words of the chat templates, as in Ollama.
 EFFORTS: dict[str, bool | str] = {
     "none": False, "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "max", "ultra": "max",
     "max": "max",
@@ -29,7 +28,10 @@ EFFORTS: dict[str, bool | str] = {
 
 @dataclass(frozen=True)
 class OpenAICall:
-    """A parsed body: its requests bring `n` answers each. `include_usage` is for streams; one object always has it."""
+    """A parsed body, whose `requests` have `n` answers each.
+
+    `include_usage` is for streams: an answer that is not streamed always has its usage.
+    """
 
     model: str
     requests: list[Request]
@@ -38,23 +40,14 @@ class OpenAICall:
     include_usage: bool
 
 
-def parse_model(fields: Fields) -> str:
-    """The model as it was spelt; raises BadRequest."""
-    model = fields.string("model")
-    if not model:
-        raise BadRequest("model is required")
-    ModelName.parse(model)
-    return model
-
-
 def parse_stream(fields: Fields) -> tuple[bool, bool]:
-    """Whether to stream, and whether to end the stream with the usage."""
+    """Return whether to stream, and whether to end the stream with the usage. Raise BadRequest."""
     options = fields.child("stream_options", "openai.StreamOptions")
     return fields.boolean("stream", False), options.boolean("include_usage", False)
 
 
 def parse_sampling(fields: Fields) -> Sampling:
-    """Raises BadRequest that names the field."""
+    """Return all of the sampling but its limit of tokens. Raise a BadRequest that names the field."""
     seed = integer(fields, "seed")
     return Sampling(
         temperature=_number(fields, "temperature", 0, 2),
@@ -64,7 +57,7 @@ def parse_sampling(fields: Fields) -> Sampling:
         repetition_penalty=_number(fields, "repetition_penalty", 0.01, 100),
         presence_penalty=_number(fields, "presence_penalty", -2, 2),
         frequency_penalty=_number(fields, "frequency_penalty", -2, 2),
-        # vLLM takes -1 for no seed at all.
+        # A seed of -1 means no seed to vLLM, so a negative one is mapped to a positive one.
         seed=None if seed is None else seed % 2**63,
         stop=_stop(fields),
         min_tokens=integer(fields, "min_tokens", at_least=0),
@@ -75,15 +68,23 @@ def parse_sampling(fields: Fields) -> Sampling:
 
 
 def parse_n(fields: Fields) -> int:
-    """How many answers each prompt gets."""
+    """Return how many answers each prompt gets. Raise BadRequest."""
     n = integer(fields, "n", at_least=1)
     if n is not None and n > MAX_CHOICES:
         raise BadRequest(f"n must be between 1 and {MAX_CHOICES}")
     return n or 1
 
 
+def parse_alternatives(fields: Fields) -> int:
+    """Return how many alternatives the log probabilities of each token have. Raise BadRequest."""
+    alternatives = fields.integer("top_logprobs")
+    if not 0 <= alternatives <= MAX_ALTERNATIVES:
+        raise BadRequest(f"top_logprobs must be between 0 and {MAX_ALTERNATIVES}")
+    return alternatives
+
+
 def think(effort: str) -> bool | str:
-    """A reasoning effort as a Chat has it; raises BadRequest."""
+    """Return a reasoning effort as a Chat has it. Raise BadRequest for an unknown one."""
     if effort not in EFFORTS:
         choices = '"minimal", "low", "medium", "high", "xhigh", "ultra", "max", or "none"'
         raise BadRequest(f'invalid reasoning value: "{effort}" (must be {choices})')
@@ -91,7 +92,7 @@ def think(effort: str) -> bool | str:
 
 
 def integer(fields: Fields, name: str, at_least: int | None = None) -> int | None:
-    """None where it is absent; raises BadRequest."""
+    """Return an integer, None if it is absent. Raise BadRequest."""
     if fields.get(name) is None:
         return None
     value = fields.integer(name)
@@ -119,7 +120,7 @@ def _stop(fields: Fields) -> list[str] | None:
 def _logit_bias(fields: Fields) -> dict[int, float] | None:
     biases = fields.mapping("logit_bias", "map[string]float64")
     for token, bias in biases.items():
-        # vLLM knows its vocabulary; here a token id is whatever fits in 32 bits.
+        # The size of the vocabulary is known to vLLM only. Here an id is any number that fits in 32 bits.
         if not (token.isascii() and token.isdecimal() and len(token) < 10) or as_number(bias) is None:
             raise BadRequest("logit_bias must map token ids to numbers")
         if not -100 <= bias <= 100:
@@ -128,6 +129,6 @@ def _logit_bias(fields: Fields) -> dict[int, float] | None:
 
 
 def go_type(value: Any) -> str:
-    """What Go calls the type of a value out of JSON."""
+    """Return what Go calls the type of a JSON value."""
     names = {type(None): "<nil>", bool: "bool", str: "string", list: "[]interface {}", dict: "map[string]interface {}"}
     return names.get(type(value), "float64")

@@ -1,4 +1,8 @@
-"""Map the engine's events to the items and stream events of OpenAI's Responses API."""
+"""Turn the engine's events into the items and stream events of OpenAI's Responses API.
+
+Each record is an event of the stream, named by its `type` and numbered. The last one holds the whole response, which is
+the answer that is not streamed. It never knows where responses are stored.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,11 @@ from ...protocol.events import Delta, Event, Finished, Located, TokenLogprob
 from .. import answer
 from ..answer import Record
 from .responses_request import ResponsesCall
-from .responses_stored import _listed
+from .responses_stored import listed
 
 
 class Kind(NamedTuple):
-    """How an item that streams its text is spelled: its id, its events, and where it keeps the text."""
+    """The names of an item that streams its text: of its id, of its events, and of the fields that hold the text."""
 
     prefix: str
     text: str
@@ -36,10 +40,11 @@ KINDS = {
 
 
 class ResponsesAnswer(answer.Answer):
-    """`key` makes the ids, and is random where none is given; `now` is in seconds.
+    """The events of a response's stream, or the response. Ids are made from `key`; `now` is in seconds.
 
-    `keep` stores a response that is to be stored, under its id, before its last record is told: who has read that can
-    go on from it. What it raises ends the stream.
+    `keep` is called with the id and the record of a response that the request wants stored. It is called before the
+    last record is sent, so that a client that has read that record can continue the response. An error that `keep`
+    raises ends the stream.
     """
 
     verb = "chat"
@@ -65,7 +70,7 @@ class ResponsesAnswer(answer.Answer):
         self._logprobs: list[Record] = []
 
     def records(self, batches: Iterable[list[Event]]) -> Iterator[list[Record]]:
-        """The last record comes in a batch of its own, once the response is stored if it is to be."""
+        """Yield the batches of the base. The last record is a batch of its own, after the response has been stored."""
         yield from super().records(batches)
         if self._ended is not None:
             if self._keep is not None and self._call.store:
@@ -74,18 +79,18 @@ class ResponsesAnswer(answer.Answer):
 
     def _input(self) -> list[Record]:
         items = self._call.items
-        return [*self._call.earlier, *(_listed(item, f"{self._key}i{place}") for place, item in enumerate(items))]
+        return [*self._call.earlier, *(listed(item, f"{self._key}i{place}") for place, item in enumerate(items))]
 
     def failure(self, error: ServiceError) -> Record:
-        """The last record of a stream that failed: of its response, once there is one."""
-        told = {"code": "server_error" if error.status >= 500 else "invalid_prompt", "message": error.message}
+        """Return the last record of a stream that failed: `response.failed`, or `error` before the response begins."""
+        reason = {"code": "server_error" if error.status >= 500 else "invalid_prompt", "message": error.message}
         if self._sequence:
-            return self._event("response.failed", response=self._response("failed", error=told))
-        # The object is for openai-python, which raises only where it finds one.
-        return self._event("error", **told, param=None, error={**told, "type": "server_error", "param": None})
+            return self._event("response.failed", response=self._response("failed", error=reason))
+        # The object `error` is for openai-python, which raises only if there is one.
+        return self._event("error", **reason, param=None, error={**reason, "type": "server_error", "param": None})
 
     def _join(self, records: list[Record]) -> Record:
-        """The response, which the last record holds."""
+        """Return the response, which is in the last record."""
         response: Record = records[-1]["response"]
         return response
 
@@ -100,23 +105,23 @@ class ResponsesAnswer(answer.Answer):
             yield from self._end(event)
 
     def _start(self) -> Iterator[Record]:
-        """Once, before anything else."""
+        """Begin the response, unless it has begun."""
         if not self._sequence:
             yield self._event("response.created", response=self._response("in_progress"))
             yield self._event("response.in_progress", response=self._response("in_progress"))
 
     def _parts(self, delta: Delta) -> Iterator[Record]:
         if delta.thinking:
-            yield from self._say("reasoning", delta.thinking)
+            yield from self._extend("reasoning", delta.thinking)
         if delta.text:
             logprobs = [_logprob(token) for token in delta.logprobs]
-            yield from self._say("message", delta.text, logprobs=logprobs)
+            yield from self._extend("message", delta.text, logprobs=logprobs)
             self._logprobs += logprobs
         for call in delta.tool_calls:
             yield from self._tool_call(call)
 
-    def _say(self, type: str, text: str, **fields: Any) -> Iterator[Record]:
-        """A piece of the open item, or of a new one where none of this type is."""
+    def _extend(self, type: str, text: str, **fields: Any) -> Iterator[Record]:
+        """Add text to the open item, or to a new one if no item of this type is open."""
         kind = KINDS[type]
         if self._item is None or self._item["type"] != type:
             yield from self._close("completed")
@@ -130,14 +135,14 @@ class ResponsesAnswer(answer.Answer):
         yield self._about(f"{kind.text}.delta", delta=text, **fields)
 
     def _close(self, status: str) -> Iterator[Record]:
-        """Of a message or a reasoning that is open, what it has come to."""
+        """End the message or the reasoning that is open, if there is one."""
         if self._item is None:
             return
         name, text = self._item["type"], "".join(self._pieces)
         kind = KINDS[name]
-        spoken = {"logprobs": self._logprobs} if name == "message" else {}
-        part = _text_part(name, text) | spoken
-        yield self._about(f"{kind.text}.done", text=text, **spoken)
+        logprobs = {"logprobs": self._logprobs} if name == "message" else {}
+        part = _text_part(name, text) | logprobs
+        yield self._about(f"{kind.text}.done", text=text, **logprobs)
         yield self._about(f"{kind.part}.done", part=part)
         item = self._item | {kind.field: [part]}
         if name == "message":
@@ -184,7 +189,7 @@ class ResponsesAnswer(answer.Answer):
         return f"{prefix}_{self._key}{len(self._output)}"
 
     def _about(self, type: str, **fields: Any) -> Record:
-        """An event of the one part of the open item."""
+        """Return an event of the one part of the open item."""
         assert self._item is not None
         place = {KINDS[self._item["type"]].place: 0}
         return self._event(type, item_id=self._item["id"], output_index=len(self._output), **place, **fields)
@@ -226,6 +231,6 @@ def _usage(finished: Finished) -> Record:
 
 
 def _logprob(token: TokenLogprob) -> Record:
-    """Every field, where a TokenLogprob leaves the empty ones out."""
+    """Return a log probability with all its fields. An encoded TokenLogprob leaves the empty ones out."""
     alternatives = [_logprob(each) for each in token.top_logprobs]
     return {"token": token.token, "bytes": token.bytes, "logprob": token.logprob, "top_logprobs": alternatives}

@@ -1,4 +1,4 @@
-"""Turn the input items of OpenAI's Responses API into messages."""
+"""Turn the input items of OpenAI's Responses API into messages. It never knows the model's chat template."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from ...errors import BadRequest
 from ...protocol.request import Image, Message
 from .. import images
 from ..answer import Record
+from ..content import joined
 from ..fields import Fields
 from ..json_body import parse_json
+from ..tools import tool_call
 
 TEXT_PARTS = ("input_text", "output_text", "text", "reasoning_text", "summary_text")
-# What only OpenAI's own servers write and the model has no use for.
+# Only OpenAI's own servers write these items, and they hold nothing for the model.
 DROPPED_ITEMS = ("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call")
 
-_STRUCT = "ResponsesRequest"
+STRUCT = "ResponsesRequest"
 
 
-def _conversation(fields: Fields, items: list[Record], first: int) -> list[Message]:
-    """The instructions and the items; what the model gave in one answer (thinking, text, calls) is one message.
+def parse_conversation(fields: Fields, items: list[Record], first: int) -> list[Message]:
+    """Return the instructions and the items. The items of one answer (thinking, text, calls) are one message.
 
-    `first` is the place of the first item: what is wrong is told by its place in the input.
+    `first` is the place of the first item in the input. Raise a BadRequest that names an item by its place.
     """
     messages = [Message("system", text)] if (text := fields.string("instructions")) else []
     called: dict[str, str] = {}
     for index, item in enumerate(items, first):
         try:
-            messages += _item(Fields(item, _STRUCT, "input."), called)
+            messages += _item(Fields(item, STRUCT, "input."), called)
         except BadRequest as error:
             raise BadRequest(f"input[{index}]: {error.message}") from None
     turns: list[Message] = []
@@ -38,7 +40,8 @@ def _conversation(fields: Fields, items: list[Record], first: int) -> list[Messa
     return turns
 
 
-def _items(fields: Fields) -> list[Record]:
+def parse_items(fields: Fields) -> list[Record]:
+    """Return the items of the input. A string is one message of the user. Raise BadRequest."""
     value = fields.get("input")
     if isinstance(value, str):
         return [{"role": "user", "content": value}]
@@ -49,7 +52,7 @@ def _items(fields: Fields) -> list[Record]:
 
 
 def _item(item: Fields, called: dict[str, str]) -> list[Message]:
-    """None at all for an item that tells the model nothing. `called` collects the names of the called tools."""
+    """Return the message of an item, if it has one. `called` collects the names of the called tools."""
     kind = item.string("type") or ("message" if item.string("role") else "")
     if kind == "message":
         return [_message(item)]
@@ -71,12 +74,12 @@ def _message(item: Fields) -> Message:
     role = item.string("role")
     if role not in ("user", "assistant", "system", "developer"):
         raise BadRequest(f'invalid role "{role}": must be "user", "assistant", "system" or "developer"')
-    # Templates know no developers, or take the system for one.
+    # Chat templates have no role for a developer, or treat it as the system.
     return Message("system" if role == "developer" else role, _content(item, "content"))
 
 
 def _reasoning(item: Fields) -> str:
-    """What we wrote as `encrypted_content` is plain, as Ollama's is."""
+    """Return the thoughts. The `encrypted_content` that this server writes is plain text, as Ollama's is."""
     parts = item.children("content", "[]Part", "Part") or item.children("summary", "[]Part", "Part")
     return item.string("encrypted_content") or "\n".join(part.string("text") for part in parts)
 
@@ -88,27 +91,20 @@ def _function_call(item: Fields, called: dict[str, str]) -> Message:
         arguments = parse_json((item.string("arguments") or "{}").encode(), "FunctionCall")
     except BadRequest as error:
         raise BadRequest(f"failed to parse function call arguments: {error.message}") from None
-    call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
-    return Message("assistant", tool_calls=[call])
+    return Message("assistant", tool_calls=[tool_call(call_id, name, arguments)])
 
 
 def _joined(messages: list[Message]) -> Message:
-    """One message of several of one role."""
+    """Join several messages of one role."""
     parts: list[str | Image] = []
     for message in messages:
         parts += message.content if isinstance(message.content, list) else [message.content] if message.content else []
     return Message(
         messages[0].role,
-        _lines(parts),
+        joined(parts),
         "\n".join(message.thinking for message in messages if message.thinking),
         [call for message in messages for call in message.tool_calls],
     )
-
-
-def _lines(parts: list[str | Image]) -> str | list[str | Image]:
-    """One text, a line break between its parts, where there is nothing else."""
-    texts = [part for part in parts if isinstance(part, str)]
-    return "\n".join(texts) if len(texts) == len(parts) else parts
 
 
 def _content(item: Fields, name: str) -> str | list[str | Image]:
@@ -116,7 +112,7 @@ def _content(item: Fields, name: str) -> str | list[str | Image]:
     if isinstance(content, str):
         return content
     parts = item.children(name, "[]Part", "Part")
-    return _lines([_part(part, f"{name}[{index}]") for index, part in enumerate(parts)])
+    return joined([_part(part, f"{name}[{index}]") for index, part in enumerate(parts)])
 
 
 def _part(part: Fields, place: str) -> str | Image:

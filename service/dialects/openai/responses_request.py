@@ -1,8 +1,7 @@
-"""OpenAI's Responses dialect: request bodies to calls, events to the records of its stream. Knows no bytes, no Flask.
+"""Turn the body of `POST /v1/responses` into a call.
 
-Each record is an event of OpenAI's stream, named by its `type` and numbered; the last one holds the whole response,
-which is what an answer that is not streamed is. Where a request says `"store": true` a response is kept, with all that
-was said before it, and a later request can go on from there; without, a request brings its whole conversation.
+A response is stored, with the conversation before it, only if its request says `"store": true`. A later request can
+then continue it. Otherwise each request brings its whole conversation. It never knows where responses are stored.
 """
 
 from __future__ import annotations
@@ -17,22 +16,24 @@ from ...errors import BadRequest
 from ...protocol.request import Chat, Request, Sampling
 from ..answer import Record
 from ..fields import Fields
-from .parameters import MAX_ALTERNATIVES, OPENAI_DEFAULTS, integer, parse_model, parse_sampling, think
-from .responses_items import _STRUCT, _conversation, _items
+from ..tools import function_tool
+from .parameters import OPENAI_DEFAULTS, integer, parse_alternatives, parse_sampling, think
+from .responses_items import STRUCT, parse_conversation, parse_items
 
 TOOL_MODES = ("auto", "none", "required")
-# Whose state would be OpenAI's; with what they are answered.
+# Fields that refer to state on OpenAI's servers, and the reason for which each is refused.
 STATEFUL = {
-    "conversation": "this server knows no conversations; use previous_response_id, or send the whole one as input",
+    "conversation": "this server keeps no conversations; use previous_response_id, or send the whole one as input",
     "prompt": "this server stores no prompts; send it as instructions and input",
 }
 
 
 @dataclass(frozen=True)
 class ResponsesCall:
-    """A parsed body. `echo` are the parameters that the response repeats; `include` names what else it tells.
+    """A parsed body.
 
-    `items` are those of the input, `earlier` those of the conversation that it goes on with.
+    `echo` holds the parameters that the response repeats, and `include` the names of its optional parts. `items` are
+    those of the input; `earlier` are those of the response that the request continues.
     """
 
     model: str
@@ -45,25 +46,26 @@ class ResponsesCall:
 
     @property
     def store(self) -> bool:
+        """Return whether the response is to be stored."""
         return bool(self.echo["store"])
 
 
 def previous_response_id(body: dict[str, Any]) -> str:
-    """Which response the request goes on from; empty: none. Raises BadRequest."""
-    return Fields(body, _STRUCT).string("previous_response_id")
+    """Return the id of the response that the request continues, empty if there is none. Raise BadRequest."""
+    return Fields(body, STRUCT).string("previous_response_id")
 
 
 def parse_responses(body: dict[str, Any], earlier: Sequence[Record] = (), stores: bool = True) -> ResponsesCall:
-    """The body of `POST /v1/responses`; raises BadRequest.
+    """Parse the body. Raise BadRequest.
 
-    `earlier` are the items before its own: those of the response that it goes on from. `stores`: whether any is kept.
+    `earlier` are the items of the response that the request continues. `stores` is whether this server stores any.
     """
-    fields = Fields(body, _STRUCT)
-    model = parse_model(fields)
+    fields = Fields(body, STRUCT)
+    model = fields.model()
     _refuse_state(fields)
     if fields.boolean("store", False) and not stores:
         raise BadRequest("store: this server stores no responses (VLLM_WSGI_RESPONSES_DAYS is 0)")
-    items = _items(fields)
+    items = parse_items(fields)
     include = fields.array("include", "[]string")
     request = Request(
         model,
@@ -72,7 +74,7 @@ def parse_responses(body: dict[str, Any], earlier: Sequence[Record] = (), stores
         OPENAI_DEFAULTS,
         truncate=_truncates(fields),
         format=_format(fields.child("text", "openai.Text").child("format", "openai.Format")),
-        logprobs=_logprobs(fields) if "message.output_text.logprobs" in include else None,
+        logprobs=parse_alternatives(fields) if "message.output_text.logprobs" in include else None,
     )
     return ResponsesCall(model, request, fields.boolean("stream", False), _echo(fields), include, items, list(earlier))
 
@@ -86,7 +88,7 @@ def _refuse_state(fields: Fields) -> None:
 
 
 def _chat(fields: Fields, items: list[Record], first: int) -> Chat:
-    messages = _conversation(fields, items, first)
+    messages = parse_conversation(fields, items, first)
     if not messages:
         raise BadRequest("input is required")
     tools = {tool["function"]["name"]: tool for tool in map(_tool, fields.children("tools", "[]Tool", "Tool"))}
@@ -108,25 +110,16 @@ def _chat(fields: Fields, items: list[Record], first: int) -> Chat:
 
 
 def _tool(fields: Fields) -> Record:
-    kind, name = fields.string("type"), fields.string("name")
+    kind = fields.string("type")
     if kind != "function":
         raise BadRequest(f'tools: "{kind}" is not supported: only tools of type "function" are')
-    if not name:
-        raise BadRequest("tools: name is required")
-    function = {
-        "name": name,
-        "description": fields.string("description"),
-        "parameters": fields.mapping("parameters"),
-        "strict": fields.boolean("strict", False),
-    }
-    told = {field: value for field, value in function.items() if value or field == "parameters"}
-    return {"type": "function", "function": told}
+    return function_tool(fields, "parameters")
 
 
 def _tool_choice(fields: Fields) -> tuple[str, str, set[str] | None]:
-    """The choice and the tool that must be called, as a Chat has them; and which tools are allowed, None: all."""
+    """Return the choice, the tool that must be called, and the names of the allowed tools (None for all)."""
     value = fields.get("tool_choice")
-    choice = Fields(value if isinstance(value, dict) else {"type": value}, _STRUCT, "tool_choice.")
+    choice = Fields(value if isinstance(value, dict) else {"type": value}, STRUCT, "tool_choice.")
     mode, forced, allowed = choice.string("type", "auto"), "", None
     if mode == "function":
         mode, forced = "required", choice.string("name")
@@ -166,15 +159,8 @@ def _truncates(fields: Fields) -> bool:
     return truncation == "auto"
 
 
-def _logprobs(fields: Fields) -> int:
-    alternatives = fields.integer("top_logprobs")
-    if not 0 <= alternatives <= MAX_ALTERNATIVES:
-        raise BadRequest(f"top_logprobs must be between 0 and {MAX_ALTERNATIVES}")
-    return alternatives
-
-
 def _echo(fields: Fields) -> Record:
-    """The parameters that a response repeats, as they came; what does not exist here is null."""
+    """Return the parameters that a response repeats as the client sent them. Those that have no effect are null."""
     reasoning = fields.mapping("reasoning")
     return {
         "background": False,

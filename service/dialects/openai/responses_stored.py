@@ -1,4 +1,4 @@
-"""Read and list the items of a stored response."""
+"""Read and list the items of a stored response. It never knows where responses are stored."""
 
 from __future__ import annotations
 
@@ -7,23 +7,20 @@ from collections.abc import Mapping
 from ...errors import BadRequest
 from ..answer import Record
 
-# What the ids of items begin with.
+# The prefixes of the items' ids.
 ITEM_PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc", "function_call_output": "fco"}
 
-# How many of a response's items are told at once.
+# How many items a page may have.
 PAGE_SIZES = [str(size) for size in range(1, 101)]
 
 
 def conversation(stored: Record) -> list[Record]:
-    """The items of a stored response, up to its output, for the request that goes on from it."""
+    """Return all items of a stored response, its output last, for a request that continues it."""
     return [*stored["input"], *stored["response"]["output"]]
 
 
 def input_items(stored: Record, query: Mapping[str, str]) -> Record:
-    """A page of the items before a stored response's output, the latest first unless the query wants otherwise.
-
-    Raises BadRequest.
-    """
+    """Return a page of the items before a stored response's output, by default the latest first. Raise BadRequest."""
     order, limit, after = query.get("order", "desc"), query.get("limit", "20"), query.get("after", "")
     if order not in ("asc", "desc"):
         raise BadRequest(f'invalid order "{order}": must be "asc" or "desc"')
@@ -44,10 +41,10 @@ def input_items(stored: Record, query: Mapping[str, str]) -> Record:
     }
 
 
-def _listed(item: Record, key: str) -> Record:
-    """An item of a request as OpenAI lists it: with a type, an id of ours, and a message's text as a part."""
-    told = {"type": "message"} | {name.lower(): value for name, value in item.items() if value is not None}
-    if told["type"] == "message" and isinstance(told.get("content"), str):
-        part = "output_text" if told.get("role") == "assistant" else "input_text"
-        told["content"] = [{"type": part, "text": told["content"]}]
-    return told | {"id": f"{ITEM_PREFIXES.get(told['type'], 'item')}_{key}"}
+def listed(item: Record, key: str) -> Record:
+    """Return an item of a request as OpenAI lists it: with a type and a new id, and a message's text as a part."""
+    entry = {"type": "message"} | {name.lower(): value for name, value in item.items() if value is not None}
+    if entry["type"] == "message" and isinstance(entry.get("content"), str):
+        part = "output_text" if entry.get("role") == "assistant" else "input_text"
+        entry["content"] = [{"type": part, "text": entry["content"]}]
+    return entry | {"id": f"{ITEM_PREFIXES.get(entry['type'], 'item')}_{key}"}

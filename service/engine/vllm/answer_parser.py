@@ -1,4 +1,4 @@
-"""From an answer's tokens to its thinking, its content and its whole tool calls, by vLLM's own parsers."""
+"""Splits an answer into thinking, content and whole tool calls, with vLLM's own parsers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ID_ALPHABET = string.ascii_lowercase + string.digits
 
 
 class Parts(NamedTuple):
-    """What one delta turned out to be."""
+    """The parts of one delta."""
 
     text: str
     thinking: str
@@ -30,7 +30,7 @@ class Parts(NamedTuple):
 
 
 class Parsers:
-    """Makes a parser for each answer of one model."""
+    """Makes the parsers of one model's answers."""
 
     def __init__(self, family: ParserNames, tokenizer: Any, model_config: ModelConfig) -> None:
         self.family = family
@@ -39,7 +39,10 @@ class Parsers:
         self._classes: dict[tuple[bool, bool], type[Parser] | None] = {}
 
     def parser(self, chat: Chat, thinks: bool, shape: str | dict[str, Any] | None) -> AnswerParser | None:
-        """None where the answer is plain content. Raises BadRequest for tools, or a tool choice, that are none."""
+        """Return the parser of one answer; None when the answer is plain content.
+
+        Raises BadRequest when vLLM does not take the tools or the tool choice.
+        """
         with_thinking, with_tools = thinks or self.family.always_thinks, bool(chat.tools)
         kind = self._class(with_thinking and bool(self.family.thinking), with_tools and bool(self.family.tools))
         if kind is None:
@@ -62,14 +65,14 @@ class Parsers:
 
 
 def structured(shape: str | dict[str, Any] | None) -> StructuredOutputsParams | None:
-    """A Request's `format` in vLLM's terms."""
+    """Return a Request's `format` in vLLM's terms."""
     if shape is None:
         return None
     return StructuredOutputsParams(json_object=True) if isinstance(shape, str) else StructuredOutputsParams(json=shape)
 
 
 def _vllm_request(chat: Chat, thinks: bool, shape: str | dict[str, Any] | None) -> ChatCompletionRequest:
-    """As vLLM's own server knows it, since its parsers read the tools and the choice from there."""
+    """Return the request as vLLM's own server has it: vLLM's parsers read the tools and the choice from there."""
     fields: dict[str, Any] = {}
     if chat.tools:
         forced = {"type": "function", "function": {"name": chat.forced_tool}}
@@ -77,7 +80,7 @@ def _vllm_request(chat: Chat, thinks: bool, shape: str | dict[str, Any] | None) 
         fields["tool_choice"] = forced if chat.forced_tool else chat.tool_choice
         fields["parallel_tool_calls"] = chat.parallel_tool_calls
     try:
-        # A tool that must be called leaves no room for another format.
+        # An answer that must be a tool call can have no other format.
         outputs = structured(None if chat.forced_tool else shape)
         return ChatCompletionRequest(messages=[], include_reasoning=thinks, structured_outputs=outputs, **fields)
     except (ValueError, TypeError, KeyError) as error:
@@ -85,10 +88,10 @@ def _vllm_request(chat: Chat, thinks: bool, shape: str | dict[str, Any] | None) 
 
 
 class AnswerParser:
-    """One answer, fed delta by delta. Tool calls come out whole, since Ollama's clients know no fragments.
+    """Parses one answer, delta by delta. Tool calls come out whole, as Ollama's clients expect them.
 
-    vLLM's `request` says what the answer must look like for its parser to find what was asked for: with a tool choice
-    "required" or a named tool, that is a call.
+    `request` is vLLM's, with the constraints that its parser needs: with the tool choice "required" or a named tool,
+    the answer is constrained to a call.
     """
 
     def __init__(self, parser: Parser, request: ChatCompletionRequest) -> None:
@@ -100,16 +103,16 @@ class AnswerParser:
         self._thinking, self._content = _Trimmed(), _Trimmed(keeps_tail=True)
 
     def begin(self, prompt_ids: list[int]) -> None:
-        """The prompt shows whether the template has opened, or closed, the thinking already."""
+        """Take the prompt, which shows whether the template has opened or closed the thinking."""
         self._prompt_ids = prompt_ids
 
     def reasoning_ended(self, prompt_ids: list[int]) -> bool | None:
-        """Whether a structured output begins with the first token; None: vLLM finds out."""
+        """Return whether a structured output begins with the first token; None when vLLM has to find out."""
         ended: bool | None = self.request.resolve_reasoning_ended(self._parser, prompt_ids)
         return ended
 
     def thinking_tokens(self) -> int:
-        """How many of the answer's tokens were thought."""
+        """Return how many of the answer's tokens belong to the thinking."""
         return int(self._parser.count_reasoning_tokens(self._token_ids))
 
     def feed(self, text: str, token_ids: Sequence[int], finished: bool) -> Parts:
@@ -129,7 +132,7 @@ class AnswerParser:
         return Parts(text, self._thinking.feed(delta.reasoning or ""), self._whole_calls(keep=0 if finished else 1))
 
     def _whole_calls(self, keep: int) -> list[dict[str, Any]]:
-        """The calls but for the last `keep`, which may go on; one that was cut off is dropped."""
+        """Return the calls but for the last `keep`, which may go on; a call that was cut off is dropped."""
         indices = sorted(self._calls)
         calls = [(index, *self._calls.pop(index)) for index in indices[: len(indices) - keep]]
         if self.request.parallel_tool_calls is False:
@@ -138,7 +141,7 @@ class AnswerParser:
 
 
 class _Trimmed:
-    """Takes the white space off the ends of a text that comes in pieces, as Ollama's `thinking/parser.go` does."""
+    """Strips the white space around a text that comes in pieces, as Ollama's `thinking/parser.go` does."""
 
     def __init__(self, keeps_tail: bool = False) -> None:
         self._keeps_tail = keeps_tail
@@ -167,7 +170,7 @@ def _tool_call(index: int, name: str, arguments: str) -> dict[str, Any] | None:
 
 
 def _first_complaint(error: Exception) -> str:
-    """pydantic's first complaint in one line; others as they are."""
+    """Return pydantic's first complaint in one line, and another error's text as it is."""
     complaints: list[Any] = getattr(error, "errors", list)()
     if not complaints:
         return str(error)

@@ -16,34 +16,36 @@ from vllm.utils.gc_utils import freeze_gc_heap
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from ...models.parser_names import ParserNames, parser_names
-from .engine import RunningRequests, VllmEngine
+from .engine import VllmEngine
+from .metrics import RunningRequests
 from .paced_scheduler import use_paced_scheduler
 from .vision import limit_pixels
 
-# Unset, vLLM would take most of the machine's memory for the KV cache of a CPU engine.
+# When this is not set, vLLM takes most of the machine's memory for the KV cache of a CPU engine.
 CPU_CACHE_BYTES = 1 << 30
-# Above so many cores the CPU build's own worker process pays, since it pins threads to NUMA nodes.
+# With more cores the CPU build's own worker process is worth its cost: it pins threads to NUMA nodes.
 SMALL_CPU_CORES = 8
 
 
 def build_engine(
     model_path: str, engine_args: dict[str, Any], tools: str, thinking: str, template_path: str
 ) -> VllmEngine:
-    """Load the model; blocks for as long as that takes. Raises what vLLM raises.
+    """Load the model; blocks until it is loaded. Raises what vLLM raises.
 
-    `tools` and `thinking` name vLLM's parsers where the chat template does not tell them. The template is the model's
-    own where `template_path` is empty.
+    `tools` and `thinking` name vLLM's parsers; empty: they follow from the chat template. An empty `template_path`
+    means the model's own template.
     """
     template = Path(template_path).read_text(encoding="utf-8") if template_path else None
     kind = _family(model_path, template, tools, thinking)
     defaults: dict[str, Any] = {
         "enable_log_requests": False,
-        # With its name vLLM lets a structured output begin after the thinking.
+        # With this name vLLM lets a structured output begin after the thinking.
         "reasoning_parser": kind.thinking,
-        # Without it vLLM puts images before all texts, for templates that know texts alone.
+        # Without this vLLM puts images before all texts when the template takes texts only.
         "interleave_mm_strings": True,
-        # Without it vLLM ignores the priorities of the keys.
+        # Without this vLLM ignores the priorities of the keys.
         "scheduling_policy": "priority",
+        "worker_extension_cls": f"{__package__}.worker_extension.WorkerExtension",
     }
     limit_pixels()
     if current_platform.is_cpu():
@@ -52,23 +54,23 @@ def build_engine(
     arguments = AsyncEngineArgs(**(defaults | {"model": model_path} | engine_args))
     operators = engine_args.get("structured_outputs_config")
     if operators is not None:
-        # The one argument that vLLM takes as an object only.
+        # vLLM takes this one argument as an object only.
         arguments.structured_outputs_config = StructuredOutputsConfig(**operators)
     config = arguments.create_engine_config()
     use_paced_scheduler(config.scheduler_config)
-    loads = RunningRequests(config)
-    engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: loads])
-    # As vLLM's own processes do: what has been loaded is looked through by no garbage collection, which takes a
-    # large part of a second, and the environment is not read for every token.
+    requests = RunningRequests(config)
+    engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: requests])
+    # As vLLM's own processes do: garbage collections skip what has been loaded, which would take them a large part
+    # of a second, and the environment is not read for every token.
     freeze_gc_heap()
     enable_envs_cache()
-    return VllmEngine(engine, loads, kind, template)
+    return VllmEngine(engine, requests, kind, template)
 
 
 def _tune_small_cpu(cores: int) -> None:
-    """Through the environment, which is how vLLM's child processes get it; what the operator has set stays.
+    """Set environment variables, which vLLM's child processes inherit; what the operator has set stays.
 
-    OpenMP's threads spin while they wait for each other: where they share their cores with the web tier a decode step
+    OpenMP's threads spin while they wait for each other. When they shared all cores with the web tier, a decode step
     took forty times as long as with one core left free.
     """
     if cores <= SMALL_CPU_CORES:

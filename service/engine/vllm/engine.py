@@ -1,7 +1,4 @@
-"""vLLM behind the worker's Engine. Only outputs.py, pace.py, parse.py and vision.py import it too.
-
-Its layout moves with every release; written against vLLM 0.32.
-"""
+"""A vLLM engine behind the worker's engine interface. Written against vLLM 0.32, whose layout moves every release."""
 
 from __future__ import annotations
 
@@ -9,24 +6,18 @@ import asyncio
 import itertools
 import logging
 import sys
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from prometheus_client import REGISTRY, generate_latest
-from prometheus_client.core import Metric
 from vllm import PoolingParams, SamplingParams
-from vllm.exceptions import GracefulHTTPError, VLLMClientError
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.engine.exceptions import EngineDeadError
-from vllm.v1.metrics.loggers import StatLoggerBase
 
-from ...errors import BadRequest, EngineFailure, EngineGone, Unavailable, Unsupported
+from ...errors import BadRequest, EngineFailure, Unsupported
 from ...models.parser_names import ParserNames
 from ...protocol.events import Delta, Finished, Rendered, Vectors
 from ...protocol.reports import Pulse
@@ -35,39 +26,29 @@ from ...syntax.names import ModelName
 from ..backend import check_prompt
 from ..vectors import packed_unit_vector
 from .answer_parser import AnswerParser, Parsers, structured
-from .outputs import ENGINE_GONE, Answers
+from .failures import answer_of_core, engine_gone, vllm_errors
+from .metrics import RunningRequests, VllmMetrics
+from .outputs import Answers
 from .render import count_images, render
 from .resume import SO_FAR, Resuming
 from .sampling import sampling_arguments
 from .templating import RendererTemplating
 from .vision import engine_input, sees, without_images
+from .warm_up import warm_up_embedding, warm_up_generation
 
 SHUTDOWN_SECONDS = 15.0
 
-# So many texts of one request are in vLLM at a time: enough to fill its batches, few enough to leave others their turn.
+# How many texts of one request vLLM has at a time: enough to fill its batches, few enough that others get their turn.
 EMBED_WINDOW = 256
-
-
-class RunningRequests(StatLoggerBase):  # type: ignore[misc]
-    """How many requests ran and waited in the last decode step."""
-
-    def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
-        self.running = 0
-
-    def record(self, scheduler_stats: Any, iteration_stats: Any, *args: Any, **kwargs: Any) -> None:
-        if scheduler_stats is not None:
-            self.running = scheduler_stats.num_running_reqs
-
-    def log_engine_initialized(self) -> None:
-        """Nothing to say."""
 
 
 class VllmEngine:
     """One AsyncLLM."""
 
-    def __init__(self, engine: AsyncLLM, loads: RunningRequests, kind: ParserNames, template: str | None) -> None:
+    def __init__(self, engine: AsyncLLM, requests: RunningRequests, kind: ParserNames, template: str | None) -> None:
         self._engine = engine
-        self._loads = loads
+        self._requests = requests
+        self._metrics = VllmMetrics(engine.model_config.served_model_name)
         self._ids = itertools.count(1)
         self._adapters: dict[str, LoRARequest] = {}
         self._templating = RendererTemplating(engine.renderer, template)
@@ -87,7 +68,7 @@ class VllmEngine:
             raise EngineGone(ENGINE_GONE)
         request, parsers = self._understood(request)
         limit = min(self.context_length, request.context_limit or self.context_length)
-        # What is only told may be longer than the context: its length is what is asked.
+        # A prompt that is only rendered may be longer than the context: its length is what the client asks for.
         whole = request.render_only and not request.truncate
         prompt = await render(request, self._templating, sys.maxsize if whole else limit)
         if request.render_only:
@@ -100,7 +81,7 @@ class VllmEngine:
         parameters = self._parameters(request, parser, min(room, request.caller.max_output_tokens or room))
         prompt_ids = without_images(inputs)
         answers = Answers(id, request, parsers, prompt_ids, self._templating.decode)
-        with _vllm_errors():
+        with vllm_errors(self._engine):
             outputs = self._engine.generate(
                 inputs,
                 parameters,
@@ -117,9 +98,8 @@ class VllmEngine:
 
     async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Vectors, None]:
         """Raises BadRequest, Unsupported, Unavailable and EngineGone."""
-        with _vllm_errors():
-            if "embed" not in await self._engine.get_supported_tasks():
-                raise Unsupported(f'"{request.model}" does not support embeddings')
+        if "embed" not in await self._tasks():
+            raise Unsupported(f'"{request.model}" does not support embeddings')
         for start in range(0, len(request.inputs), EMBED_WINDOW):
             texts = request.inputs[start : start + EMBED_WINDOW]
             try:
@@ -132,28 +112,36 @@ class VllmEngine:
             yield Vectors(id, list(vectors), sum(counts))
 
     async def pulse(self) -> Pulse:
-        with _vllm_errors():
-            await self._engine.is_sleeping()
+        await answer_of_core(self._engine, self._engine.is_sleeping())
         if self._engine.errored:
-            raise EngineGone(ENGINE_GONE)
+            raise engine_gone(self._engine)
         unfinished = self._engine.get_num_unfinished_requests()
-        running = min(self._loads.running, unfinished)
+        running = min(self._requests.running, unfinished)
         return Pulse(running, unfinished - running)
 
     def metrics(self) -> str:
-        """vLLM's, which it keeps in this process wherever its engine runs."""
-        return generate_latest(_VllmMetrics(self._engine.model_config.served_model_name)).decode()
+        return self._metrics.text()
+
+    async def warm_up(self) -> None:
+        tasks = await self._tasks()
+        if "generate" in tasks:
+            await warm_up_generation(self)
+        elif "embed" in tasks:
+            await warm_up_embedding(self)
 
     async def shutdown(self) -> None:
-        # vLLM reports the end that we ask for as the death of its engine, with a trace.
+        # vLLM logs a shutdown that was asked for as the death of its engine, with a trace.
         logging.getLogger("vllm").setLevel(logging.CRITICAL)
         await asyncio.to_thread(self._engine.shutdown, SHUTDOWN_SECONDS)
 
+    async def _tasks(self) -> tuple[str, ...]:
+        return await answer_of_core(self._engine, self._engine.get_supported_tasks())
+
     async def _embed(self, text: str, request: EmbedRequest) -> tuple[bytes, int]:
-        """The vector of one text, and how many tokens it has."""
+        """Return the vector of one text and the number of its tokens."""
         limit = min(self.context_length, request.context_limit or self.context_length)
-        with _vllm_errors():
-            # One token more than fits is enough to know that the text is too long.
+        with vllm_errors(self._engine):
+            # One token more than fits shows that the text is too long.
             token_ids = await self._templating.tokenize(text, limit if request.truncate else limit + 1)
             if len(token_ids) > limit:
                 raise BadRequest("the input length exceeds the context length")
@@ -171,32 +159,35 @@ class VllmEngine:
         raise EngineFailure("an error was encountered while running the model")
 
     def _adapter(self, directory: str) -> LoRARequest | None:
-        """vLLM tells adapters apart by numbers, from 1."""
+        """Return vLLM's name for an adapter, which is a number from 1."""
         if not directory:
             return None
         number = len(self._adapters) + 1
         return self._adapters.setdefault(directory, LoRARequest(Path(directory).name, number, directory))
 
     def _vllm_id(self, request: Request | EmbedRequest) -> str:
-        """Begins with the caller's own; a number makes it unique, since callers may repeat theirs."""
+        """Return the caller's own id with a number, which makes it unique: callers may repeat their ids."""
         number = str(next(self._ids))
         return f"{request.request_id}-{number}" if request.request_id else number
 
     def _understood(self, request: Request) -> tuple[Request, list[AnswerParser | None]]:
-        """The request with its thinking and its tools decided, and what reads each answer. Raises BadRequest."""
+        """Decide on thinking and tools. Return the request with that, and a parser for each answer.
+
+        Raises BadRequest.
+        """
         chat, kind = request.prompt, self._parsers.family
         if not isinstance(chat, Chat):
             return request, [None] * request.n
         if chat.think and chat.must_think and not kind.thinking:
             raise BadRequest(f'"{request.model}" does not support thinking')
         wants = {"tools": bool(chat.tools), "vision": any(message.images for message in chat.messages)}
-        # A Go template has no place for either.
+        # A Go template renders neither tools nor images.
         able = {"tools": bool(kind.tools), "vision": self._sees} if not chat.template else {}
         missing = "\n".join(capability for capability, wanted in wants.items() if wanted and not able.get(capability))
         if missing:
             raise BadRequest(f"{ModelName.parse(request.model).full} does not support {missing}")
         think = bool(kind.thinking) if chat.think is None or not kind.thinking else chat.think
-        # What the model does not know of it can't call.
+        # The model can't call a tool that its prompt does not name.
         tools = [] if chat.tool_choice == "none" else chat.tools
         chat = msgspec.structs.replace(chat, think=think, tools=tools)
         parsers = [self._parsers.parser(chat, bool(think), request.format) for _ in range(request.n)]
@@ -204,7 +195,7 @@ class VllmEngine:
 
     def _parameters(self, request: Request, parser: AnswerParser | None, room: int) -> SamplingParams:
         arguments = sampling_arguments(request.sampling, self._defaults, request.defaults, room)
-        with _vllm_errors():
+        with vllm_errors(self._engine):
             shape = structured(request.format) if parser is None else parser.request.extract_structured_outputs()
             if shape is not None:
                 arguments["structured_outputs"] = shape
@@ -219,45 +210,19 @@ class VllmEngine:
             return SamplingParams(n=request.n, output_kind=RequestOutputKind.DELTA, **arguments)
 
 
-class _VllmMetrics:
-    """A collector: each sample has the model's name, which tells engines apart, and this process' own are left out."""
-
-    def __init__(self, name: str) -> None:
-        self._name = {"model_name": name}
-
-    def collect(self) -> Iterator[Metric]:
-        for metric in REGISTRY.collect():
-            if metric.name.startswith("vllm:"):
-                metric.samples = [sample._replace(labels=sample.labels | self._name) for sample in metric.samples]
-                yield metric
-
-
 def _trace_headers(request: Request | EmbedRequest) -> dict[str, str] | None:
     return {"traceparent": request.traceparent} if request.traceparent else None
 
 
-@contextmanager
-def _vllm_errors() -> Iterator[None]:
-    """What vLLM raises becomes BadRequest, Unavailable or EngineGone."""
-    try:
-        yield
-    except EngineDeadError:
-        raise EngineGone(ENGINE_GONE) from None
-    except GracefulHTTPError as error:
-        raise Unavailable(str(error)) from None
-    except (VLLMClientError, ValueError) as error:
-        raise BadRequest(str(error)) from None
-
-
 def _capacity(engine: AsyncLLM) -> int:
-    """How many sequences run at once, and an eighth more: the next ones are rendered before there is room for them."""
+    """Return how many sequences run at once, and an eighth more, which are rendered while they wait for vLLM."""
     config = engine.vllm_config
     running = config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size
     return int(running + max(1, running // 8))
 
 
 def _cache_bytes(engine: AsyncLLM) -> int:
-    """The KV cache: two vectors a token, head and layer."""
+    """Return the size of the KV cache in bytes: two vectors for each token, head and layer."""
     config, parallel = engine.model_config, engine.vllm_config.parallel_config
     cache = engine.vllm_config.cache_config
     width = 2 * config.get_num_kv_heads(parallel) * config.get_head_size() * config.dtype.itemsize

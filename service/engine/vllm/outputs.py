@@ -1,4 +1,4 @@
-"""From vLLM's outputs to the deltas and the end of each answer."""
+"""Turns vLLM's outputs into the deltas and the end of each answer."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from ...errors import EngineFailure, EngineGone
 from ...protocol.events import Delta, Finished, TokenLogprob
 from ...protocol.request import Infill, Request, SoFar, Text
 from .answer_parser import AnswerParser
+from .failures import ENGINE_GONE
 
 _HAS_NOTHING = SoFar([])
 
-ENGINE_GONE = "an error was encountered while running the model: the engine stopped"
-
 
 class Answers:
-    """The answers to one request, which vLLM generates side by side. `decode` is the tokenizer's."""
+    """The answers to one request, which vLLM generates side by side. `decode` is the tokenizer's method."""
 
     def __init__(
         self,
@@ -36,7 +35,7 @@ class Answers:
         self._echoes = request.echo
 
     def events(self, output: RequestOutput) -> Iterator[Delta | Finished]:
-        """Raises EngineGone and EngineFailure where vLLM tells of a failure as of an end."""
+        """Return the events of one output. Raises EngineGone and EngineFailure: vLLM reports some failures as ends."""
         if self._echoes:
             self._echoes = False
             yield from self._prompt(output)
@@ -51,7 +50,7 @@ class Answers:
             text = prompt.text if isinstance(prompt, Text) else self._decode(ids)
         logprobs: list[TokenLogprob] = []
         if self._request.logprobs is not None and self._request.so_far is None:
-            # vLLM knows no probability of the first token, which nothing precedes.
+            # The first token has no probability, since nothing precedes it.
             logprobs = _logprobs(ids[1:], (output.prompt_logprobs or [None])[1:], self._request.logprobs)
             logprobs.insert(0, TokenLogprob(self._decode(ids[:1]), None))
         for answer in self._answers:
@@ -66,7 +65,7 @@ class _SequenceAnswer:
         self._parser = parser
         self._logprobs = request.logprobs
         self._prompt_ids = prompt_ids if request.return_context else []
-        # vLLM can't generate no token; who wants none hears of none.
+        # vLLM always generates at least one token. When the client asked for none, that token is dropped.
         self._silent = request.echo and request.sampling.max_tokens == 0
         self._seq = 0
         self._client_has = request.so_far
@@ -81,9 +80,9 @@ class _SequenceAnswer:
 
     def events(self, output: RequestOutput, completion: CompletionOutput) -> Iterator[Delta | Finished]:
         finished = completion.finish_reason is not None
-        # A token can end inside a character: it brings no text, and counts all the same.
-        told = completion.token_ids or completion.text or (finished and self._parser is not None)
-        if told and not self._silent:
+        # A token can end inside a character: it adds no text yet, but it counts.
+        reported = completion.token_ids or completion.text or (finished and self._parser is not None)
+        if reported and not self._silent:
             yield self._delta(output, completion, finished)
             self._seq += len(completion.token_ids)
         if finished:
@@ -121,9 +120,9 @@ class _SequenceAnswer:
         self._client_has = left if left != _HAS_NOTHING else None
 
     def _finished(self, output: RequestOutput, completion: CompletionOutput) -> Finished:
-        """The end, or what vLLM tells like an end and is a failure."""
+        """Return the end of the answer. Raises EngineGone and EngineFailure, which vLLM reports as ends."""
         if completion.finish_reason == "abort":
-            # We abort by closing the iterator, so this one comes from an engine that is going away.
+            # We abort by closing the iterator, so an engine that shuts down has aborted this answer.
             raise EngineGone(ENGINE_GONE)
         if completion.finish_reason == "error":
             raise EngineFailure("an error was encountered while running the model")
@@ -140,7 +139,7 @@ class _SequenceAnswer:
             _nanoseconds(timing.last_token_ts - timing.first_token_ts),
             self._prompt_ids,
             self._index,
-            # A token that ended it is told by its id, a string by itself.
+            # vLLM names a token that ended the answer by its id, a stop string by its text.
             completion.stop_reason if isinstance(completion.stop_reason, str) else "",
             0 if self._parser is None else self._parser.thinking_tokens(),
         )
@@ -149,7 +148,7 @@ class _SequenceAnswer:
 def _logprobs(
     token_ids: Iterable[int], choices: Iterable[Mapping[int, Logprob] | None], alternatives: int
 ) -> list[TokenLogprob]:
-    """One for each token, with as many alternatives, most probable first."""
+    """Return one entry for each token, with its alternatives, the most probable first."""
     tokens = []
     for token_id, ranked in zip(token_ids, choices, strict=False):
         if ranked is not None:

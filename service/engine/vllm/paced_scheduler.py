@@ -1,11 +1,11 @@
-"""How often the tokens of many streams leave vLLM's core: together, on a beat that slows down as streams are added.
+"""Joins the tokens of many streams in vLLM's core, which then sends them at intervals.
 
-A token costs its share of a message between vLLM's processes, of what its front does with each output, of a wake-up, a
-message and a write, and all of these are the same for two tokens. So while many streams run, the scheduler keeps back
-and joins what they bring until the beat. A stream's first token and its end are never kept back, and with few streams
-nothing is.
+Each message of the core costs the same for one token as for several: a message between vLLM's processes, the work of
+vLLM's front end on each output, a wake-up, a message and a write of ours. So while many streams run, the scheduler
+holds their tokens back and joins them until the interval is over. The interval grows with the number of streams. A
+stream's first token and its end are never held back, and with few streams no token is.
 
-Imported in the processes of vLLM's core, too.
+The processes of vLLM's core import this module, too.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ from vllm.v1.outputs import ModelRunnerOutput
 
 from .resume import Resuming
 
-# So many streams cost little enough one token at a time.
+# With this many streams or fewer, one token at a time costs little enough.
 FREE_STREAMS = 8
 STREAM_SECONDS = 0.0006
-# An answer in pieces ten times a second still flows.
+# Ten pieces a second still look like a flowing answer.
 LONGEST_SECONDS = 0.1
 
 _beside_tokens = attrgetter(*EngineCoreOutput.__struct_fields__[2:])
 _NOTHING = _beside_tokens(EngineCoreOutput("", []))
 
-# By the index of the front that asked: vLLM can have several.
+# By the index of the front end that asked: vLLM can have several.
 Outputs = dict[int, EngineCoreOutputs]
 
 
 def interval_seconds(streams: int) -> float:
-    """From one beat to the next; 0: there is none."""
+    """Return the interval in seconds; 0 when nothing is held back."""
     return min(LONGEST_SECONDS, max(0, streams - FREE_STREAMS) * STREAM_SECONDS)
 
 
 class TokenJoiner:
-    """What the steps of one engine have brought since the last beat."""
+    """Holds back the outputs of one engine's steps until the interval is over."""
 
     def __init__(self) -> None:
-        # By front and by request.
+        # By front end and by request.
         self._kept: dict[int, dict[str, list[EngineCoreOutput]]] = {}
         self._due = 0.0
 
     @property
     def waits(self) -> bool:
-        """Whether the beat is still to come."""
+        """Whether the interval is not over yet."""
         return time.monotonic() < self._due
 
     def passed(self, step: Outputs) -> Outputs:
-        """What is to leave after this step."""
+        """Return what leaves the core after this step."""
         seconds = interval_seconds(sum(len(each.outputs) for each in step.values()))
         if seconds and self.waits:
             return self._urgent(step)
@@ -64,7 +64,7 @@ class TokenJoiner:
         return self._all(step) if self._kept else step
 
     def _urgent(self, step: Outputs) -> Outputs:
-        """What must not wait, after what has been kept back of the same requests."""
+        """Return what must not wait, behind what has been held back of the same requests."""
         leaving: Outputs = {}
         for front, outputs in step.items():
             kept = self._kept.setdefault(front, {})
@@ -91,7 +91,7 @@ class TokenJoiner:
 
 
 def _add(kept: dict[str, list[EngineCoreOutput]], output: EngineCoreOutput) -> None:
-    """Two outputs of one request become one where both have tokens and nothing else."""
+    """Add an output of a request; join it to the one before when both have tokens and nothing else."""
     outputs = kept.setdefault(output.request_id, [])
     if outputs and _only_tokens(output) and _only_tokens(outputs[-1]):
         outputs[-1].new_token_ids += output.new_token_ids
@@ -104,25 +104,26 @@ def _only_tokens(output: EngineCoreOutput) -> bool:
 
 
 class PacedScheduler(Resuming, Scheduler):  # type: ignore[misc]
-    """vLLM's scheduler, with what it tells its fronts on a beat.
+    """vLLM's scheduler, which sends outputs at intervals.
 
-    Tokens wait for no longer than to the end of the step in which the beat comes; a step that brings something has
-    every stream that something is kept back of.
+    Tokens wait until the end of the step in which the interval ends, at the longest. Every stream of which something
+    is held back takes part in each step, so that no token waits for a step that does not come.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._pace = TokenJoiner()
+        self._joiner = TokenJoiner()
 
     def update_from_output(self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput) -> Outputs:
-        return self._pace.passed(super().update_from_output(scheduler_output, model_runner_output))
+        return self._joiner.passed(super().update_from_output(scheduler_output, model_runner_output))
 
     def make_stats(self, *counted: Any, **named: Any) -> SchedulerStats | None:
-        """None before the beat, unless something has been counted that is told once: vLLM counts on until then.
+        """Return None before the interval is over, unless a count is passed that vLLM reports only once.
 
-        Its front shows the last ones it has been told, so that nothing may be left out once all is quiet.
+        vLLM goes on counting until then. Its front end shows the last statistics that it got, so the last ones
+        before the engine is idle are never left out.
         """
-        if self._pace.waits and self.running and not any(counted) and not any(named.values()):
+        if self._joiner.waits and self.running and not any(counted) and not any(named.values()):
             return None
         return super().make_stats(*counted, **named)
 
@@ -135,6 +136,6 @@ _PACED: dict[type, type] = {Scheduler: PacedScheduler, AsyncScheduler: PacedAsyn
 
 
 def use_paced_scheduler(config: SchedulerConfig) -> None:
-    """From here on the engine of this configuration keeps the beat, unless somebody has chosen a scheduler."""
+    """Have an engine of this configuration join tokens, unless the operator has chosen a scheduler."""
     if config.scheduler_cls is None:
         config.scheduler_cls = _PACED[config.get_scheduler_cls()]

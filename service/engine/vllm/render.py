@@ -1,4 +1,4 @@
-"""From a request to its prompt in token ids. What the model brings (tokenizer, chat template, eyes) is handed in."""
+"""Turns a request into its prompt in token ids. The caller brings the model's tokenizer, template and processor."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ TOO_LONG = (
     "context length in settings, or use a model with a longer context length"
 )
 
-# What templates know; Ollama maps "max" so for gpt-oss too.
+# The efforts that chat templates take. Ollama maps "max" for gpt-oss in the same way.
 _EFFORTS = {"low": "low", "medium": "medium", "high": "high", "max": "high"}
 
-# Where a message stands in a turn of a Go template.
+# The parts of a turn in a Go template, in their order, and the part for each role.
 _TURN = ("System", "Prompt", "Response")
 _FIELDS = {"system": "System", "user": "Prompt", "assistant": "Response"}
 
 
 class Prompt(NamedTuple):
-    """Token ids, those of its images among them, and what the model's processor made of the images; None: of none.
+    """Token ids, those of the images included, and what the model's processor made of the images.
 
-    The places in `media` are counted from the start of the rendered messages, with which `ids` ends.
+    `media` is None when there are no images. Its places count from the start of the rendered messages, which are the
+    end of `ids`.
     """
 
     ids: list[int]
@@ -39,19 +40,19 @@ class Templating(Protocol):
     """The model's side of rendering."""
 
     def encode(self, text: str) -> list[int]:
-        """Token ids with the model's own first token; special tokens in the text count as such."""
+        """Return token ids, with the model's own first token. Special tokens in the text become special tokens."""
 
     def vocabulary(self) -> dict[str, int]: ...
 
     async def read_images(self, images: list[Image]) -> dict[Image, Any]:
-        """Each image as a template's message holds it; raises BadRequest for one that can't be read."""
+        """Return each image as a template's message holds it. Raises BadRequest when an image can't be read."""
 
     async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> Prompt:
-        """Raises BadRequest where the template or the images' processor refuses the messages."""
+        """Render messages. Raises BadRequest when the template or the images' processor refuses them."""
 
 
 async def render(request: Request, templating: Templating, limit: int) -> Prompt:
-    """The prompt in fewer tokens than `limit`. Raises BadRequest."""
+    """Return the prompt, in fewer tokens than `limit`. Raises BadRequest."""
     prompt = request.prompt
     if isinstance(prompt, Chat):
         return await _render_chat(prompt, request.truncate, templating, limit)
@@ -90,7 +91,7 @@ async def _render_chat(chat: Chat, truncate: bool, templating: Templating, limit
                 [template_message(each, pictures) for each in messages],
                 add_generation_prompt=True,
                 tools=[template_tool(tool) for tool in chat.tools] or None,
-                # Keys that a template does not read are dropped; families differ in how they spell this one.
+                # Model families spell this key in several ways; vLLM drops those that the template does not read.
                 enable_thinking=bool(chat.think),
                 thinking=bool(chat.think),
                 **({"reasoning_effort": _EFFORTS[chat.think]} if isinstance(chat.think, str) else {}),
@@ -106,10 +107,10 @@ async def _render_chat(chat: Chat, truncate: bool, templating: Templating, limit
 async def fitting(
     messages: list[Message], prompt_of: Callable[[list[Message]], Awaitable[Prompt]], limit: int
 ) -> Prompt:
-    """The prompt of as many of the latest messages as fit; system messages and the last one always stay.
+    """Return the prompt of as many of the latest messages as fit; system messages and the last one always stay.
 
-    As Ollama's `server/prompt.go`. Whole messages go, since a cut through the template is no prompt any more; the
-    answers of tools go or stay with the call that they answer.
+    As Ollama's `server/prompt.go`. Whole messages are dropped, since a template that is cut is not a valid prompt. The
+    results of tools are dropped together with their call.
     """
     prompt = await prompt_of(messages)
     last = len(messages) - 1
@@ -133,7 +134,7 @@ def _checked(prompt: Prompt, limit: int) -> Prompt:
 
 
 def template_message(message: Message, pictures: Mapping[Image, Any]) -> dict[str, Any]:
-    """In the words of the chat templates, which are OpenAI's; texts and images stay in their order."""
+    """Return a message under OpenAI's names, which chat templates use; texts and images stay in their order."""
     content: str | list[Any] = message.content
     if not isinstance(content, str):
         content = [pictures[part] if isinstance(part, Image) else {"type": "text", "text": part} for part in content]
@@ -149,14 +150,14 @@ def template_message(message: Message, pictures: Mapping[Image, Any]) -> dict[st
 
 
 def render_turns(template: str, messages: list[Message]) -> str:
-    """A conversation by a Go template that knows one turn: it is rendered for each, and up to `.Response` for the last.
+    """Return a conversation rendered by a Go template of one turn: once for each turn, the last up to `.Response`.
 
-    As Ollama's `template/template.go` does for templates without `.Messages`.
+    As Ollama's `template/template.go` does for templates without `.Messages`. Raises BadRequest.
     """
     rendered, turn = [], dict.fromkeys(_TURN, "")
     for message in messages:
         field = _FIELDS.get(message.role, "Prompt")
-        # A turn is over when what comes next belongs before what it holds already.
+        # A turn is complete when the next message belongs before a part that the turn has already.
         if any(turn[later] for later in _TURN[_TURN.index(field) + 1 :]):
             rendered.append(go_template.render(template, turn))
             turn = dict.fromkeys(_TURN, "")

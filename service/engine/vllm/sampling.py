@@ -1,4 +1,4 @@
-"""Sampling to the arguments of vLLM's `SamplingParams`: three layers, and the limits that vLLM puts on values."""
+"""Turns Sampling into arguments of vLLM's `SamplingParams`: three layers, and the limits that vLLM sets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 from ...protocol.request import Sampling
 
-# vLLM refuses what lies outside; the dialects' own ranges are wider.
+# vLLM refuses values outside; the dialects allow wider ranges.
 MAX_TEMPERATURE = 2.0
 MAX_PENALTY = 2.0
 MIN_TOP_P = 1e-6
@@ -16,7 +16,7 @@ MAX_SEED = 2**63 - 1
 
 
 def sampling_arguments(request: Sampling, model: dict[str, Any], dialect: Sampling, room: int) -> dict[str, Any]:
-    """The arguments, unset ones left out: the request's values over the model's over the dialect's.
+    """Return the arguments that are set. A value comes from, in this order: the request, the model, the dialect.
 
     `model` holds generation_config.json's defaults, `room` the tokens that the context has left for the answer.
     """
@@ -31,6 +31,6 @@ def sampling_arguments(request: Sampling, model: dict[str, Any], dialect: Sampli
         "seed": lambda value: min(value, MAX_SEED),
     }
     arguments = {name: limits[name](value) if name in limits else value for name, value in chosen.items()}
-    # Without this vLLM ends after 16 tokens. It can't generate none, so 0 is 1.
+    # Without this vLLM ends after 16 tokens. It generates at least one, so 0 becomes 1.
     arguments["max_tokens"] = max(1, min(arguments.get("max_tokens", room), room))
     return arguments

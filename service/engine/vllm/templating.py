@@ -24,21 +24,21 @@ class RendererTemplating:
         self._tokenizer = renderer.get_tokenizer()
         multimodal = renderer.model_config.multimodal_config
         self._image_options = multimodal.media_io_kwargs.get("image", {}) if multimodal is not None else {}
-        # Our own limit is checked afterwards, and is the lower one.
+        # We check our own limit afterwards, and it is never above vLLM's.
         self._tokenize = dataclasses.replace(renderer.default_chat_tok_params, max_total_tokens=None)
 
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text))
 
     def decode(self, ids: list[int]) -> str:
-        """Raises BadRequest for what can't be a token's id."""
+        """Return the text of token ids. Raises BadRequest when a number can't be a token's id."""
         try:
             return str(self._tokenizer.decode(ids, skip_special_tokens=False))
         except OverflowError as error:
             raise BadRequest(f"token ids: {error}") from None
 
     async def tokenize(self, text: str, limit: int) -> list[int]:
-        """The text's first `limit` tokens, those among them that the tokenizer puts around every text. Never none."""
+        """Return the text's first `limit` tokens, including those that the tokenizer adds. There is at least one."""
         parameters = dataclasses.replace(
             self._renderer.default_cmpl_tok_params, max_total_tokens=limit, truncate_prompt_tokens=limit
         )
@@ -55,12 +55,13 @@ class RendererTemplating:
     async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> Prompt:
         parameters = ChatParams(self._template, chat_template_kwargs=arguments)
         try:
-            # vLLM's cache of images supposes that all that is rendered reaches the engine; what is too long does not.
+            # vLLM's cache of images expects every rendered prompt in the engine, but a prompt may be too long.
             _, (inputs,) = await self._renderer.render_chat_async(
                 [messages], parameters, self._tokenize, skip_mm_cache=True
             )
         except (VLLMClientError, ValueError, RuntimeError, AssertionError) as error:
-            # The last two: the template has left out an image. A ValueError repeats the whole request above its cause.
+            # The last two mean that the template has left out an image. The text of a ValueError repeats the whole
+            # request, so its cause is reported.
             reason = error if isinstance(error, VLLMClientError) else error.__cause__ or error
             raise BadRequest(f"the model refuses the messages: {reason}") from None
         return Prompt(list(inputs["prompt_token_ids"]), inputs if inputs["type"] == "multimodal" else None)

@@ -1,6 +1,6 @@
-"""Images on their way into vLLM: from their files to what its renderer takes, from what that makes to a prompt's input.
+"""Reads images for vLLM's renderer, and turns what the renderer made of them into the engine's input.
 
-Knows vLLM's layout of multimodal inputs, as of 0.32.
+Knows the layout of vLLM 0.32's multimodal inputs.
 """
 
 from __future__ import annotations
@@ -21,28 +21,29 @@ from ...errors import BadRequest
 from ...protocol.request import Image
 from .render import Prompt
 
-# What vLLM calls images, by model.
+# vLLM's names for images, which depend on the model.
 _MODALITIES = ("image", "vision_chunk")
-# Where Pillow begins to suspect an attack. A processor was seen to take 25 bytes a pixel, 2 GB for so many.
+# Above this Pillow warns of an attack. A processor was seen to take 25 bytes a pixel, 2 GB for this many pixels.
 MAX_PIXELS = 89_478_485
 
 
 def limit_pixels() -> None:
-    """Through the environment, where vLLM looks for it; what the operator has set stays."""
+    """Set the limit in the environment, where vLLM looks for it; what the operator has set stays."""
     os.environ.setdefault("VLLM_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
 
 
 def sees(renderer: BaseRenderer[Any]) -> bool:
-    """Whether the model takes images, which the operator may have forbidden: `limit_mm_per_prompt`."""
+    """Return whether the model takes images and the operator allows them (`limit_mm_per_prompt`)."""
     limits = renderer.mm_processor.info.allowed_mm_limits if renderer.mm_processor is not None else {}
     return any(limits.get(modality) for modality in _MODALITIES)
 
 
 def read_images(images: list[Image], options: dict[str, Any]) -> dict[Image, Any]:
-    """Each image as a part of a message's content; `options` are vLLM's `media_io_kwargs` for images. Takes its time.
+    """Return each image as a part of a message's content. `options` are vLLM's `media_io_kwargs` for images.
 
-    Together they may have VLLM_MAX_IMAGE_PIXELS, 0 for any number: a small file can hold a picture that fills the
-    memory. Raises BadRequest.
+    Decodes the images, so it may take seconds. Raises BadRequest when an image can't be read, or when the images have
+    more than VLLM_MAX_IMAGE_PIXELS pixels together (no limit when 0): a small file can hold a picture that fills the
+    memory.
     """
     reader = ImageMediaIO(**options)
     room = most = envs.VLLM_MAX_IMAGE_PIXELS or sys.maxsize
@@ -53,8 +54,8 @@ def read_images(images: list[Image], options: dict[str, Any]) -> dict[Image, Any
         except DecompressionBombError:
             picture = None
         except Exception:
-            # Pillow's readers raise whatever they stumble over.
-            raise BadRequest(f"image {number} of {len(images)} can't be read: it is damaged or no image") from None
+            # Pillow's readers raise errors of many kinds.
+            raise BadRequest(f"image {number} of {len(images)} can't be read: it is damaged, or not an image") from None
         if picture is None:
             raise BadRequest(f"the images have more than {most} pixels together")
         room -= picture.media.width * picture.media.height
@@ -63,13 +64,13 @@ def read_images(images: list[Image], options: dict[str, Any]) -> dict[Image, Any
 
 
 def _read(image: Image, reader: ImageMediaIO, room: int) -> Any:
-    """The decoded image; None, and nothing decoded, where it says that it has more than `room` pixels."""
+    """Return the decoded image; None, with nothing decoded, when its header names more than `room` pixels."""
     width, height = open_image(BytesIO(image.data)).size
     return reader.load_bytes(image.data) if width * height <= room else None
 
 
 def engine_input(prompt: Prompt) -> dict[str, Any]:
-    """The prompt as vLLM takes it; its images' places move by what stands before the messages."""
+    """Return the prompt as vLLM takes it. The images' places move by the length of what is before the messages."""
     if prompt.media is None:
         return {"prompt_token_ids": prompt.ids}
     before = len(prompt.ids) - len(prompt.media["prompt_token_ids"])
@@ -81,7 +82,7 @@ def engine_input(prompt: Prompt) -> dict[str, Any]:
 
 
 def without_images(inputs: dict[str, Any]) -> list[int]:
-    """The token ids of an engine input but those of its images, which mean nothing by themselves."""
+    """Return the token ids of an engine input without those of its images, which are only placeholders."""
     ids: list[int] = inputs["prompt_token_ids"]
     places = [place for places in inputs.get("mm_placeholders", {}).values() for place in places]
     if not places:

@@ -139,8 +139,8 @@ class Worker:
             try:
                 pulse = await self._engine.pulse()
                 self._report(Pulse(pulse.running, pulse.waiting + self._admission.waiting))
-            except EngineGone:
-                logger.error("the engine died")
+            except EngineGone as error:
+                logger.error("the engine died: %s", error.message)
                 await asyncio.sleep(FLUSH_SECONDS)
                 self._status = ENGINE_DIED
                 self._stop.set()
@@ -180,6 +180,7 @@ async def run(options: WorkerOptions) -> int:
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=options.lifeline))
     try:
         engine = build(options)
+        await engine.warm_up()
     except Exception as error:
         logger.exception("%s can't be loaded", options.model)
         writer.write(pack(LoadFailed(f"{type(error).__name__}: {error}")))

@@ -5,21 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from service.models.model import Model
+from service.config import Settings
+from service.errors import SettingsError
+from service.models.catalog import Catalog
 from service.models.declaration import KINDS, declared_models, read_models
+from service.models.inspection import describe
+from service.models.model import Model
 from service.protocol.request import Sampling
 from service.syntax.names import ModelName
-from service.models.inspection import describe
-from service.models.catalog import Catalog
-from service.errors import SettingsError
-from service.config import Settings
-
-
-
-
-
-
-
 
 EXAMPLE = Path(__file__).parents[3] / "deploy" / "models.toml.example"
 
@@ -116,14 +109,14 @@ def test_a_model_is_found_by_its_repository_too(directory: Path, name: str):
         ('[models.a]\nsource = "./no/where"', "line 2: models.\"a\".source: './no/where' is neither a directory"),
         ('[models.a]\nsource = "o/a"\ntemplate = "no.jinja"', 'line 3: models."a".template: can\'t be read: '),
         ('[models.a]\nsource = "o/a"\n[models.a.options]\n\ntop_k = "x"', 'line 5: models."a".options.top_k: option "'),
-        ('[models.a]\nsource = "o/a"\noptions.topk = 1', 'line 3: models."a".options.topk: is no option of Ollama'),
+        ('[models.a]\nsource = "o/a"\noptions.topk = 1', 'line 3: models."a".options.topk: is not an Ollama option'),
         ('\n[models.a]\npinned = true', 'line 2: models."a": has no source'),
         ('[models]\na = "o/a"', 'line 2: models."a": must be a table'),
         ('[models."a b"]\nsource = "o/a"', 'line 1: models."a b": invalid model name'),
         ('[models.a]\nsource = "o/a"\n[models."A:latest"]\nsource = "o/a"', 'line 3: models."A:latest": names the'),
         ('# models\n[model.a]\nsource = "o/a"', "line 2: model: is unknown; a model stands in a table of its own"),
-        ("[models]", "line 1: models: holds no model"),
-        ("", "line 1: models: holds no model"),
+        ("[models]", "line 1: models: has no model"),
+        ("", "line 1: models: has no model"),
         ('[models.a]\nsource = "o/a\n', "line 2: Illegal character"),
         ('[models.a]\nsource = "o/a"\n[models.a]', "line 3: Cannot declare"),
         ("[models.a]\nsource =", "line 2: Invalid value"),
@@ -163,3 +156,15 @@ def test_more_pinned_models_than_may_be_loaded_end_the_start(directory: Path):
     (directory / "models.toml").write_text(text.format("a") + text.format("b"))
     with pytest.raises(SettingsError, match="VLLM_WSGI_MAX_LOADED=1 is less than the 2 pinned models"):
         declared_models(Settings(models=str(directory / "models.toml"), max_loaded=1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"model": "org/model-7B"}, "org/model-7B:latest"),
+        ({"model": "org/model-7B", "model_name": "small:v1"}, "small:v1"),
+    ],
+)
+def test_a_model_is_named_by_the_settings_or_its_repository(settings: dict[str, str], name: str):
+    (model,) = declared_models(Settings(**settings))
+    assert model.name.short == name

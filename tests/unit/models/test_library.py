@@ -7,17 +7,12 @@ from typing import Any
 
 import pytest
 
-from service.models.model import Model
-from service.syntax.names import ModelName
+from service.errors import BadRequest, Forbidden, ModelNotFound, Unsupported
 from service.models.library import Library, check_recipe, with_adapter
+from service.models.model import Model
 from service.protocol.model_info import Recipe
 from service.protocol.request import Message, Sampling
-from service.errors import BadRequest, Forbidden, ModelNotFound, Unsupported
-
-
-
-
-
+from service.syntax.names import ModelName
 
 DECLARED = Model(ModelName.parse("demo"), "weights", {"max_model_len": 512}, "hermes", system="Be brief.", pinned=True)
 WEIGHTS = {"config.json": b"{}", "model.safetensors": b"\0"}

@@ -1,0 +1,102 @@
+"""What we subclass, replace, call or read of vLLM has the shape that we expect. An upgrade then fails with a name.
+
+Needs vLLM, but starts no engine. docs/development/upgrading.md says what to look at when one of these fails.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from vllm.config import SchedulerConfig
+from vllm.parser import Parser, ParserManager
+from vllm.renderers import BaseRenderer
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.engine import EngineCoreOutput
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.core_client import AsyncMPClient, BackgroundResources
+from vllm.v1.engine.utils import CoreEngineProcManager
+from vllm.v1.metrics.loggers import StatLoggerBase
+from vllm.v1.worker.worker_base import WorkerBase
+
+from service.engine.vllm.metrics import RunningRequests
+from service.engine.vllm.paced_scheduler import PacedScheduler
+from service.engine.vllm.worker_extension import WorkerExtension
+
+PARAMETERS: list[tuple[Callable[..., Any], str]] = [
+    (Scheduler.update_from_output, "self scheduler_output model_runner_output"),
+    (
+        Scheduler.make_stats,
+        "self spec_decoding_stats kv_connector_stats cudagraph_stats perf_stats ec_connector_stats",
+    ),
+    (
+        AsyncLLM.generate,
+        "self prompt sampling_params request_id prompt_text lora_request tokenization_kwargs trace_headers priority "
+        "data_parallel_rank session_id kv_hints reasoning_ended reasoning_parser_kwargs",
+    ),
+    (
+        AsyncLLM.encode,
+        "self prompt pooling_params request_id lora_request trace_headers priority tokenization_kwargs reasoning_ended",
+    ),
+    (AsyncLLM.shutdown, "self timeout"),
+    (BaseRenderer.render_chat_async, "self conversations chat_params tok_params prompt_extras skip_mm_cache"),
+    (BaseRenderer.render_cmpl_async, "self prompts tok_params prompt_extras skip_mm_cache"),
+    (Parser.parse_delta, "self delta_text delta_token_ids request prompt_token_ids finished"),
+    (Parser.adjust_request, "self request"),
+    (Parser.count_reasoning_tokens, "self token_ids"),
+    (
+        ParserManager.get_parser,
+        "tool_parser_name reasoning_parser_name enable_auto_tools model_name is_harmony tool_strict_level tokenizer",
+    ),
+    (StatLoggerBase.__init__, "self vllm_config engine_index"),
+    (StatLoggerBase.record, "self scheduler_stats iteration_stats mm_cache_stats engine_idx"),
+    (CoreEngineProcManager.finished_procs, "self"),
+]
+
+
+@pytest.mark.parametrize(("function", "names"), PARAMETERS, ids=lambda value: getattr(value, "__qualname__", ""))
+def test_a_function_takes_these_parameters(function: Callable[..., Any], names: str):
+    assert list(inspect.signature(function).parameters) == names.split()
+
+
+def test_an_output_of_the_core_has_these_fields_in_this_order():
+    """The scheduler joins two outputs when all fields behind the tokens have their defaults."""
+    assert EngineCoreOutput.__struct_fields__ == (
+        "request_id", "new_token_ids", "new_logprobs", "new_prompt_logprobs_tensors", "pooling_output",
+        "finish_reason", "stop_reason", "events", "kv_transfer_params", "ec_transfer_params", "trace_headers",
+        "prefill_stats", "routed_experts", "num_nans_in_logits", "mm_cache_miss_hashes", "new_sampling_mask",
+        "spec_decode_metrics", "prompt_token_id_logprobs",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "replaced"),
+    [
+        (PacedScheduler, Scheduler, {"update_from_output", "make_stats"}),
+        (RunningRequests, StatLoggerBase, {"record", "log_engine_initialized"}),
+    ],
+)
+def test_a_subclass_replaces_these_methods_and_vllm_has_each(ours: type, theirs: type, replaced: set[str]):
+    public = {name for name in vars(ours) if not name.startswith("_")}
+    assert public == replaced
+    assert all(callable(getattr(theirs, name)) for name in replaced)
+
+
+def test_the_schedulers_that_we_replace_are_the_two_that_vllm_chooses_from():
+    chosen = {SchedulerConfig.default_factory(async_scheduling=each).get_scheduler_cls() for each in (False, True)}
+    assert chosen == {Scheduler, AsyncScheduler}
+
+
+def test_what_says_that_the_core_is_dead_is_where_we_look():
+    assert isinstance(AsyncLLM.errored, property)
+    assert {"engine_dead", "engine_manager"} <= set(BackgroundResources.__dataclass_fields__)
+    assert inspect.iscoroutinefunction(AsyncMPClient.call_utility_async)
+
+
+def test_the_extension_of_the_worker_collides_with_nothing_of_the_worker():
+    """vLLM refuses to start with an extension that has a name of the worker's."""
+    added = {name for name in dir(WorkerExtension) if not name.startswith("__")}
+    assert not added & set(dir(WorkerBase))

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import BadRequest, EngineGone
+from service.protocol.events import Delta, Located, TokenLogprob
+from tests.support.responses import CALL, CUT, FINISHED, FUNCTION, THOUGHT, answer, answering, delta
+
+
+def test_a_stream_has_openais_events_in_their_order_and_numbered():
+    records = answer(Located(1, "s", 5), delta(thinking="hm"), delta("Hi"), delta(tool_calls=[CALL]), FINISHED)
+    assert [record["type"].removeprefix("response.") for record in records] == [
+        "created", "in_progress",
+        "output_item.added", "reasoning_summary_part.added", "reasoning_summary_text.delta",
+        "reasoning_summary_text.done", "reasoning_summary_part.done", "output_item.done",
+        "output_item.added", "content_part.added", "output_text.delta",
+        "output_text.done", "content_part.done", "output_item.done",
+        "output_item.added", "function_call_arguments.delta", "function_call_arguments.done", "output_item.done",
+        "completed",
+    ]  # fmt: skip
+    assert [record["sequence_number"] for record in records] == list(range(len(records)))
+    places = [record["output_index"] for record in records if "output_index" in record]
+    assert places == [0] * 6 + [1] * 6 + [2] * 4
+
+
+def test_the_last_record_holds_the_whole_response():
+    response = answering().collect([answer(delta(thinking="hm"), delta("Hi"), delta(tool_calls=[CALL]), FINISHED)])
+    assert (response["id"], response["object"], response["status"]) == ("resp_k", "response", "completed")
+    assert (response["created_at"], response["completed_at"], response["error"]) == (1000, 1000, None)
+    part = {"type": "output_text", "text": "Hi", "annotations": [], "logprobs": []}
+    assert response["output"] == [
+        {"id": "rs_k0", "type": "reasoning", "summary": [THOUGHT]},
+        {"id": "msg_k1", "type": "message", "content": [part], "role": "assistant", "status": "completed"},
+        {
+            "id": "fc_k2", "type": "function_call", "status": "completed", "call_id": "call_1", "name": "add",
+            "arguments": '{"a":1}',
+        },
+    ]  # fmt: skip
+    assert response["usage"] == {
+        "input_tokens": 7,
+        "input_tokens_details": {"cached_tokens": 5},
+        "output_tokens": 3,
+        "output_tokens_details": {"reasoning_tokens": 2},
+        "total_tokens": 10,
+    }
+
+
+def test_an_answer_that_was_cut_off_is_incomplete():
+    *_, item, last = answer(delta("Hi"), CUT)
+    assert last["type"] == "response.incomplete"
+    assert last["response"]["status"] == item["item"]["status"] == "incomplete"
+    assert last["response"]["incomplete_details"] == {"reason": "max_output_tokens"}
+    assert last["response"]["completed_at"] is None
+
+
+def test_an_answer_without_a_word_is_a_response_all_the_same():
+    records = answer(Located(1, "s", 5), FINISHED)
+    assert [record["type"] for record in records] == ["response.created", "response.in_progress", "response.completed"]
+    assert records[-1]["response"]["output"] == []
+
+
+def test_a_failure_ends_the_response_that_has_begun():
+    failing = answering()
+    begun = [record for batch in failing.records([[delta("Hi")]]) for record in batch]
+    record = failing.failure(EngineGone("gone"))
+    assert (record["type"], record["sequence_number"]) == ("response.failed", len(begun))
+    assert (record["response"]["id"], record["response"]["status"]) == ("resp_k", "failed")
+    assert record["response"]["error"] == {"code": "server_error", "message": "gone"}
+
+
+def test_a_failure_before_the_response_is_an_error():
+    record = answering().failure(BadRequest("no"))
+    assert (record["type"], record["code"], record["message"]) == ("error", "invalid_prompt", "no")
+    assert (record["sequence_number"], record["param"]) == (0, None)
+
+
+def test_what_was_asked_is_repeated():
+    asked = {"temperature": 0.5, "metadata": {"a": "b"}, "tools": [FUNCTION], "instructions": "be brief", "user": "u"}
+    response = answer(FINISHED, **asked)[-1]["response"]
+    assert {name: response[name] for name in asked} == asked
+    assert (response["tool_choice"], response["truncation"], response["store"]) == ("auto", "disabled", False)
+    assert response["text"] == {"format": {"type": "text"}}
+
+
+def test_reasoning_can_be_taken_home_where_it_is_asked_for():
+    events = [delta(thinking="hm"), FINISHED]
+    assert "encrypted_content" not in answer(*events)[-1]["response"]["output"][0]
+    included = answer(*events, include=["reasoning.encrypted_content"])[-1]["response"]["output"][0]
+    assert included["encrypted_content"] == "hm"
+
+
+def test_logprobs_go_with_the_text():
+    token = TokenLogprob("Hi", -0.5, [72, 105], [TokenLogprob("Hi", -0.5)])
+    records = answer(delta("Hi", logprobs=[token]), FINISHED)
+    top = {"token": "Hi", "bytes": [], "logprob": -0.5, "top_logprobs": []}
+    told = [{"token": "Hi", "bytes": [72, 105], "logprob": -0.5, "top_logprobs": [top]}]
+    streamed = next(record for record in records if record["type"] == "response.output_text.delta")
+    assert streamed["logprobs"] == records[-1]["response"]["output"][0]["content"][0]["logprobs"] == told
+
+
+deltas = st.lists(
+    st.builds(
+        delta, text=st.text(max_size=3), thinking=st.text(max_size=3), tool_calls=st.lists(st.just(CALL), max_size=2)
+    ),
+    max_size=8,
+)
+
+
+@given(deltas)
+def test_collecting_equals_streaming(events: list[Delta]):
+    records = answer(*events, FINISHED)
+    output = answering().collect([records])["output"]
+    done = [record["item"] for record in records if record["type"] == "response.output_item.done"]
+    assert output == done
+    streamed = "".join(r["delta"] for r in records if r["type"] == "response.output_text.delta")
+    assert streamed == "".join(part["text"] for item in output for part in item.get("content", []))
+    assert streamed == "".join(event.text for event in events)
+    thought = "".join(r["delta"] for r in records if r["type"] == "response.reasoning_summary_text.delta")
+    assert thought == "".join(part["text"] for item in output for part in item.get("summary", []))
+    assert len({item["id"] for item in output}) == len(output)
