@@ -7,6 +7,7 @@ in; the Host header still has its name. The rules are those of Ollama's `server/
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -18,12 +19,11 @@ Address = IPv4Address | IPv6Address
 
 
 class AllowedHosts:
-    """The allowed hosts: `configured` (a comma list; `*` allows every host), and Ollama's own."""
+    """The allowed hosts: `configured`, in lower case (`*` allows every host), and Ollama's own."""
 
-    def __init__(self, configured: str) -> None:
-        chosen = {name.strip().lower() for name in configured.split(",") if name.strip()}
-        self._all = "*" in chosen
-        self._names = {"", "localhost", socket.gethostname().lower()} | chosen
+    def __init__(self, configured: Iterable[str]) -> None:
+        self._names = {"", "localhost", socket.gethostname().lower(), *configured}
+        self._all = "*" in self._names
 
     def watches(self, server_name: str) -> bool:
         """Whether the Host header counts. `server_name` is the WSGI environ's.

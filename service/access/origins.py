@@ -28,12 +28,11 @@ PREFLIGHT_VARY = ("Origin", "Access-Control-Request-Method", "Access-Control-Req
 
 
 class AllowedOrigins:
-    """The allowed origins: `configured` (a comma list; `*` stands for any text once in each) and Ollama's own."""
+    """The allowed origins: `configured` (in each, one `*` stands for any text) and Ollama's own."""
 
-    def __init__(self, configured: str) -> None:
-        chosen = [origin.strip().rstrip("/") for origin in configured.split(",") if origin.strip()]
-        self.all = "*" in chosen
-        self._patterns: Sequence[str] = (*chosen, *DEFAULT_ORIGINS)
+    def __init__(self, configured: Sequence[str]) -> None:
+        self.all = "*" in configured
+        self._patterns: Sequence[str] = (*configured, *DEFAULT_ORIGINS)
 
     def foreign(self, origin: str, host: str) -> bool:
         """Whether the request comes from another site's page; `host` is its Host header."""

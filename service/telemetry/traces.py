@@ -34,7 +34,7 @@ class NoTraces:
         """Nothing."""
 
 
-def traces(endpoint: str) -> Traces:
+def traces(endpoint: str | None) -> Traces:
     """`endpoint` is a collector's, with its path: `http://127.0.0.1:4318/v1/traces`. Raises SettingsError."""
     if not endpoint:
         return NoTraces()

@@ -59,6 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "web/framing": {"errors"},
     "web/negotiation": {"errors", "web/framing"},
+    "page": set(),
     "gunicorn": {
         "errors", "protocol", "config", "drain", "version", "engine_client", "access", "telemetry", "web", "models",
     },

@@ -38,7 +38,6 @@ from ...protocol.commands import (
 )
 from ...protocol.events import Checked, Event, Loaded, Located, Measured, Models, Shown, Unloaded
 from ...store.responses import Responses
-from ...syntax.durations import parse_server_keep_alive
 from ..bell import Bell
 from ..hub.pulls import Hub
 from ..listener import listen
@@ -92,7 +91,7 @@ class Host:
         return EngineSupervisor(self._settings, model, weights, self._path.parent, resident, self._stirred.ring)
 
     def _keep_alive(self, model: Model) -> float:
-        return parse_server_keep_alive(self._settings.keep_alive) if model.keep_alive is None else model.keep_alive
+        return self._settings.keep_alive if model.keep_alive is None else model.keep_alive
 
     @property
     def directory(self) -> Path:
