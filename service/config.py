@@ -202,6 +202,13 @@ class Settings:
         "plus one for each 1,000 bytes received. No limit when 0.",
         parse_seconds,
     )
+    moves: int = setting(
+        Group.LIMITS,
+        "2",
+        "How often the engine of a running request may die before the request fails. "
+        "Until then it continues on another engine, or waits for the new one. It fails at the first death when 0.",
+        parse_count,
+    )
     deadline: float = setting(
         Group.TIME_OUTS,
         "0",

@@ -74,14 +74,16 @@ UNLOAD_SECONDS = 60.0
 class Client:
     """All connections of this process; a child after a fork begins anew."""
 
-    def __init__(self, control_path: str, heartbeat: float, deadline: float = 0.0) -> None:
+    def __init__(self, control_path: str, heartbeat: float, deadline: float = 0.0, moves: int = 0) -> None:
         """`control_path` is the engine host's socket, `heartbeat` the seconds after which silence is told.
 
-        `deadline` is how many seconds a generation or an embedding may take to its end; 0: any number.
+        `deadline` is how many seconds a generation or an embedding may take to its end; 0: any number. `moves`
+        is how often a stream may lose its engine and continue on another one.
         """
         self._control_path = control_path
         self.heartbeat = heartbeat
         self.deadline = deadline
+        self.moves = moves
         self._reset()
 
     def _reset(self) -> None:

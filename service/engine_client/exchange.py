@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import time
 from collections import deque
@@ -17,10 +18,17 @@ from ..protocol.request import EmbedRequest, Request, Struct
 from .connections import Connection, _ids
 from .disconnect import POLL_SECONDS, Presence
 from .inbox import Inbox
+from .moves import Moves
 
 if TYPE_CHECKING:
     from .client import Client
 
+
+logger = logging.getLogger("vllm_wsgi.queue")
+
+# How long a stream whose engine host has exited waits for the next one to listen, and how often it tries.
+HOST_SECONDS = 120.0
+HOST_PAUSE_SECONDS = 0.3
 
 E = TypeVar("E", bound=Struct)
 
@@ -63,19 +71,24 @@ class Exchange:
 
     def close(self) -> None:
         """Cancel what has not ended yet. Idempotent."""
-        left = list(self._open)
-        self._answered()
-        if self._asked is not None:
-            with contextlib.suppress(ServiceError):
-                for command in left:
-                    self._asked.send(Cancel(command))
+        self._give_up()
         if self._fd >= 0:
             self._client.watch().remove(self._fd)
             self._fd = -1
 
-    def locate(self, model: str, keep_alive: float | None, submits: int) -> Iterator[list[Event]]:
+    def _give_up(self) -> None:
+        """Cancel what has not ended yet."""
+        if self._asked is not None:
+            with contextlib.suppress(ServiceError):
+                for command in list(self._open):
+                    self._asked.send(Cancel(command))
+        self._answered()
+
+    def locate(
+        self, model: str, keep_alive: float | None, submits: int, lost: list[str] | None = None
+    ) -> Iterator[list[Event]]:
         """Empty batches while the model loads, then one with its Located, which is the `location` from then on."""
-        self._ask(self._client.control(), Locate(self._inbox.id, model, keep_alive, submits, self._caller))
+        self._ask(self._client.control(), Locate(self._inbox.id, model, keep_alive, submits, self._caller, lost or []))
         while not (events := self._wait()):
             yield []
         self._answered()
@@ -123,12 +136,24 @@ class Exchange:
         while True:
             ends_at = min(self._ends_at, drain.ends_at)
             self._inbox.due_at = min(ends_at, beats_at, now + self._looks_up)
-            events = [] if now >= ends_at else self._inbox.get()
+            # What a lost engine's connection still brings belongs to no command of ours any more.
+            events = [] if now >= ends_at else [event for event in self._inbox.get() if event.id in self._open]
             now = time.monotonic()
             if now >= ends_at:
                 raise self._late()
             if events or now >= beats_at:
                 return events
+            if self._gone is not None and self._gone():
+                raise ClientGone("the client has left")
+
+    def _pause(self, seconds: float) -> None:
+        """Wait for `seconds`. Raises ClientGone, DeadlineExceeded and Drained."""
+        ends = time.monotonic() + seconds
+        while (now := time.monotonic()) < ends:
+            self._inbox.due_at = min(self._ends_at, drain.ends_at, ends)
+            if now >= min(self._ends_at, drain.ends_at):
+                raise self._late()
+            self._inbox.get(ends - now)
             if self._gone is not None and self._gone():
                 raise ClientGone("the client has left")
 
@@ -152,6 +177,14 @@ class Stream(Exchange):
         counts = [request.n for request in requests]
         self._first = {submit.id: sum(counts[:place]) for place, submit in enumerate(self._submits)}
         self._keep_alive = keep_alive
+        self._moves = Moves(self._submits, client.moves)
+        # The events of a moved answer bear the id of its first Submit.
+        self._origin: dict[int, int] = {}
+
+    @property
+    def moves(self) -> int:
+        """How often the stream has continued on another engine."""
+        return self._moves.count
 
     def batches(self) -> Iterator[list[Event]]:
         """Located, deltas and a Finished for each answer, or one Rendered; an empty batch when the heartbeat is due.
@@ -160,19 +193,63 @@ class Stream(Exchange):
         """
         try:
             yield from self.locate(self._model, self._keep_alive, submits=len(self._submits))
-            assert self.location is not None
-            for submit in self._submits:
-                submit.defaults = self.location.defaults
-            self._ask(self._client.connection(self.location.socket), *self._submits)
-            while self._open:
+            failed = self._submit(self._submits)
+            while self._open or failed is not None:
+                if failed is not None:
+                    yield from self._move(failed)
+                    failed = self._submit(self._rest())
+                    continue
                 events = self._wait()
                 failed = self._take(events)
                 if events or failed is None:
                     yield events
-                if failed is not None:
-                    raise failed.error()
         finally:
             self.close()
+
+    def _submit(self, submits: list[Submit]) -> Failed | None:
+        """Send the Submits to where the model has been located; return the failure where nobody is there any more."""
+        assert self.location is not None
+        for submit in submits:
+            submit.defaults = self.location.defaults
+        try:
+            self._ask(self._client.connection(self.location.socket), *submits)
+        except EngineGone as error:
+            return Failed.of(self._inbox.id, error)
+        return None
+
+    def _rest(self) -> list[Submit]:
+        """Return a Submit for each answer that has not ended."""
+        submits = []
+        for index, answer in self._moves.left():
+            submit = Submit(next(_ids), answer.rest())
+            self._first[submit.id] = index
+            self._origin[submit.id] = answer.submit
+            submits.append(submit)
+        return submits
+
+    def _move(self, failed: Failed) -> Iterator[list[Event]]:
+        """Empty batches until the model is located on another engine. Raises the failure where that may not be."""
+        assert self.location is not None
+        if drain.begun:
+            raise failed.error()
+        self._moves.begin(failed, self.location.socket)
+        logger.warning("request %s moves to another engine: %s", self._inbox.request_id, failed.message)
+        self._give_up()
+        waits_until = time.monotonic() + HOST_SECONDS
+        while True:
+            try:
+                for events in self.locate(self._model, self._keep_alive, len(self._moves.left()), self._moves.lost):
+                    # The client has been told of the first engine's load.
+                    if not events:
+                        yield events
+                return
+            except (EngineGone, GoingDown):
+                # The engine host itself has exited, and another one is about to start.
+                self._answered()
+                if time.monotonic() > waits_until or drain.begun:
+                    raise
+            self._pause(HOST_PAUSE_SECONDS)
+            yield []
 
     def _take(self, events: list[Event]) -> Failed | None:
         """Count the answers through, up to the end of the last one or to a failure, and drop what follows."""
@@ -183,10 +260,12 @@ class Stream(Exchange):
                 return event
             if isinstance(event, Delta | Finished):
                 event.index += self._first[event.id]
+                self._moves.add(event)
             if isinstance(event, Finished | Rendered):
                 self._open[event.id] -= 1
                 if not self._open[event.id]:
                     self._answered(event.id)
+            event.id = self._origin.get(event.id, event.id)
             if not self._open:
                 # An engine process that ends right after its last answer has not failed that one.
                 del events[place + 1 :]

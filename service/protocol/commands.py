@@ -31,7 +31,8 @@ class Locate(Struct):
     """Where is the model served? Loads it if need be; the answer is Located or Failed.
 
     `keep_alive` is in seconds (infinity: for ever, None: as it is). `submits`: how many Submits or Embeds follow, for
-    which the model is kept. `caller` is the name of the key.
+    which the model is kept. `caller` is the name of the key. `lost`: data sockets whose engines the asker has
+    lost, which the host may not have noticed yet; the asker waits for another engine.
     """
 
     id: int
@@ -39,6 +40,7 @@ class Locate(Struct):
     keep_alive: float | None = None
     submits: int = 1
     caller: str = ""
+    lost: list[str] = []
 
 
 class Unload(Struct):

@@ -37,7 +37,7 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
             "or start gunicorn with our gunicorn.conf.py, which does both"
         )
     blueprint = Blueprint(name, __name__)
-    client = Client(settings.engine_socket, settings.heartbeat, settings.deadline)
+    client = Client(settings.engine_socket, settings.heartbeat, settings.deadline, settings.moves)
     for routes in ALL_ROUTES:
         blueprint.register_blueprint(routes(settings, client).blueprint())
     observer = Observer(settings, client)

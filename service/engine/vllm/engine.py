@@ -65,7 +65,7 @@ class VllmEngine:
         """Raises BadRequest, Unavailable, EngineFailure and EngineGone."""
         if request.so_far is not None and request.so_far.token_ids and not self._resumes:
             # The operator has chosen a scheduler of their own, which can't continue an answer.
-            raise EngineGone(ENGINE_GONE)
+            raise EngineFailure("the answer can't be continued: the engine has a scheduler of the operator's own")
         request, parsers = self._understood(request)
         limit = min(self.context_length, request.context_limit or self.context_length)
         # A prompt that is only rendered may be longer than the context: its length is what the client asks for.
