@@ -246,7 +246,7 @@ class Settings:
         Group.LOGS,
         "",
         "The URL of an OTLP/HTTP collector for traces: `http://127.0.0.1:4318/v1/traces`. "
-        "It needs the packages of `requirements-otel.txt`.",
+        "It needs the packages of `requirements/otel.txt`.",
         parse_url,
     )
 

@@ -1,7 +1,7 @@
 """The engine's end of the queue, the same for host and worker: commands come in, each is answered by events.
 
-All events that come up in one turn of the loop leave as one message, so that a decode step costs one message a web
-worker and not one a request.
+All events that come up in one turn of the loop leave as one message, so that a decode step costs one message for each
+web worker instead of one for each request.
 """
 
 from __future__ import annotations
@@ -9,30 +9,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
+from typing import Any
 
 import msgspec
 
-from ..errors import EngineFailure, EngineGone, InternalError, ServiceError
+from ..errors import BadRequest, EngineFailure, EngineGone, InternalError, ServiceError
 from ..protocol.commands import Cancel, Command, Embed, Submit
 from ..protocol.events import Event, Failed, Hello
 from ..protocol.wire import Unpacker, decode_command, pack
 
 logger = logging.getLogger("vllm_wsgi.queue")
 
-# A web worker that reads nothing holds back its own answers at so many bytes, and only those.
+# When a web worker reads nothing, its own answers stop at this size; those of other web workers go on.
 OUTBOX_BYTES = 4 * 1024 * 1024
 
-Handler = Callable[[Command], AsyncGenerator[Event, None]]
+# Answers one kind of command. Each takes its own class, which a type of them all can't say.
+Handler = Callable[[Any], AsyncGenerator[Event, None]]
+Handlers = Mapping[type[Command], Handler]
 
 
 class WebWorkerConnection:
     """One connected web worker and its requests; when it goes, they are cancelled."""
 
-    def __init__(self, answer: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._answer = answer
+    def __init__(self, handlers: Handlers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._handlers = handlers
         self._reader = reader
         self._writer = writer
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -40,6 +43,7 @@ class WebWorkerConnection:
         self._loop = asyncio.get_running_loop()
 
     async def serve(self) -> None:
+        """Answer commands until the web worker closes the connection."""
         self._emit(Hello())
         unpacker = Unpacker()
         try:
@@ -49,10 +53,10 @@ class WebWorkerConnection:
         except OSError:
             pass
         except (ValueError, msgspec.MsgspecError, RecursionError) as error:
-            logger.error("a web worker sent what is no command: %s", error)
+            logger.error("a web worker sent an invalid command: %s", error)
         finally:
             for task in self._tasks.values():
-                # Nobody else can tell: a web worker that was killed writes no log.
+                # A web worker that was killed writes no log itself.
                 logger.warning("%s is cancelled: its web worker is gone", task.get_name())
                 task.cancel()
             self._writer.close()
@@ -75,7 +79,7 @@ class WebWorkerConnection:
                         await self._writer.drain()
         except ServiceError as error:
             if isinstance(command, Submit | Embed) and isinstance(error, EngineFailure | EngineGone):
-                # What failed may quote the client, who must not write lines of the log.
+                # %r, since the message may quote the client, who must not be able to write lines of the log.
                 logger.error("%s failed: %r", _label(command), error.message)
             self._emit(Failed.of(command.id, error))
         except ConnectionError:
@@ -83,6 +87,13 @@ class WebWorkerConnection:
         except Exception:
             logger.exception("%s failed", _label(command))
             self._emit(Failed.of(command.id, InternalError()))
+
+    def _answer(self, command: Command) -> AsyncGenerator[Event, None]:
+        """Raises BadRequest for a command that this process does not answer."""
+        handler = self._handlers.get(type(command))
+        if handler is None:
+            raise BadRequest(f"this engine process does not answer {type(command).__name__}")
+        return handler(command)
 
     def _emit(self, event: Event) -> None:
         if not self._outbox:
@@ -96,21 +107,21 @@ class WebWorkerConnection:
 
 
 def _label(command: Command) -> str:
-    """For the log."""
+    """What the log calls a command."""
     if isinstance(command, Submit | Embed):
         return f"request {command.request.request_id or command.id}"
     return f"command {type(command).__name__} {command.id}"
 
 
-async def listen(path: str, answer: Handler) -> asyncio.Server:
-    """Serve peers on a Unix socket at `path`, for the owner and the group; a stale socket is replaced."""
+async def listen(path: str, handlers: Handlers) -> asyncio.Server:
+    """Serve web workers on a Unix socket at `path`, for the owner and the group; replace a stale socket."""
     with suppress(FileNotFoundError):
         os.unlink(path)
-    server = await asyncio.start_unix_server(partial(_connected, answer), path)
+    server = await asyncio.start_unix_server(partial(_connected, handlers), path)
     os.chmod(path, 0o660)
     return server
 
 
-async def _connected(answer: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _connected(handlers: Handlers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with suppress(asyncio.CancelledError):
-        await WebWorkerConnection(answer, reader, writer).serve()
+        await WebWorkerConnection(handlers, reader, writer).serve()

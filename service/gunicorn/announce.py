@@ -9,7 +9,7 @@ from http.client import HTTPConnection
 from ..config import Settings
 from ..engine_client.client import Client
 from ..errors import ServiceError
-from ..protocol.model_info import ModelInfo
+from ..protocol.model_info import EngineState, ModelInfo
 
 
 def announce(settings: Settings, host: str, port: int) -> None:
@@ -39,7 +39,7 @@ def announce(settings: Settings, host: str, port: int) -> None:
 def _answering(client: Client) -> ModelInfo | None:
     """A model that is loaded, or one that will be when it is asked for, where none is loaded at the start."""
     loaded = client.loaded()
-    ready = [model.info for model in loaded if model.state == "ready"]
+    ready = [model.info for model in loaded if model.state is EngineState.READY]
     infos = ready or ([] if loaded else client.models())
     return infos[0] if infos else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -38,14 +39,27 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     parent: str = ""
 
 
-class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """A model that an engine worker serves or is about to.
+class EngineState(str, Enum):  # noqa: UP042 (the web side runs on Python 3.9, too)
+    """What an engine is doing. The values are what crosses the queue and what `/api/status` shows."""
 
-    `size` is its memory in bytes, `expires_at` in seconds since the epoch; infinity: it stays.
+    IDLE = "idle"
+    LOADING = "loading"
+    READY = "ready"
+    RESTARTING = "restarting"
+    UNLOADING = "unloading"
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that an engine worker serves or is about to serve.
+
+    `size` is its memory in bytes. `expires_at` is in seconds since the epoch, and infinite for a model that stays.
     """
 
     info: ModelInfo
-    state: str
+    state: EngineState
     running: int = 0
     waiting: int = 0
     size: int = 0

@@ -6,7 +6,7 @@
                                    Check, Measure, Count
     web worker ──▶ engine worker   Submit, Embed, Cancel, Measure                         data socket
     either     ──▶ web worker      [event, …]                                             both sockets
-    engine worker ──▶ engine host  Ready, Broken, Pulse, Activity                              its lifeline
+    engine worker ──▶ engine host  Ready, LoadFailed, EngineDied, Pulse, Activity         its lifeline
 
 A frame is a 4-byte big-endian length and that many bytes of msgpack. Both sockets answer in the same way: a
 Hello first, then lists of events, each event naming the request that it belongs to. One list carries

@@ -1,6 +1,6 @@
 """A span for each request, in OpenTelemetry's terms, told to a collector over OTLP/HTTP.
 
-Optional: the packages are in requirements-otel.txt, and nothing of them is imported before a collector is named.
+Optional: the packages are in requirements/otel.txt, and nothing of them is imported before a collector is named.
 The application's own tracer provider, if it has one, is left alone.
 """
 
@@ -42,7 +42,7 @@ def traces(endpoint: str | None) -> Traces:
         import opentelemetry.exporter.otlp.proto.http
         import opentelemetry.sdk.trace  # noqa: F401
     except ImportError as error:
-        raise SettingsError(f"VLLM_WSGI_TRACES needs what requirements-otel.txt lists: {error}") from None
+        raise SettingsError(f"VLLM_WSGI_TRACES needs what requirements/otel.txt lists: {error}") from None
     return OpenTelemetry(endpoint)
 
 

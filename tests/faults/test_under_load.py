@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from tests.faults.load import CLIENTS, Load, under_load
-from tests.faults.table import FAULTS, Survived, fault, table_in_readme, write_to_readme
+from tests.faults.table import FAULTS, PAGE, Survived, fault, page
 from tests.support.servers import NDJSON, SCRIPTED, Server, chat, generate, parse, terminal, until
 
 WEB_WORKERS = 2
@@ -261,10 +261,10 @@ def test_chunks_that_never_end(harmed: Server) -> None:
     assert load.endings.keys() == {"done"}
 
 
-def test_the_readme_has_the_table_of_what_was_survived(survived: Survived, request: pytest.FixtureRequest) -> None:
+def test_the_page_has_the_table_of_what_was_survived(survived: Survived, request: pytest.FixtureRequest) -> None:
     """The last test of all. Where it ran alone, or a disk could not be filled, there is nothing to compare."""
     if request.config.getoption("--write-faults", default=False):
-        write_to_readme(survived.table())
+        PAGE.write_text(page(survived.table()))
     if survived.faults() != list(FAULTS):
         pytest.skip(f"not tried, or not survived: {FAULTS.keys() - survived.faults()}")
-    assert table_in_readme() == survived.table()
+    assert PAGE.read_text() == page(survived.table())

@@ -102,7 +102,7 @@ def log() -> Iterator[list[logging.LogRecord]]:
     """What is logged in this process."""
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
-    handler.emit = records.append  # type: ignore[method-assign]
+    handler.emit = records.append  # type: ignore[method-assign,assignment]
     logging.getLogger().addHandler(handler)
     yield records
     logging.getLogger().removeHandler(handler)

@@ -193,7 +193,7 @@ def test_a_stream_that_is_closed_before_its_end_has_lost_its_client():
     batches = entry.count(iter([[], []]))
     next(batches)
     entry.streams()
-    batches.close()
+    batches.close()  # type: ignore[attr-defined]
     assert entry.ended().ending == "client_gone"
 
 

@@ -68,5 +68,5 @@ def test_without_the_setting_there_is_no_trace(client: httpx.Client):
 
 def test_without_the_packages_the_setting_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(SettingsError, match=r"requirements-otel\.txt"):
+    with pytest.raises(SettingsError, match=r"requirements/otel\.txt"):
         traces("http://127.0.0.1:4318/v1/traces")

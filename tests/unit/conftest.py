@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import settings
-
-# The property tests were half of the unit tests' time. CI runs them in full.
-settings.register_profile("quick", settings.get_profile("busy"), max_examples=20)
 
 
 @pytest.fixture(autouse=True)
@@ -20,17 +15,6 @@ def starts_no_process(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     if request.node.get_closest_marker("interpreter") is None:
         monkeypatch.setattr(subprocess, "Popen", _refuse)
         monkeypatch.setattr(os, "fork", _refuse)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def examples() -> Iterator[None]:
-    """Take few examples of each property, unless CI runs the tests."""
-    if "CI" in os.environ:
-        yield
-        return
-    settings.load_profile("quick")
-    yield
-    settings.load_profile("busy")
 
 
 def _refuse(*arguments: Any, **options: Any) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 
@@ -104,7 +105,7 @@ def test_an_error_that_passes_says_when_to_try_again():
         (InternalError, "internal error; the server's log has the details"),
     ],
 )
-def test_an_error_with_one_sentence_has_it(kind: type[ServiceError], message: str):
+def test_an_error_with_one_sentence_has_it(kind: Callable[[], ServiceError], message: str):
     assert kind().message == message
 
 

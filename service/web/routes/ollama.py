@@ -12,6 +12,7 @@ from ...dialects.ollama import models as ollama_models
 from ...dialects.ollama.answer import OllamaAnswer, OllamaChatAnswer, OllamaGenerateAnswer, error_record
 from ...dialects.ollama.request import OllamaCall, parse_chat, parse_generate, parse_show
 from ...errors import Unsupported
+from ...protocol.model_info import EngineState
 from ...version import __version__
 from ..context import entry_of, key_of, presence
 from ..http_responses import json_response
@@ -66,7 +67,7 @@ class OllamaRoutes(LibraryRoutes):
         return json_response({"models": [ollama_models.tag(info) for info in newest_first]})
 
     def ps(self) -> Response:
-        ready = [model for model in self._client.loaded() if model.state == "ready"]
+        ready = [model for model in self._client.loaded() if model.state is EngineState.READY]
         longest_first = sorted(ready, key=lambda model: -model.expires_at)
         return json_response({"models": [ollama_models.loaded(model) for model in longest_first]})
 

@@ -51,8 +51,8 @@ from service.protocol.events import (
     Unloaded,
     Vectors,
 )
-from service.protocol.model_info import LoadedModel, ModelInfo, Recipe, Tensor
-from service.protocol.reports import Activity, LoadFailed, Pulse, Ready, Report
+from service.protocol.model_info import EngineState, LoadedModel, ModelInfo, Recipe, Tensor
+from service.protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready, Report
 from service.protocol.request import (
     Chat,
     Defaults,
@@ -114,14 +114,14 @@ EVENTS = [
     Blob(17, present=True),
     StoredResponse(22, b"{}"),
     Models(3, [ModelInfo(name="m", capabilities=["completion"], parameters={"stop": ["x"]})]),
-    Loaded(4, [LoadedModel(info=ModelInfo(name="m"), state="ready")]),
+    Loaded(4, [LoadedModel(info=ModelInfo(name="m"), state=EngineState.READY)]),
     Delta(6, 0, "a", [1], "b", [CALL]),
     Finished(6, "stop", 1, 2, 3, 4, 5, 6, [7]),
     Rendered(6, "<|im_start|>", 1),
     Vectors(9, [b"\x00\x00\x80?", b""], 3),
     Failed(7, "Unavailable", "busy", 5),
 ]
-REPORTS = [Ready(4096, "cpu", 1 << 40), LoadFailed("no"), Pulse(1, 2), Activity(3, 1)]
+REPORTS = [Ready(4096, "cpu", 1 << 40), LoadFailed("no"), EngineDied("no"), Pulse(1, 2), Activity(3, 1)]
 
 
 @st.composite
