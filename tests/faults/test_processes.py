@@ -189,7 +189,7 @@ def test_sigterm_lets_streams_end_and_leaves_nothing(
 def test_a_setting_that_can_not_be_used_ends_the_start_with_a_sentence(tmp_path: Path):
     server = Server(tmp_path, {**SCRIPTED, "VLLM_WSGI_HEARTBEAT": "soon"})
     server.wait_until_gone()
-    assert "VLLM_WSGI_HEARTBEAT='soon' is not a number" in server.output
+    assert "VLLM_WSGI_HEARTBEAT='soon': not a number of seconds" in server.output
     assert "Traceback" not in server.output
 
 

@@ -60,7 +60,7 @@ class FakeSupervisor:
         while self.state is not EngineState.IDLE:
             await self.changed()
 
-    def data_socket(self) -> str | None:
+    def data_socket(self, lost: Collection[str] = ()) -> str | None:
         if self.failure is not None:
             raise self.failure
         return self.socket or None
