@@ -10,29 +10,31 @@ from collections.abc import Iterable
 
 import msgspec
 
-from .key_file import SCOPES
+from .scopes import SCOPE_NAMES
 
 
 def new_key() -> str:
-    """256 random bits; the prefix is for those who search texts for keys that leaked."""
+    """Return 256 random bits as text; the prefix lets a scanner recognize a key that leaked."""
     return f"vllm-wsgi-{secrets.token_urlsafe(32)}"
 
 
 def lines(name: str, key: str, scopes: Iterable[str]) -> str:
-    """What a keys.toml holds of a key."""
+    """Return the lines for a keys.toml, which hold the key's SHA-256 only."""
     digest = hashlib.sha256(key.encode()).hexdigest()
     table, names = msgspec.json.encode(name).decode(), msgspec.json.encode(list(scopes)).decode()
     return f'[keys.{table}]\nhash = "sha256:{digest}"\nscopes = {names}\n'
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m service.access.new_key", description="Makes an API key.")
-    parser.add_argument("name", help="whose key it is, for logs and limits")
-    parser.add_argument("--scope", action="append", choices=SCOPES, required=True, help="may be given several times")
+    parser = argparse.ArgumentParser(prog="python -m service.access.new_key", description="Make an API key.")
+    parser.add_argument("name", help="the name of the key's owner, for logs and limits")
+    parser.add_argument(
+        "--scope", action="append", choices=SCOPE_NAMES, required=True, help="what the key may do; may be repeated"
+    )
     arguments = parser.parse_args()
     key = new_key()
-    # Apart, so that `>> keys.toml` takes the lines and the key stays on the screen.
-    print(f"The key, which is shown this once: {key}", file=sys.stderr)
+    # On stderr, so that `>> keys.toml` takes the lines and the key stays on the screen.
+    print(f"The key, which is shown only this once: {key}", file=sys.stderr)
     print(lines(arguments.name, key, arguments.scope))
 
 

@@ -39,7 +39,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     parent: str = ""
 
 
-class EngineState(str, Enum):  # noqa: UP042 (the web side runs on Python 3.9, too)
+class EngineState(str, Enum):
     """What an engine is doing. The values are what crosses the queue and what `/api/status` shows."""
 
     IDLE = "idle"

@@ -15,14 +15,13 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from service import errors
-from service.access.keys import ROUTES
-from service.config import Documented, Settings
+from service.config import Documented
 from service.config import table as settings_table
 from service.dialects.anthropic.answer import error_record as anthropic_record
 from service.dialects.openai.answer import error_record as openai_record
 from service.engine.host.metrics import Metrics, State
 from service.telemetry.metrics import UP
-from service.web.application import create_app
+from service.web.blueprint import all_routes
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -75,6 +74,8 @@ Every path is below `VLLM_WSGI_PREFIX`, or below the blueprint's `url_prefix`. W
 clients on the same machine. With [keys](keys-toml.md), a route needs a key with its scope. `open` needs no key, and
 `any` accepts any key.
 """
+
+DIALECTS = {"ollama": "Ollama", "openai": "OpenAI", "anthropic": "Anthropic", "operations": "Operations"}
 
 ERRORS_HEAD = """\
 # Errors
@@ -201,13 +202,11 @@ def metrics_page() -> str:
 
 
 def routes_page() -> str:
-    rules = create_app(Settings(engine_socket="unused")).url_map.iter_rules()
-    shown = [rule for rule in rules if rule.rule in ROUTES]
-    rows = [
-        [code(rule.rule), ", ".join(sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})), ROUTES[rule.rule]]
-        for rule in sorted(shown, key=lambda rule: rule.rule)
-    ]
-    return generated("service/web/routes", f"{ROUTES_HEAD}\n{table(('path', 'method', 'scope'), rows)}")
+    parts = [ROUTES_HEAD]
+    for dialect, routes in all_routes().items():
+        rows = ([code(each.path), ", ".join(each.methods), each.scope.value, each.summary] for each in routes)
+        parts.append(f"## {DIALECTS[dialect]}\n\n{table(('path', 'method', 'scope', 'what it answers or does'), rows)}")
+    return generated("service/web/routes", "\n".join(parts))
 
 
 PAGES: dict[Path, Callable[[], str]] = {

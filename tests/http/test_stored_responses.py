@@ -13,8 +13,8 @@ import httpx
 import pytest
 from httpx_sse import connect_sse
 
-from service.access.key_file import SCOPES
 from service.access.new_key import lines
+from service.access.scopes import SCOPES
 from tests.support.servers import SCRIPTED, Server, until
 
 PATH = "/v1/responses"

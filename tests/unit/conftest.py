@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.keys import write_keys
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +18,12 @@ def starts_no_process(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     if request.node.get_closest_marker("interpreter") is None:
         monkeypatch.setattr(subprocess, "Popen", _refuse)
         monkeypatch.setattr(os, "fork", _refuse)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """A keys.toml with one key for each scope, which bears the scope's name."""
+    return write_keys(tmp_path)
 
 
 def _refuse(*arguments: Any, **options: Any) -> None:
