@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from ..errors import BadRequest
+from ..errors import PromptTooLong
 from ..protocol.events import Delta, Finished, Rendered, Vectors
 from ..protocol.reports import Pulse
 from ..protocol.request import Caller, EmbedRequest, Request
 
 
 def check_prompt(caller: Caller, tokens: int) -> None:
-    """Raise BadRequest for a prompt that has more tokens than the caller may send."""
+    """Raise PromptTooLong when the prompt is longer than the caller's prompts may be."""
     if 0 < caller.max_prompt_tokens < tokens:
-        raise BadRequest(f"the prompt has {tokens} tokens, and may have {caller.max_prompt_tokens}")
+        message = f"the prompt has {tokens} tokens, and may have {caller.max_prompt_tokens}"
+        raise PromptTooLong(message, tokens=tokens, limit=caller.max_prompt_tokens)
 
 
 class Engine(Protocol):

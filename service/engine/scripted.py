@@ -36,7 +36,7 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from ..errors import BadRequest, EngineFailure, Unavailable
+from ..errors import BadRequest, EngineFailure, PromptTooLong, Unavailable
 from ..protocol.events import Delta, Finished, Rendered, Vectors
 from ..protocol.reports import Pulse
 from ..protocol.request import Chat, EmbedRequest, Infill, Request, Tokens
@@ -97,7 +97,7 @@ class ScriptedEngine:
                 words = text.split()
                 check_prompt(request.caller, len(words))
                 if len(words) > limit and not request.truncate:
-                    raise BadRequest("the input length exceeds the context length")
+                    raise PromptTooLong("the input length exceeds the context length", limit=limit)
                 numbers = await _numbers(words[:limit])
                 yield Vectors(id, [packed_unit_vector(numbers, request.dimensions)], len(words[:limit]))
         finally:

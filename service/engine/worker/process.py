@@ -22,7 +22,7 @@ import msgspec
 
 from ...errors import Drained, EngineGoingDown, EngineGone
 from ...protocol.commands import Command, Embed, Measure, Submit
-from ...protocol.events import Event, Finished, Measured
+from ...protocol.events import Delta, Event, Finished, Measured
 from ...protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready, Report, WorkerOptions
 from ...protocol.request import Caller
 from ...protocol.wire import pack
@@ -53,7 +53,7 @@ class Worker:
         self._engine = engine
         self._host = host
         self._admission = Admission(engine.capacity, max_queue)
-        self._begun = 0
+        self._begun = self._output_tokens = 0
         self._running: set[asyncio.Task[Any]] = set()
         self._stop = asyncio.Event()
         self._status = 0
@@ -101,7 +101,10 @@ class Worker:
             async with self._admission.admitted(caller, sequences, moved) as bill, aclosing(events):
                 waited = time.monotonic_ns() - came
                 async for event in events:
-                    if isinstance(event, Finished):
+                    # Most events are of this kind.
+                    if type(event) is Delta:
+                        self._output_tokens += len(event.token_ids)
+                    elif isinstance(event, Finished):
                         event.queue_ns += waited
                     bill.add(event)
                     yield event
@@ -151,7 +154,8 @@ class Worker:
         while True:
             try:
                 pulse = await self._engine.pulse()
-                self._report(Pulse(pulse.running, pulse.waiting + self._admission.waiting))
+                waiting = pulse.waiting + self._admission.waiting
+                self._report(Pulse(pulse.running, waiting, self._output_tokens))
             except EngineGone as error:
                 logger.error("the engine died: %s", error.message)
                 self._report(EngineDied(error.message))

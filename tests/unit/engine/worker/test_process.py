@@ -75,6 +75,16 @@ async def test_a_request_is_answered_and_its_begin_and_end_are_reported():
 
 
 @in_loop
+async def test_the_pulse_counts_the_tokens_of_all_answers():
+    worker, lifeline, _ = await alive()
+    for script in ("a b", "c !repeat:3:d"):
+        await collected(worker.handlers[Submit](submit(script)))
+    pulses = asyncio.create_task(worker._send_pulses())
+    assert await lifeline.report(Pulse) == Pulse(0, 0, 6)
+    pulses.cancel()
+
+
+@in_loop
 async def test_only_the_first_begin_and_the_last_end_are_reported():
     worker, lifeline, _ = await alive()
     await asyncio.gather(*(collected(worker.handlers[Submit](submit("a !sleep:0 b"))) for _ in range(3)))
