@@ -81,7 +81,7 @@ docs: $(VENV)/installed-check ## write the generated pages of docs/reference and
 	$(RUN) tests.docs.reference
 
 site: $(DOCS)/installed ## build the documentation site into site/
-	$(DOCS)/bin/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict
 
 bench: $(VENV)/installed-bench ## compare with vLLM's own server: 15 minutes, writes bench/RESULTS.md; BENCH=--quick: 3 minutes
 	$(RUN) bench $(BENCH)

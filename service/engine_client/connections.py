@@ -16,7 +16,7 @@ import time
 from ..errors import BadRequest, EngineGone
 from ..protocol.commands import Cancel, Command
 from ..protocol.events import PROTOCOL, Delta, Event, Failed, Hello
-from ..protocol.wire import Unpacker, decode_events, decode_hello, pack
+from ..protocol.wire import UNFIT, Unpacker, decode_events, decode_hello, pack, salvage_events
 from .disconnect import Watch
 from .inbox import Inbox
 from .per_process import PerProcess
@@ -70,7 +70,7 @@ class Connection:
         """Send a command; its events go to `inbox` until `forget`. Raises EngineGone and BadRequest."""
         try:
             frame = pack(command)
-        except (OverflowError, UnicodeEncodeError, RecursionError) as error:
+        except UNFIT as error:
             raise BadRequest(f"a value in the request can't be encoded: {error}") from None
         if inbox is not None:
             self._inboxes[command.id] = inbox
@@ -124,11 +124,23 @@ class Connection:
         with contextlib.suppress(EngineGone):
             self.send(Cancel(id))
 
+    def _decoded(self, payload: bytes) -> list[Event]:
+        """Return the events of a message. One that can't be decoded fails its own request, which is cancelled."""
+        try:
+            return decode_events(payload)
+        except UNFIT as error:
+            logger.error("an answer of the engine can't be read: %s", error)
+        events, failures = salvage_events(payload)
+        for failed in failures:
+            with contextlib.suppress(EngineGone):
+                self.send(Cancel(failed.id))
+        return [*events, *failures]
+
     def _read(self) -> None:
         try:
             while True:
                 for payload in self._unpacker.feed(self._receive()):
-                    for event in decode_events(payload):
+                    for event in self._decoded(payload):
                         self._deliver(event)
         except OSError:
             pass

@@ -19,9 +19,11 @@ import struct
 
 import msgspec
 
+from ..errors import EngineFailure
 from .commands import Command
-from .events import Event, Hello
+from .events import Event, Failed, Hello
 from .reports import Report
+from .salvage import message_id, single_events
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 
@@ -30,14 +32,36 @@ _LENGTH = struct.Struct(">I")
 _encode = msgspec.msgpack.Encoder().encode
 decode_command = msgspec.msgpack.Decoder(Command).decode
 decode_events = msgspec.msgpack.Decoder(list[Event]).decode
+_decode_event = msgspec.msgpack.Decoder(Event).decode
 decode_hello = msgspec.msgpack.Decoder(list[Hello]).decode
 decode_report = msgspec.msgpack.Decoder(Report).decode
 
 
+# What a value raises that can't be encoded or decoded: lone surrogates, integers of more than 64 bits, too much depth.
+UNFIT = (msgspec.MsgspecError, OverflowError, RecursionError, TypeError, ValueError)
+
+
 def pack(message: Command | Report | list[Event]) -> bytes:
-    """Return the frame of a message."""
+    """Return the frame of a message. Raises one of UNFIT for a message that can't be encoded, or is too long."""
     payload = _encode(message)
+    if len(payload) > MAX_FRAME_BYTES:
+        raise ValueError(f"a message of {len(payload)} bytes is longer than {MAX_FRAME_BYTES} bytes")
     return _LENGTH.pack(len(payload)) + payload
+
+
+def salvage_events(payload: bytes) -> tuple[list[Event], list[Failed]]:
+    """Return the events of a message that can't be decoded as a whole, and a Failed for each that can't be decoded.
+
+    Raises ValueError for a payload that is not a list of messages.
+    """
+    events: list[Event] = []
+    failures: list[Failed] = []
+    for each in single_events(payload):
+        try:
+            events.append(_decode_event(each))
+        except UNFIT as error:
+            failures.append(Failed.of(message_id(each), EngineFailure(f"the engine's answer can't be read: {error}")))
+    return events, failures
 
 
 class Unpacker:

@@ -78,6 +78,7 @@ def test_a_killed_engine_worker_is_replaced(start_server: StartServer, pool: Thr
     assert server.web_workers() == web
     assert server.engine_workers() != [worker]
     assert server.status()["restarts"] == 1
+    assert "the engine worker was killed by SIGKILL (probably by the kernel's out-of-memory killer)" in server.output
 
 
 def test_an_engine_that_ends_itself_is_replaced(start_server: StartServer, pool: ThreadPoolExecutor):

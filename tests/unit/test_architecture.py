@@ -237,7 +237,8 @@ def test_what_is_no_public_name_is_no_attribute():
 
 def test_the_distribution_holds_every_package():
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
-    assert "service" in str(project["tool"]["setuptools"])
+    names = ["vllm_wsgi", *(f"vllm_wsgi.{package.replace('/', '.')}" for package in PACKAGES if package != ".")]
+    assert sorted(project["tool"]["setuptools"]["packages"]) == sorted(names)
 
 
 @pytest.mark.interpreter

@@ -202,7 +202,9 @@ async def run(options: WorkerOptions) -> int:
         await engine.warm_up()
     except Exception as error:
         logger.exception("%s can't be loaded", options.model)
-        writer.write(pack(LoadFailed(f"{type(error).__name__}: {error}")))
+        # Paths and other people's texts may hold what UTF-8 can't.
+        message = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
+        writer.write(pack(LoadFailed(message)))
         await writer.drain()
         return ENGINE_DIED
     return await Worker(engine, writer, options.max_queue).run(options.socket, reader)
