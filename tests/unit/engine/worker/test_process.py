@@ -177,7 +177,12 @@ def test_a_scripted_engine_is_built_as_its_arguments_say():
         build(WorkerOptions("s", 0, 0, "scripted", "weights", {"fail": "no such repository"}))
 
 
-@pytest.mark.parametrize(("text", "reported"), [("no such repository", "no such repository"), ("\ud800", "\\ud800")])
+@pytest.mark.parametrize(
+    ("text", "reported"),
+    [("no such repository", "no such repository"), ("\ud800", "\\ud800")],
+    # A surrogate in a test's name does not reach a second process.
+    ids=["a sentence", "a surrogate"],
+)
 @in_loop
 async def test_a_model_that_does_not_load_is_reported(text: str, reported: str):
     ours, theirs = socket.socketpair()
