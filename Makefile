@@ -45,10 +45,9 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 serve: install ## serve MODEL on HOST:PORT, with an engine; Ctrl-C stops all of it
-	@echo "Starting. The model is loaded next; on a CPU that takes 15 to 60 seconds."
-	@HOST=$(HOST) PORT=$(PORT) MODEL=$(MODEL) exec $(VENV)/bin/gunicorn -c gunicorn.conf.py wsgi:app
+	@MODEL=$(MODEL) exec $(VENV)/bin/vllm-wsgi serve --host $(HOST) --port $(PORT)
 
-install: $(VENV)/installed-$(ENGINE) ## install the web tier and vLLM into .venv
+install: $(VENV)/installed-$(ENGINE) $(VENV)/bin/vllm-wsgi ## install the web tier, vLLM and the command vllm-wsgi into .venv
 
 check: $(VENV)/installed-check ## lint, types, unit tests and documentation: no vLLM, less than a minute
 	$(RUN) ruff check .
@@ -82,7 +81,7 @@ docs: $(VENV)/installed-check ## write the generated pages of docs/reference and
 	$(RUN) tests.docs.reference
 
 site: $(DOCS)/installed ## build the documentation site into site/
-	$(DOCS)/bin/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict
 
 bench: $(VENV)/installed-bench ## compare with vLLM's own server: 15 minutes, writes bench/RESULTS.md; BENCH=--quick: 3 minutes
 	$(RUN) bench $(BENCH)
@@ -105,6 +104,10 @@ $(VENV)/installed-$(ENGINE): requirements/web.txt $(REQUIREMENTS) requirements/c
 	@echo "Installing the web tier and vLLM for $(ENGINE): 2 to 8 GB, a minute or several. This happens once."
 	$(UV) pip install --python $(VENV)/bin/python --compile-bytecode $(INSTALL_FLAGS) -r $(REQUIREMENTS)
 	@touch $@
+
+# The command of this checkout. A wheel has a console script of the same name instead.
+$(VENV)/bin/vllm-wsgi: deploy/vllm-wsgi | $(UV)
+	install -m 755 $< $@
 
 $(VENV)/installed-dev: requirements/dev.txt requirements/check.txt $(VENV)/installed-$(ENGINE)
 	$(UV) pip install --python $(VENV)/bin/python -r requirements/dev.txt

@@ -57,6 +57,6 @@ def check_bind(settings: Settings, addresses: Iterable[tuple[Any, ...] | str | b
         if host != "localhost" and not (host and is_local(host)):
             raise SettingsError(
                 f"listening on {host or 'every address'} without keys would let anyone in. Either make a key "
-                "(`python -m service.access.new_key NAME --scope inference`) and name its file in VLLM_WSGI_KEYS, "
+                "(`vllm-wsgi key NAME --scope inference`) and name its file in VLLM_WSGI_KEYS, "
                 "or listen on 127.0.0.1, or set VLLM_WSGI_ALLOW_ANYONE=1 if anyone may come in"
             )

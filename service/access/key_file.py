@@ -158,7 +158,7 @@ class _KeysToml(TomlFile):
 
     def _digest(self, place: tuple[str, ...], table: dict[str, Any]) -> bytes:
         if "hash" not in table:
-            self._refuse(place, "has no hash; `python -m service.access.new_key NAME` makes a key and its hash")
+            self._refuse(place, "has no hash; `vllm-wsgi key NAME` makes a key and its hash")
         found = _HASH.match(table["hash"])
         if found is None:
             self._refuse((*place, "hash"), 'must be "sha256:" and 64 hexadecimal digits in lower case')

@@ -2,7 +2,7 @@
 
 A keys.toml holds a table for each key, under the name of its owner; deploy/keys.toml.example shows every field. Only
 the SHA-256 of a key is stored. That is enough, since a key is 256 random bits: there is nothing to guess, which is what
-slow hashes protect. `python -m service.access.new_key NAME --scope SCOPE >> keys.toml` makes a key.
+slow hashes protect. `vllm-wsgi key NAME --scope SCOPE >> keys.toml` makes a key.
 """
 
 from __future__ import annotations

@@ -14,12 +14,11 @@ from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from ..errors import BadRequest, EngineFailure, EngineGone, InternalError, ServiceError
 from ..protocol.commands import Cancel, Command, Embed, Submit
 from ..protocol.events import Event, Failed, Hello
-from ..protocol.wire import Unpacker, decode_command, pack
+from ..protocol.salvage import message_id
+from ..protocol.wire import UNFIT, Unpacker, decode_command, pack
 
 logger = logging.getLogger("vllm_wsgi.queue")
 
@@ -49,10 +48,10 @@ class WebWorkerConnection:
         try:
             while data := await self._reader.read(1 << 18):
                 for payload in unpacker.feed(data):
-                    self._begin(decode_command(payload))
+                    self._receive(payload)
         except OSError:
             pass
-        except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+        except ValueError as error:
             logger.error("a web worker sent an invalid command: %s", error)
         finally:
             for task in self._tasks.values():
@@ -61,14 +60,24 @@ class WebWorkerConnection:
                 task.cancel()
             self._writer.close()
 
-    def _begin(self, command: Command) -> None:
+    def _receive(self, payload: bytes) -> None:
+        """Begin a command; one that can't be decoded fails alone. Raises ValueError for what is not a message."""
+        try:
+            command = decode_command(payload)
+        except UNFIT as error:
+            number = message_id(payload)
+            logger.error("command %d can't be read: %s", number, error)
+            self._emit(Failed.of(number, BadRequest(f"the engine can't read the request: {error}")))
+            return
         if isinstance(command, Cancel):
             if task := self._tasks.get(command.id):
                 task.cancel()
-            return
-        task = self._loop.create_task(self._run(command), name=_label(command))
-        self._tasks[command.id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(command.id, None))
+        elif command.id in self._tasks:
+            logger.error("%s is not answered: its id is in use", _label(command))
+        else:
+            task = self._loop.create_task(self._run(command), name=_label(command))
+            self._tasks[command.id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(command.id, None))
 
     async def _run(self, command: Command) -> None:
         try:
@@ -102,8 +111,28 @@ class WebWorkerConnection:
 
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, []
-        if not self._writer.is_closing():
+        if self._writer.is_closing():
+            return
+        try:
             self._writer.write(pack(outbox))
+        except UNFIT:
+            self._flush_singly(outbox)
+
+    def _flush_singly(self, outbox: list[Event]) -> None:
+        """Send each event on its own. One that can't be encoded ends its command with an error, and no other."""
+        failed: set[int] = set()
+        for event in outbox:
+            if event.id in failed:
+                continue
+            try:
+                self._writer.write(pack([event]))
+            except UNFIT as error:
+                failed.add(event.id)
+                logger.error("the answer to command %d can't be sent: %s", event.id, error)
+                refusal = EngineFailure(f"the answer holds a value that can't be sent: {error}")
+                self._writer.write(pack([Failed.of(event.id, refusal)]))
+                if task := self._tasks.get(event.id):
+                    task.cancel()
 
 
 def _label(command: Command) -> str:

@@ -1,4 +1,4 @@
-"""What is known of a model, loaded or not."""
+"""Facts about models, loaded or not, and what a new model is made of."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .request import Message
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a model without loading it: read from its files, never constant.
+    """A model as its files describe it, without loading it.
 
     Sizes are in bytes, lengths in tokens, `modified_at` in seconds since the epoch.
     """
@@ -40,13 +40,17 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineState(str, Enum):
-    """What an engine is doing. The values are what crosses the queue and what `/api/status` shows."""
+    """What an engine is doing. The values are what crosses the queue and what `/api/status` shows.
+
+    FAILED is shown to observers alone: an idle engine that did not load, and that only a new request starts again.
+    """
 
     IDLE = "idle"
     LOADING = "loading"
     READY = "ready"
     RESTARTING = "restarting"
     UNLOADING = "unloading"
+    FAILED = "failed"
 
     def __str__(self) -> str:
         return str(self.value)
@@ -70,9 +74,10 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a new model is made of: the model `base` or `files`, and what is set on top of it. None and empty: as it is.
+    """What a new model is made of: the model `base` or `files`, and the fields that it changes.
 
-    `files` and `adapters` map paths to the digests of uploaded blobs; `options` and `template` are Ollama's.
+    A field that is None or empty stays as it is in `base`. `files` and `adapters` map paths to the digests of uploaded
+    blobs; `options` and `template` are Ollama's.
     """
 
     base: str = ""
@@ -86,6 +91,8 @@ class Recipe(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Tensor(msgspec.Struct, frozen=True):
+    """A tensor of a model's files."""
+
     name: str
     type: str
     shape: list[int]

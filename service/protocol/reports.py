@@ -1,4 +1,10 @@
-"""What an engine worker is started with, and what it reports to its host over the lifeline."""
+"""What an engine worker is started with, and what it reports to its host over the lifeline.
+
+    start ─▶ Ready ─▶ Activity, Pulse, Pulse, Activity, Pulse …        Pulse once a second, Activity at once
+          └▶ LoadFailed        └▶ EngineDied
+
+The worker exits after LoadFailed and EngineDied.
+"""
 
 from __future__ import annotations
 
@@ -50,10 +56,14 @@ class EngineDied(Struct):
 
 
 class Pulse(Struct):
-    """The engine itself answered: how many requests run in it, and how many wait."""
+    """The engine itself answered: how many requests run in it, and how many wait.
+
+    `output_tokens` counts the tokens of all answers since the worker started.
+    """
 
     running: int
     waiting: int
+    output_tokens: int = 0
 
 
 class Activity(Struct):

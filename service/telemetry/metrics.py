@@ -16,7 +16,7 @@ import time
 
 from ..engine_client.client import Client
 from ..engine_client.per_process import PerProcess
-from ..errors import ServiceError
+from ..errors import BadRequest, ServiceError
 from ..protocol.commands import RequestOutcome
 
 logger = logging.getLogger("vllm_wsgi.web")
@@ -60,8 +60,13 @@ class MetricsReporter:
                 time.sleep(RETRY_SECONDS)
 
     def _sent(self, ended: list[RequestOutcome]) -> bool:
+        """Return whether the outcomes need not be sent again."""
         try:
             self._client.count(ended)
+        except BadRequest:
+            # One that can't be encoded, for the name that a client has sent, must not keep back the others.
+            for each in ended if len(ended) > 1 else []:
+                self._sent([each])
         except ServiceError:
             return False
         return True

@@ -7,6 +7,8 @@ from functools import partial
 from flask import Blueprint, Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from ..cli.check import check_command
+from ..cli.key import key
 from ..config import Settings
 from ..dialects.ollama.answer import error_record
 from ..engine_client.client import Client
@@ -45,10 +47,12 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
     settings = settings or Settings.from_env()
     if not settings.engine_socket:
         raise SettingsError(
-            "VLLM_WSGI_ENGINE_SOCKET is empty: start `python -m service.engine.host` and name its control socket, "
-            "or start gunicorn with our gunicorn.conf.py, which does both"
+            "VLLM_WSGI_ENGINE_SOCKET is empty: start an engine host with `vllm-wsgi engine` and name its control "
+            "socket, or start web tier and engine host with `vllm-wsgi serve`"
         )
-    blueprint = Blueprint(name, __name__)
+    blueprint = Blueprint(name, __name__, cli_group="vllm-wsgi")
+    blueprint.cli.add_command(key)
+    blueprint.cli.add_command(check_command(settings))
     client = Client(settings.engine_socket, settings.heartbeat, settings.deadline)
     dialects = [routes(settings, client) for routes in ALL_ROUTES]
     for routes in dialects:

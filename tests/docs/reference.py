@@ -75,7 +75,12 @@ clients on the same machine. With [keys](keys-toml.md), a route needs a key with
 `any` accepts any key.
 """
 
-DIALECTS = {"ollama": "Ollama", "openai": "OpenAI", "anthropic": "Anthropic", "operations": "Operations"}
+TITLES = {
+    "ollama": "Ollama's API",
+    "openai": "OpenAI's API",
+    "anthropic": "Anthropic's API",
+    "operations": "Operations",
+}
 
 ERRORS_HEAD = """\
 # Errors
@@ -203,9 +208,9 @@ def metrics_page() -> str:
 
 def routes_page() -> str:
     parts = [ROUTES_HEAD]
-    for dialect, routes in all_routes().items():
+    for name, routes in all_routes().items():
         rows = ([code(each.path), ", ".join(each.methods), each.scope.value, each.summary] for each in routes)
-        parts.append(f"## {DIALECTS[dialect]}\n\n{table(('path', 'method', 'scope', 'what it answers or does'), rows)}")
+        parts.append(f"## {TITLES[name]}\n\n{table(('path', 'method', 'scope', 'what it does'), rows)}")
     return generated("service/web/routes", "\n".join(parts))
 
 

@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "access": {"errors", "protocol", "syntax", "config"},
     "web": {
         "errors", "protocol", "syntax", "config", "drain", "version", "engine_client", "dialects", "telemetry",
-        "access", "web/framing", "web/negotiation",
+        "access", "web/framing", "web/negotiation", "cli/key", "cli/check",
     },
     "web/framing": {"errors"},
     "web/negotiation": {"errors", "web/framing"},
@@ -64,6 +64,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gunicorn": {
         "errors", "protocol", "config", "drain", "version", "engine_client", "access", "telemetry", "web", "models",
     },
+    "cli": {"errors", "protocol", "config", "version", "access", "engine_client", "models"},
+    "__main__": {"cli"},
     "store": {"errors", "protocol", "syntax"},
     "models": {"errors", "protocol", "syntax", "config", "store"},
     "engine": set(),
@@ -91,6 +93,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 FOREIGN: dict[str, set[str]] = {
     "flask": {"web"},
     "werkzeug": {"web"},
+    "click": {"cli"},
     "gevent": {"gunicorn"},
     "gunicorn": {"gunicorn"},
     "asyncio": {"engine"},
@@ -234,7 +237,15 @@ def test_what_is_no_public_name_is_no_attribute():
 
 def test_the_distribution_holds_every_package():
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
-    assert "service" in str(project["tool"]["setuptools"])
+    names = ["vllm_wsgi", *(f"vllm_wsgi.{package.replace('/', '.')}" for package in PACKAGES if package != ".")]
+    assert sorted(project["tool"]["setuptools"]["packages"]) == sorted(names)
+
+
+@pytest.mark.interpreter
+def test_the_command_loads_without_the_web_stack_or_an_engine():
+    unwanted = ["flask", "gunicorn", "gevent", "asyncio", "vllm", "torch"]
+    code = f"import service.cli.command; print(json.dumps([m for m in {unwanted} if m in sys.modules]))"
+    assert fresh(code) == []
 
 
 @pytest.mark.interpreter

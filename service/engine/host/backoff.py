@@ -36,7 +36,8 @@ class Backoff:
         self._until = self._clock() + pause
 
     def bar(self) -> None:
-        """Begin the longest pause, whatever happened before."""
+        """Begin the longest pause, whatever happened before, and give the model up."""
+        self._failed_loads = LOAD_ATTEMPTS
         self._until = self._clock() + self._pauses[-1]
 
     def loaded(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -15,6 +16,7 @@ from ...config import Settings
 from ...errors import EngineGoingDown, ServerBusy
 from ...models.catalog import Catalog
 from ...models.model import Model
+from ...protocol.live import HostState, ModelStatus
 from ...protocol.model_info import EngineState, LoadedModel
 from ..bell import Bell
 from .metrics import State
@@ -34,10 +36,19 @@ NewSupervisor = Callable[[Model, int, Resident, Callable[[], None]], EngineSuper
 class Engines:
     """A supervisor for each engine that the catalog's models need. Models that have an engine in common share it."""
 
-    def __init__(self, catalog: Catalog, settings: Settings, new_supervisor: NewSupervisor) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        settings: Settings,
+        new_supervisor: NewSupervisor,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`changed` is called whenever an engine enters another state, or the host begins to drain."""
         self._catalog = catalog
         self._settings = settings
         self._new_supervisor = new_supervisor
+        self._changed = changed
+        self._states: list[EngineState] = []
         self._stirred = Bell()
         self._supervisors: dict[tuple[str, ...], EngineSupervisor] = {}
         self._residency = Residency(Limits(settings.max_loaded, settings.max_memory))
@@ -92,6 +103,19 @@ class Engines:
         present = [engine for engine in self._supervisors.values() if engine.state is not EngineState.IDLE]
         return [loaded for engine in present for loaded in engine.loaded()]
 
+    def statuses(self) -> tuple[HostState, str, list[ModelStatus]]:
+        """Return what observers are shown: the host's state, why, and every model that is not idle."""
+        models = []
+        for engine in self._supervisors.values():
+            status = engine.status()
+            if status.state is not EngineState.IDLE:
+                names = [info.name for info in engine.served.values()] or [engine.resident.name]
+                expires_at = time.time() + engine.resident.remaining()
+                models += [ModelStatus(name=name, replicas=[status], expires_at=expires_at) for name in names]
+        if self._draining:
+            return HostState.DRAINING, "it was told to end", models
+        return HostState.READY, "", models
+
     def measured(self) -> list[State]:
         return [engine.measured() for engine in self._supervisors.values()]
 
@@ -145,6 +169,7 @@ class Engines:
         Requests that wait for a model are refused, and so is what comes from now on.
         """
         self._draining = True
+        self._changed()
         for engine in self._supervisors.values():
             if engine.state is not EngineState.READY:
                 engine.leave()
@@ -169,9 +194,17 @@ class Engines:
             # Until it has been loaded once, all that is known of its KV cache is what the operator wants.
             memory = model.memory or weights + int(model.engine_args.get("kv_cache_memory_bytes") or 0)
             resident = Resident(model.name.short, self._keep_alive(model), model.pinned, memory)
-            self._supervisors[model.engine] = self._new_supervisor(model, weights, resident, self._stirred.ring)
+            self._supervisors[model.engine] = self._new_supervisor(model, weights, resident, self._stir)
             self._residency.add(resident)
         return self._supervisors[model.engine]
+
+    def _stir(self) -> None:
+        """Wake what waits for room or for an idle engine. Supervisors call it for each burst of requests, too."""
+        self._stirred.ring()
+        states = [engine.state for engine in self._supervisors.values()]
+        if states != self._states:
+            self._states = states
+            self._changed()
 
     def _keep_alive(self, model: Model) -> float:
         return self._settings.keep_alive if model.keep_alive is None else model.keep_alive

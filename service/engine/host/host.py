@@ -38,6 +38,7 @@ from ..hub.pulls import Hub
 from ..listener import Handler, listen
 from .editor import Editor
 from .engines import Engines
+from .live_events import LiveEvents
 from .metrics import UNKNOWN, Metrics
 from .residency import Resident
 from .response_archive import ResponseArchive
@@ -60,7 +61,8 @@ class Host:
         directory = store_directory(settings.store)
         library = Library(directory, declared, hub.directory)
         self._catalog = Catalog(declared + library.models())
-        self._engines = Engines(self._catalog, settings, self._new_supervisor)
+        self._live = LiveEvents(lambda: self._engines.statuses())
+        self._engines = Engines(self._catalog, settings, self._new_supervisor, self._live.changed)
         self._metrics = Metrics()
         self._archive = ResponseArchive(Responses(directory, settings.responses_days, settings.max_body))
         editor = Editor(self._catalog, library, hub, self._forget)
@@ -75,6 +77,7 @@ class Host:
             Count: self._count,
             **editor.handlers,
             **self._archive.handlers,
+            **self._live.handlers,
         }
 
     @property
@@ -96,11 +99,14 @@ class Host:
             notifier.inform(self._engines.pinned_states),
         )
         tasks = [asyncio.create_task(chore) for chore in chores]
+        # A drain can be watched, too.
+        observing = asyncio.create_task(self._live.take_snapshots())
         await stop.wait()
         notifier.stopping()
         for task in tasks:
             task.cancel()
         await self._engines.drain(self._settings.drain, notifier.alive)
+        observing.cancel()
         server.close()
         await self._engines.close()
         with suppress(FileNotFoundError):
@@ -144,7 +150,9 @@ class Host:
 
     async def _count(self, command: Count) -> AsyncGenerator[Event, None]:
         for ended in command.ended:
-            self._metrics.count(ended, self._known(ended.model))
+            model = self._known(ended.model)
+            self._metrics.count(ended, model)
+            self._live.count(ended, model)
         # A handler is a generator, and there is no answer.
         return
         yield
@@ -160,4 +168,5 @@ class Host:
         """Forget a model that was deleted, or replaced by another one of its name."""
         if self._catalog.get(model.name) is None:
             self._metrics.forget(model.name.short)
+            self._live.forget(model.name.short)
         await self._engines.forget(model)

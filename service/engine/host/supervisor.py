@@ -21,6 +21,7 @@ from ...config import Settings
 from ...errors import EngineGone, InternalError, ServiceError, Unavailable
 from ...models.inspection import describe
 from ...models.model import Model
+from ...protocol.live import EngineStatus
 from ...protocol.model_info import EngineState, LoadedModel, ModelInfo
 from ...protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready
 from ...syntax.names import ModelName
@@ -28,6 +29,7 @@ from ..bell import Bell
 from .backoff import Backoff
 from .metrics import State
 from .process import Process
+from .pulses import Pulses
 from .residency import Resident
 
 logger = logging.getLogger("vllm_wsgi.host")
@@ -41,7 +43,6 @@ STOOD_STILL_SECONDS = 1.0
 # How long a worker may take to end vLLM's processes after SIGTERM, before SIGKILL.
 STOP_SECONDS = 20.0
 PROGRESS_SECONDS = 5.0
-
 
 Launch = Callable[[Settings, Model, str], Awaitable[Process]]
 
@@ -78,9 +79,10 @@ class EngineSupervisor:
         self._changed = Bell()
         self._socket = ""
         self._ready = Ready(0, "", 0)
-        self._pulse = Pulse(0, 0)
+        self._pulses = Pulses()
         self._load_count = self._unloads = self._restarts = 0
         self._ready_at: float | None = None
+        self._entered_at = time.time()
         self._trouble: ServiceError = Unavailable("the model is not loaded")
 
     @property
@@ -135,8 +137,8 @@ class EngineSupervisor:
             LoadedModel(
                 info=info,
                 state=self.state,
-                running=self._pulse.running,
-                waiting=self._pulse.waiting,
+                running=self._pulses.running,
+                waiting=self._pulses.waiting,
                 size=self.resident.memory,
                 context_length=self._ready.context_length,
                 restarts=self._restarts,
@@ -146,6 +148,18 @@ class EngineSupervisor:
             for info in self.served.values()
         ]
 
+    def status(self) -> EngineStatus:
+        """Return what observers are shown of the engine."""
+        has_failed = self.state is EngineState.IDLE and self._backoff.gives_up
+        is_restarting = self.state is EngineState.RESTARTING
+        return EngineStatus(
+            state=EngineState.FAILED if has_failed else self.state,
+            reason=self._trouble.message if has_failed or is_restarting else "",
+            since=self._entered_at, retry_at=time.time() + self._backoff.pause if is_restarting else None,
+            running=self._pulses.running, waiting=self._waiting, tokens_per_second=self._pulses.tokens_per_second,
+            memory_bytes=self.resident.memory if self.state is EngineState.READY else 0, restarts=self._restarts,
+        )  # fmt: skip
+
     @property
     def socket(self) -> str:
         """The path of the data socket; empty where no worker listens."""
@@ -154,7 +168,7 @@ class EngineSupervisor:
     def measured(self) -> State:
         """Return what the metrics report of the engine."""
         return State(
-            self.resident.name, self.state is EngineState.READY, self._pulse.running, self._waiting,
+            self.resident.name, self.state is EngineState.READY, self._pulses.running, self._waiting,
             self._load_count, self._unloads, self._restarts,
         )  # fmt: skip
 
@@ -171,7 +185,7 @@ class EngineSupervisor:
     @property
     def _waiting(self) -> int:
         """Requests that wait for the model to be loaded, and in its engine."""
-        return self._pulse.waiting + self.resident.waiting
+        return self._pulses.waiting + self.resident.waiting
 
     async def _keep(self) -> None:
         """Start, watch, and start again, until cancelled, or until a model that is not pinned fails to load."""
@@ -216,7 +230,7 @@ class EngineSupervisor:
             patience = 1.0
             return error
         finally:
-            self._pulse = Pulse(0, 0)
+            self._pulses = Pulses()
             self.resident.begin()
             process.terminate()
             await asyncio.shield(process.end(patience))
@@ -233,7 +247,7 @@ class EngineSupervisor:
                 due = time.monotonic() + self._settings.engine_timeout
                 continue
             if isinstance(report, Pulse):
-                self._pulse = report
+                self._pulses.add(report)
                 due = time.monotonic() + self._settings.engine_timeout
             elif isinstance(report, Activity):
                 self.resident.report(report.begun, report.running)
@@ -280,5 +294,6 @@ class EngineSupervisor:
 
     def _enter(self, state: EngineState) -> None:
         self.resident.state = state
+        self._entered_at = time.time()
         self._changed.ring()
         self._stir()

@@ -22,7 +22,7 @@ import msgspec
 
 from ...errors import Drained, EngineGoingDown, EngineGone
 from ...protocol.commands import Command, Embed, Measure, Submit
-from ...protocol.events import Event, Finished, Measured
+from ...protocol.events import Delta, Event, Finished, Measured
 from ...protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready, Report, WorkerOptions
 from ...protocol.request import Caller
 from ...protocol.wire import pack
@@ -53,7 +53,7 @@ class Worker:
         self._engine = engine
         self._host = host
         self._admission = Admission(engine.capacity, max_queue)
-        self._begun = 0
+        self._begun = self._output_tokens = 0
         self._running: set[asyncio.Task[Any]] = set()
         self._stop = asyncio.Event()
         self._status = 0
@@ -100,7 +100,10 @@ class Worker:
             async with self._admission.admitted(caller, sequences) as bill, aclosing(events):
                 waited = time.monotonic_ns() - came
                 async for event in events:
-                    if isinstance(event, Finished):
+                    # Most events are of this kind.
+                    if type(event) is Delta:
+                        self._output_tokens += len(event.token_ids)
+                    elif isinstance(event, Finished):
                         event.queue_ns += waited
                     bill.add(event)
                     yield event
@@ -150,7 +153,8 @@ class Worker:
         while True:
             try:
                 pulse = await self._engine.pulse()
-                self._report(Pulse(pulse.running, pulse.waiting + self._admission.waiting))
+                waiting = pulse.waiting + self._admission.waiting
+                self._report(Pulse(pulse.running, waiting, self._output_tokens))
             except EngineGone as error:
                 logger.error("the engine died: %s", error.message)
                 self._report(EngineDied(error.message))
@@ -197,7 +201,9 @@ async def run(options: WorkerOptions) -> int:
         await engine.warm_up()
     except Exception as error:
         logger.exception("%s can't be loaded", options.model)
-        writer.write(pack(LoadFailed(f"{type(error).__name__}: {error}")))
+        # Paths and other people's texts may hold what UTF-8 can't.
+        message = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
+        writer.write(pack(LoadFailed(message)))
         await writer.drain()
         return ENGINE_DIED
     return await Worker(engine, writer, options.max_queue).run(options.socket, reader)

@@ -42,7 +42,7 @@ HASH = 'hash = "sha256:' + "0" * 64 + '"'
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[keys.a]\nscopes = ['observe']", 'line 1: keys."a": has no hash; `python -m service.access.new_key NAME`'),
+        ("[keys.a]\nscopes = ['observe']", 'line 1: keys."a": has no hash; `vllm-wsgi key NAME`'),
         (f"[keys.a]\n{HASH}", 'line 1: keys."a": needs scopes, of inference, manage, observe'),
         (f"[keys.a]\n{HASH}\nscopes = []", 'line 3: keys."a".scopes: needs scopes'),
         (f"[keys.a]\n{HASH}\nscopes = ['admin']", "line 3: keys.\"a\".scopes: 'admin' is not a scope; known are"),

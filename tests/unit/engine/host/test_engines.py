@@ -15,6 +15,7 @@ from service.engine.host.metrics import State
 from service.engine.host.residency import Resident
 from service.errors import EngineGoingDown, ServerBusy, Unavailable
 from service.models.model import Model
+from service.protocol.live import EngineStatus, HostState
 from service.protocol.model_info import EngineState, LoadedModel, ModelInfo
 from service.syntax.names import ModelName
 from tests.support.loop import in_loop, settle
@@ -43,6 +44,9 @@ class FakeSupervisor:
     def enter(self, state: EngineState) -> None:
         self.resident.state = state
         self._changed.ring()
+        self._stir()
+
+    def stir(self) -> None:
         self._stir()
 
     def load(self, keep_alive: float) -> None:
@@ -77,6 +81,9 @@ class FakeSupervisor:
     def measured(self) -> State:
         return State(self.resident.name, bool(self.socket), 0, 0, 0, 0, 0)
 
+    def status(self) -> EngineStatus:
+        return EngineStatus(state=self.state)
+
     def trouble(self) -> str:
         return "" if self.state is EngineState.READY else f"{self.resident.name} is {self.state}"
 
@@ -101,11 +108,15 @@ class Field:
         self.models = {name: model(name, pinned=name in pinned, memory=memory) for name in names}
         self.catalog = FakeCatalog(list(self.models.values()))
         self.supervisors: dict[str, FakeSupervisor] = {}
-        self.engines = Engines(self.catalog, Settings(**settings), self._make)
+        self.changes: list[list[str]] = []
+        self.engines = Engines(self.catalog, Settings(**settings), self._make, self._changed)
 
     def _make(self, model: Model, weights: int, resident: Resident, stir: Callable[[], None]) -> Any:
         made = self.supervisors[resident.name.removesuffix(":latest")] = FakeSupervisor(model, resident, stir)
         return made
+
+    def _changed(self) -> None:
+        self.changes.append(list(self.states().values()))
 
     def ask(self, name: str, caller: str = "", submits: int = 1) -> asyncio.Task[str]:
         return asyncio.create_task(self.engines.locate(self.models[name], caller, None, submits))
@@ -363,3 +374,46 @@ async def test_sockets_are_those_of_the_workers_that_listen():
     await settle()
     assert field.engines.sockets() == ["a:latest.sock"]
     assert [state.model for state in field.engines.measured()] == ["a:latest", "b:latest"]
+
+
+# --- observed --------------------------------------------------------------------------------------------
+
+
+@in_loop
+async def test_observers_are_shown_every_model_that_is_not_idle():
+    field = Field("a", "b")
+    field.catalog.all.append(twin := Model(ModelName.parse("twin"), "weights", {"of": "a"}, system="Rhyme."))
+    await field.ready("a", "b")
+    await field.engines.locate(twin, "", None, 1)
+    await field.enter("b", EngineState.IDLE)
+    host, reason, models = field.engines.statuses()
+    assert (host, reason) == (HostState.READY, "")
+    assert [(each.name, each.replicas[0].state) for each in models] == [
+        ("a:latest", EngineState.READY), ("twin:latest", EngineState.READY),
+    ]  # fmt: skip
+
+
+@in_loop
+async def test_an_engine_that_failed_is_shown_by_the_name_of_its_model(monkeypatch: pytest.MonkeyPatch):
+    field = Field("a")
+    await field.ready("a")
+    field.supervisors["a"].served.clear()
+    monkeypatch.setattr(FakeSupervisor, "status", lambda self: EngineStatus(state=EngineState.FAILED))
+    assert [each.name for each in field.engines.statuses()[2]] == ["a:latest"]
+
+
+@in_loop
+async def test_a_change_of_a_state_is_told_once_and_requests_are_not():
+    field = Field("a")
+    await field.ready("a")
+    field.supervisors["a"].stir()
+    assert field.changes == [["loading"], ["ready"]]
+
+
+@in_loop
+async def test_observers_are_shown_that_the_host_drains():
+    field = Field("a")
+    await field.ready("a")
+    await field.engines.drain(1.0, lambda: None)
+    assert field.engines.statuses()[:2] == (HostState.DRAINING, "it was told to end")
+    assert len(field.changes) == 3

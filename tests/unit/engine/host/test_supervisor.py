@@ -15,6 +15,7 @@ from service.engine.host.residency import Resident
 from service.engine.host.supervisor import EngineSupervisor
 from service.errors import EngineGone, InternalError, ServiceError, Unavailable
 from service.models.model import Model
+from service.protocol.live import EngineStatus
 from service.protocol.model_info import EngineState, ModelInfo
 from service.protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready, Report
 from service.syntax.names import ModelName
@@ -108,6 +109,42 @@ async def test_what_is_served_is_listed_with_what_the_worker_reports():
     first, second = watched.supervisor.loaded()
     assert [first.info.name, second.info.name] == ["m:latest", "twin:latest"]
     assert (first.state, first.running, first.waiting, first.context_length) == (EngineState.READY, 2, 3, 4096)
+
+
+@in_loop
+async def test_an_observer_is_shown_what_the_engine_does_and_what_is_wrong_with_it():
+    watched = Watched()
+    await watched.load()
+    assert watched.supervisor.status().state is EngineState.LOADING
+    await watched.report(READY, Pulse(2, 3, 10))
+    ready = watched.supervisor.status()
+    assert (ready.state, ready.running, ready.waiting, ready.memory_bytes) == (EngineState.READY, 2, 3, 5 + 7)
+    assert (ready.reason, ready.retry_at) == ("", None)
+    restarting: list[EngineStatus] = []
+
+    def look() -> None:
+        if watched.state is EngineState.RESTARTING:
+            restarting.append(watched.supervisor.status())
+
+    watched.supervisor._stir = look
+    await watched.report(EngineGone("the engine worker was killed by SIGKILL"))
+    assert [each.reason for each in restarting] == ["the engine worker was killed by SIGKILL"]
+    assert restarting[0].retry_at is not None
+    assert (restarting[0].running, restarting[0].memory_bytes, restarting[0].restarts) == (0, 0, 1)
+
+
+@in_loop
+async def test_an_engine_that_is_given_up_is_shown_as_failed_until_it_is_asked_for():
+    watched = Watched()
+    assert watched.supervisor.status().state is EngineState.IDLE
+    await watched.load()
+    for _ in range(LOAD_ATTEMPTS):
+        await watched.report(LoadFailed("RuntimeError: no"))
+    failed = watched.supervisor.status()
+    assert (failed.state, failed.retry_at) == (EngineState.FAILED, None)
+    assert failed.reason == "the model can't be loaded: RuntimeError: no"
+    await watched.load()
+    assert watched.supervisor.status().state is EngineState.LOADING
 
 
 @in_loop

@@ -7,7 +7,7 @@ import pytest
 from service.engine.host.systemd import progress
 from service.protocol.model_info import EngineState
 
-IDLE, LOADING, READY, RESTARTING, UNLOADING = EngineState
+IDLE, LOADING, READY, RESTARTING, UNLOADING, _ = EngineState
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from service.engine.worker.process import ENGINE_DIED, Worker, build
 from service.errors import BadRequest, Drained, EngineGone, TooManyRequests
 from service.protocol.commands import Embed, Measure, Submit
 from service.protocol.events import Delta, Event, Finished, Measured, Vectors
-from service.protocol.reports import Activity, EngineDied, Pulse, Ready, Report, WorkerOptions
+from service.protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready, Report, WorkerOptions
 from service.protocol.request import Caller, Defaults, EmbedRequest, Request, Sampling, Text
 from service.protocol.wire import Unpacker, decode_report
 from tests.support.loop import in_loop
@@ -72,6 +72,16 @@ async def test_a_request_is_answered_and_its_begin_and_end_are_reported():
     events = await collected(worker.handlers[Submit](submit("a b")))
     assert (said(events), type(events[-1])) == ("a b ", Finished)
     assert [await lifeline.report(), await lifeline.report()] == [Activity(1, 1), Activity(1, 0)]
+
+
+@in_loop
+async def test_the_pulse_counts_the_tokens_of_all_answers():
+    worker, lifeline, _ = await alive()
+    for script in ("a b", "c !repeat:3:d"):
+        await collected(worker.handlers[Submit](submit(script)))
+    pulses = asyncio.create_task(worker._send_pulses())
+    assert await lifeline.report(Pulse) == Pulse(0, 0, 6)
+    pulses.cancel()
 
 
 @in_loop
@@ -167,10 +177,11 @@ def test_a_scripted_engine_is_built_as_its_arguments_say():
         build(WorkerOptions("s", 0, 0, "scripted", "weights", {"fail": "no such repository"}))
 
 
+@pytest.mark.parametrize(("text", "reported"), [("no such repository", "no such repository"), ("\ud800", "\\ud800")])
 @in_loop
-async def test_a_model_that_does_not_load_is_reported(tmp_path: Path):
+async def test_a_model_that_does_not_load_is_reported(text: str, reported: str):
     ours, theirs = socket.socketpair()
-    options = WorkerOptions("s", theirs.detach(), 0, "scripted", "weights", {"fail": "no such repository"})
+    options = WorkerOptions("s", theirs.detach(), 0, "scripted", "weights", {"fail": text})
     assert await process.run(options) == ENGINE_DIED
     lifeline = Lifeline(*await asyncio.open_connection(sock=ours))
-    assert "no such repository" in str(await lifeline.report())
+    assert await lifeline.report() == LoadFailed(f"RuntimeError: {reported}")
