@@ -50,12 +50,12 @@ def test_running_requests_and_their_tokens_are_shown_and_then_how_they_ended(ser
         running = observed.next("snapshot", lambda data: data["models"][0]["tokens_per_second"] > 0)
         assert running.data["models"][0]["running"] == 1
         answer.close()
-        ended = observed.next("request").data
-        assert (ended["request_id"], ended["ending"]) == (answer.headers["X-Request-Id"], "client_gone")
+        request = answer.headers["X-Request-Id"]
+        ended = observed.next("request", lambda data: data["request_id"] == request).data
+        assert ended["ending"] == "client_gone"
         assert (ended["route"], ended["status"]) == ("/api/chat", 200)
         assert ended["output_tokens"] > 0
-        known = observed.next("snapshot", lambda data: data["models"][0]["first_token_seconds"])
-        assert known.data["models"][0]["queue_seconds"] is None
+        observed.next("snapshot", lambda data: data["models"][0]["first_token_seconds"])
 
 
 def test_no_prompt_and_no_answer_is_in_it(start_server: Callable[..., Server]):
