@@ -62,12 +62,7 @@ class Observation(Exchange):
         except Unavailable as error:
             self._answered()
             yield [_gone("it closed the connection" if error.message == ENGINE_GONE else error.message)]
-            self._pause()
-
-    def _pause(self) -> None:
-        """Wait before the next attempt, unless the client leaves. Raises ClientGone."""
-        self._inbox.due_at = time.monotonic() + RETRY_SECONDS
-        self._inbox.get(RETRY_SECONDS)
+            self._pause(RETRY_SECONDS)
 
 
 def _gone(reason: str) -> LiveEvent:
