@@ -445,12 +445,12 @@ def test_a_damaged_declaration_of_the_operators_is_left_out_too(tmp_path: Path) 
 
 toml = st.sampled_from(
     [
-        'engine_args = { a = 1979-05-27 }', 'engine_args = { a = nan }', 'engine_args = { max_model_len = "x" }',
+        "engine_args = { a = 1979-05-27 }", "engine_args = { a = nan }", 'engine_args = { max_model_len = "x" }',
         "engine_args = { max_model_len = 99999999999999999999999 }", "engine_args = { limit_mm_per_prompt = 5 }",
+        'engine_args = { kv_cache_memory_bytes = "x" }', "engine_args = {}", "kv = { kv_cache_memory_bytes = 1 }",
         "memory = 99999999999999999999999", "keep_alive = nan", "pinned = true", "pinned = 1",
-        "options = { top_k = 1 }", "options = { stop = [1] }", "options = 5",
-        "template = 5", 'system = "\\u0000"', "a = " + "[" * DEEP, "a = " + "9" * 100_000, "kv = { kv_cache_memory_bytes = 1 }", 'engine_args = { kv_cache_memory_bytes = "x" }',
-        "engine_args = {}", 'reasoning_parser = "none"',
+        "options = { top_k = 1 }", "options = { stop = [1] }", "options = 5", "template = 5", "a = " + "[" * DEEP,
+        "a = " + "9" * 100_000, 'system = "\\u0000"', 'reasoning_parser = "none"',
     ]
 )  # fmt: skip
 
