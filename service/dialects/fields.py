@@ -23,6 +23,11 @@ class Fields:
         self._struct = struct
         self._path = path
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """Return all fields as they came, by their names in lower case."""
+        return self._values
+
     def get(self, name: str) -> Any:
         """Return the value as it came, None if it is absent."""
         return self._values.get(name)
@@ -50,7 +55,7 @@ class Fields:
     def integers(self, name: str) -> list[int]:
         values = self.array(name, "[]int")
         integers = [as_integer(item) for item in values]
-        for item, integer in zip(values, integers, strict=True):
+        for item, integer in zip(values, integers):
             if integer is None:
                 self._refuse(name, item, "int")
         return [integer for integer in integers if integer is not None]

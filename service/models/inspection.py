@@ -93,7 +93,7 @@ def prove(model: Model) -> None:
     """Raise BadRequest where the model could not be described, shown or served later, whatever the reason."""
     directory = _directory(model.source)
     for path in [directory / name for name in JSON_FILES] if directory else []:
-        if path.exists() and not isinstance(read_json(path), dict | list):
+        if path.exists() and not isinstance(read_json(path), (dict, list)):
             raise BadRequest(f"{path.name}: is not a JSON object")
     try:
         _check_crossing(Shown(0, _described(model), tensors(model), tokens(model)))

@@ -10,7 +10,7 @@ import json
 import math
 import struct
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Optional, TypeVar, Union
 
 import msgspec
 
@@ -42,22 +42,22 @@ T = TypeVar("T")
 class TextConfig(msgspec.Struct):
     """The part of config.json that describes the language model. Lengths are in tokens; null is the same as absent."""
 
-    max_position_embeddings: Count | None = None
-    hidden_size: Count | None = None
-    num_hidden_layers: Count | None = None
+    max_position_embeddings: Optional[Count] = None
+    hidden_size: Optional[Count] = None
+    num_hidden_layers: Optional[Count] = None
     # Some architectures have a number for each layer.
-    num_attention_heads: Count | list[Count] | None = None
-    num_key_value_heads: Count | list[Count] | None = None
-    vocab_size: Count | None = None
+    num_attention_heads: Optional[Union[Count, list[Count]]] = None
+    num_key_value_heads: Optional[Union[Count, list[Count]]] = None
+    vocab_size: Optional[Count] = None
 
 
 class ModelConfig(TextConfig):
     """A config.json. `text_config` describes the language model where there is one."""
 
-    model_type: str | None = None
-    text_config: TextConfig | None = None
-    architectures: list[str] | None = None
-    quantization_config: dict[str, Any] | None = None
+    model_type: Optional[str] = None
+    text_config: Optional[TextConfig] = None
+    architectures: Optional[list[str]] = None
+    quantization_config: Optional[dict[str, Any]] = None
     dtype: Any = None
     torch_dtype: Any = None
     vision_config: Any = None
@@ -66,12 +66,12 @@ class ModelConfig(TextConfig):
 class GenerationConfig(msgspec.Struct):
     """A generation_config.json, as far as Ollama has options for it."""
 
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=1e6)] | None = None
-    top_k: Annotated[int, msgspec.Meta(ge=-1, le=2**31)] | None = None
-    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    min_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
-    max_new_tokens: Count | None = None
+    temperature: Optional[Annotated[float, msgspec.Meta(ge=0, le=1e6)]] = None
+    top_k: Optional[Annotated[int, msgspec.Meta(ge=-1, le=2**31)]] = None
+    top_p: Optional[Annotated[float, msgspec.Meta(ge=0, le=1)]] = None
+    min_p: Optional[Annotated[float, msgspec.Meta(ge=0, le=1)]] = None
+    repetition_penalty: Optional[Annotated[float, msgspec.Meta(gt=0, le=1e6)]] = None
+    max_new_tokens: Optional[Count] = None
 
 
 class AddedToken(msgspec.Struct):
@@ -84,14 +84,14 @@ class AddedToken(msgspec.Struct):
 class Vocabulary(msgspec.Struct):
     """The ids of the tokens; in tokenizers of some kinds a list without ids."""
 
-    vocab: dict[str, Count] | list[Any] | None = None
+    vocab: Optional[Union[dict[str, Count], list[Any]]] = None
 
 
 class Tokenizer(msgspec.Struct):
     """A tokenizer.json."""
 
-    model: Vocabulary | None = None
-    added_tokens: list[AddedToken] | None = None
+    model: Optional[Vocabulary] = None
+    added_tokens: Optional[list[AddedToken]] = None
 
 
 class TokenizerConfig(msgspec.Struct):
@@ -117,7 +117,7 @@ class TensorHeader(msgspec.Struct):
     """A tensor in the header of a safetensors file."""
 
     dtype: str = ""
-    shape: Annotated[list[Count], msgspec.Meta(max_length=MAX_DIMENSIONS)] | None = None
+    shape: Optional[Annotated[list[Count], msgspec.Meta(max_length=MAX_DIMENSIONS)]] = None
 
     @property
     def values(self) -> int:
