@@ -156,10 +156,7 @@ class Settings:
         parse_count,
     )
     page: bool = setting(
-        Group.ACCESS,
-        "1",
-        "Serve the web page at `/ui`. Its files need no key; the requests that it sends do.",
-        parse_switch,
+        Group.ACCESS, "1", "Serve the web page at `/ui`. Its files need no key; its requests do.", parse_switch
     )
     ollama_version: str = setting(
         Group.ACCESS,
