@@ -61,14 +61,17 @@ class OllamaRoutes(LibraryRoutes):
         return json_response({"version": self._settings.ollama_version})
 
     def status(self) -> Response:
-        """Return Ollama's answer about its cloud, and beside it ours: the version and what each model is doing."""
+        """Return Ollama's answer about its cloud. Beside it is ours: the version, the models, and those left out."""
+        status = self._client.status()
         models = [
             {"name": model.info.name, "state": model.state, "running": model.running, "waiting": model.waiting,
              "restarts": model.restarts}
-            for model in self._client.loaded()
+            for model in status.models
         ]  # fmt: skip
+        left_out = [{"name": model.name, "reason": model.reason} for model in status.left_out]
         cloud = {"disabled": True, "source": "config"}
-        return json_response({"cloud": cloud, "vllm_wsgi": {"version": __version__, "models": models}})
+        ours = {"version": __version__, "models": models, "left_out": left_out}
+        return json_response({"cloud": cloud, "vllm_wsgi": ours})
 
     def tags(self) -> Response:
         newest_first = sorted(self._client.models(), key=lambda info: -info.modified_at)
