@@ -6,6 +6,7 @@ An error in the file is reported with its line before anything is started.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from pathlib import Path
@@ -107,9 +108,9 @@ class _ModelsToml(TomlFile):
         place = ("models", text)
         name = self._checked(place, ModelName.parse, text)
         self._check_kinds(place, table, KINDS)
+        self._check_engine_args((*place, "engine_args"), table.get("engine_args", {}))
         sampling, context_limit = self._options(place, table.get("options", {}))
         fields = {key: table[key] for key in KINDS if key in table}
-        self._check_json((*place, "engine_args"), table.get("engine_args", {}))
         fields["source"] = self._source(place, name, table.get("source"))
         fields["template"] = self._template(place, table.get("template"))
         fields["keep_alive"] = self._keep_alive((*place, "keep_alive"), table.get("keep_alive"))
@@ -117,12 +118,12 @@ class _ModelsToml(TomlFile):
             self._refuse((*place, "memory"), "must not be negative")
         return Model(name=name, sampling=sampling, context_limit=context_limit, **fields)
 
-    def _check_json(self, place: tuple[str, ...], value: Any) -> None:
-        """Refuse what can't be handed to the engine's process, as a number of more than 64 bits."""
+    def _check_engine_args(self, place: tuple[str, ...], arguments: dict[str, Any]) -> None:
+        """They go to vLLM, which reads them from JSON."""
         try:
-            msgspec.json.encode(value)
-        except (OverflowError, RecursionError):
-            self._refuse(place, "holds a number or a depth that JSON can't have here")
+            msgspec.json.decode(json.dumps(arguments, allow_nan=False))
+        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+            self._refuse(place, f"holds a value that JSON can't: {error}")
 
     def _options(self, place: tuple[str, ...], options: dict[str, Any]) -> tuple[Sampling, int | None]:
         for name, value in options.items():

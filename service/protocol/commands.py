@@ -20,6 +20,8 @@ the place of any event, and nothing follows it.
 
 from __future__ import annotations
 
+from typing import Optional, Union
+
 import msgspec
 
 from .model_info import Recipe
@@ -31,6 +33,7 @@ class RequestOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `ending` is done, client_gone, refused, drained or error, and `error` the class of the error. `first` is the time
     to the first token, `pause` the longest time between two writes of tokens, `speaking` from the first to the last.
+    `time` is the request's end in seconds since the epoch. `client` is an address, and `key` the name of a key.
     """
 
     route: str
@@ -43,20 +46,30 @@ class RequestOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
     queue: int = 0
     prompt_tokens: int = 0
     output_tokens: int = 0
+    time: float = 0.0
+    request_id: str = ""
+    client: str = ""
+    key: str = ""
+    method: str = ""
+    status: int = 0
+    duration: int = 0
+    load: int = 0
 
 
 class Locate(Struct):
     """Ask where the model is served; the host loads it if needed.
 
     `keep_alive` is in seconds: infinity means never unloaded, None leaves it as it is. The host keeps the model loaded
-    for the `submits` Submits or Embeds that follow. `caller` is the name of the key.
+    for the `submits` Submits or Embeds that follow. `caller` is the name of the key. `lost`:
+    data sockets whose engines the asker has lost, which the host may not have noticed yet.
     """
 
     id: int
     model: str
-    keep_alive: float | None = None
+    keep_alive: Optional[float] = None
     submits: int = 1
     caller: str = ""
+    lost: list[str] = []
 
 
 class Unload(Struct):
@@ -216,27 +229,27 @@ class Observe(Struct):
     seconds: float = 0.0
 
 
-Command = (
-    Locate
-    | Unload
-    | ListModels
-    | ListLoaded
-    | ShowModel
-    | Pull
-    | Create
-    | Copy
-    | Delete
-    | FindBlob
-    | PutBlob
-    | DropBlob
-    | StoreResponse
-    | FetchResponse
-    | DropResponse
-    | Submit
-    | Embed
-    | Cancel
-    | Check
-    | Measure
-    | Count
-    | Observe
-)
+Command = Union[
+    Locate,
+    Unload,
+    ListModels,
+    ListLoaded,
+    ShowModel,
+    Pull,
+    Create,
+    Copy,
+    Delete,
+    FindBlob,
+    PutBlob,
+    DropBlob,
+    StoreResponse,
+    FetchResponse,
+    DropResponse,
+    Submit,
+    Embed,
+    Cancel,
+    Check,
+    Measure,
+    Count,
+    Observe,
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import Any
+from typing import Any, Optional
 
 import msgspec
 
@@ -37,6 +37,10 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     system: str = ""
     messages: list[Message] = []
     parent: str = ""
+
+    def listed(self) -> ModelInfo:
+        """Return it without its texts, which no list shows: those of all models might not fit into one message."""
+        return msgspec.structs.replace(self, parameters={}, template="", license="", system="", messages=[])
 
 
 class EngineState(str, Enum):
@@ -73,6 +77,13 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float = math.inf
 
 
+class LeftOutModel(msgspec.Struct, frozen=True):
+    """A model that is in the store and not served, and why. It can be deleted, or made anew."""
+
+    name: str
+    reason: str
+
+
 class Recipe(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a new model is made of: the model `base` or `files`, and the fields that it changes.
 
@@ -84,7 +95,7 @@ class Recipe(msgspec.Struct, frozen=True, omit_defaults=True):
     files: dict[str, str] = {}
     adapters: dict[str, str] = {}
     template: str = ""
-    system: str | None = None
+    system: Optional[str] = None
     license: list[str] = []
     options: dict[str, Any] = {}
     messages: list[Message] = []

@@ -5,7 +5,7 @@ Every dialect parses its bodies into a Request or an EmbedRequest, and the engin
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional, Union
 
 import msgspec
 
@@ -27,7 +27,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     role: str
-    content: str | list[str | Image] = ""
+    content: Union[str, list[Union[str, Image]]] = ""
     thinking: str = ""
     tool_calls: list[dict[str, Any]] = []
     tool_name: str = ""
@@ -55,7 +55,7 @@ class Chat(Struct):
 
     messages: list[Message]
     tools: list[dict[str, Any]] = []
-    think: bool | str | None = None
+    think: Optional[Union[bool, str]] = None
     template: str = ""
     context: list[int] = []
     tool_choice: str = "auto"
@@ -89,20 +89,20 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     A field that is None is taken from the next layer: request, then model, then dialect, then vLLM's default.
     """
 
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    seed: int | None = None
-    stop: list[str] | None = None
-    max_tokens: int | None = None
-    min_tokens: int | None = None
-    logit_bias: dict[int, float] | None = None
-    stop_token_ids: list[int] | None = None
-    ignore_eos: bool | None = None
+    temperature: Optional[float] = None
+    top_k: Optional[int] = None
+    top_p: Optional[float] = None
+    min_p: Optional[float] = None
+    repetition_penalty: Optional[float] = None
+    presence_penalty: Optional[float] = None
+    frequency_penalty: Optional[float] = None
+    seed: Optional[int] = None
+    stop: Optional[list[str]] = None
+    max_tokens: Optional[int] = None
+    min_tokens: Optional[int] = None
+    logit_bias: Optional[dict[int, float]] = None
+    stop_token_ids: Optional[list[int]] = None
+    ignore_eos: Optional[bool] = None
 
 
 class Caller(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -120,6 +120,18 @@ class Caller(msgspec.Struct, frozen=True, omit_defaults=True):
     max_output_tokens: int = 0
 
 
+class SoFar(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a client has of one answer whose engine was lost.
+
+    `token_ids` are the answer's tokens. `text` and `thinking` count characters, `calls` whole tool calls.
+    """
+
+    token_ids: list[int]
+    text: int = 0
+    thinking: int = 0
+    calls: int = 0
+
+
 class Request(msgspec.Struct, frozen=True):
     """One generation of any dialect.
 
@@ -133,17 +145,18 @@ class Request(msgspec.Struct, frozen=True):
     - `echo`: each answer begins with a delta of the prompt, which covers no token of the answer. With `logprobs` it
       holds those of the prompt.
     - `adapter` is the directory of a LoRA adapter; only the model's own defaults set it.
+    - `so_far`: another engine has begun the one answer, and the events continue where it ended.
     - `request_id` is for logs, `traceparent` (W3C Trace Context) for traces.
     """
 
     model: str
-    prompt: Chat | Text | Tokens | Infill
+    prompt: Union[Chat, Text, Tokens, Infill]
     sampling: Sampling = Sampling()
     defaults: Sampling = Sampling()
     truncate: bool = True
-    context_limit: int | None = None
-    format: str | dict[str, Any] | None = None
-    logprobs: int | None = None
+    context_limit: Optional[int] = None
+    format: Optional[Union[str, dict[str, Any]]] = None
+    logprobs: Optional[int] = None
     return_context: bool = False
     n: int = 1
     render_only: bool = False
@@ -152,6 +165,7 @@ class Request(msgspec.Struct, frozen=True):
     request_id: str = ""
     caller: Caller = Caller()
     traceparent: str = ""
+    so_far: SoFar | None = None
 
 
 class Defaults(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -163,7 +177,7 @@ class Defaults(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     sampling: Sampling = Sampling()
-    context_limit: int | None = None
+    context_limit: Optional[int] = None
     system: str = ""
     messages: list[Message] = []
     template: str = ""
@@ -181,7 +195,7 @@ class EmbedRequest(msgspec.Struct, frozen=True):
     inputs: list[str]
     dimensions: int = 0
     truncate: bool = True
-    context_limit: int | None = None
+    context_limit: Optional[int] = None
     request_id: str = ""
     caller: Caller = Caller()
     traceparent: str = ""

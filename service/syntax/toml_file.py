@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-import tomllib
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import BadRequest, SettingsError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z")
 
@@ -51,6 +56,9 @@ class TomlFile:
             document = tomllib.loads(self._text)
         except tomllib.TOMLDecodeError as error:
             raise self._syntax_error(str(error)) from None
+        except (RecursionError, ValueError) as error:
+            # tomllib has no bound of its own for depth, and Python's for digits is not a syntax error.
+            raise SettingsError(f"{self._path}: can't be read: {error}") from None
         for key in document:
             if key != kind:
                 self._refuse((key,), f'is unknown; a {noun} stands in a table of its own, [{kind}."name"]')

@@ -139,6 +139,18 @@ def test_what_is_not_there_and_what_is_somebody_elses_look_the_same(http: httpx.
     assert http.post(PATH, json=asked("a", previous_response_id=mine), headers=bearer("bob")).status_code == 400
 
 
+@pytest.mark.parametrize(
+    "stored",
+    ["", "[" * 100_000, "5", "{}", '{"input": 5, "response": {}}', '{"input": [{}], "response": {"output": []}}'],
+)
+def test_a_damaged_response_is_not_there(keyed: Server, http: httpx.Client, stored: str):
+    name = first(http)["id"]
+    (folder(keyed) / f"{name}.json").write_text(f'{{"owner": "alice", "stored": {stored}}}')
+    assert [http.get(f"{PATH}/{name}{below}").status_code for below in ("", "/input_items")] == [404, 404]
+    assert http.post(PATH, json=asked("a", previous_response_id=name)).status_code == 400
+    (folder(keyed) / f"{name}.json").unlink()
+
+
 def test_a_deleted_response_is_gone(http: httpx.Client):
     mine = first(http)["id"]
     answer = http.delete(f"{PATH}/{mine}")
@@ -183,3 +195,22 @@ def test_a_store_that_cannot_be_written_is_told(keyed: Server, http: httpx.Clien
         assert text(respond(http, "a")) == "a "
     finally:
         folder(keyed).unlink()
+
+
+def test_an_item_of_a_stored_response_can_be_referred_to(http: httpx.Client):
+    """As the AI SDK's OpenAI provider does from its second step on."""
+    before = first(http)
+    (item,) = before["output"]
+    said = [{"role": "user", "content": "a"}, {"type": "item_reference", "id": item["id"]}]
+    after = respond(http, [*said, {"role": "user", "content": "b"}], store=True)
+    assert text(after) == "b "
+    listed = http.get(f"{PATH}/{after['id']}/input_items", params={"order": "asc"}).json()["data"]
+    assert listed[1] == item
+
+
+def test_an_item_of_another_keys_response_can_not_be_referred_to(http: httpx.Client):
+    (item,) = first(http)["output"]
+    said = [{"role": "user", "content": "a"}, {"type": "item_reference", "id": item["id"]}]
+    refused = http.post(PATH, json=asked(said), headers=bearer("bob"))
+    assert refused.status_code == 400
+    assert 'is not stored here: send "store": true' in refused.json()["error"]["message"]
