@@ -182,6 +182,13 @@ class Settings:
         "The most tokens that an answer may have; a key can set its own limit. No limit when 0.",
         parse_count,
     )
+    moves: int = setting(
+        Group.LIMITS,
+        "2",
+        "How often the engine of a running request may die before the request fails. "
+        "Until then it continues on another engine, or waits for the new one. It fails at the first death when 0.",
+        parse_count,
+    )
     heartbeat: float = setting(
         Group.TIME_OUTS,
         "10",

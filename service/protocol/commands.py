@@ -51,7 +51,8 @@ class Locate(Struct):
     """Ask where the model is served; the host loads it if needed.
 
     `keep_alive` is in seconds: infinity means never unloaded, None leaves it as it is. The host keeps the model loaded
-    for the `submits` Submits or Embeds that follow. `caller` is the name of the key.
+    for the `submits` Submits or Embeds that follow. `caller` is the name of the key. `lost`:
+    data sockets whose engines the asker has lost, which the host may not have noticed yet.
     """
 
     id: int
@@ -59,6 +60,7 @@ class Locate(Struct):
     keep_alive: Optional[float] = None
     submits: int = 1
     caller: str = ""
+    lost: list[str] = []
 
 
 class Unload(Struct):

@@ -120,6 +120,18 @@ class Caller(msgspec.Struct, frozen=True, omit_defaults=True):
     max_output_tokens: int = 0
 
 
+class SoFar(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a client has of one answer whose engine was lost.
+
+    `token_ids` are the answer's tokens. `text` and `thinking` count characters, `calls` whole tool calls.
+    """
+
+    token_ids: list[int]
+    text: int = 0
+    thinking: int = 0
+    calls: int = 0
+
+
 class Request(msgspec.Struct, frozen=True):
     """One generation of any dialect.
 
@@ -133,6 +145,7 @@ class Request(msgspec.Struct, frozen=True):
     - `echo`: each answer begins with a delta of the prompt, which covers no token of the answer. With `logprobs` it
       holds those of the prompt.
     - `adapter` is the directory of a LoRA adapter; only the model's own defaults set it.
+    - `so_far`: another engine has begun the one answer, and the events continue where it ended.
     - `request_id` is for logs, `traceparent` (W3C Trace Context) for traces.
     """
 
@@ -152,6 +165,7 @@ class Request(msgspec.Struct, frozen=True):
     request_id: str = ""
     caller: Caller = Caller()
     traceparent: str = ""
+    so_far: SoFar | None = None
 
 
 class Defaults(msgspec.Struct, frozen=True, omit_defaults=True):

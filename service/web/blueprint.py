@@ -53,7 +53,7 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
     blueprint = Blueprint(name, __name__, cli_group="vllm-wsgi")
     blueprint.cli.add_command(key)
     blueprint.cli.add_command(check_command(settings))
-    client = Client(settings.engine_socket, settings.heartbeat, settings.deadline)
+    client = Client(settings.engine_socket, settings.heartbeat, settings.deadline, settings.moves)
     dialects = [routes(settings, client) for routes in ALL_ROUTES]
     for routes in dialects:
         blueprint.register_blueprint(routes.blueprint())

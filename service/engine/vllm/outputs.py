@@ -9,9 +9,11 @@ from vllm.outputs import CompletionOutput, RequestOutput
 
 from ...errors import EngineFailure, EngineGone
 from ...protocol.events import Delta, Finished, TokenLogprob
-from ...protocol.request import Infill, Request, Text
+from ...protocol.request import Infill, Request, SoFar, Text
 from .answer_parser import AnswerParser
 from .failures import ENGINE_GONE
+
+_HAS_NOTHING = SoFar([])
 
 
 class Answers:
@@ -47,7 +49,7 @@ class Answers:
         else:
             text = prompt.text if isinstance(prompt, Text) else self._decode(ids)
         logprobs: list[TokenLogprob] = []
-        if self._request.logprobs is not None:
+        if self._request.logprobs is not None and self._request.so_far is None:
             # The first token has no probability, since nothing precedes it.
             logprobs = _logprobs(ids[1:], (output.prompt_logprobs or [None])[1:], self._request.logprobs)
             logprobs.insert(0, TokenLogprob(self._decode(ids[:1]), None))
@@ -66,11 +68,15 @@ class _SequenceAnswer:
         # vLLM always generates at least one token. When the client asked for none, that token is dropped.
         self._silent = request.echo and request.sampling.max_tokens == 0
         self._seq = 0
+        self._client_has = request.so_far
         if parser is not None:
             parser.begin(prompt_ids)
 
     def prompt(self, text: str, logprobs: list[TokenLogprob]) -> Delta:
-        return Delta(self._id, 0, text, [], logprobs=logprobs, index=self._index)
+        delta = Delta(self._id, 0, text, [], logprobs=logprobs, index=self._index)
+        if self._client_has is not None:
+            self._leave_out(delta, self._client_has)
+        return delta
 
     def events(self, output: RequestOutput, completion: CompletionOutput) -> Iterator[Delta | Finished]:
         finished = completion.finish_reason is not None
@@ -90,8 +96,28 @@ class _SequenceAnswer:
             parts = self._parser.feed(completion.text, delta.token_ids, finished)
             delta.text, delta.thinking, delta.tool_calls = parts
         if self._logprobs is not None:
-            delta.logprobs = _logprobs(completion.token_ids, completion.logprobs or [], self._logprobs)
+            logprobs = completion.logprobs or []
+            # The tokens that another engine generated have none here.
+            ids = delta.token_ids[len(delta.token_ids) - len(logprobs) :]
+            delta.logprobs = _logprobs(ids, logprobs, self._logprobs)
+        if self._client_has is not None:
+            self._leave_out(delta, self._client_has)
         return delta
+
+    def _leave_out(self, delta: Delta, has: SoFar) -> None:
+        """Take out of a delta what the client has; the first delta of a moved request covers all tokens so far.
+
+        Text may lag behind the tokens, since stop strings and parsers hold it back, so lengths are counted down.
+        """
+        tokens = min(len(has.token_ids), len(delta.token_ids))
+        delta.token_ids = delta.token_ids[tokens:]
+        delta.seq += tokens
+        text, thinking = min(has.text, len(delta.text)), min(has.thinking, len(delta.thinking))
+        calls = min(has.calls, len(delta.tool_calls))
+        delta.text, delta.thinking = delta.text[text:], delta.thinking[thinking:]
+        delta.tool_calls = delta.tool_calls[calls:]
+        left = SoFar(has.token_ids[tokens:], has.text - text, has.thinking - thinking, has.calls - calls)
+        self._client_has = left if left != _HAS_NOTHING else None
 
     def _finished(self, output: RequestOutput, completion: CompletionOutput) -> Finished:
         """Return the end of the answer. Raises EngineGone and EngineFailure, which vLLM reports as ends."""
