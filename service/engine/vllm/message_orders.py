@@ -149,10 +149,7 @@ def _as_text(message: Message) -> Message:
         return _joined("user", [result, Message("user", message.content)])
     if not message.tool_calls:
         return message
-    functions = [call.get("function", {}) for call in message.tool_calls]
-    calls = [
-        f"Call of the tool {function.get('name', '')}: {_json(function.get('arguments'))}" for function in functions
-    ]
+    calls = [_call_as_text(call.get("function", {})) for call in message.tool_calls]
     written = _joined(message.role, [Message(message.role, message.content), Message(message.role, "\n".join(calls))])
     return msgspec.structs.replace(written, thinking=message.thinking)
 
