@@ -155,6 +155,9 @@ class Settings:
         "How many proxies in front add to the `X-Forwarded-*` headers. These headers are ignored when 0.",
         parse_count,
     )
+    page: bool = setting(
+        Group.ACCESS, "1", "Serve the web page at `/ui`. Its files need no key; its requests do.", parse_switch
+    )
     ollama_version: str = setting(
         Group.ACCESS,
         "0.33.0",

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ServiceError, Unavailable
+from ..errors import ResponseNotFound, ServiceError, Unavailable
 from ..protocol.commands import (
     Check,
     Command,
@@ -55,6 +55,7 @@ from .connections import CONNECT_SECONDS, RETRY_AFTER_SECONDS, Connections, new_
 from .disconnect import Presence
 from .exchange import E, Exchange, Job, Times, expect
 from .inbox import Inbox
+from .observation import Observation
 from .stream import Stream
 
 # All in seconds. The host answers questions about models from memory; one that doesn't answer is gone.
@@ -107,7 +108,11 @@ class Client:
         return self._ask(ListModels, Models).models
 
     def loaded(self) -> list[LoadedModel]:
-        return self._ask(ListLoaded, Loaded).models
+        return self.status().models
+
+    def status(self) -> Loaded:
+        """Return the models that are loaded, and those that are in the store and not served."""
+        return self._ask(ListLoaded, Loaded)
 
     def show(self, model: str) -> ModelInfo:
         return self._ask(lambda id: ShowModel(id, model), Models).models[0]
@@ -122,6 +127,10 @@ class Client:
     def create(self, model: str, recipe: Recipe, presence: Presence) -> Job:
         """Return a job that makes a model; nothing is sent before its batches are iterated."""
         return Job(self.connections, self._times, presence, lambda id: Create(id, model, recipe))
+
+    def observe(self, after: str, seconds: float, presence: Presence) -> Observation:
+        """Return what happens on the server after the event with this mark, or without one from `seconds` ago on."""
+        return Observation(self.connections, self._times, presence, after, seconds)
 
     def copy(self, source: str, destination: str) -> None:
         self._ask(lambda id: Copy(id, source, destination), Done, EDIT_SECONDS)
@@ -153,9 +162,12 @@ class Client:
         self._ask(lambda id: StoreResponse(id, response, owner, data), Done, EDIT_SECONDS)
 
     def fetch_response(self, owner: str, response: str) -> Any:
-        """Return what the owner has stored under this id. Raises ResponseNotFound."""
+        """Return what the owner has stored under this id. Raises ResponseNotFound, for a damaged file too."""
         stored = self._ask(lambda id: FetchResponse(id, response, owner), StoredResponse, EDIT_SECONDS)
-        return msgspec.json.decode(stored.data)
+        try:
+            return msgspec.json.decode(stored.data)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            raise ResponseNotFound(f"Response with id '{response}' not found.") from None
 
     def drop_response(self, owner: str, response: str) -> None:
         """Delete what the owner has stored under this id. Raises ResponseNotFound."""

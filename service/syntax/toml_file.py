@@ -42,6 +42,9 @@ class TomlFile:
             document = tomllib.loads(self._text)
         except tomllib.TOMLDecodeError as error:
             raise self._syntax_error(str(error)) from None
+        except (RecursionError, ValueError) as error:
+            # tomllib has no bound of its own for depth, and Python's for digits is not a syntax error.
+            raise SettingsError(f"{self._path}: can't be read: {error}") from None
         for key in document:
             if key != kind:
                 self._refuse((key,), f'is unknown; a {noun} stands in a table of its own, [{kind}."name"]')

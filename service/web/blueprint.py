@@ -20,11 +20,20 @@ from .observer import Observer
 from .route import Route
 from .routes.anthropic import AnthropicRoutes
 from .routes.base import Routes
+from .routes.events import EventRoutes
 from .routes.ollama import OllamaRoutes
 from .routes.openai import OpenAIRoutes
 from .routes.operations import OperationsRoutes
+from .routes.page import PageRoutes
 
-ALL_ROUTES: tuple[type[Routes], ...] = (OllamaRoutes, OpenAIRoutes, AnthropicRoutes, OperationsRoutes)
+ALL_ROUTES: tuple[type[Routes], ...] = (
+    OllamaRoutes,
+    OpenAIRoutes,
+    AnthropicRoutes,
+    OperationsRoutes,
+    EventRoutes,
+    PageRoutes,
+)
 
 
 def all_routes() -> dict[str, list[Route]]:

@@ -48,20 +48,30 @@ class OllamaRoutes(LibraryRoutes):
         ]
 
     def root(self) -> Response:
-        return Response("Ollama is running", content_type="text/plain; charset=utf-8")
+        """Answer as Ollama does, and tell browsers of the web page."""
+        response = Response("Ollama is running", content_type="text/plain; charset=utf-8")
+        if self._settings.page:
+            response.vary.add("Accept")
+            if any(kind == "text/html" for kind, _ in request.accept_mimetypes):
+                # Relative, since a proxy in front may add a prefix.
+                response.headers["Link"] = '<ui>; rel="alternate"; type="text/html"'
+        return response
 
     def version(self) -> Response:
         return json_response({"version": self._settings.ollama_version})
 
     def status(self) -> Response:
-        """Return Ollama's answer about its cloud, and beside it ours: the version and what each model is doing."""
+        """Return Ollama's answer about its cloud. Beside it is ours: the version, the models, and those left out."""
+        status = self._client.status()
         models = [
             {"name": model.info.name, "state": model.state, "running": model.running, "waiting": model.waiting,
              "restarts": model.restarts}
-            for model in self._client.loaded()
+            for model in status.models
         ]  # fmt: skip
+        left_out = [{"name": model.name, "reason": model.reason} for model in status.left_out]
         cloud = {"disabled": True, "source": "config"}
-        return json_response({"cloud": cloud, "vllm_wsgi": {"version": __version__, "models": models}})
+        ours = {"version": __version__, "models": models, "left_out": left_out}
+        return json_response({"cloud": cloud, "vllm_wsgi": ours})
 
     def tags(self) -> Response:
         newest_first = sorted(self._client.models(), key=lambda info: -info.modified_at)
