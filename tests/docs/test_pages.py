@@ -189,6 +189,11 @@ def test_no_block_is_left_open_or_fetches_a_script(page: Path) -> None:
     assert "mermaid" not in {block.language for block in blocks(page)}
 
 
+@each_page(PAGES)
+def test_no_page_holds_the_marks_of_a_merge(page: Path) -> None:
+    assert not re.search(r"^(<{7}|={7}$|>{7})", page.read_text(), re.M)
+
+
 def test_every_page_stands_in_the_navigation_once() -> None:
     listed = re.findall(r": ([\w./-]+\.md)$|^ +- ([\w./-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
     assert sorted(titled or bare for titled, bare in listed) == sorted(

@@ -10,6 +10,7 @@ from ...models.infill import fim_tokens
 from ...protocol.request import Chat, Image, Infill, Message, Request, Text, Tokens
 from ...syntax import go_template
 from ...syntax.names import ModelName
+from .message_orders import FormFinder
 
 # Ollama's text (`server/prompt.go`), in one line.
 TOO_LONG = (
@@ -83,19 +84,24 @@ def infill_prompt(infill: Infill, model: str, vocabulary: dict[str, int]) -> str
 async def _render_chat(chat: Chat, truncate: bool, templating: Templating, limit: int) -> Prompt:
     pictures = await templating.read_images([image for message in chat.messages for image in message.images])
 
+    async def templated(messages: list[Message]) -> Prompt:
+        return await templating.apply_chat_template(
+            [template_message(each, pictures) for each in messages],
+            add_generation_prompt=True,
+            tools=[template_tool(tool) for tool in chat.tools] or None,
+            # Model families spell this key in several ways; vLLM drops those that the template does not read.
+            enable_thinking=bool(chat.think),
+            thinking=bool(chat.think),
+            **({"reasoning_effort": _EFFORTS[chat.think]} if isinstance(chat.think, str) else {}),
+        )
+
+    in_a_form_it_takes = FormFinder(templated)
+
     async def prompt_of(messages: list[Message]) -> Prompt:
         if chat.template:
             prompt = Prompt(templating.encode(render_turns(chat.template, messages)))
         else:
-            prompt = await templating.apply_chat_template(
-                [template_message(each, pictures) for each in messages],
-                add_generation_prompt=True,
-                tools=[template_tool(tool) for tool in chat.tools] or None,
-                # Model families spell this key in several ways; vLLM drops those that the template does not read.
-                enable_thinking=bool(chat.think),
-                thinking=bool(chat.think),
-                **({"reasoning_effort": _EFFORTS[chat.think]} if isinstance(chat.think, str) else {}),
-            )
+            prompt = await in_a_form_it_takes(messages)
         surplus = len(chat.context) + len(prompt.ids) - limit + 1 if truncate else 0
         return prompt._replace(ids=chat.context[max(0, surplus) :] + prompt.ids)
 
