@@ -82,6 +82,8 @@ class AnswerParser:
         self._tokenizer = tokenizer
         self._thinks = thinks
         self._tracked = tracked
+        self._tokens: TokenText | None = None
+        self._prompt_ids: list[int] | None = None
         self._envelope = call_envelope(self._parser)
         self._marks = other_marks(self._parser, tokenizer)
         self._raw = RawText()
@@ -99,8 +101,7 @@ class AnswerParser:
 
     def begin(self, prompt_ids: list[int], stops: Stops) -> None:
         """Take the prompt, which shows whether the template has opened or closed the thinking."""
-        self._prompt_ids: list[int] | None = prompt_ids
-        self._tokens = TokenText(self._tokenizer, prompt_ids, self.request.skip_special_tokens)
+        self._prompt_ids = prompt_ids
         self._stops = StopStrings(stops.strings, stops.include)
         self._min_tokens = stops.min_tokens
 
@@ -117,6 +118,9 @@ class AnswerParser:
 
     def feed(self, token_ids: Sequence[int], end: AnswerEnd | None = None) -> Parts:
         """Take the next tokens; with `end` they are the last. A token that ends the answer adds no text."""
+        if self._tokens is None:
+            # Only now has vLLM looked at the prompt, which may have numbers in it that are not token ids.
+            self._tokens = TokenText(self._tokenizer, self._prompt_ids or [], self.request.skip_special_tokens)
         fed = 0
         for token_id in token_ids:
             fed += 1
