@@ -1,4 +1,5 @@
-# `make serve` and `make test` are all that a newcomer needs. HOST=, PORT= and MODEL= choose what is served where.
+# `make check` is all that a first change needs, `make serve` all that a first answer needs.
+# HOST=, PORT= and MODEL= choose what `make serve` serves, and where.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -10,71 +11,120 @@ PYTHON ?= python3
 VENV := .venv
 UV := $(VENV)/bin/uv
 UV_VERSION := 0.11.33
+RUN := $(VENV)/bin/python -m
+PYTEST := $(RUN) pytest
 
-# Other people's clients, which tests/compat runs: they live apart from .venv. Without npm its test is skipped.
+# Other people's clients, for tests/compat: they have an environment of their own. Without npm its test is skipped.
 CLIENTS := .venv-clients
 NPM := tests/compat/npm
 NPM_CLIENTS := $(if $(shell command -v npm),$(NPM)/node_modules/.package-lock.json)
 
-# A CUDA machine gets vLLM itself, any other its CPU build. ENGINE=cpu or ENGINE=cuda overrides what nvidia-smi says.
+# What builds the documentation site. Its own environment keeps .venv as an operator has it.
+DOCS := .venv-docs
+
+# A machine with an NVIDIA GPU gets vLLM itself, any other machine gets vLLM's CPU build. ENGINE=cpu and ENGINE=cuda
+# override what nvidia-smi reports.
 ENGINE ?= $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo cuda || echo cpu)
 ifeq ($(ENGINE),cuda)
 REQUIREMENTS := requirements.txt
 INSTALL_FLAGS :=
 else
-REQUIREMENTS := requirements-cpu.txt
-# The CPU wheel of torch lies where PIP_FIND_LINKS says, else on PyTorch's own index, which uv knows as a backend.
-INSTALL_FLAGS := --excludes requirements-cpu-excludes.txt \
+REQUIREMENTS := requirements/cpu.txt
+# The CPU wheel of torch is taken from PIP_FIND_LINKS when that is set, else from PyTorch's own index.
+INSTALL_FLAGS := --excludes requirements/cpu-excludes.txt \
 	$(if $(PIP_FIND_LINKS),$(foreach place,$(PIP_FIND_LINKS),--find-links $(place)),--torch-backend cpu)
 endif
 
-.PHONY: help serve test bench soak faults lint install install-dev clean
+# Groups of tests that `make test` leaves to targets of their own, because they take long or install much.
+HEAVY := $(foreach group,legacy agents page,--ignore tests/$(group))
 
-help: ## this list
+.PHONY: help check test test-http test-engine test-compat test-deploy test-faults docs site bench soak serve install \
+	install-dev clean
+
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-serve: install ## serve MODEL on HOST:PORT, engine and all; Ctrl-C stops every process
-	@echo "Starting. The model is loaded next; on a CPU that takes 15 to 60 seconds."
-	@HOST=$(HOST) PORT=$(PORT) MODEL=$(MODEL) exec $(VENV)/bin/gunicorn -c gunicorn.conf.py wsgi:app
+serve: install ## serve MODEL on HOST:PORT, with an engine; Ctrl-C stops all of it
+	@MODEL=$(MODEL) exec $(VENV)/bin/vllm-wsgi serve --host $(HOST) --port $(PORT)
 
-# Tests that share an engine or do harm to one go one after the other (tests/conftest.py).
-test: lint ## the whole suite, the real engine included
-	$(VENV)/bin/python -m pytest -n 2 --no-loadscope-reorder
+install: $(VENV)/installed-$(ENGINE) $(VENV)/bin/vllm-wsgi ## install the web tier, vLLM and the command vllm-wsgi into .venv
 
-bench: $(VENV)/installed-bench ## this server beside vLLM's own: 15 minutes, writes bench/RESULTS.md; BENCH=--quick: 3 minutes
-	$(VENV)/bin/python -m bench $(BENCH)
+check: $(VENV)/installed-check ## lint, types, unit tests and documentation: no vLLM, less than a minute
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(PYTEST) tests/unit tests/docs -q -n auto
+
+# Tests that share an engine, or that do harm to one, run one after the other (tests/conftest.py).
+test: install-dev ## lint, types and every test but the heavy groups: under 15 minutes
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(PYTEST) -n 2 --no-loadscope-reorder $(HEAVY)
+
+test-http: $(VENV)/installed-check ## a scripted engine over real HTTP: no vLLM
+	$(PYTEST) tests/http -n 2 --no-loadscope-reorder
+
+test-engine: install-dev ## vLLM with the demo model
+	$(PYTEST) tests/engine
+
+test-compat: install-dev ## other people's clients, against vLLM with the demo model
+	$(PYTEST) tests/compat
+
+test-deploy: install-dev ## the proxies, the systemd units and the wheel
+	$(PYTEST) tests/deploy
+
+test-faults: install-dev ## kills, stalls and floods; writes docs/reference/faults.md
+	$(PYTEST) tests/faults --write-faults
+
+docs: $(VENV)/installed-check ## write the generated pages of docs/reference and deploy/systemd/vllm-wsgi.env
+	$(RUN) tests.docs.reference
+
+site: $(DOCS)/installed ## build the documentation site into site/
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict
+
+bench: $(VENV)/installed-bench ## compare with vLLM's own server: 15 minutes, writes bench/RESULTS.md; BENCH=--quick: 3 minutes
+	$(RUN) bench $(BENCH)
 
 soak: install-dev ## ten minutes of everything at once, and what grows; SOAK="--minutes 60"
-	$(VENV)/bin/python -m tests.soak $(SOAK)
+	$(RUN) tests.soak $(SOAK)
 
-faults: install-dev ## every fault that the README tells of, and its table of them
-	$(VENV)/bin/python -m pytest tests/faults --write-faults
+install-dev: install $(VENV)/installed-dev $(DOCS)/installed $(CLIENTS)/installed $(NPM_CLIENTS) ## install what the tests need, too
 
-lint: install-dev ## ruff, and mypy --strict on service/
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
+clean: ## remove what was installed, built and cached
+	rm -rf $(VENV) $(CLIENTS) $(DOCS) $(NPM)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build dist site *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-install: $(VENV)/installed-$(ENGINE) ## the web tier and vLLM, into .venv
+$(VENV)/installed-check: requirements/check.txt requirements/web.txt requirements/otel.txt | $(UV)
+	$(UV) pip install --python $(VENV)/bin/python -r requirements/check.txt
+	@touch $@
 
-install-dev: $(VENV)/installed-dev $(CLIENTS)/installed $(NPM_CLIENTS) ## and what the tests need
-
-$(VENV)/installed-$(ENGINE): requirements-web.txt $(REQUIREMENTS) requirements-cpu-excludes.txt | $(UV)
+$(VENV)/installed-$(ENGINE): requirements/web.txt $(REQUIREMENTS) requirements/cpu-excludes.txt | $(UV)
 	@echo "Installing the web tier and vLLM for $(ENGINE): 2 to 8 GB, a minute or several. This happens once."
 	$(UV) pip install --python $(VENV)/bin/python --compile-bytecode $(INSTALL_FLAGS) -r $(REQUIREMENTS)
 	@touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed-$(ENGINE)
-	$(UV) pip install --python $(VENV)/bin/python -r requirements-dev.txt
+# The command of this checkout. A wheel has a console script of the same name instead.
+$(VENV)/bin/vllm-wsgi: deploy/vllm-wsgi | $(UV)
+	install -m 755 $< $@
+
+$(VENV)/installed-dev: requirements/dev.txt requirements/check.txt $(VENV)/installed-$(ENGINE)
+	$(UV) pip install --python $(VENV)/bin/python -r requirements/dev.txt
 	@touch $@
 
-$(VENV)/installed-bench: requirements-bench.txt $(VENV)/installed-$(ENGINE)
-	$(UV) pip install --python $(VENV)/bin/python -r requirements-bench.txt
+$(VENV)/installed-bench: requirements/bench.txt $(VENV)/installed-$(ENGINE)
+	$(UV) pip install --python $(VENV)/bin/python -r requirements/bench.txt
 	@touch $@
 
-$(CLIENTS)/installed: requirements-clients.txt | $(UV)
+$(CLIENTS)/installed: requirements/clients.txt | $(UV)
 	$(UV) venv --quiet --clear --python $(VENV)/bin/python $(CLIENTS)
-	$(UV) pip install --python $(CLIENTS)/bin/python -r requirements-clients.txt
+	$(UV) pip install --python $(CLIENTS)/bin/python -r requirements/clients.txt
+	@touch $@
+
+$(DOCS)/installed: requirements/docs.txt | $(UV)
+	$(UV) venv --quiet --clear --python $(VENV)/bin/python $(DOCS)
+	$(UV) pip install --python $(DOCS)/bin/python -r requirements/docs.txt
 	@touch $@
 
 $(NPM)/node_modules/.package-lock.json: $(NPM)/package.json $(NPM)/package-lock.json
@@ -88,7 +138,3 @@ $(UV):
 	@$(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "This Python can't make virtual environments. On Debian: apt install python3-venv"; exit 1; }
 	$(VENV)/bin/python -m pip install --quiet uv==$(UV_VERSION)
-
-clean: ## remove what was installed and cached
-	rm -rf $(VENV) $(CLIENTS) $(NPM)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +

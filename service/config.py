@@ -1,189 +1,288 @@
-"""Settings: one table of name, type, default and sentence, read from the environment prefix `VLLM_WSGI_`.
+"""The settings, as one table: group, default, sentence and parser of each, read from variables `VLLM_WSGI_*`.
 
-`python -m service.config` prints the table as Markdown; the README holds it, and a test compares them.
+In: texts from the environment, or values from Python. Out: Settings that hold parsed values, or a SettingsError that
+names the variable. docs/reference/settings.md and deploy/systemd/vllm-wsgi.env are generated from `table()`.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any
-
-import msgspec
+from enum import Enum
+from typing import Any, NamedTuple
 
 from .errors import BadRequest, SettingsError
 from .syntax.durations import parse_server_keep_alive
+from .syntax.values import (
+    one_of,
+    parse_count,
+    parse_host_names,
+    parse_json_object,
+    parse_origins,
+    parse_path_prefix,
+    parse_positive_seconds,
+    parse_seconds,
+    parse_switch,
+    parse_url,
+    parse_version,
+)
 
 PREFIX = "VLLM_WSGI_"
 
 
-def check_prefix(text: str) -> None:
-    """Raises BadRequest for what is no path to put routes under."""
-    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", text):
-        raise BadRequest("a prefix is like /llm, without a slash at its end")
+class Group(Enum):
+    """The parts of the table, in their order."""
+
+    MODEL = "model"
+    MEMORY = "memory"
+    ACCESS = "access"
+    LIMITS = "limits"
+    TIME_OUTS = "time-outs"
+    LOGS = "logs"
 
 
-def check_positive(text: str) -> None:
-    """Raises BadRequest for a zero; what is no number is told elsewhere."""
-    with suppress(ValueError):
-        if float(text) == 0:
-            raise BadRequest("it must be more than 0")
+def setting(group: Group, default: str, sentence: str, parse: Callable[[str], Any] = str) -> Any:
+    """Return a field of the table. Its default is a text as in a variable; `parse` raises BadRequest."""
+    return field(default=default, metadata={"group": group, "sentence": sentence, "parse": parse})
 
 
-def setting(default: Any, sentence: str, check: Callable[[str], Any] = str) -> Any:
-    """A field of the table; `check` raises BadRequest for a text that is none."""
-    metadata = {"sentence": sentence, "check": check}
-    if isinstance(default, dict):
-        return field(default_factory=default.copy, metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Settings:
-    """Durations are in seconds, sizes in bytes."""
+    """What a process of ours is set to. Durations are in seconds, sizes in bytes.
 
-    model: str = setting("models/demo", "The model to serve: a local directory or a Hugging Face repository.")
-    model_name: str = setting("", "The name that clients use; empty: the directory's or the repository's.")
+    In Python a field takes its value or the text of its variable: `Settings(keep_alive=300)`, `Settings(hosts="a,b")`.
+    Raises SettingsError for a text that is not valid.
+    """
+
+    model: str = setting(Group.MODEL, "models/demo", "The model: a local directory or a Hugging Face repository.")
+    model_name: str = setting(
+        Group.MODEL, "", "The name that clients use. When empty: the name of the directory or of the repository."
+    )
     engine_args: dict[str, Any] = setting(
-        {}, 'Arguments for vLLM\'s `AsyncEngineArgs`, as a JSON object: `{"max_model_len": 8192}`.'
+        Group.MODEL,
+        "{}",
+        'Arguments for vLLM\'s `AsyncEngineArgs`, as a JSON object: `{"max_model_len": 8192}`.',
+        parse_json_object,
     )
     tool_parser: str = setting(
-        "", "vLLM's tool parser for the model; empty: told from its chat template; `none`: it calls no tools."
+        Group.MODEL,
+        "",
+        "vLLM's tool parser for the model. When empty, it is derived from the chat template; "
+        "with `none` the model calls no tools.",
     )
     reasoning_parser: str = setting(
-        "", "vLLM's reasoning parser; empty: told from the chat template; `none`: the model does not think."
+        Group.MODEL,
+        "",
+        "vLLM's reasoning parser for the model. When empty, it is derived from the chat template; "
+        "with `none` the model does not think.",
     )
     models: str = setting(
-        "", "A models.toml that declares several models; where it is set, the five settings above have no effect."
+        Group.MODEL, "", "A models.toml that declares several models. When set, the five settings above have no effect."
     )
-    store: str = setting(
+    engine: str = setting(
+        Group.MODEL,
+        "vllm",
+        "`vllm`, or `scripted` for tests: it plays scripts and needs no model.",
+        one_of("vllm", "scripted"),
+    )
+    engine_socket: str = setting(
+        Group.MODEL,
         "",
-        "Where models that clients make or pull are kept, and responses; "
-        "empty: `vllm-wsgi` in `$XDG_DATA_HOME` or `~/.local/share`.",
+        "The control socket of an engine host that runs already. When empty, gunicorn starts its own engine host.",
     )
-    responses_days: int = setting(
-        30, "How long responses are kept in the store for clients that ask for it (`/v1/responses`); 0: none ever is."
-    )
-    keep_alive: str = setting(
+    keep_alive: float = setting(
+        Group.MEMORY,
         "5m",
-        "How long an unused model stays loaded: seconds, or a duration as Go writes it; negative: for ever.",
+        "How long an idle model stays loaded: seconds, or a duration such as `5m` or `1h30m`. "
+        "When negative, it is never unloaded.",
         parse_server_keep_alive,
     )
-    max_loaded: int = setting(0, "How many models may be loaded at once; 0: any number.")
-    max_memory: int = setting(0, "How many bytes the loaded models may take together; 0: any number.")
-    engine: str = setting("vllm", "`vllm`, or `scripted`: answers from a script, without a model, for tests.")
-    engine_socket: str = setting(
-        "", "The control socket of an engine host that runs already; empty: gunicorn starts one of its own."
+    max_loaded: int = setting(Group.MEMORY, "0", "How many models may be loaded at once. No limit when 0.", parse_count)
+    max_memory: int = setting(
+        Group.MEMORY, "0", "How many bytes the loaded models may take together. No limit when 0.", parse_count
     )
-    ollama_version: str = setting("0.33.0", "What `/api/version` reports: clients compare it with Ollama's.")
-    origins: str = setting(
-        "", "Origins of web pages that may call, besides Ollama's own; a comma list, `*` in one is any text."
-    )
-    hosts: str = setting(
+    store: str = setting(
+        Group.MEMORY,
         "",
-        "Host names that clients may use besides local ones where the server listens on loopback; a comma list or `*`.",
+        "The directory of models that clients create or pull, and of stored responses. "
+        "When empty: `vllm-wsgi` in `$XDG_DATA_HOME` or `~/.local/share`.",
     )
-    keys: str = setting("", "A keys.toml: who may come in, and how much; read again when it changes. Empty: no keys.")
+    responses_days: int = setting(
+        Group.MEMORY,
+        "30",
+        "How many days a response is kept when a client asks for it (`/v1/responses`). None are kept when 0.",
+        parse_count,
+    )
+    keys: str = setting(
+        Group.ACCESS,
+        "",
+        "A keys.toml with the API keys, their scopes and their limits. It is read again when it changes. "
+        "When empty, there are no keys and only this machine is served.",
+    )
     allow_anyone: bool = setting(
-        False, "Without keys, serve other machines too: whoever reaches the port may use and change every model."
+        Group.ACCESS,
+        "0",
+        "Serve other machines without keys: whoever reaches the port may use, change and delete every model.",
+        parse_switch,
     )
     open_discovery: bool = setting(
-        False, "Let clients without a key see which models there are, as Copilot must: it sends its key to chats only."
+        Group.ACCESS,
+        "0",
+        "Let clients without a key list the models. Copilot needs it: it sends its key with chats only.",
+        parse_switch,
     )
-    heartbeat: float = setting(
-        10.0,
-        "After so many silent seconds a stream sends a byte that clients ignore, so that no proxy closes it.",
-        check_positive,
+    origins: tuple[str, ...] = setting(
+        Group.ACCESS,
+        "",
+        "Origins of web pages that may call besides Ollama's defaults: a comma list, "
+        "in which one `*` an entry stands for any text.",
+        parse_origins,
     )
-    prefix: str = setting("", "The path that `app.py` puts every route under: `/llm`.", check_prefix)
+    hosts: tuple[str, ...] = setting(
+        Group.ACCESS,
+        "",
+        "Host names that clients may use besides local ones when the server listens on loopback: "
+        "a comma list, or `*` for every name.",
+        parse_host_names,
+    )
+    prefix: str = setting(
+        Group.ACCESS, "", "The path under which our own application puts every route: `/llm`.", parse_path_prefix
+    )
     proxy_hops: int = setting(
-        0, "How many proxies stand in front, each of which adds to `X-Forwarded-*`; 0: these headers are ignored."
+        Group.ACCESS,
+        "0",
+        "How many proxies in front add to the `X-Forwarded-*` headers. These headers are ignored when 0.",
+        parse_count,
     )
-    max_body: int = setting(32 * 1024 * 1024, "The longest request body; more is a 413.")
-    header_timeout: float = setting(
-        20.0, "A request's header that is not whole so many seconds after its first byte is a 408. 0: wait for ever."
+    ollama_version: str = setting(
+        Group.ACCESS,
+        "0.33.0",
+        "The version that `/api/version` reports. Some clients require a minimum.",
+        parse_version,
     )
-    body_timeout: float = setting(
-        30.0, "A body has so many seconds to come in, and one more for each 1,000 bytes; then it is a 408. 0: for ever."
+    max_body: int = setting(
+        Group.LIMITS, str(32 * 1024 * 1024), "The longest request body in bytes. A longer one gets a 413.", parse_count
     )
     max_queue: int = setting(
-        512, "How many requests may wait for a model, to be loaded or to run; more are a 503. 0: any number."
+        Group.LIMITS,
+        "512",
+        "How many requests may wait for a model to load or to have capacity. One more gets a 503. No limit when 0.",
+        parse_count,
     )
-    max_prompt_tokens: int = setting(0, "The longest prompt, unless the key says otherwise; more is a 400. 0: any.")
-    max_output_tokens: int = setting(0, "Where each answer ends, unless the key says otherwise. 0: where it likes.")
+    max_prompt_tokens: int = setting(
+        Group.LIMITS,
+        "0",
+        "The longest prompt in tokens; a key can set its own limit. A longer one gets a 400. No limit when 0.",
+        parse_count,
+    )
+    max_output_tokens: int = setting(
+        Group.LIMITS,
+        "0",
+        "The most tokens that an answer may have; a key can set its own limit. No limit when 0.",
+        parse_count,
+    )
+    heartbeat: float = setting(
+        Group.TIME_OUTS,
+        "10",
+        "After this many seconds without output, a stream sends a byte that clients ignore, "
+        "so that no proxy closes the connection.",
+        parse_positive_seconds,
+    )
+    header_timeout: float = setting(
+        Group.TIME_OUTS,
+        "20",
+        "A request header gets a 408 when it is not complete this many seconds after its first byte. No limit when 0.",
+        parse_seconds,
+    )
+    body_timeout: float = setting(
+        Group.TIME_OUTS,
+        "30",
+        "A request body gets a 408 when it is not complete after this many seconds, "
+        "plus one for each 1,000 bytes received. No limit when 0.",
+        parse_seconds,
+    )
     deadline: float = setting(
-        0.0, "After so many seconds a request ends with an error: a 504, or a stream's last record. 0: never."
+        Group.TIME_OUTS,
+        "0",
+        "A request that takes longer than this many seconds ends with an error: "
+        "a 504, or the last record of its stream. No limit when 0.",
+        parse_seconds,
     )
     drain: float = setting(
-        120.0, "So many seconds the engine host lets requests run on when it is told to end; then it ends them."
-    )
-    log_requests: bool = setting(
-        True, "gunicorn.conf.py has a JSON line for each request written to stdout, at its end, with its real ending."
-    )
-    log_prompts: bool = setting(False, "The lines hold the prompts, too.")
-    traces: str = setting(
-        "", "Where traces go: `http://127.0.0.1:4318/v1/traces`, an OTLP/HTTP collector; needs requirements-otel.txt."
+        Group.TIME_OUTS,
+        "120",
+        "How many seconds running requests may continue when the engine host shuts down. Then they are ended.",
+        parse_seconds,
     )
     engine_timeout: float = setting(
-        60.0,
-        "An engine that has answered nothing for so long hangs, and is replaced. Longer than any decode step.",
-        check_positive,
+        Group.TIME_OUTS,
+        "60",
+        "An engine that does not respond for this many seconds hangs and is replaced. "
+        "Set it longer than any decode step.",
+        parse_positive_seconds,
     )
-    load_timeout: float = setting(1800.0, "A model that has not loaded by then has failed to load.", check_positive)
+    load_timeout: float = setting(
+        Group.TIME_OUTS,
+        "1800",
+        "A model that is not loaded after this many seconds has failed to load.",
+        parse_positive_seconds,
+    )
+    log_requests: bool = setting(
+        Group.LOGS,
+        "1",
+        "Our gunicorn configuration writes one JSON line to stdout at the end of each request.",
+        parse_switch,
+    )
+    log_prompts: bool = setting(Group.LOGS, "0", "The lines of the request log contain the prompts.", parse_switch)
+    traces: str | None = setting(
+        Group.LOGS,
+        "",
+        "The URL of an OTLP/HTTP collector for traces: `http://127.0.0.1:4318/v1/traces`. "
+        "It needs the packages of `requirements/otel.txt`.",
+        parse_url,
+    )
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, str):
+                object.__setattr__(self, each.name, _parsed(each, value))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Settings from `VLLM_WSGI_*`; raises SettingsError that names the variable."""
+        """Return the settings of `VLLM_WSGI_*` variables. Raises SettingsError that names the variable."""
         environ = os.environ if environ is None else environ
-        known = {PREFIX + each.name.upper(): each for each in fields(cls)}
+        known = {variable(each): each.name for each in fields(cls)}
         for name in environ:
             if name.startswith(PREFIX) and name not in known:
                 raise SettingsError(f"{name} is not a setting; known are {', '.join(known)}")
-        return cls(**{each.name: _read(name, each, environ[name]) for name, each in known.items() if name in environ})
+        texts: dict[str, Any] = {known[name]: text for name, text in environ.items() if name in known}
+        return cls(**texts)
 
 
-def _read(name: str, setting: Field[Any], text: str) -> Any:
-    kind = type(_default(setting))
-    try:
-        setting.metadata["check"](text)
-    except BadRequest as error:
-        raise SettingsError(f"{name}={text!r}: {error.message}") from None
-    if kind is str:
-        return text
-    try:
-        value = msgspec.json.decode(text.encode(), type=kind, strict=kind is dict)
-    except msgspec.MsgspecError as error:
-        raise SettingsError(f"{name}={text!r} is not {_ARTICLES[kind]}: {error}") from None
-    if kind in (int, float) and value < 0:
-        raise SettingsError(f"{name}={text!r} must not be negative")
-    return value
+class Documented(NamedTuple):
+    """A row of the table: the variable, its default as a text, its sentence, its group."""
+
+    variable: str
+    default: str
+    sentence: str
+    group: Group
 
 
-def _write(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-def _default(setting: Field[Any]) -> Any:
-    return setting.default_factory() if callable(setting.default_factory) else setting.default
-
-
-_ARTICLES = {int: "a whole number", float: "a number", bool: "0 or 1", dict: "a JSON object"}
-
-
-def table() -> str:
-    """The settings as a Markdown table."""
-    rows = ["| variable | default | what it does |", "|---|---|---|"]
+def table() -> Iterator[Documented]:
+    """Yield each setting with what a reader needs to know, group by group."""
     for each in fields(Settings):
-        default = _write(_default(each))
-        rows.append(
-            f"| `{PREFIX}{each.name.upper()}` | {f'`{default}`' if default else 'empty'} |"
-            f" {each.metadata['sentence']} |"
-        )
-    return "\n".join(rows)
+        yield Documented(variable(each), str(each.default), each.metadata["sentence"], each.metadata["group"])
 
 
-if __name__ == "__main__":
-    print(table())
+def variable(setting: Field[Any]) -> str:
+    """Return the name of the environment variable."""
+    return PREFIX + setting.name.upper()
+
+
+def _parsed(setting: Field[Any], text: str) -> Any:
+    try:
+        return setting.metadata["parse"](text)
+    except BadRequest as error:
+        raise SettingsError(f"{variable(setting)}={text!r}: {error.message}") from None

@@ -2,6 +2,7 @@
 
     ServiceError                500
     ├── BadRequest              400
+    │   ├── PromptTooLong       400
     │   └── UnknownPrevious     400
     ├── Unauthorized            401
     ├── Forbidden               403
@@ -31,13 +32,16 @@ what an engine process raised. Renaming a class therefore changes the protocol.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 
 class ServiceError(Exception):
     """The base of all errors. `message` is a sentence for the client and holds nothing secret.
 
-    `retry_after` is in seconds. OpenAI's clients distinguish some errors by `param` and `code`.
+    `retry_after` is in seconds. Clients of OpenAI's API distinguish errors by `param` and `code`, whose values are
+    OpenAI's.
     """
 
     status: int = 500
@@ -59,6 +63,11 @@ class ServiceError(Exception):
         return type(self).__name__
 
     @property
+    def details(self) -> dict[str, Any]:
+        """The further arguments that make this error again on the other side of the queue."""
+        return {}
+
+    @property
     def headers(self) -> dict[str, str]:
         """The HTTP headers that the answer gets because of this error."""
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
@@ -68,6 +77,35 @@ class BadRequest(ServiceError):
     """The request is not valid; the message names the field."""
 
     status = 400
+
+    def __init__(
+        self, message: str, retry_after: int | None = None, param: str | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(message, retry_after)
+        self.param = param or self.param
+        self.code = code or self.code
+
+    @property
+    def details(self) -> dict[str, Any]:
+        return {"param": self.param, "code": self.code} if self.param or self.code else {}
+
+
+class PromptTooLong(BadRequest):
+    """The prompt has `tokens` tokens, and `limit` is the most that prompt and answer may have. 0 when not known.
+
+    Agents shorten their conversation when they recognise this error, each API's by its own words.
+    """
+
+    code = "context_length_exceeded"
+
+    def __init__(self, message: str, retry_after: int | None = None, tokens: int = 0, limit: int = 0) -> None:
+        super().__init__(message, retry_after)
+        self.tokens = tokens
+        self.limit = limit
+
+    @property
+    def details(self) -> dict[str, Any]:
+        return {"tokens": self.tokens, "limit": self.limit}
 
 
 class UnknownPrevious(BadRequest):
@@ -81,6 +119,7 @@ class Unauthorized(ServiceError):
     """The request has no key, or an unknown one."""
 
     status = 401
+    code = "invalid_api_key"
 
     @property
     def headers(self) -> dict[str, str]:
@@ -92,12 +131,14 @@ class Forbidden(ServiceError):
     """The key is known and may not do this, or the server answers no other machines."""
 
     status = 403
+    code = "permission_denied"
 
 
 class ModelNotFound(ServiceError):
     """The model does not exist here."""
 
     status = 404
+    code = "model_not_found"
 
 
 class ResponseNotFound(ServiceError):
@@ -122,6 +163,7 @@ class TooManyRequests(ServiceError):
     """A limit of the caller's key is reached."""
 
     status = 429
+    code = "rate_limit_exceeded"
 
     def __init__(self, message: str, retry_after: int | None = 1) -> None:
         super().__init__(message, retry_after)
@@ -173,6 +215,8 @@ class Unavailable(ServiceError):
 
 class ServerBusy(Unavailable):
     """The queue of waiting requests is full."""
+
+    code = "server_is_overloaded"
 
     # Ollama's text, two spaces and all (`server/sched.go`, ErrMaxQueue).
     def __init__(
@@ -230,6 +274,9 @@ class SettingsError(ServiceError):
     """A setting can't be used; the message names the variable."""
 
 
-def revive(kind: str, message: str, retry_after: int | None) -> ServiceError:
+def revive(
+    kind: str, message: str, retry_after: int | None, details: Mapping[str, Any] = MappingProxyType({})
+) -> ServiceError:
     """Return the error that crossed the queue; one of an unknown `kind` (a newer peer) is an EngineFailure."""
-    return ServiceError.kinds.get(kind, EngineFailure)(message, retry_after)
+    known = ServiceError.kinds.get(kind)
+    return EngineFailure(message, retry_after) if known is None else known(message, retry_after, **details)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -46,9 +47,11 @@ What is vllm-wsgi?<|im_end|>
 """
 
 
-# How fast a busy machine makes examples says nothing about the program.
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy")
+# How fast a busy machine makes examples says nothing about the program. The property tests take half of the unit tests'
+# time, so that only CI runs them in full. hypothesis reads the profile while a test module is imported, hence here.
+settings.register_profile("full", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("full"), max_examples=20)
+settings.load_profile("full" if "CI" in os.environ else "quick")
 
 
 # Which tests stay in one process where several run them: they share an engine, or disturb each other's. The others stay

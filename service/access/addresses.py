@@ -1,4 +1,4 @@
-"""Where a request comes from, and whether the server may listen where it is told to."""
+"""Where a request comes from, and whether the server may listen on an address without keys."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from ..errors import SettingsError
 
 
 def presented(environ: Mapping[str, Any]) -> list[str]:
-    """The keys that a request brings: as a bearer token (RFC 6750), and as Anthropic's clients send theirs."""
+    """Return the keys in a request's headers: a bearer token (RFC 6750), and Anthropic's X-Api-Key."""
     scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     keys = [token.strip() if scheme.lower() == "bearer" else "", environ.get("HTTP_X_API_KEY", "").strip()]
     return [key for key in keys if key]
 
 
 def received(environ: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the server itself knows of where a request came from and to, before ProxyFix put in what headers say."""
+    """Return the server's own view of a request's addresses, before ProxyFix replaced them by those of headers."""
     original: Mapping[str, Any] = environ.get("werkzeug.proxy_fix.orig", environ)
     return original
 
 
 def addresses(environ: Mapping[str, Any]) -> list[str | None]:
-    """All that a request says of where it comes from: its peer, and whom the peer and proxies before it speak for.
+    """Return every address from which a request may come: its peer's, and all that X-Forwarded-For names.
 
-    Werkzeug's ProxyFix puts the one that it believes in place of the peer, and leaves the peer where it finds too few.
-    Whoever reaches the port can say that he speaks for 127.0.0.1.
+    Werkzeug's ProxyFix replaces the peer's address by the one that it believes; where the header has too few, it leaves
+    the peer's. Any client that reaches the port can write 127.0.0.1 into the header.
     """
-    told = [address.strip() for address in environ.get("HTTP_X_FORWARDED_FOR", "").split(",")]
-    return [received(environ).get("REMOTE_ADDR"), environ.get("REMOTE_ADDR"), *filter(None, told)]
+    forwarded = [address.strip() for address in environ.get("HTTP_X_FORWARDED_FOR", "").split(",")]
+    return [received(environ).get("REMOTE_ADDR"), environ.get("REMOTE_ADDR"), *filter(None, forwarded)]
 
 
 def is_local(address: str | None) -> bool:
-    """Whether a peer is on this machine; one on a Unix socket has no address. On loopback no other machine can be."""
+    """Return whether the address is a loopback address; that of a Unix socket's peer is empty."""
     if address is None:
         return False
     try:
@@ -46,7 +46,10 @@ def is_local(address: str | None) -> bool:
 
 
 def check_bind(settings: Settings, addresses: Iterable[tuple[Any, ...] | str | bytes]) -> None:
-    """Raises SettingsError where other machines could come in without keys; a Unix socket's address is its path."""
+    """Raise SettingsError when other machines could use the server without keys.
+
+    `addresses` are those of the listening sockets, as `getsockname` returns them: a Unix socket's is its path.
+    """
     if settings.keys or settings.allow_anyone:
         return
     for address in addresses:
@@ -54,6 +57,6 @@ def check_bind(settings: Settings, addresses: Iterable[tuple[Any, ...] | str | b
         if host != "localhost" and not (host and is_local(host)):
             raise SettingsError(
                 f"listening on {host or 'every address'} without keys would let anyone in. Either make a key "
-                "(`python -m service.access.new_key NAME --scope inference`) and name its file in VLLM_WSGI_KEYS, "
+                "(`vllm-wsgi key NAME --scope inference`) and name its file in VLLM_WSGI_KEYS, "
                 "or listen on 127.0.0.1, or set VLLM_WSGI_ALLOW_ANYONE=1 if anyone may come in"
             )

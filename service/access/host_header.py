@@ -1,53 +1,56 @@
-"""Which names a browser may know a server by that listens on loopback: Ollama's protection from DNS rebinding.
+"""Which Host headers a server that listens on loopback accepts: Ollama's protection from DNS rebinding.
 
-A page whose own name is made to point at 127.0.0.1 is of the same origin as this server, so that `origins.py` lets it
-in; the Host header still has its name. The rules are those of Ollama's `server/routes.go`, allowedHostsMiddleware.
+An attacker can make the name of their page point at 127.0.0.1. Its requests then have the same origin as this server,
+so `origins.py` allows them, but their Host header still holds the page's name. The rules are those of Ollama's
+`server/routes.go`, allowedHostsMiddleware.
 """
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING
 
-# RFC 1918 and RFC 4193, Go's IsPrivate; Python's own `is_private` has more.
+# RFC 1918 and RFC 4193, as in Go's IsPrivate; Python's `is_private` includes more.
 _PRIVATE = [ip_network(network) for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")]
 _SUFFIXES = (".localhost", ".local", ".internal")
 
-Address = IPv4Address | IPv6Address
+if TYPE_CHECKING:
+    Address = IPv4Address | IPv6Address
 
 
 class AllowedHosts:
-    """The allowed hosts: `configured` (a comma list; `*` allows every host), and Ollama's own."""
+    """The allowed hosts: `configured`, in lower case (`*` allows every host), and Ollama's own."""
 
-    def __init__(self, configured: str) -> None:
-        chosen = {name.strip().lower() for name in configured.split(",") if name.strip()}
-        self._all = "*" in chosen
-        self._names = {"", "localhost", socket.gethostname().lower()} | chosen
+    def __init__(self, configured: Iterable[str]) -> None:
+        self._names = {"", "localhost", socket.gethostname().lower(), *configured}
+        self._all = "*" in self._names
 
     def watches(self, server_name: str) -> bool:
-        """Whether the Host header counts. `server_name` is the WSGI environ's.
+        """Return whether the Host header is checked. `server_name` is SERVER_NAME of the WSGI environ.
 
-        gunicorn and Werkzeug write the listening address there. Where it is something else (waitress has a constant)
-        nothing is known and every host passes. On a Unix socket gunicorn writes the Host header there: one that looks
-        like loopback is an allowed one.
+        gunicorn and Werkzeug write the listening address there. Other servers write something else (waitress a
+        constant), so the address is unknown and every host is allowed. On a Unix socket gunicorn writes the Host header
+        there; when that looks like loopback, it is an allowed one anyway.
         """
         address = _address(server_name)
         return not self._all and (server_name == "localhost" if address is None else address.is_loopback)
 
     def allows(self, host: str) -> bool:
-        """`host` is the Host header, with or without a port."""
+        """Return whether a Host header, with or without a port, is allowed."""
         address = _address(hostname(host))
         return self.named(host) or (address is not None and _is_local(address))
 
     def named(self, host: str) -> bool:
-        """Whether it is allowed by its name, and not as an address."""
+        """Return whether a Host header is allowed by its name, not as an address."""
         name = hostname(host)
         return name in self._names or name.endswith(_SUFFIXES)
 
 
 def hostname(host: str) -> str:
-    """A Host header without its port and an IPv6 address' brackets, in lower case."""
+    """Return a Host header in lower case, without its port and without the brackets of an IPv6 address."""
     if host.startswith("["):
         return host[1:].partition("]")[0].lower()
     return host.lower() if host.count(":") > 1 else host.partition(":")[0].lower()
@@ -68,7 +71,7 @@ def _is_local(address: Address) -> bool:
 
 
 def _is_ours(address: Address) -> bool:
-    """Whether one of this machine's interfaces has it: no other can be bound."""
+    """Return whether an interface of this machine has the address: only then can a socket be bound to it."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

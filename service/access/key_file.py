@@ -1,4 +1,4 @@
-"""A keys.toml: read, checked, and read again when it changes."""
+"""The keys of a keys.toml: read, checked, and read again when the file changes."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ from ..config import Settings
 from ..errors import Forbidden, SettingsError, Unauthorized
 from ..protocol.request import Caller
 from ..syntax.toml_file import Kinds, TomlFile, read_text
+from .scopes import SCOPE_NAMES, SCOPES, Scope
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("vllm_wsgi.access")
 
-SCOPES = ("inference", "manage", "observe")
-
+# The file is looked at once in this time, when a key is asked for.
 LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Key:
-    """One known key, or the leave to do without."""
+    """One key of the file: its owner and limits, what it may do, and the SHA-256 of its text."""
 
     caller: Caller = Caller()
-    scopes: frozenset[str] = frozenset(SCOPES)
+    scopes: frozenset[Scope] = frozenset(SCOPES)
     digest: bytes = b""
 
-    def check(self, scope: str) -> None:
-        """Raises Forbidden where the key lacks the scope."""
-        if scope not in self.scopes:
-            raise Forbidden(f'key "{self.caller.name}" lacks the scope "{scope}"')
+    def check(self, scope: Scope) -> None:
+        """Raise Forbidden when the key lacks the scope."""
+        if scope is not Scope.ANY and scope not in self.scopes:
+            raise Forbidden(f'key "{self.caller.name}" lacks the scope "{scope.value}"')
 
 
+# For requests that need no key.
 ANYONE = Key()
 
 _LIMITS = ("max_concurrent", "tokens_per_minute", "max_prompt_tokens", "max_output_tokens")
@@ -53,7 +54,11 @@ _HASH = re.compile(r"sha256:([0-9a-f]{64})\Z")
 
 
 class KeyFile:
-    """The keys of a file, read again when it has changed; a mistake in it leaves the keys as they were."""
+    """The keys of a file, which is read again when it has changed.
+
+    A changed file with a mistake in it leaves the keys as they were; the log names the mistake. At the start a mistake
+    raises SettingsError.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._path = Path(settings.keys)
@@ -65,7 +70,7 @@ class KeyFile:
         self._keys = read_keys(self._path, self._defaults)
 
     def find(self, presented: list[str]) -> Key:
-        """The first that is known. Raises Unauthorized."""
+        """Return the first presented key that the file holds. Raises Unauthorized when it holds none of them."""
         self._look()
         for text in presented:
             if key := self._known(text):
@@ -75,7 +80,7 @@ class KeyFile:
     def _known(self, text: str) -> Key | None:
         digest = hashlib.sha256(text.encode("latin-1")).digest()
         found = None
-        # All of them, and each in constant time: how long it takes says nothing about how near a guess was.
+        # Each digest is compared, and in constant time: the time that it takes shows nothing of how near a guess was.
         for key in self._keys:
             if hmac.compare_digest(key.digest, digest):
                 found = key
@@ -97,10 +102,10 @@ class KeyFile:
             logger.error("the keys stay as they were: %s", error.message)
 
     def _current(self) -> tuple[int, ...] | None:
-        """What tells one version of the file from another; None where there is none.
+        """Return what differs between two versions of the file; None when there is no file.
 
-        The time of the last change to its inode, unlike that of its content, can't be set back, and tells when a file
-        that could not be read has been given the rights.
+        The time of the inode's last change is used, not that of the content: it can't be set back, and it also moves
+        when an unreadable file is made readable.
         """
         try:
             status = os.stat(self._path)
@@ -110,12 +115,15 @@ class KeyFile:
 
 
 def read_keys(path: Path, defaults: Caller) -> list[Key]:
-    """The keys of a keys.toml; raises SettingsError that names the line. `defaults` are for what a key leaves open."""
+    """Return the keys of a keys.toml; `defaults` holds the limits of a key that sets none of its own.
+
+    Raises SettingsError, which names the line of a mistake.
+    """
     return _KeysToml(path, read_text(path, "VLLM_WSGI_KEYS")).keys(defaults)
 
 
 class _KeysToml(TomlFile):
-    """One keys.toml."""
+    """The text of a keys.toml, and the keys in it."""
 
     def keys(self, defaults: Caller) -> list[Key]:
         keys: dict[bytes, Key] = {}
@@ -138,18 +146,19 @@ class _KeysToml(TomlFile):
         caller = msgspec.structs.replace(defaults, name=name, **limits)
         return Key(caller, self._scopes(place, table), self._digest(place, table))
 
-    def _scopes(self, place: tuple[str, ...], table: dict[str, Any]) -> frozenset[str]:
+    def _scopes(self, place: tuple[str, ...], table: dict[str, Any]) -> frozenset[Scope]:
         scopes = table.get("scopes")
         if not scopes:
-            self._refuse((*place, "scopes") if "scopes" in table else place, f"needs scopes, of {', '.join(SCOPES)}")
+            missing = f"needs scopes, of {', '.join(SCOPE_NAMES)}"
+            self._refuse((*place, "scopes") if "scopes" in table else place, missing)
         for scope in scopes:
-            if scope not in SCOPES:
-                self._refuse((*place, "scopes"), f"{scope!r} is no scope; known are {', '.join(SCOPES)}")
-        return frozenset(scopes)
+            if scope not in SCOPE_NAMES:
+                self._refuse((*place, "scopes"), f"{scope!r} is not a scope; known are {', '.join(SCOPE_NAMES)}")
+        return frozenset(map(Scope, scopes))
 
     def _digest(self, place: tuple[str, ...], table: dict[str, Any]) -> bytes:
         if "hash" not in table:
-            self._refuse(place, "has no hash; `python -m service.access.new_key NAME` makes a key and its hash")
+            self._refuse(place, "has no hash; `vllm-wsgi key NAME` makes a key and its hash")
         found = _HASH.match(table["hash"])
         if found is None:
             self._refuse((*place, "hash"), 'must be "sha256:" and 64 hexadecimal digits in lower case')

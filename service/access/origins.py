@@ -1,7 +1,8 @@
-"""Which web pages may call: Ollama's CORS rules, the only protection from a browser's other tabs where no key is asked.
+"""Which web pages may call: Ollama's CORS rules.
 
-A request whose Origin is not allowed is refused before anything is done, whatever its method (gin-contrib/cors, and the
-defaults of Ollama's `envconfig/config.go`, AllowedOrigins). Requests without an Origin come from no page.
+Where the server has no keys, these rules are the only protection from other pages in a browser. A request whose Origin
+is not allowed is refused before anything is done, whatever its method (gin-contrib/cors, and the defaults of Ollama's
+`envconfig/config.go`, AllowedOrigins). A request without an Origin does not come from a page's script.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _STAINLESS = (
     "Arch", "Async", "Custom-Poll-Interval", "Helper-Method", "Lang", "Os", "Package-Version", "Poll-Helper",
     "Retry-Count", "Runtime", "Runtime-Version", "Timeout",
 )  # fmt: skip
-# Not Ollama's: what Anthropic's own client sends from a browser, the key among it.
+# Not in Ollama's list: the headers that Anthropic's own client sends from a browser, its key among them.
 _ANTHROPIC = "X-Api-Key,Anthropic-Version,Anthropic-Beta,Anthropic-Dangerous-Direct-Browser-Access"
 PREFLIGHT_HEADERS = {
     "Access-Control-Allow-Methods": "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
@@ -28,18 +29,18 @@ PREFLIGHT_VARY = ("Origin", "Access-Control-Request-Method", "Access-Control-Req
 
 
 class AllowedOrigins:
-    """The allowed origins: `configured` (a comma list; `*` stands for any text once in each) and Ollama's own."""
+    """The allowed origins: `configured` (in each, one `*` stands for any text) and Ollama's own."""
 
-    def __init__(self, configured: str) -> None:
-        chosen = [origin.strip().rstrip("/") for origin in configured.split(",") if origin.strip()]
-        self.all = "*" in chosen
-        self._patterns: Sequence[str] = (*chosen, *DEFAULT_ORIGINS)
+    def __init__(self, configured: Sequence[str]) -> None:
+        self.all = "*" in configured
+        self._patterns: Sequence[str] = (*configured, *DEFAULT_ORIGINS)
 
     def foreign(self, origin: str, host: str) -> bool:
-        """Whether the request comes from another site's page; `host` is its Host header."""
+        """Return whether the request comes from the page of another site; `host` is its Host header."""
         return bool(origin) and origin not in (f"http://{host}", f"https://{host}")
 
     def allows(self, origin: str) -> bool:
+        """Return whether pages of this origin may call."""
         return self.all or any(_matches(origin, pattern) for pattern in self._patterns)
 
 

@@ -1,24 +1,29 @@
-"""What an engine worker hosts: the one interface of vLLM and of the scripted engine."""
+"""The interface of the engine that a worker hosts: vLLM, or the scripted engine."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from ..errors import BadRequest
+from ..errors import PromptTooLong
 from ..protocol.events import Delta, Finished, Rendered, Vectors
 from ..protocol.reports import Pulse
 from ..protocol.request import Caller, EmbedRequest, Request
 
 
 def check_prompt(caller: Caller, tokens: int) -> None:
-    """Raises BadRequest for a prompt that is longer than the caller's may be."""
+    """Raise PromptTooLong when the prompt is longer than the caller's prompts may be."""
     if 0 < caller.max_prompt_tokens < tokens:
-        raise BadRequest(f"the prompt has {tokens} tokens, and may have {caller.max_prompt_tokens}")
+        message = f"the prompt has {tokens} tokens, and may have {caller.max_prompt_tokens}"
+        raise PromptTooLong(message, tokens=tokens, limit=caller.max_prompt_tokens)
 
 
 class Engine(Protocol):
-    """What a worker hosts: vLLM, or a script. Lengths are in tokens; `capacity` are the sequences it takes at once."""
+    """An engine with its model loaded.
+
+    `context_length` is in tokens. `cache_bytes` is the size of its KV cache, `capacity` the number of sequences that it
+    runs at once.
+    """
 
     context_length: int
     device: str
@@ -29,16 +34,19 @@ class Engine(Protocol):
         """Answer something, before the engine is called ready. Raises ServiceError."""
 
     def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
-        """Deltas and one Finished, or one Rendered; closing the iterator cancels. Raises ServiceError."""
+        """Yield Deltas and one Finished for each answer, or one Rendered. Closing the iterator cancels.
+
+        Raises ServiceError.
+        """
 
     def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Vectors, None]:
-        """The inputs' vectors, in order; closing the iterator cancels. Raises ServiceError."""
+        """Yield the inputs' vectors, in order. Closing the iterator cancels. Raises ServiceError."""
 
     async def pulse(self) -> Pulse:
-        """Answered by the engine itself, not by this process; raises EngineGone when it is dead."""
+        """Return what the engine itself answers, not this process. Raises EngineGone when the engine is dead."""
 
     def metrics(self) -> str:
-        """Its own, in Prometheus' text format."""
+        """Return the engine's own metrics in Prometheus' text format."""
 
     async def shutdown(self) -> None:
-        """Ends the engine's processes."""
+        """End the engine's processes."""

@@ -6,7 +6,7 @@ import asyncio
 
 
 class Bell:
-    """Wakes everyone who waits, each time it is rung."""
+    """Each ring wakes all tasks that wait at that moment."""
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
@@ -16,4 +16,5 @@ class Bell:
         rung.set()
 
     async def rung(self) -> None:
+        """Wait for the next ring."""
         await self._next.wait()

@@ -1,7 +1,7 @@
 """The engine's end of the queue, the same for host and worker: commands come in, each is answered by events.
 
-All events that come up in one turn of the loop leave as one message, so that a decode step costs one message a web
-worker and not one a request.
+All events that come up in one turn of the loop leave as one message, so that a decode step costs one message for each
+web worker instead of one for each request.
 """
 
 from __future__ import annotations
@@ -9,30 +9,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
+from typing import Any
 
-import msgspec
-
-from ..errors import EngineFailure, EngineGone, InternalError, ServiceError
+from ..errors import BadRequest, EngineFailure, EngineGone, InternalError, ServiceError
 from ..protocol.commands import Cancel, Command, Embed, Submit
 from ..protocol.events import Event, Failed, Hello
-from ..protocol.wire import Unpacker, decode_command, pack
+from ..protocol.salvage import message_id
+from ..protocol.wire import UNFIT, Unpacker, decode_command, pack
 
 logger = logging.getLogger("vllm_wsgi.queue")
 
-# A web worker that reads nothing holds back its own answers at so many bytes, and only those.
+# When a web worker reads nothing, its own answers stop at this size; those of other web workers go on.
 OUTBOX_BYTES = 4 * 1024 * 1024
 
-Handler = Callable[[Command], AsyncGenerator[Event, None]]
+# Answers one kind of command. Each takes its own class, which a type of them all can't say.
+Handler = Callable[[Any], AsyncGenerator[Event, None]]
+Handlers = Mapping[type[Command], Handler]
 
 
 class WebWorkerConnection:
     """One connected web worker and its requests; when it goes, they are cancelled."""
 
-    def __init__(self, answer: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._answer = answer
+    def __init__(self, handlers: Handlers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._handlers = handlers
         self._reader = reader
         self._writer = writer
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -40,31 +42,42 @@ class WebWorkerConnection:
         self._loop = asyncio.get_running_loop()
 
     async def serve(self) -> None:
+        """Answer commands until the web worker closes the connection."""
         self._emit(Hello())
         unpacker = Unpacker()
         try:
             while data := await self._reader.read(1 << 18):
                 for payload in unpacker.feed(data):
-                    self._begin(decode_command(payload))
+                    self._receive(payload)
         except OSError:
             pass
-        except (ValueError, msgspec.MsgspecError, RecursionError) as error:
-            logger.error("a web worker sent what is no command: %s", error)
+        except ValueError as error:
+            logger.error("a web worker sent an invalid command: %s", error)
         finally:
             for task in self._tasks.values():
-                # Nobody else can tell: a web worker that was killed writes no log.
+                # A web worker that was killed writes no log itself.
                 logger.warning("%s is cancelled: its web worker is gone", task.get_name())
                 task.cancel()
             self._writer.close()
 
-    def _begin(self, command: Command) -> None:
+    def _receive(self, payload: bytes) -> None:
+        """Begin a command; one that can't be decoded fails alone. Raises ValueError for what is not a message."""
+        try:
+            command = decode_command(payload)
+        except UNFIT as error:
+            number = message_id(payload)
+            logger.error("command %d can't be read: %s", number, error)
+            self._emit(Failed.of(number, BadRequest(f"the engine can't read the request: {error}")))
+            return
         if isinstance(command, Cancel):
             if task := self._tasks.get(command.id):
                 task.cancel()
-            return
-        task = self._loop.create_task(self._run(command), name=_label(command))
-        self._tasks[command.id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(command.id, None))
+        elif command.id in self._tasks:
+            logger.error("%s is not answered: its id is in use", _label(command))
+        else:
+            task = self._loop.create_task(self._run(command), name=_label(command))
+            self._tasks[command.id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(command.id, None))
 
     async def _run(self, command: Command) -> None:
         try:
@@ -75,7 +88,7 @@ class WebWorkerConnection:
                         await self._writer.drain()
         except ServiceError as error:
             if isinstance(command, Submit | Embed) and isinstance(error, EngineFailure | EngineGone):
-                # What failed may quote the client, who must not write lines of the log.
+                # %r, since the message may quote the client, who must not be able to write lines of the log.
                 logger.error("%s failed: %r", _label(command), error.message)
             self._emit(Failed.of(command.id, error))
         except ConnectionError:
@@ -84,6 +97,13 @@ class WebWorkerConnection:
             logger.exception("%s failed", _label(command))
             self._emit(Failed.of(command.id, InternalError()))
 
+    def _answer(self, command: Command) -> AsyncGenerator[Event, None]:
+        """Raises BadRequest for a command that this process does not answer."""
+        handler = self._handlers.get(type(command))
+        if handler is None:
+            raise BadRequest(f"this engine process does not answer {type(command).__name__}")
+        return handler(command)
+
     def _emit(self, event: Event) -> None:
         if not self._outbox:
             self._loop.call_soon(self._flush)
@@ -91,26 +111,46 @@ class WebWorkerConnection:
 
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, []
-        if not self._writer.is_closing():
+        if self._writer.is_closing():
+            return
+        try:
             self._writer.write(pack(outbox))
+        except UNFIT:
+            self._flush_singly(outbox)
+
+    def _flush_singly(self, outbox: list[Event]) -> None:
+        """Send each event on its own. One that can't be encoded ends its command with an error, and no other."""
+        failed: set[int] = set()
+        for event in outbox:
+            if event.id in failed:
+                continue
+            try:
+                self._writer.write(pack([event]))
+            except UNFIT as error:
+                failed.add(event.id)
+                logger.error("the answer to command %d can't be sent: %s", event.id, error)
+                refusal = EngineFailure(f"the answer holds a value that can't be sent: {error}")
+                self._writer.write(pack([Failed.of(event.id, refusal)]))
+                if task := self._tasks.get(event.id):
+                    task.cancel()
 
 
 def _label(command: Command) -> str:
-    """For the log."""
+    """What the log calls a command."""
     if isinstance(command, Submit | Embed):
         return f"request {command.request.request_id or command.id}"
     return f"command {type(command).__name__} {command.id}"
 
 
-async def listen(path: str, answer: Handler) -> asyncio.Server:
-    """Serve peers on a Unix socket at `path`, for the owner and the group; a stale socket is replaced."""
+async def listen(path: str, handlers: Handlers) -> asyncio.Server:
+    """Serve web workers on a Unix socket at `path`, for the owner and the group; replace a stale socket."""
     with suppress(FileNotFoundError):
         os.unlink(path)
-    server = await asyncio.start_unix_server(partial(_connected, answer), path)
+    server = await asyncio.start_unix_server(partial(_connected, handlers), path)
     os.chmod(path, 0o660)
     return server
 
 
-async def _connected(answer: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _connected(handlers: Handlers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with suppress(asyncio.CancelledError):
-        await WebWorkerConnection(answer, reader, writer).serve()
+        await WebWorkerConnection(handlers, reader, writer).serve()

@@ -1,6 +1,6 @@
-"""No process outlives its parent: Linux' parent-death signal, for what a SIGKILL of the parent leaves behind.
+"""End a process when its parent ends, also when the parent gets a SIGKILL (Linux' parent-death signal).
 
-vLLM's EngineCore has no check of its own and would keep its memory for ever (vllm-project/vllm#55510).
+vLLM's EngineCore does not notice the end of its parent, and would keep its memory (vllm-project/vllm#55510).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG = 1
 def die_with_parent(sig: signal.Signals = signal.SIGKILL, parent: int | None = None) -> None:
     """Have `sig` sent to this process when the thread that started it ends.
 
-    `parent`: the process that must still be there; if it has gone already, so do we.
+    `parent` is the pid of the process that must still be there. Where it has ended already, `sig` is sent at once.
     """
     if sys.platform != "linux":
         return

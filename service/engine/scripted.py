@@ -1,28 +1,29 @@
 """An engine without vLLM that plays a script over the real queue.
 
-For the tests of the web tier, for those of the blueprint's users, and for measuring the web tier alone. The script
-is the last user message or the prompt: words separated by spaces, each one token, streamed as they stand, except
+It is for tests of the web tier, for those of the blueprint's users, and for measuring the web tier alone. The script
+is the last user message or the prompt: words separated by spaces. Each word is one token and streamed as it stands,
+except for these commands:
 
     !sleep:SECONDS    waits
     !repeat:N:WORD    WORD, N times
-    !rate:N           from here on N tokens a second; 0: as fast as possible
-    !step:N           the same, and all requests that say so have theirs at the same moments, as in a decode step
+    !rate:N           from here on N tokens a second; as fast as possible when 0
+    !step:N           the same, and all requests with this command get their tokens at the same moments, as in vLLM
     !clock:N          the monotonic clock in microseconds and a ~, N times
     !fail:TEXT        the generation fails
     !refuse:TEXT      the request is refused, if it comes first
     !busy:TEXT        the engine has no room for the request, if it comes first
-    !think:WORD       WORD is thought, not said
+    !think:WORD       WORD is thinking, not content
     !crash            the engine's process ends
-    !hang             the engine answers nothing any more, its pulse included
+    !hang             the engine stops answering; its pulse stops, too
     !system           what the system message says
     !trace            the request's traceparent
 
-A text to embed is such a script too, of which !sleep, !fail, !refuse and !crash count, and one command more:
+A text to embed is a script too. It takes !sleep, !fail, !refuse and !crash, and one more command:
 
-    !nan              its vector holds what is no number
+    !nan              its vector holds NaN
 
-The model's engine_args say how it loads: `{"load_seconds": 2}` takes so long, `{"fail": "text"}` fails, after that.
-`{"max_num_seqs": 1}` lets one request in at a time.
+The model's engine_args control its load: `{"load_seconds": 2}` makes it take two seconds, `{"fail": "text"}` makes it
+fail after that. `{"max_num_seqs": 1}` lets one request in at a time.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from ..errors import BadRequest, EngineFailure, Unavailable
+from ..errors import BadRequest, EngineFailure, PromptTooLong, Unavailable
 from ..protocol.events import Delta, Finished, Rendered, Vectors
 from ..protocol.reports import Pulse
 from ..protocol.request import Chat, EmbedRequest, Infill, Request, Tokens
@@ -58,7 +59,7 @@ class ScriptedEngine:
 
     @classmethod
     def load(cls, engine_args: dict[str, Any]) -> ScriptedEngine:
-        """Blocks for as long as the arguments say."""
+        """Load the engine; blocks for `load_seconds`. Raises RuntimeError where the arguments have `fail`."""
         time.sleep(engine_args.get("load_seconds", 0.0))
         if "fail" in engine_args:
             raise RuntimeError(engine_args["fail"])
@@ -68,7 +69,7 @@ class ScriptedEngine:
         """Nothing gets faster."""
 
     async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
-        """One token a word, one answer after the other; the count of prompt tokens is that of the script's words."""
+        """Yield a token for each word, one answer after the other. The prompt has a token for each word, too."""
         script = _script(request)
         if script.startswith("!refuse:"):
             raise BadRequest(script.removeprefix("!refuse:"))
@@ -88,7 +89,7 @@ class ScriptedEngine:
             self._running -= 1
 
     async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Vectors, None]:
-        """A vector for each input, from a hash of its text; a word is a token."""
+        """Yield a vector for each input, from a hash of its text; a word is a token."""
         limit = min(self.context_length, request.context_limit or self.context_length)
         self._running += 1
         try:
@@ -96,7 +97,7 @@ class ScriptedEngine:
                 words = text.split()
                 check_prompt(request.caller, len(words))
                 if len(words) > limit and not request.truncate:
-                    raise BadRequest("the input length exceeds the context length")
+                    raise PromptTooLong("the input length exceeds the context length", limit=limit)
                 numbers = await _numbers(words[:limit])
                 yield Vectors(id, [packed_unit_vector(numbers, request.dimensions)], len(words[:limit]))
         finally:
@@ -170,7 +171,7 @@ def _token(id: int, seq: int, word: str) -> Delta:
 
 
 async def _numbers(words: list[str]) -> list[float]:
-    """The same for the same words, after what the commands among them ask for."""
+    """Return the same numbers for the same words, after following the commands among them."""
     for word in words:
         command, _, argument = word.partition(":")
         if command == "!sleep":

@@ -1,4 +1,4 @@
-"""From what a model puts out to the vector that crosses the queue."""
+"""Turn the vector that a model returns into the bytes that cross the queue."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ..errors import BadRequest
 
 
 def packed_unit_vector(vector: list[float], dimensions: int) -> bytes:
-    """`vector` scaled to length 1, as little-endian float32.
+    """Return `vector` scaled to length 1, as little-endian float32.
 
-    Where 0 < `dimensions` < its length, of its first numbers alone. A vector of zeros stays as it is. Raises BadRequest
-    for what holds no numbers, in the words of Ollama's `server/routes.go`.
+    Where 0 < `dimensions` < its length, only its first `dimensions` numbers are kept. A vector of zeros stays as it is.
+    Raises BadRequest for a vector with NaN or infinity, in the words of Ollama's `server/routes.go`.
     """
     if not math.isfinite(math.hypot(*vector)):
         raise BadRequest("embedding contains NaN or Inf values")

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-# How often a server that only answers questions is asked, in seconds.
+# How often `Presence.gone` is asked, in seconds.
 POLL_SECONDS = 0.5
 
 _GONE = getattr(select, "EPOLLRDHUP", 0x2000) | getattr(select, "EPOLLONESHOT", 1 << 30)
@@ -33,7 +33,7 @@ class Presence:
 
 
 class Watch:
-    """Calls back once for each watched socket whose peer closed it or shut down its writing side."""
+    """Calls back once for each watched socket whose peer closes it or its sending half."""
 
     def __init__(self) -> None:
         self._epoll = _epoll()()
@@ -41,14 +41,14 @@ class Watch:
         threading.Thread(target=self._run, name="disconnect-watch", daemon=True).start()
 
     def add(self, fd: int, callback: Callable[[], None]) -> None:
-        """`callback` runs in the watching thread and must not block."""
+        """Watch a socket. `callback` runs in the watching thread and must not block."""
         self._callbacks[fd] = callback
         self._epoll.register(fd, _GONE)
 
     def remove(self, fd: int) -> None:
-        """Before the socket is closed, since its number is then given to another."""
+        """Stop watching a socket. Call it before the socket is closed, since another file may get its number then."""
         if self._callbacks.pop(fd, None) is not None:
-            # One that the server has closed already has left the set by itself.
+            # A socket that the server has closed already has left the set by itself.
             with suppress(OSError):
                 self._epoll.unregister(fd)
 
@@ -64,7 +64,7 @@ class Watch:
 
 
 def _epoll() -> Any:
-    """gevent removes `select.epoll` since its wait would block the hub; ours never waits."""
+    """Return the real epoll. gevent removes it, since waiting for it would block the hub; we never wait for it."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("select"):
         return monkey.get_original("select", "epoll")

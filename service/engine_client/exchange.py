@@ -1,4 +1,7 @@
-"""One client's dealings with the engine: locate the model, submit, read events, cancel."""
+"""What one request does with the engine: locate the model, submit, read events, cancel.
+
+In: the connections, and the presence of the client whose request it is. Out: batches of events, or a ServiceError.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,31 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 from ..drain import drain
 from ..errors import ClientGone, DeadlineExceeded, Drained, EngineGone, GoingDown, ServiceError
 from ..protocol.commands import Cancel, Command, Embed, Locate, Submit
 from ..protocol.events import Delta, Done, Event, Failed, Finished, Located, Rendered, Vectors
 from ..protocol.request import EmbedRequest, Request, Struct
-from .connections import Connection, _ids
+from .connections import Connection, Connections, new_id
 from .disconnect import POLL_SECONDS, Presence
 from .inbox import Inbox
-
-if TYPE_CHECKING:
-    from .client import Client
-
 
 E = TypeVar("E", bound=Struct)
 
 
-def _expect(event: Event, kind: type[E]) -> E:
+@dataclass(frozen=True)
+class Times:
+    """After `heartbeat` seconds without an event a batch is empty; after `deadline` seconds a request fails."""
+
+    heartbeat: float
+    deadline: float = math.inf
+
+
+def expect(event: Event, kind: type[E]) -> E:
+    """Return the event when it is of this kind. Raises the error of a Failed, and EngineGone for another kind."""
     if isinstance(event, Failed):
         raise event.error()
     if not isinstance(event, kind):
@@ -34,26 +43,27 @@ def _expect(event: Event, kind: type[E]) -> E:
 
 
 class Exchange:
-    """One client's dealings with the engine, one step at a time, and the client that may leave meanwhile."""
+    """One step after the other of one request, whose client may disconnect meanwhile."""
 
-    def __init__(self, client: Client, presence: Presence, caller: str = "") -> None:
-        """`caller` is the name of the key that asks; it is empty where nobody needs one."""
-        self._client = client
+    def __init__(self, connections: Connections, times: Times, presence: Presence, caller: str = "") -> None:
+        """`caller` is the name of the key that the request has; empty when the command needs none."""
+        self._connections = connections
+        self._times = times
         self._caller = caller
-        self._inbox = Inbox(next(_ids))
+        self._inbox = Inbox(new_id())
         self._asked: Connection | None = None
-        # How many answers each command has still to bring.
+        # How many answers each command still has to bring.
         self._open: dict[int, int] = {}
         self.location: Located | None = None
-        self._ends_at = time.monotonic() + (client.deadline or math.inf)
+        self._ends_at = time.monotonic() + times.deadline
         self._gone = presence.gone
-        # After so long it looks up, if only to find that nothing has come.
-        self._looks_up = min(client.heartbeat, math.inf if self._gone is None else POLL_SECONDS)
-        self._inbox.due_at = min(self._ends_at, time.monotonic() + self._looks_up)
-        client.timer().add(self._inbox)
+        # The longest wait in seconds: then the client is looked for, and the heartbeat may be due.
+        self._longest_wait = min(times.heartbeat, math.inf if self._gone is None else POLL_SECONDS)
+        self._inbox.due_at = min(self._ends_at, time.monotonic() + self._longest_wait)
+        connections.timer().add(self._inbox)
         self._fd = -1 if presence.fileno is None else presence.fileno()
         if self._fd >= 0:
-            client.watch().add(self._fd, self._inbox.client_left)
+            connections.watch().add(self._fd, self._inbox.client_left)
 
     def __enter__(self) -> Exchange:
         return self
@@ -70,34 +80,34 @@ class Exchange:
                 for command in left:
                     self._asked.send(Cancel(command))
         if self._fd >= 0:
-            self._client.watch().remove(self._fd)
+            self._connections.watch().remove(self._fd)
             self._fd = -1
 
     def locate(self, model: str, keep_alive: float | None, submits: int) -> Iterator[list[Event]]:
-        """Empty batches while the model loads, then one with its Located, which is the `location` from then on."""
-        self._ask(self._client.control(), Locate(self._inbox.id, model, keep_alive, submits, self._caller))
+        """Yield empty batches while the model loads, then one with its Located, which becomes the `location`."""
+        self._ask(self._connections.control(), Locate(self._inbox.id, model, keep_alive, submits, self._caller))
         while not (events := self._wait()):
             yield []
         self._answered()
-        self.location = _expect(events[0], Located)
+        self.location = expect(events[0], Located)
         yield [self.location]
 
     def located(self, model: str, keep_alive: float | None, submits: int) -> Located:
-        """Wait until the model is loaded; no matter how long."""
+        """Wait until the model is loaded, up to the deadline."""
         deque(self.locate(model, keep_alive, submits), maxlen=0)
         assert self.location is not None
         return self.location
 
     def embed(self, request: EmbedRequest) -> Vectors:
-        """Wait for the vectors of every input, from where the model has been located."""
+        """Wait for the vectors of every input, from the engine where the model has been located."""
         assert self.location is not None
         answer = Vectors(self._inbox.id, [], 0)
-        self._ask(self._client.connection(self.location.socket), Embed(self._inbox.id, request))
+        self._ask(self._connections.connection(self.location.socket), Embed(self._inbox.id, request))
         while len(answer.vectors) < len(request.inputs):
             for event in self._wait():
                 if isinstance(event, Failed):
                     self._answered()
-                part = _expect(event, Vectors)
+                part = expect(event, Vectors)
                 answer.vectors += part.vectors
                 answer.prompt_tokens += part.prompt_tokens
         self._answered()
@@ -110,19 +120,19 @@ class Exchange:
             self._open[command.id] = command.request.n if isinstance(command, Submit) else 1
 
     def _answered(self, *commands: int) -> None:
-        """These, or all of them, have ended: nothing more is expected of them, and nothing left to cancel."""
+        """Expect nothing more of these commands, or of all of them; none of them is cancelled any more."""
         for command in commands or list(self._open):
             self._open.pop(command, None)
             if self._asked is not None:
                 self._asked.forget(command)
 
     def _wait(self) -> list[Event]:
-        """What has come; nothing when the heartbeat is due. Raises ClientGone, DeadlineExceeded and Drained."""
+        """Return the next events, or none when the heartbeat is due. Raises ClientGone, DeadlineExceeded, Drained."""
         now = time.monotonic()
-        beats_at = now + self._client.heartbeat
+        beats_at = now + self._times.heartbeat
         while True:
             ends_at = min(self._ends_at, drain.ends_at)
-            self._inbox.due_at = min(ends_at, beats_at, now + self._looks_up)
+            self._inbox.due_at = min(ends_at, beats_at, now + self._longest_wait)
             events = [] if now >= ends_at else self._inbox.get()
             now = time.monotonic()
             if now >= ends_at:
@@ -130,31 +140,38 @@ class Exchange:
             if events or now >= beats_at:
                 return events
             if self._gone is not None and self._gone():
-                raise ClientGone("the client has left")
+                raise ClientGone("the client has disconnected")
 
     def _late(self) -> ServiceError:
         if drain.ends_at < self._ends_at:
             return Drained.by(GoingDown())
-        return DeadlineExceeded(f"the request was not done within the {self._client.deadline:g} s that it may take")
+        return DeadlineExceeded(f"the request was not done within the {self._times.deadline:g} s that it may take")
 
 
 class Stream(Exchange):
-    """The answers to requests of one model. Iterating `batches` runs them; `close` cancels, once, what has not ended.
+    """The answers to requests to one model. Iterating `batches` runs them; `close` cancels, once, what has not ended.
 
-    The answers are counted through: those of the second request follow those of the first in their `index`.
+    The answers are numbered in one row: those of the second request follow those of the first in their `index`.
     """
 
-    def __init__(self, client: Client, requests: list[Request], presence: Presence, keep_alive: float | None) -> None:
-        super().__init__(client, presence, requests[0].caller.name)
+    def __init__(
+        self,
+        connections: Connections,
+        times: Times,
+        presence: Presence,
+        requests: list[Request],
+        keep_alive: float | None,
+    ) -> None:
+        super().__init__(connections, times, presence, requests[0].caller.name)
         self._model = requests[0].model
         self._inbox.request_id = requests[0].request_id
-        self._submits = [Submit(next(_ids), request) for request in requests]
+        self._submits = [Submit(new_id(), request) for request in requests]
         counts = [request.n for request in requests]
         self._first = {submit.id: sum(counts[:place]) for place, submit in enumerate(self._submits)}
         self._keep_alive = keep_alive
 
     def batches(self) -> Iterator[list[Event]]:
-        """Located, deltas and a Finished for each answer, or one Rendered; an empty batch when the heartbeat is due.
+        """Yield Located, deltas and a Finished for each answer, or one Rendered; an empty batch for a heartbeat.
 
         Ends after the last of these or raises a ServiceError, never both and never neither.
         """
@@ -163,7 +180,7 @@ class Stream(Exchange):
             assert self.location is not None
             for submit in self._submits:
                 submit.defaults = self.location.defaults
-            self._ask(self._client.connection(self.location.socket), *self._submits)
+            self._ask(self._connections.connection(self.location.socket), *self._submits)
             while self._open:
                 events = self._wait()
                 failed = self._take(events)
@@ -175,41 +192,43 @@ class Stream(Exchange):
             self.close()
 
     def _take(self, events: list[Event]) -> Failed | None:
-        """Count the answers through, up to the end of the last one or to a failure, and drop what follows."""
+        """Number the answers up to the end of the last one, or up to a failure, and drop what follows."""
         for place, event in enumerate(events):
             if isinstance(event, Failed):
                 self._answered(event.id)
                 del events[place:]
                 return event
-            if isinstance(event, Delta | Finished):
+            if isinstance(event, (Delta, Finished)):
                 event.index += self._first[event.id]
-            if isinstance(event, Finished | Rendered):
+            if isinstance(event, (Finished, Rendered)):
                 self._open[event.id] -= 1
                 if not self._open[event.id]:
                     self._answered(event.id)
             if not self._open:
-                # An engine process that ends right after its last answer has not failed that one.
+                # An engine process that ends right after its last answer has not failed that answer.
                 del events[place + 1 :]
         return None
 
 
 class Job(Exchange):
-    """A pull or a creation. Iterating `batches` runs it; `close` gives it up, once, unless it has ended."""
+    """A pull or a creation. Iterating `batches` runs it; `close` cancels it, once, unless it has ended."""
 
-    def __init__(self, client: Client, command: Callable[[int], Command], presence: Presence) -> None:
-        super().__init__(client, presence)
-        # A model of many gigabytes comes when it comes.
+    def __init__(
+        self, connections: Connections, times: Times, presence: Presence, command: Callable[[int], Command]
+    ) -> None:
+        super().__init__(connections, times, presence)
+        # A model of many gigabytes takes as long as it takes.
         self._ends_at = math.inf
         self._command = command
 
     def batches(self) -> Iterator[list[Event]]:
-        """Progress, and Done at the end; an empty batch each time the heartbeat is due. Raises ServiceError."""
+        """Yield Progress, and Done at the end; an empty batch for a heartbeat. Raises ServiceError."""
         try:
-            self._ask(self._client.control(), self._command(self._inbox.id))
+            self._ask(self._connections.control(), self._command(self._inbox.id))
             while self._open:
                 events = self._wait()
                 last = events[-1] if events else None
-                if isinstance(last, Done | Failed):
+                if isinstance(last, (Done, Failed)):
                     self._answered()
                 if isinstance(last, Failed):
                     if events[:-1]:

@@ -1,7 +1,6 @@
-"""Where the events of a request wait for the one who iterates over them.
+"""Where the events of a request wait for the thread that iterates over them.
 
-Sockets, threads and queues are looked up in their modules when they are used, so that the same code runs in greenlets
-where gevent has patched and in threads elsewhere.
+In: events, from the connections' reading threads. Out: lists of events, in which the deltas of each answer are merged.
 """
 
 from __future__ import annotations
@@ -13,16 +12,17 @@ from contextlib import suppress
 from ..errors import ClientGone
 from ..protocol.events import Delta, Event, Failed, Finished
 
-# A client that reads no more fills the kernel's buffers, a few megabytes, and then its inbox. With so many deltas in it
-# of which the first has waited for so many seconds the generation is cancelled: it would go on to its context's end.
+# A client that stops reading fills the kernel's buffers, a few megabytes, and then its inbox. Its generation is
+# cancelled when the inbox holds more than INBOX_DELTAS of which the first has waited for STALLED_SECONDS. Otherwise the
+# generation would run to the end of the model's context.
 INBOX_DELTAS = 4096
 STALLED_SECONDS = 5.0
 
 
 class Inbox:
-    """The events of one request, or of several that belong together, put there by the connections' readers.
+    """The events of one request, or of several that are answered together.
 
-    One thread gets, others put. Whoever gets is woken once for all that has come since it went to sleep.
+    One thread gets and others put. The one that gets is woken once for all events that came while it slept.
     """
 
     def __init__(self, id: int) -> None:
@@ -37,43 +37,45 @@ class Inbox:
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def put(self, event: Event) -> None:
+        """Add an event."""
         if not self._events:
             self._waits_since = time.monotonic()
         self._events.append(event)
         self._wake()
 
     def stalls(self) -> bool:
-        """Whether it is full and nobody comes for what is in it."""
+        """Return whether it is full and nothing has been taken for STALLED_SECONDS."""
         return len(self._events) > INBOX_DELTAS and time.monotonic() - self._waits_since > STALLED_SECONDS
 
     def fail(self, failed: Failed) -> None:
-        """In place of all that is in it."""
+        """Replace all events by this one."""
         self._events[:] = [failed]
         self._wake()
 
     def ring(self) -> None:
-        """Whoever waits is to wait no longer."""
+        """End the current wait, or the next one."""
         self._rung = True
         self._wake()
 
     def client_left(self) -> None:
+        """Have `get` raise ClientGone from now on."""
         self._left = True
         self._wake()
 
     def get(self, timeout: float | None = None) -> list[Event]:
-        """All that has come, after waiting for something, for a ring or for up to `timeout` seconds; deltas are merged.
+        """Return all events that have come, after waiting for one, for a ring or for `timeout` seconds.
 
-        Raises ClientGone.
+        The deltas of each answer are merged. Raises ClientGone.
         """
         with suppress(queue.Empty):
             while not (self._events or self._rung or self._left):
                 self._asleep = True
-                # Something may have come just before that.
+                # An event may have come just before that.
                 if not (self._events or self._rung or self._left):
                     self._wakes.get(timeout=timeout)
         self._asleep = self._rung = False
         if self._left:
-            raise ClientGone("the client has left")
+            raise ClientGone("the client has disconnected")
         events = self._events[:]
         del self._events[: len(events)]
         return events if len(events) < 2 else _merged(events)
@@ -85,14 +87,15 @@ class Inbox:
 
 
 def _merged(events: list[Event]) -> list[Event]:
-    """The events, with one delta for all of one answer that follow each other.
+    """Return the events, with one delta for all consecutive deltas of one answer.
 
-    Those of several answers are put beside each other for that, so that each answer keeps its own order and ends where
-    it did. Thinking stays before text, text before tool calls.
+    The deltas of several answers alternate; each answer keeps its own order and ends where it ended. Thinking stays
+    before text, and text before tool calls.
     """
     merged: list[Event] = []
     runs: dict[tuple[int, int], list[Delta]] = {}
-    spoken: set[tuple[int, int]] = set()
+    # The answers whose run holds text already, after which no thinking may be added to it.
+    with_text: set[tuple[int, int]] = set()
     for event in events:
         if not isinstance(event, Delta):
             ended = [(event.id, event.index)] if isinstance(event, Finished) else list(runs)
@@ -101,13 +104,13 @@ def _merged(events: list[Event]) -> list[Event]:
             continue
         answer = event.id, event.index
         run = runs.setdefault(answer, [])
-        if run and (run[-1].tool_calls or (event.thinking and answer in spoken)):
+        if run and (run[-1].tool_calls or (event.thinking and answer in with_text)):
             merged.append(_joined(run))
             run.clear()
-            spoken.discard(answer)
+            with_text.discard(answer)
         run.append(event)
         if event.text:
-            spoken.add(answer)
+            with_text.add(answer)
     return merged + [_joined(run) for run in runs.values()]
 
 

@@ -1,7 +1,7 @@
-"""Wakes those whose time has come: one thread for all of them, where a timer for each wait costs more than the wait.
+"""One thread for all deadlines: a timer for each wait would cost more than the wait.
 
-A greenlet where gevent has patched. Sleepers that are gone leave by themselves, at the latest when they would have been
-woken.
+In: objects with a `due_at`. Out: a call of their `ring()` once that time has passed. Objects are held weakly, and leave
+by themselves when they are gone.
 """
 
 from __future__ import annotations
@@ -12,34 +12,38 @@ from heapq import heappop, heappush
 from typing import Protocol
 from weakref import ref
 
-# Who has been woken and has not come yet is looked at again after so many seconds.
+# An object that has been rung and is still due is looked at again after this time, in seconds.
 AGAIN_SECONDS = 0.1
-# No system can wait for ever.
+# Some systems can't wait longer in one call.
 LONGEST_SECONDS = 3600.0
 
 
 class Timed(Protocol):
-    """`due_at`, on the monotonic clock, may be put off as often as one likes; that it costs nothing is the point."""
+    """An object that waits until `due_at`, on the monotonic clock.
+
+    Moving `due_at` later is free, which is the point of this module. Moving it earlier has no effect before the time
+    that was set first.
+    """
 
     id: int
     due_at: float
 
     def ring(self) -> None:
-        """Must not block."""
+        """End the object's wait. Must not block."""
 
 
 class Timer:
-    """Rings for each sleeper whenever its `due_at` is over; one that is put forward is heard of too late."""
+    """Rings each object whenever its `due_at` has passed."""
 
     def __init__(self) -> None:
         self._due: list[tuple[float, int, ref[Timed]]] = []
         self._sooner = threading.Event()
         threading.Thread(target=self._run, name="timer", daemon=True).start()
 
-    def add(self, sleeper: Timed) -> None:
-        """With its `due_at` set."""
-        heappush(self._due, (sleeper.due_at, sleeper.id, ref(sleeper)))
-        if self._due[0][1] == sleeper.id:
+    def add(self, timed: Timed) -> None:
+        """Ring the object from now on, for the first time at its `due_at`."""
+        heappush(self._due, (timed.due_at, timed.id, ref(timed)))
+        if self._due[0][1] == timed.id:
             self._sooner.set()
 
     def _run(self) -> None:
@@ -49,15 +53,14 @@ class Timer:
                 self._sooner.wait(min(left, LONGEST_SECONDS))
                 self._sooner.clear()
             else:
-                self._look()
+                self._ring_first()
 
-    def _look(self) -> None:
-        """At the first that is due."""
-        _, number, asleep = heappop(self._due)
-        sleeper = asleep()
-        if sleeper is None:
+    def _ring_first(self) -> None:
+        _, number, reference = heappop(self._due)
+        timed = reference()
+        if timed is None:
             return
         now = time.monotonic()
-        if sleeper.due_at <= now:
-            sleeper.ring()
-        heappush(self._due, (max(sleeper.due_at, now + AGAIN_SECONDS), number, asleep))
+        if timed.due_at <= now:
+            timed.ring()
+        heappush(self._due, (max(timed.due_at, now + AGAIN_SECONDS), number, reference))

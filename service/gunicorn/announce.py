@@ -1,4 +1,7 @@
-"""Say on stdout when a model answers, with lines to paste."""
+"""Print command lines to paste once a model answers.
+
+In: the settings, and the address where the server listens. Out: a few lines on stdout.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,11 @@ from http.client import HTTPConnection
 from ..config import Settings
 from ..engine_client.client import Client
 from ..errors import ServiceError
-from ..protocol.model_info import ModelInfo
+from ..protocol.model_info import EngineState, ModelInfo
 
 
 def announce(settings: Settings, host: str, port: int) -> None:
-    """Say when a model answers, with two lines to paste. Blocks until then."""
+    """Wait until the server and a model answer, then print which model it is and how to ask it."""
     client = Client(settings.engine_socket, settings.heartbeat)
     info = None
     while not (info and _serves(host, port, settings.prefix)):
@@ -37,9 +40,9 @@ def announce(settings: Settings, host: str, port: int) -> None:
 
 
 def _answering(client: Client) -> ModelInfo | None:
-    """A model that is loaded, or one that will be when it is asked for, where none is loaded at the start."""
+    """Return a loaded model. When none is loaded at the start, return one that a request would load."""
     loaded = client.loaded()
-    ready = [model.info for model in loaded if model.state == "ready"]
+    ready = [model.info for model in loaded if model.state is EngineState.READY]
     infos = ready or ([] if loaded else client.models())
     return infos[0] if infos else None
 

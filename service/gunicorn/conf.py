@@ -51,7 +51,7 @@ secure_scheme_headers: dict[str, Any] = {}
 forwarder_headers = ""
 
 # Used when GUNICORN_CMD_ARGS holds --access-logfile: with the request's id, and its duration in microseconds.
-access_log_format = '%(h)s "%(r)s" %(s)s %(b)s %(D)s %({vllm_wsgi.request_id}e)s'
+access_log_format = '%(h)s "%(r)s" %(s)s %(b)s %(D)s %({x-request-id}o)s'
 
 # gunicorn 27 otherwise opens ~/.gunicorn/gunicorn.ctl, which a second instance on the machine would take over.
 control_socket_disable = True

@@ -1,10 +1,12 @@
-"""gunicorn's gevent worker, with three of its edges taken off.
+"""gunicorn's gevent worker, changed in three ways.
 
-A load balancer keeps connections open for its next request. gunicorn's gthread worker closes such ones when it is told
-to end; its gevent worker (27.0) waits for their `keepalive` to run out, and the master with it. A request that is no
-HTTP never reaches the application; gunicorn answers it with a page, this worker in JSON. And gunicorn waits for ever
-for a TLS handshake and for a body, and as long as for the next request for the rest of a header; here each has a time
-of its own.
+1. At SIGTERM it closes the idle connections that a load balancer keeps for its next request. gunicorn's gthread worker
+   does so too; its gevent worker (27.0) waits until their `keepalive` is over, and the master waits with it.
+2. A request that is not valid HTTP never reaches the application. gunicorn answers with an HTML page, we with JSON.
+3. A TLS handshake, a request header and a request body each have a time limit. gunicorn has none for the first and
+   the last, and gives the rest of a header as long as it waits for the next request.
+
+tests/unit/gunicorn/test_contract.py names each attribute of gunicorn and gevent that is replaced or extended here.
 """
 
 from __future__ import annotations
@@ -31,16 +33,17 @@ from ..config import Settings
 from ..drain import drain
 from ..web.framing import encode
 
+# How often idle connections are looked for during a shutdown.
 LOOK_SECONDS = 0.2
-# A connection without a request is idle after so long; before that one may be under way. Until gunicorn stops to
-# accept, within a second of SIGTERM, such connections still come.
+# A connection without a request is idle after this time; before that its request may be on the way. gunicorn accepts
+# new connections for up to a second after SIGTERM.
 IDLE_SECONDS = 2.0
-# A body that is slower than this for long is no honest one: a modem has seven times as much.
+# A body that stays slower than this is meant to occupy the server: a modem is seven times as fast.
 BYTES_PER_SECOND = 1000
 
 
 class Arrival:
-    """The requests of one connection as they come in, and until when the one that comes may take."""
+    """The requests of one connection as they come in, and the time limit for the current one."""
 
     def __init__(self, client: Any, settings: Settings) -> None:
         self.client = client
@@ -51,19 +54,20 @@ class Arrival:
         self._begins = self._in_body = False
 
     def begin_header(self) -> None:
-        """Its time counts from the first byte: until then the connection is idle."""
+        """Expect the next request. Its time counts from the first byte: until then the connection is idle."""
         self._waits_since = time.monotonic()
         self._due, self._begins, self._in_body = math.inf, True, False
 
     def idle(self) -> bool:
-        """Whether it has waited for a request for a while."""
+        """Return whether the connection has waited for a request for more than IDLE_SECONDS."""
         return time.monotonic() - self._waits_since > IDLE_SECONDS
 
     def begin_body(self) -> None:
+        """Expect the body. Each 1,000 bytes that come in add a second."""
         self._due, self._begins, self._in_body = time.monotonic() + self._body_seconds, False, True
 
     def receive(self, size: int) -> bytes:
-        """Up to `size` bytes. Raises TimeoutError."""
+        """Return up to `size` bytes. Raises TimeoutError."""
         left = self._due - time.monotonic()
         if left <= 0:
             raise TimeoutError
@@ -80,7 +84,7 @@ class Arrival:
 
 
 class Listener(StreamServer):  # type: ignore[misc]
-    """Leaves TLS' handshake to the worker: gevent waits for it for ever, and logs a trace where it fails."""
+    """Leaves the TLS handshake to the worker: gevent has no time limit for it, and logs a trace when it fails."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -89,7 +93,7 @@ class Listener(StreamServer):  # type: ignore[misc]
 
 
 class WebWorker(GeventWorker):  # type: ignore[misc]
-    """Set `worker_class = "service.gunicorn.worker.WebWorker"`."""
+    """The worker class; `worker_class` in service/gunicorn/conf.py names it."""
 
     def init_process(self) -> None:
         self._settings = Settings.from_env()
@@ -109,7 +113,7 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
             super().handle(listener, client, addr)
 
     def _shakes_hands(self, client: ssl.SSLSocket) -> bool:
-        """Whether it speaks TLS, within a header's time."""
+        """Return whether the TLS handshake succeeds within the time for a header."""
         arrival, done = self._own.arrival, False
         arrival.begin_header()
         with Timeout(self._settings.header_timeout or None, False) as timeout:
@@ -118,14 +122,14 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
                 client.do_handshake()
                 done = True
             except OSError as error:
-                self.log.debug("no TLS: %s", error)
+                self.log.debug("the TLS handshake failed: %s", error)
             finally:
                 del self._waiting[timeout]
         return done
 
     @contextmanager
     def timeout_ctx(self) -> Iterator[None]:
-        """Around the wait for a connection's next request, header and all; at a time-out the connection is closed."""
+        """Wait for a connection's next request up to the end of its header; a time-out closes the connection."""
         arrival = self._own.arrival
         arrival.begin_header()
         with Timeout(self.cfg.keepalive, False) as timeout:
@@ -139,7 +143,7 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
                 del self._waiting[timeout]
 
     def handle_request(self, *request: Any) -> None:
-        """Of a connection that breaks gunicorn logs a trace, unless the client closed it in so many words."""
+        """End a connection that breaks without gunicorn's trace, which it logs for some causes."""
         try:
             super().handle_request(*request)
         except OSError as error:
@@ -147,9 +151,9 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
             raise StopIteration from None
 
     def handle_exit(self, sig: int, frame: object) -> None:
-        """SIGTERM: answers go on to their end, waits for the next request end now."""
+        """At SIGTERM let running requests continue and end the waits for the next ones."""
         super().handle_exit(sig, frame)
-        # gunicorn counts from about now, and says nothing to whom it cuts.
+        # gunicorn cuts streams after this time, counted from about now, without an error record.
         drain.begin(self.cfg.graceful_timeout)
         gevent.spawn(self._close_idle)
 
@@ -160,7 +164,7 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
             gevent.sleep(LOOK_SECONDS)
 
     def _end_wait(self, timeout: Timeout) -> None:
-        """In the hub; unless the request has come since, which the time-out must not hit."""
+        """End a wait, unless its request has come in since. Runs in the hub."""
         waiting = self._waiting.get(timeout)
         if waiting is None:
             return
@@ -170,9 +174,10 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
 
 
 def write(sock: Any, data: bytes, chunked: bool = False) -> None:
-    """In place of gunicorn's `util.write`: the system is asked once, and gevent only for what it did not take.
+    """Write all of `data`; replaces gunicorn's `util.write`.
 
-    gevent's `sendall` asks for the size of the send buffer first, each time. A TLS socket is left to it.
+    The system is asked once, and gevent's `sendall` only for the rest: it asks for the size of the send buffer first,
+    each time. TLS sockets are left to `sendall`.
     """
     if chunked:
         data = b"%X\r\n%b\r\n" % (len(data), data)
@@ -185,7 +190,7 @@ def write(sock: Any, data: bytes, chunked: bool = False) -> None:
 
 
 def write_chunk(sock: Any, data: bytes) -> None:
-    """In place of gunicorn's `util.write_chunk`, which ends an answer with an empty one."""
+    """Write one chunk, or the last one when `data` is empty; replaces gunicorn's `util.write_chunk`."""
     write(sock, data, chunked=True)
 
 
@@ -193,20 +198,23 @@ _wants_to_close = Message.should_close
 
 
 def should_close(request: Message) -> bool:
-    """In place of gunicorn's own, which promises to keep a connection that it closes after a body it can't read."""
+    """Return whether the answer says that the connection closes; replaces `Message.should_close`.
+
+    gunicorn closes a connection after a body that it can't read, and its own function says that it stays open.
+    """
     return bool(_wants_to_close(request) or (request.body and request.body.failed))
 
 
 def _chunk_size(unreader: SocketUnreader, wanted: int | None) -> int:
-    """What gunicorn's own would ask for."""
+    """Return how many bytes gunicorn's own `chunk` would ask for."""
     size: int = max(unreader.mxchunk, min(wanted or 0, unreader.max_body_chunk))
     return size
 
 
 def write_json_error(sock: Any, status_int: int, _: str, mesg: str) -> None:
-    """In place of gunicorn's `util.write_error`, which every refusal of its HTTP parser goes through.
+    """Write a refusal of gunicorn's HTTP parser as JSON; replaces gunicorn's `util.write_error`.
 
-    gunicorn calls a 501 a Bad Request, so its own reason is left out. Who takes nothing is told nothing.
+    The reason is HTTP's own, since gunicorn calls a 501 "Bad Request". A client that does not read gets nothing.
     """
     reason = HTTPStatus(status_int).phrase
     body = encode({"error": f"{status_int} {reason.lower()}" + (f": {mesg}" if mesg else "")})

@@ -1,4 +1,22 @@
-"""The commands that a web worker sends to an engine host or an engine worker."""
+"""The commands that a web worker sends, and the events that answer each.
+
+    to the engine host (control socket)
+        Locate ─▶ Located                   Create, Pull ─▶ Progress … Done
+        Unload ─▶ Unloaded                  Copy, Delete ─▶ Done
+        ListModels ─▶ Models                FindBlob, PutBlob ─▶ Blob        DropBlob ─▶ Done
+        ListLoaded ─▶ Loaded                StoreResponse, DropResponse ─▶ Done
+        ShowModel ─▶ Models or Shown        FetchResponse ─▶ StoredResponse
+        Check ─▶ Checked                    Measure ─▶ Measured              Count ─▶ (nothing)
+        Observe ─▶ Observed
+    to an engine worker (data socket)
+        Submit ─▶ Delta … Finished for each answer, or Rendered
+        Embed ─▶ Vectors …                  Measure ─▶ Measured
+    to either
+        Cancel ─▶ (nothing more comes for that id)
+
+Each command has an `id` that is unique in its connection; the events that answer it bear the same id. Failed can take
+the place of any event, and nothing follows it.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +27,10 @@ from .request import Defaults, EmbedRequest, Request, Struct
 
 
 class RequestOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one request was and how it ended, for the metrics. Durations in nanoseconds; 0: there was none.
+    """One request in numbers and how it ended, for the metrics. Durations are in nanoseconds, 0 when there was none.
 
-    `ending` is done, client_gone, refused, drained or error; `error` the kind of error that it was. `first` is the time
-    to the first token, `pause` the longest wait between two writes of tokens, `speaking` from the first to the last.
+    `ending` is done, client_gone, refused, drained or error, and `error` the class of the error. `first` is the time
+    to the first token, `pause` the longest time between two writes of tokens, `speaking` from the first to the last.
     """
 
     route: str
@@ -28,10 +46,10 @@ class RequestOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Locate(Struct):
-    """Where is the model served? Loads it if need be; the answer is Located or Failed.
+    """Ask where the model is served; the host loads it if needed.
 
-    `keep_alive` is in seconds (infinity: for ever, None: as it is). `submits`: how many Submits or Embeds follow, for
-    which the model is kept. `caller` is the name of the key.
+    `keep_alive` is in seconds: infinity means never unloaded, None leaves it as it is. The host keeps the model loaded
+    for the `submits` Submits or Embeds that follow. `caller` is the name of the key.
     """
 
     id: int
@@ -42,20 +60,26 @@ class Locate(Struct):
 
 
 class Unload(Struct):
+    """Unload the model, once its running requests have ended."""
+
     id: int
     model: str
 
 
 class ListModels(Struct):
+    """List every model, loaded or not."""
+
     id: int
 
 
 class ListLoaded(Struct):
+    """List the models that are loaded or being loaded."""
+
     id: int
 
 
 class ShowModel(Struct):
-    """The answer is Models with that one; `verbose`: Shown."""
+    """Describe one model: Models with one entry, or Shown when `verbose`."""
 
     id: int
     model: str
@@ -63,14 +87,14 @@ class ShowModel(Struct):
 
 
 class Pull(Struct):
-    """Fetch the model's files from the hub. The answer is Progress, any number of times, and Done."""
+    """Download the model's files from the hub."""
 
     id: int
     model: str
 
 
 class Create(Struct):
-    """Make or replace a model. The answer is Progress, any number of times, and Done."""
+    """Make or replace a model."""
 
     id: int
     model: str
@@ -78,7 +102,7 @@ class Create(Struct):
 
 
 class Copy(Struct):
-    """The answer is Done."""
+    """Give a model a second name."""
 
     id: int
     source: str
@@ -86,21 +110,21 @@ class Copy(Struct):
 
 
 class Delete(Struct):
-    """The answer is Done."""
+    """Delete a model."""
 
     id: int
     model: str
 
 
 class FindBlob(Struct):
-    """The answer is Blob."""
+    """Ask whether a blob is there."""
 
     id: int
     digest: str
 
 
 class PutBlob(Struct):
-    """The next bytes of a blob, `last` or not; `upload` tells uploads apart. The answer is Blob."""
+    """Upload the next bytes of a blob; `last` ends it. All parts of one upload have the same `upload`."""
 
     id: int
     upload: str
@@ -110,14 +134,14 @@ class PutBlob(Struct):
 
 
 class DropBlob(Struct):
-    """The upload has been given up. The answer is Done."""
+    """Drop an upload that will not be completed."""
 
     id: int
     upload: str
 
 
 class StoreResponse(Struct):
-    """Keep a response for its `owner`, who is a Caller by name. `data` is JSON. The answer is Done."""
+    """Store a response for its `owner`, the name of a Caller. `data` is JSON."""
 
     id: int
     response: str
@@ -126,7 +150,7 @@ class StoreResponse(Struct):
 
 
 class FetchResponse(Struct):
-    """The answer is StoredResponse."""
+    """Read a stored response."""
 
     id: int
     response: str
@@ -134,7 +158,7 @@ class FetchResponse(Struct):
 
 
 class DropResponse(Struct):
-    """The answer is Done."""
+    """Delete a stored response."""
 
     id: int
     response: str
@@ -142,7 +166,7 @@ class DropResponse(Struct):
 
 
 class Submit(Struct):
-    """`defaults` are those that the model was Located with."""
+    """Generate. `defaults` come from the Located of the model."""
 
     id: int
     request: Request
@@ -150,33 +174,46 @@ class Submit(Struct):
 
 
 class Embed(Struct):
-    """The answer is Embedded, as often as it takes, or Failed."""
+    """Embed texts. Several Vectors may come, each with the next inputs."""
 
     id: int
     request: EmbedRequest
 
 
 class Cancel(Struct):
+    """Cancel the command with this id."""
+
     id: int
 
 
 class Check(Struct):
-    """Whether requests may come now. The answer is Checked."""
+    """Ask whether the engine host can serve requests now."""
 
     id: int
 
 
 class Measure(Struct):
-    """The metrics of a host or an engine worker. The answer is Measured."""
+    """Ask for the metrics of the engine host or of an engine worker."""
 
     id: int
 
 
 class Count(Struct):
-    """Requests that have ended in this web worker. There is no answer."""
+    """Report requests that have ended in this web worker."""
 
     id: int
     ended: list[RequestOutcome]
+
+
+class Observe(Struct):
+    """Ask for what happens on the server after the event with the mark `after`; answered as soon as there is something.
+
+    Without a mark the answer comes at once, with the events of the last `seconds` and the newest snapshot.
+    """
+
+    id: int
+    after: str = ""
+    seconds: float = 0.0
 
 
 Command = (
@@ -201,4 +238,5 @@ Command = (
     | Check
     | Measure
     | Count
+    | Observe
 )

@@ -1,4 +1,12 @@
-"""The events that an engine process sends to a web worker."""
+"""The events that an engine process sends to a web worker, in lists.
+
+    connect ─▶ [Hello]
+    Submit  ─▶ [Delta, Delta, …] [Delta, …] … [Delta, Finished]      one list holds what one decode step produced
+                                                                     for all requests of the web worker
+
+Each event bears the `id` of the command that it answers; commands.py shows which events answer which command. PROTOCOL
+is raised when a message changes its name or its meaning, since web tier and engine restart at different times.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +15,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ServiceError, revive
+from .live import LiveEvent
 from .model_info import LoadedModel, ModelInfo, Tensor
 from .request import Defaults, Struct
 
@@ -14,16 +23,17 @@ PROTOCOL = 2
 
 
 class Hello(Struct):
-    """The first event on every connection; `id` is 0, which no request has."""
+    """The first event on every connection. Its `id` is 0, which no command has."""
 
     id: int = 0
     protocol: int = PROTOCOL
 
 
 class Located(Struct):
-    """`socket` is the path of the data socket; `load_ns` how long this request waited for the model.
+    """The model is loaded and served at the data socket with the path `socket`.
 
-    `capabilities` are the model's, in Ollama's words; empty where they are not known. `defaults` go into the Submit.
+    `load_ns` is how long the request waited for the model, in nanoseconds. `capabilities` have Ollama's names; they are
+    empty when they are not known. `defaults` go into the Submit.
     """
 
     id: int
@@ -34,21 +44,27 @@ class Located(Struct):
 
 
 class Unloaded(Struct):
+    """The model is not loaded any more."""
+
     id: int
 
 
 class Models(Struct):
+    """Models, as their files describe them."""
+
     id: int
     models: list[ModelInfo]
 
 
 class Loaded(Struct):
+    """The models that are loaded or being loaded."""
+
     id: int
     models: list[LoadedModel]
 
 
 class Shown(Struct):
-    """A model with all that its files hold: its tensors, and the tokens of its vocabulary in the order of their ids."""
+    """A model with its tensors, and with the tokens of its vocabulary in the order of their ids."""
 
     id: int
     model: ModelInfo
@@ -57,7 +73,7 @@ class Shown(Struct):
 
 
 class Progress(Struct):
-    """How far a pull or a creation has come, in Ollama's words. `total` and `completed` are in bytes."""
+    """The progress of a pull or a creation. `status` is Ollama's text, `total` and `completed` are in bytes."""
 
     id: int
     status: str
@@ -67,25 +83,27 @@ class Progress(Struct):
 
 
 class Done(Struct):
+    """The command is carried out."""
+
     id: int
 
 
 class Blob(Struct):
-    """`present`: the blob is there, whole."""
+    """`present` says whether the whole blob is there."""
 
     id: int
     present: bool
 
 
 class StoredResponse(Struct):
-    """The `data` that it was stored with."""
+    """A stored response: the `data` of its StoreResponse."""
 
     id: int
     data: bytes
 
 
 class TokenLogprob(msgspec.Struct, omit_defaults=True):
-    """A token and its log probability, None for a prompt's first; `bytes` are those of its text in UTF-8."""
+    """A token and its log probability, None for the first of a prompt. `bytes` are its text in UTF-8."""
 
     token: str
     logprob: float | None
@@ -94,10 +112,10 @@ class TokenLogprob(msgspec.Struct, omit_defaults=True):
 
 
 class Delta(Struct):
-    """What one or more decode steps added to one answer.
+    """The part that one or more decode steps added to one answer.
 
-    `seq` counts the tokens of the answer before this delta, so that a resumed stream knows what it has;
-    `token_ids` are the tokens that it covers, in order. The first delta tells the `prompt_tokens`.
+    `seq` counts the answer's tokens before this delta, so that a resumed stream can find its place. `token_ids` are the
+    tokens that the delta covers, in order. `prompt_tokens` is set in the first delta only.
     """
 
     id: int
@@ -112,9 +130,9 @@ class Delta(Struct):
 
 
 class Finished(Struct):
-    """The end of an answer that went well. Durations in nanoseconds, from vLLM's own request metrics.
+    """The end of an answer without an error. Durations are in nanoseconds, from vLLM's own request metrics.
 
-    `stop` is the stop string that ended it, empty where none did; `thinking_tokens` are among the `output_tokens`.
+    `stop` is the stop string that ended the answer, or empty. `output_tokens` include the `thinking_tokens`.
     """
 
     id: int
@@ -132,7 +150,7 @@ class Finished(Struct):
 
 
 class Rendered(Struct):
-    """The answer to `render_only`: the prompt's text with its special tokens, how many images and tokens it has."""
+    """The answer to a `render_only` request: the prompt with its special tokens, and its images and tokens counted."""
 
     id: int
     text: str
@@ -141,9 +159,10 @@ class Rendered(Struct):
 
 
 class Vectors(Struct):
-    """The vectors of the next inputs, in their order; the answer ends with that of the last input.
+    """The vectors of the next inputs, in their order; the answer ends with the vector of the last input.
 
-    A vector is of length 1 and lies here as little-endian float32. `prompt_tokens` counts these inputs' tokens.
+    Each vector has the Euclidean length 1 and is encoded as little-endian float32. `prompt_tokens` counts the tokens of
+    these inputs.
     """
 
     id: int
@@ -152,34 +171,44 @@ class Vectors(Struct):
 
 
 class Checked(Struct):
-    """`trouble` says why no request should come now; empty where one may."""
+    """`trouble` says why requests can't be served now; it is empty when they can."""
 
     id: int
     trouble: str
 
 
 class Measured(Struct):
-    """`text` is in Prometheus' text format; the metrics of the engines are asked at their data `sockets`."""
+    """`text` is in Prometheus' text format. The engines report their own metrics at their data `sockets`."""
 
     id: int
     text: str
     sockets: list[str] = []
 
 
+class Observed(Struct):
+    """One event or more, the oldest first. The mark of the last one goes into the next Observe."""
+
+    id: int
+    events: list[LiveEvent]
+
+
 class Failed(Struct):
-    """The end of an answer that did not."""
+    """The end of a command that failed, with the error as `errors.revive` takes it."""
 
     id: int
     kind: str
     message: str
     retry_after: int | None = None
+    details: dict[str, Any] = {}
 
     @classmethod
     def of(cls, id: int, error: ServiceError) -> Failed:
-        return cls(id, error.kind, error.message, error.retry_after)
+        """Return the event that carries this error."""
+        return cls(id, error.kind, error.message, error.retry_after, error.details)
 
     def error(self) -> ServiceError:
-        return revive(self.kind, self.message, self.retry_after)
+        """Return the error that it carries."""
+        return revive(self.kind, self.message, self.retry_after, self.details)
 
 
 Event = (
@@ -199,5 +228,6 @@ Event = (
     | Vectors
     | Checked
     | Measured
+    | Observed
     | Failed
 )

@@ -1,8 +1,9 @@
-"""What is known of a model, loaded or not."""
+"""Facts about models, loaded or not, and what a new model is made of."""
 
 from __future__ import annotations
 
 import math
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from .request import Message
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a model without loading it: read from its files, never constant.
+    """A model as its files describe it, without loading it.
 
     Sizes are in bytes, lengths in tokens, `modified_at` in seconds since the epoch.
     """
@@ -38,14 +39,31 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     parent: str = ""
 
 
-class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """A model that an engine worker serves or is about to.
+class EngineState(str, Enum):
+    """What an engine is doing. The values are what crosses the queue and what `/api/status` shows.
 
-    `size` is its memory in bytes, `expires_at` in seconds since the epoch; infinity: it stays.
+    FAILED is shown to observers alone: an idle engine that did not load, and that only a new request starts again.
+    """
+
+    IDLE = "idle"
+    LOADING = "loading"
+    READY = "ready"
+    RESTARTING = "restarting"
+    UNLOADING = "unloading"
+    FAILED = "failed"
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that an engine worker serves or is about to serve.
+
+    `size` is its memory in bytes. `expires_at` is in seconds since the epoch, and infinite for a model that stays.
     """
 
     info: ModelInfo
-    state: str
+    state: EngineState
     running: int = 0
     waiting: int = 0
     size: int = 0
@@ -56,9 +74,10 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a new model is made of: the model `base` or `files`, and what is set on top of it. None and empty: as it is.
+    """What a new model is made of: the model `base` or `files`, and the fields that it changes.
 
-    `files` and `adapters` map paths to the digests of uploaded blobs; `options` and `template` are Ollama's.
+    A field that is None or empty stays as it is in `base`. `files` and `adapters` map paths to the digests of uploaded
+    blobs; `options` and `template` are Ollama's.
     """
 
     base: str = ""
@@ -72,6 +91,8 @@ class Recipe(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Tensor(msgspec.Struct, frozen=True):
+    """A tensor of a model's files."""
+
     name: str
     type: str
     shape: list[int]

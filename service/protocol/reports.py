@@ -1,4 +1,10 @@
-"""What an engine worker is started with, and what it reports to its host over the lifeline."""
+"""What an engine worker is started with, and what it reports to its host over the lifeline.
+
+    start ─▶ Ready ─▶ Activity, Pulse, Pulse, Activity, Pulse …        Pulse once a second, Activity at once
+          └▶ LoadFailed        └▶ EngineDied
+
+The worker exits after LoadFailed and EngineDied.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +16,10 @@ from .request import Struct
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):
-    """What the host tells a worker: `lifeline` is the number of an inherited file descriptor, `parent` its own pid."""
+    """What the host starts a worker with.
+
+    `lifeline` is the number of an inherited file descriptor, `parent` the host's pid.
+    """
 
     socket: str
     lifeline: int
@@ -35,23 +44,36 @@ class Ready(Struct):
 
 
 class LoadFailed(Struct):
-    """The model can't be loaded, and why."""
+    """The model can't be loaded, and why; the worker ends."""
+
+    message: str
+
+
+class EngineDied(Struct):
+    """The engine inside the worker is dead, and why; the worker ends."""
 
     message: str
 
 
 class Pulse(Struct):
-    """The engine itself answered: that many requests run in it, that many wait."""
+    """The engine itself answered: how many requests run in it, and how many wait.
+
+    `output_tokens` counts the tokens of all answers since the worker started.
+    """
 
     running: int
     waiting: int
+    output_tokens: int = 0
 
 
 class Activity(Struct):
-    """The first request began or the last one ended: `begun` have so far, `running` do now. Sent at once."""
+    """Sent at once when the first request begins and when the last one ends.
+
+    `begun` counts all requests that have begun so far, `running` those that run now.
+    """
 
     begun: int
     running: int
 
 
-Report = Ready | LoadFailed | Pulse | Activity
+Report = Ready | LoadFailed | EngineDied | Pulse | Activity

@@ -1,4 +1,7 @@
-"""The one internal request, and its parts."""
+"""The one internal request, and its parts.
+
+Every dialect parses its bodies into a Request or an EmbedRequest, and the engine knows nothing else of a request.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,19 @@ import msgspec
 
 
 class Struct(msgspec.Struct, array_like=True, tag=True, gc=False):
-    """Arrays instead of maps: field order is the protocol; new fields go last and have a default."""
+    """A message as an array, not a map: the order of fields is the protocol. New fields go last and have a default."""
 
 
 class Image(msgspec.Struct, frozen=True):
-    """An image's file: PNG, JPEG, or what else the model's processor reads."""
+    """An image file: PNG, JPEG, or another format that the model's processor reads."""
 
     data: bytes
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One turn of a conversation, in the words of the chat templates.
+    """One turn of a conversation, with the field names of chat templates.
 
-    Content with images is a list of its texts and its images, in order.
+    Content with images is a list of texts and images, in order.
     """
 
     role: str
@@ -32,7 +35,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def text(self) -> str:
-        """The content without its images."""
+        """Return the content without its images."""
         if isinstance(self.content, str):
             return self.content
         return "".join(part for part in self.content if isinstance(part, str))
@@ -43,11 +46,11 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Chat(Struct):
-    """Messages for the model's chat template, or for `template`, a Go template of the client's.
+    """Messages for the model's chat template, or for `template`, a Go template that the client sent.
 
     `context` holds the token ids of an earlier exchange, which go before the rendered prompt. `tool_choice` is "auto",
     "none" or "required"; `forced_tool` names the one tool that must be called. Without `parallel_tool_calls` the
-    answer holds one call at the most. Where the model can't think, `think` is refused, or without `must_think` ignored.
+    answer holds one call at the most. A model that can't think refuses `think`, or ignores it without `must_think`.
     """
 
     messages: list[Message]
@@ -62,26 +65,29 @@ class Chat(Struct):
 
 
 class Text(Struct):
-    """A prompt that no template touches."""
+    """A prompt that is used as it is, without a template."""
 
     text: str
 
 
 class Tokens(Struct):
-    """A prompt in token ids."""
+    """A prompt as token ids."""
 
     ids: list[int]
 
 
 class Infill(Struct):
-    """Fill in the middle, between `prefix` and `suffix`."""
+    """A gap to fill between `prefix` and `suffix`."""
 
     prefix: str
     suffix: str
 
 
 class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How to choose tokens, in vLLM's terms. None: the next one decides (request, model, dialect, vLLM)."""
+    """Sampling parameters, named as in vLLM.
+
+    A field that is None is taken from the next layer: request, then model, then dialect, then vLLM's default.
+    """
 
     temperature: float | None = None
     top_k: int | None = None
@@ -100,9 +106,10 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Caller(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who asks, by the name of the key, and how much of one model he may have; 0: any number.
+    """The key that a request came with, by its name, and its limits for one model. There is no limit where one is 0.
 
-    Lower priorities go first, as in vLLM. `max_concurrent` counts requests, waiting ones too; the others are tokens.
+    Lower priorities go first, as in vLLM. `max_concurrent` counts running and waiting requests; the other limits are in
+    tokens.
     """
 
     name: str = ""
@@ -114,15 +121,19 @@ class Caller(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One generation, whichever dialect asked for it.
+    """One generation of any dialect.
 
-    `defaults` are the dialect's, beneath the model's own. `context_limit` (tokens) caps prompt and answer together.
-    `truncate`: a prompt that is too long loses its oldest turns instead of being refused. `format` is "json" or a
-    JSON schema that the answer must fit. `logprobs`: the alternatives to tell beside each token; None tells nothing.
-    `n` answers to the one prompt are generated, told apart by the `index` of their events. `render_only`: the answer is
-    the prompt as the model would get it. `echo`: each answer begins with a delta of the prompt itself, which covers no
-    token of the answer; with `logprobs` the prompt's are in it. `adapter` is the directory of a LoRA adapter, which
-    only the model's own defaults name. `request_id` is for logs, `traceparent` (W3C Trace Context) for traces.
+    - `defaults` are the dialect's; the model's own come before them.
+    - `truncate`: a prompt that is too long loses its oldest turns instead of being refused.
+    - `context_limit` (tokens) limits prompt and answer together.
+    - `format` is "json" or a JSON schema that the answer must fit.
+    - `logprobs` is how many alternatives are reported with each token; with None, no log probabilities are.
+    - `n` answers to the one prompt are generated; the `index` of an event says which one it belongs to.
+    - `render_only`: the answer is the prompt as the model would get it.
+    - `echo`: each answer begins with a delta of the prompt, which covers no token of the answer. With `logprobs` it
+      holds those of the prompt.
+    - `adapter` is the directory of a LoRA adapter; only the model's own defaults set it.
+    - `request_id` is for logs, `traceparent` (W3C Trace Context) for traces.
     """
 
     model: str
@@ -144,10 +155,11 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Defaults(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a model's declaration adds to each request, beneath what the request says itself.
+    """What a model's declaration adds to each request that leaves it open.
 
-    Several models may share an engine and differ in these alone, so they come with the request. `context_limit` is in
-    tokens, `messages` go before those of a chat, `template` is a Go template, `adapter` a LoRA adapter's directory.
+    Several models may share an engine and differ in these fields alone, so they come with the request. `context_limit`
+    is in tokens, `messages` go before those of a chat, `template` is a Go template, `adapter` a LoRA adapter's
+    directory.
     """
 
     sampling: Sampling = Sampling()
@@ -161,8 +173,8 @@ class Defaults(msgspec.Struct, frozen=True, omit_defaults=True):
 class EmbedRequest(msgspec.Struct, frozen=True):
     """Texts to embed, each on its own.
 
-    Of a vector with more than `dimensions` numbers that many are kept; 0 keeps all. `context_limit` (tokens) caps
-    each text; `truncate`: a longer one is cut instead of refused.
+    `dimensions` numbers of each vector are kept, all when 0. `context_limit` (tokens) limits each text; with `truncate`
+    a longer text is cut instead of refused.
     """
 
     model: str

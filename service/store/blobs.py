@@ -1,8 +1,8 @@
-"""Uploaded files, each by the SHA-256 of what it holds, and the directories of links that make models of them.
+"""Uploaded files, each under the SHA-256 of its content, and the directories of links that make models of them.
 
-STORE/blobs/sha256-DIGEST      whole
-STORE/blobs/partial-UPLOAD     on its way
-STORE/files/DIGEST/PATH        a link to a blob; DIGEST is that of the paths and their blobs
+STORE/blobs/sha256-DIGEST      a whole file
+STORE/blobs/partial-UPLOAD     an upload that has not ended
+STORE/files/DIGEST/PATH        a hard link to a blob; DIGEST is that of the paths and their blobs
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from .disk import storing, sync
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})\Z")
 _UPLOAD = re.compile(r"[0-9a-f]{32}\Z")
-# Between an upload and the model that is made of it lies one command of a client's.
+# How long a blob is kept that no model uses. A client needs one command between its upload and its model.
 UNUSED_SECONDS = 24 * 3600.0
 
 
 class Blobs:
-    """The blobs under `store`. One process writes them; every method that writes raises StoreFailure."""
+    """The blobs under `store`. Only one process may write them. Each method that writes may raise StoreFailure."""
 
     def __init__(self, store: Path) -> None:
         self._blobs = store / "blobs"
@@ -35,14 +35,14 @@ class Blobs:
         self._uploads: dict[str, Any] = {}
 
     def path(self, digest: str) -> Path:
-        """Where the blob is, or would be. Raises BadRequest."""
+        """Return the path of the blob, whether it exists or not. Raises BadRequest for an invalid digest."""
         match = _DIGEST.match(digest)
         if match is None:
             raise BadRequest("invalid digest format")
         return self._blobs / f"sha256-{match[1]}"
 
     def put(self, upload: str, digest: str, data: bytes, last: bool) -> bool:
-        """Add to the blob that `upload` brings; whether it is whole now. Raises BadRequest where it is another one."""
+        """Append to the upload, and return whether the blob is whole now. Raises BadRequest for a wrong digest."""
         path = self.path(digest)
         if not _UPLOAD.match(upload):
             raise BadRequest("invalid upload")
@@ -61,7 +61,7 @@ class Blobs:
         return last
 
     def drop(self, upload: str) -> None:
-        """The upload has been given up."""
+        """Remove an upload that its client has given up."""
         if self._uploads.pop(upload, None) is not None:
             with contextlib.suppress(OSError):
                 (self._blobs / f"partial-{upload}").unlink()
@@ -77,12 +77,12 @@ class Blobs:
             sync(self._blobs)
 
     def directory(self, files: dict[str, str]) -> Path:
-        """Where a directory with `files` (paths to digests) is, or would be."""
+        """Return the path of the directory with `files` (paths to digests), whether it exists or not."""
         pairs = json.dumps(sorted((path, self.path(digest).name) for path, digest in files.items()))
         return self._files / hashlib.sha256(pairs.encode()).hexdigest()
 
     def assemble(self, files: dict[str, str]) -> Path:
-        """That directory, made where it is not there, whole or not at all. Raises BadRequest: a blob is missing."""
+        """Return that directory, and make it if need be: whole or not at all. Raises BadRequest for a missing blob."""
         directory = self.directory(files)
         if directory.is_dir():
             return directory
@@ -104,7 +104,7 @@ class Blobs:
         return directory
 
     def discard(self, files: dict[str, str], kept: list[dict[str, str]]) -> None:
-        """Remove the directory of `files`, and those of its blobs that none of the `kept` ones hold."""
+        """Remove the directory of `files`, and those of its blobs that none of the `kept` models uses."""
         if not files or files in kept:
             return
         held = {self.path(digest) for each in kept for digest in each.values()}
@@ -114,7 +114,10 @@ class Blobs:
                 blob.unlink(missing_ok=True)
 
     def sweep(self, kept: list[dict[str, str]], now: float) -> None:
-        """At the start: what crashes have left, and blobs of which no model was made within a day. `now`: seconds."""
+        """Remove what crashes have left, and blobs of which no model was made within a day.
+
+        Call it at the start, before any upload. `kept` are the files of all models, `now` is in seconds.
+        """
         directories = {self.directory(files) for files in kept}
         blobs = {self.path(digest) for files in kept for digest in files.values()}
         with contextlib.suppress(OSError):

@@ -16,7 +16,7 @@ logger = logging.getLogger("vllm_wsgi.host")
 
 @contextlib.contextmanager
 def storing() -> Any:
-    """What the file system refuses becomes StoreFailure."""
+    """Raise StoreFailure in place of an OSError."""
     try:
         yield
     except OSError as error:
@@ -25,7 +25,7 @@ def storing() -> Any:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """After a crash at any moment there is the old file or the new one, whole. Raises OSError."""
+    """Replace the file so that a crash at any moment leaves the old one or the new one, whole. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
         try:
@@ -41,7 +41,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def sync(directory: Path) -> None:
-    """A new or a removed entry of a directory is safe only when the directory is."""
+    """Flush a directory to disk, without which a new or removed entry may be lost in a crash. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

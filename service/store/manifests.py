@@ -1,6 +1,6 @@
-"""The models that clients have made or pulled, one small JSON file each, kept so that a crash leaves none half written.
+"""The models that clients have made or pulled: one small JSON file each, which no crash leaves half written.
 
-STORE/manifests/HOST/NAMESPACE/MODEL/TAG.json    in lower case, since names are looked up so
+STORE/manifests/HOST/NAMESPACE/MODEL/TAG.json    in lower case, since names are compared without case
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ logger = logging.getLogger("vllm_wsgi.host")
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What a model is made of: one of `declared`, `repository` and `files`, and what is set on top of it.
 
-    `declared` names a model of the operator's, whose declaration holds for this one too; `repository` is on the hub, at
-    the commit `revision`; `files` and `adapters` map paths to digests of blobs. `downloaded`: its files came for it.
+    `declared` names a model of the operator's, whose declaration holds for this one too. `repository` is on the hub, at
+    the commit `revision`. `files` and `adapters` map paths to digests of blobs. `downloaded` says whether a pull of
+    this model fetched its files, so that they may be removed with it.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Manifests:
-    """The manifests under `directory`, in memory as on disk. One process writes them."""
+    """The manifests under `directory`, read once and kept in memory. Only one process may write them."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -61,13 +62,14 @@ class Manifests:
         return self._manifests.get(name.key)
 
     def write(self, manifest: Manifest) -> None:
-        """Raises StoreFailure; the manifest of that name is then as it was."""
+        """Write or replace a manifest. Raises StoreFailure, and leaves the manifest of that name as it was."""
         name = ModelName.parse(manifest.name)
         with storing():
             write_atomically(self._path(name), msgspec.json.format(msgspec.json.encode(manifest), indent=2))
         self._manifests[name.key] = manifest
 
     def delete(self, name: ModelName) -> None:
+        """Remove a manifest if there is one. Raises StoreFailure."""
         with storing(), contextlib.suppress(FileNotFoundError):
             self._path(name).unlink()
             sync(self._path(name).parent)
@@ -83,8 +85,8 @@ class Manifests:
             try:
                 manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
                 if self._path(ModelName.parse(manifest.name)) != path:
-                    raise ValueError(f"it is that of {manifest.name}")
+                    raise ValueError(f"it belongs to {manifest.name}")
                 manifests.append(manifest)
             except (OSError, ValueError, msgspec.MsgspecError, BadRequest) as error:
-                logger.error("%s is left alone, it is no manifest: %s", path, error)
+                logger.error("%s is left alone: it is not a valid manifest: %s", path, error)
         return manifests

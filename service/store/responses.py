@@ -1,12 +1,11 @@
 """The responses that clients asked to keep: STORE/responses/ID.json, each with its owner, until it is too old.
 
-What a response holds is its dialect's business: here it is JSON, an owner and an age. Only the owner knows of it; to
-everybody else it is not there.
+Here a response is JSON, an owner and an age; its dialect knows what it holds. Its owner alone can see it: for every
+other caller it does not exist.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import re
@@ -16,14 +15,12 @@ from pathlib import Path
 import msgspec
 
 from ..errors import PayloadTooLarge, ResponseNotFound, StoreFailure
-from ..protocol.commands import DropResponse, FetchResponse, StoreResponse
-from ..protocol.events import Done, StoredResponse
 from .disk import storing, sync, write_atomically
 
 logger = logging.getLogger("vllm_wsgi.host")
 
 DAY_SECONDS = 24 * 60 * 60
-# Nothing else becomes a path.
+# Only an id of this form becomes a path.
 _ID = re.compile(r"resp_[0-9a-f]{24}")
 
 
@@ -33,24 +30,19 @@ class _ResponseFile(msgspec.Struct):
 
 
 class Responses:
-    """Those under `store`, for so many days each (0: there are none), and of `max_bytes` at the most."""
+    """The responses under `store`.
+
+    Each is kept for `days` days and has at most `max_bytes`; with `days` 0 none is stored. Every method that takes an
+    id may raise StoreFailure.
+    """
 
     def __init__(self, store: Path, days: int, max_bytes: int) -> None:
         self._directory = store / "responses"
         self._days = days
         self._max_bytes = max_bytes
 
-    async def answer(self, command: StoreResponse | FetchResponse | DropResponse) -> Done | StoredResponse:
-        """Raises ResponseNotFound, PayloadTooLarge and StoreFailure."""
-        if isinstance(command, FetchResponse):
-            return StoredResponse(command.id, await asyncio.to_thread(self.fetch, command.response, command.owner))
-        if isinstance(command, StoreResponse):
-            await asyncio.to_thread(self.store, command.response, command.owner, command.data)
-        else:
-            await asyncio.to_thread(self.drop, command.response, command.owner)
-        return Done(command.id)
-
     def store(self, id: str, owner: str, data: bytes) -> None:
+        """Keep `data`, which is JSON, for its owner. Raises PayloadTooLarge."""
         if self._days == 0:
             raise StoreFailure("this server stores no responses")
         if len(data) > self._max_bytes:
@@ -59,6 +51,7 @@ class Responses:
             write_atomically(self._path(id), msgspec.json.encode(_ResponseFile(owner, msgspec.Raw(data))))
 
     def fetch(self, id: str, owner: str) -> bytes:
+        """Return what was stored. Raises ResponseNotFound, for another owner's response too."""
         with storing():
             file = self._read(self._path(id))
         if file is None or file.owner != owner:
@@ -66,19 +59,14 @@ class Responses:
         return bytes(file.stored)
 
     def drop(self, id: str, owner: str) -> None:
+        """Remove a response. Raises ResponseNotFound."""
         self.fetch(id, owner)
         with storing(), contextlib.suppress(FileNotFoundError):
             self._path(id).unlink()
             sync(self._directory)
 
-    async def prune_daily(self) -> None:
-        """Remove what is too old, at once and once a day."""
-        while True:
-            await asyncio.to_thread(self.prune)
-            await asyncio.sleep(DAY_SECONDS)
-
     def prune(self) -> None:
-        """What a crash left half written is removed too, by its age."""
+        """Remove what is too old, and by the same rule what a crash left half written."""
         try:
             for path in self._directory.iterdir():
                 with contextlib.suppress(FileNotFoundError):
@@ -95,7 +83,7 @@ class Responses:
         except FileNotFoundError:
             return None
         except msgspec.MsgspecError as error:
-            logger.error("%s is left alone, it is no response: %s", path, error)
+            logger.error("%s is left alone: it is not a stored response: %s", path, error)
             return None
 
     def _is_too_old(self, path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""`keep_alive`: how long a model stays loaded after a request, in Ollama's spellings (`api/types.go`, Duration)."""
+"""`keep_alive`: how long an idle model stays loaded, as Ollama lets it be written (`api/types.go`, Duration)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _TERM = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([^0-9.]*)")
 
 
 def parse_keep_alive(value: Any) -> float | None:
-    """Seconds; `math.inf` for ever, None for the server's default. Raises BadRequest.
+    """Return seconds; `math.inf` for a model that stays loaded, None for the server's default. Raises BadRequest.
 
-    A number is in seconds; a string is a duration of Go's (`time.ParseDuration`): "5m", "1h30m", ".5s", "-1m".
+    A number is in seconds; a string is a duration as Go writes it (`time.ParseDuration`): "5m", "1h30m", ".5s", "-1m".
     """
     if value is None:
         return None
@@ -29,7 +29,7 @@ def parse_keep_alive(value: Any) -> float | None:
 
 
 def parse_server_keep_alive(text: str) -> float:
-    """The same for the server's setting, where a whole number is in seconds too, as in OLLAMA_KEEP_ALIVE."""
+    """Return the same for the server's setting, in which a whole number is in seconds, as in OLLAMA_KEEP_ALIVE."""
     value = int(text) if _WHOLE.match(text) else text
     seconds = parse_keep_alive(value)
     assert seconds is not None

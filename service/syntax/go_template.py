@@ -1,9 +1,9 @@
-"""The part of Go's text/template that Ollama's prompt templates of the simple kind use.
+"""The part of Go's text/template that Ollama's simple prompt templates use.
 
     {{ if .System }}<|system|>{{ .System }}{{ end }}<|user|>{{ .Prompt }}<|assistant|>{{ .Response }}
 
-Text, `.System`, `.Prompt`, `.Suffix`, `.Response`, `if` … `else` … `end`, comments, and the trim markers `{{-` and
-`-}}`. Anything else (range, .Messages, functions) is refused: a client's template must not be able to loop.
+Supported are text, `.System`, `.Prompt`, `.Suffix`, `.Response`, `if` … `else` … `end`, comments, and the trim markers
+`{{-` and `-}}`. Anything else (range, .Messages, functions) is refused: a client's template must not be able to loop.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _BLANKS = " \t\r\n"
 
 
 def render(template: str, fields: dict[str, str]) -> str:
-    """The text; without a `Response` among the fields it ends where that stands. Raises BadRequest."""
+    """Return the text. When `fields` has no `Response`, the text ends where the template has it. Raises BadRequest."""
     output: list[str] = []
-    # One entry for each open `if`: whether the branch that we are in is written, and whether it is the `else`.
+    # One entry for each open `if`: whether the current branch is written, and whether it is the `else`.
     branches: list[tuple[bool, bool]] = []
     for text, action in _parts(template):
         written = all(branch for branch, _ in branches)
@@ -44,7 +44,7 @@ def render(template: str, fields: dict[str, str]) -> str:
 
 
 def _parts(template: str) -> list[tuple[str, str | None]]:
-    """Pairs of a text and the action that follows it; after the last text there is none."""
+    """Return pairs of a text and the action that follows it, None after the last text."""
     parts: list[tuple[str, str | None]] = []
     trim = False
     while True:
@@ -66,6 +66,6 @@ def _field(expression: str) -> str:
     if expression == name or name not in _FIELDS:
         raise BadRequest(
             f"template: {{{{ {expression[:80]} }}}} is not supported; "
-            "what is: .System, .Prompt, .Suffix, .Response, if, else and end"
+            "supported are .System, .Prompt, .Suffix, .Response, if, else and end"
         )
     return name

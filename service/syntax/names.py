@@ -16,6 +16,8 @@ _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}\Z")
 
 @dataclass(frozen=True)
 class ModelName:
+    """A name with all of its parts."""
+
     host: str
     namespace: str
     model: str
@@ -23,7 +25,7 @@ class ModelName:
 
     @classmethod
     def parse(cls, text: str) -> ModelName:
-        """The name with its defaults filled in; raises BadRequest."""
+        """Return the name with its defaults filled in. Raises BadRequest."""
         head, colon, tag = text.strip().rpartition(":")
         if not colon or "/" in tag:
             head, tag = text.strip(), DEFAULT_TAG
@@ -40,7 +42,7 @@ class ModelName:
 
     @property
     def short(self) -> str:
-        """As lists show it: the default host and namespace left out, the tag always there."""
+        """The name as lists show it: without the default host and namespace, and always with the tag."""
         if self.host != DEFAULT_HOST:
             return self.full
         if self.namespace != DEFAULT_NAMESPACE:
@@ -49,5 +51,5 @@ class ModelName:
 
     @property
     def key(self) -> str:
-        """What two spellings of one name have in common: look-ups ignore case."""
+        """The same text for every spelling of the name: look-ups ignore case."""
         return self.full.lower()

@@ -1,4 +1,4 @@
-"""Ollama's `options` to sampling in vLLM's terms (reference: `api/types.go`, Options)."""
+"""Ollama's `options` become sampling parameters of vLLM (reference: `api/types.go`, Options)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ..errors import BadRequest
 from ..protocol.request import Sampling
 from .numbers import as_integer
 
-# Ollama's, for what neither the request nor the model says.
+# Ollama's own values, for parameters that neither the request nor the model sets.
 OLLAMA_DEFAULTS = Sampling(temperature=0.8, top_k=40, top_p=0.9)
 
 INTEGERS = ("seed", "num_predict", "top_k", "num_ctx")
 FLOATS = ("temperature", "top_p", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty")
-# Type-checked and otherwise without effect: vLLM has no such sampler, or decides it when the model loads.
+# Their types are checked and they have no effect: vLLM has no such sampler, or decides it when the model loads.
 IGNORED_INTEGERS = ("num_keep", "repeat_last_n", "num_batch", "num_gpu", "main_gpu", "num_thread", "draft_num_predict")
 IGNORED_FLOATS = ("typical_p",)
 IGNORED_BOOLEANS = ("use_mmap",)
@@ -24,9 +24,9 @@ MIN_CONTEXT = 4
 
 
 def parse_options(options: dict[str, Any]) -> tuple[Sampling, int | None]:
-    """The sampling, and num_ctx in tokens (None: the model's). Unknown options are ignored, as Ollama does.
+    """Return the sampling parameters, and num_ctx in tokens (None for the model's own length).
 
-    Raises BadRequest that names the option.
+    Unknown options are ignored, as Ollama does. Raises BadRequest that names the option.
     """
     read = _Options(options)
     for name in IGNORED_INTEGERS:

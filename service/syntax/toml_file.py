@@ -1,4 +1,4 @@
-"""A file in TOML that the operator writes: tables of one kind by their names, and each mistake told with its line."""
+"""A TOML file that the operator writes: named tables of one kind. Each mistake is reported with its line."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _WORDS: dict[Kinds, str] = {
 
 
 class TomlFile:
-    """One file. A place in it is the keys on the way there: `("models", "demo", "options")`."""
+    """One file. A place in it is a tuple of the keys that lead there: `("models", "demo", "options")`."""
 
     def __init__(self, path: Path, text: str) -> None:
         self._path = path
         self._text = text
 
     def _tables(self, kind: str, noun: str) -> dict[str, Any]:
-        """The tables below `kind`, the only one that the file may hold. Raises SettingsError."""
+        """Return the tables below `kind`, which is the only key that the file may have. Raises SettingsError."""
         try:
             document = tomllib.loads(self._text)
         except tomllib.TOMLDecodeError as error:
@@ -56,7 +56,7 @@ class TomlFile:
             # For Python a bool is an int.
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 self._refuse((*place, key), f"must be {_WORDS[kinds]}")
-            # TOML's own bound, and the queue's; tomllib has none.
+            # TOML and the queue have this bound; tomllib has none.
             if isinstance(value, int) and value.bit_length() > 63:
                 self._refuse((*place, key), "does not fit into 64 bits")
 
@@ -80,7 +80,7 @@ class TomlFile:
 
 
 def read_text(path: Path, variable: str) -> str:
-    """The file that a setting names; raises SettingsError."""
+    """Return the text of the file that a setting names. Raises SettingsError."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -88,10 +88,10 @@ def read_text(path: Path, variable: str) -> str:
 
 
 def line_of(text: str, place: tuple[str, ...]) -> int:
-    """The line, from 1, where a place of a TOML document begins.
+    """Return the line, counted from 1, where a place of a TOML document begins.
 
-    tomllib keeps no lines. But the lines up to one are a document of their own wherever no value is open there, and the
-    first such document that holds the place ends where the place does.
+    tomllib keeps no line numbers. But the first lines of a document are a document too, unless a value is open at their
+    end. The shortest such document that has the place ends where the place ends.
     """
     lines = text.split("\n")
     whole = 0

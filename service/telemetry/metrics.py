@@ -1,27 +1,28 @@
-"""The web worker's part in the metrics: the engine host is told of each request that has ended, and asked for the sums.
+"""The web worker's part in the metrics: it reports each ended request to the engine host, which holds the sums.
 
-The host counts for all web workers. So nothing is shared between these, a web worker that dies takes at most its last
-moments along, and any of them answers /metrics for all. (prometheus_client's own way, files that all web workers map,
-would need a variable set before anyone imports it, which is the application's to decide, and grow with each restart.)
+The host counts for all web workers. So the web workers share nothing, one that dies loses at most the counts of its
+last moments, and each of them can answer /metrics for all. prometheus_client's own way are files that all web workers
+map. They need a variable that is set before the first import, which only the application can do, and they grow with
+each restart.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import re
 import threading
 import time
 
 from ..engine_client.client import Client
-from ..errors import ServiceError
+from ..engine_client.per_process import PerProcess
+from ..errors import BadRequest, ServiceError
 from ..protocol.commands import RequestOutcome
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("vllm_wsgi.web")
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# While the host is away so many are kept; what comes then is not counted.
+# This many outcomes are kept while the engine host can't be reached; later ones are not counted.
 MAX_KEPT = 10_000
 RETRY_SECONDS = 1.0
 
@@ -31,47 +32,48 @@ _FAMILY = re.compile(r"^(?=# HELP )", re.MULTILINE)
 
 
 class MetricsReporter:
-    """Tells the host, in a thread (a greenlet where gevent has patched), so that no request waits for it."""
+    """Reports to the engine host in a thread (a greenlet where gevent has patched), so that no request waits for it."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._starting = threading.Lock()
-        self._pid = 0
+        self._kept = PerProcess(self._start)
 
     def report(self, ended: RequestOutcome) -> None:
-        if self._pid != os.getpid():
-            self._start()
+        """Add an outcome to those that are reported next. Never blocks."""
         try:
-            self._kept.put_nowait(ended)
+            self._kept.get().put_nowait(ended)
         except queue.Full:
-            logger.debug("the engine host is away for long; a request is not counted")
+            logger.debug("a request is not counted: the engine host has not been reached for long")
 
-    def _start(self) -> None:
-        """Threads stay with the parent in a fork."""
-        with self._starting:
-            if self._pid != os.getpid():
-                self._kept: queue.Queue[RequestOutcome] = queue.Queue(MAX_KEPT)
-                threading.Thread(target=self._run, name="metrics", daemon=True).start()
-                self._pid = os.getpid()
+    def _start(self) -> queue.Queue[RequestOutcome]:
+        """Start the thread that reports, and return where it takes the outcomes from."""
+        kept: queue.Queue[RequestOutcome] = queue.Queue(MAX_KEPT)
+        threading.Thread(target=self._run, args=[kept], name="metrics", daemon=True).start()
+        return kept
 
-    def _run(self) -> None:
+    def _run(self, kept: queue.Queue[RequestOutcome]) -> None:
         while True:
-            ended = [self._kept.get()]
-            while not self._kept.empty():
-                ended.append(self._kept.get_nowait())
+            ended = [kept.get()]
+            while not kept.empty():
+                ended.append(kept.get_nowait())
             while not self._sent(ended):
                 time.sleep(RETRY_SECONDS)
 
     def _sent(self, ended: list[RequestOutcome]) -> bool:
+        """Return whether the outcomes need not be sent again."""
         try:
             self._client.count(ended)
+        except BadRequest:
+            # One that can't be encoded, for the name that a client has sent, must not keep back the others.
+            for each in ended if len(ended) > 1 else []:
+                self._sent([each])
         except ServiceError:
             return False
         return True
 
 
 def exposition(client: Client) -> str:
-    """Everyone's metrics; where the engine host is away, that it is."""
+    """Return the metrics of all processes; without an engine host only that it can't be reached."""
     try:
         return joined([f"{UP}vllm_wsgi_engine_host_up 1\n", *client.metrics()])
     except ServiceError:
@@ -79,7 +81,7 @@ def exposition(client: Client) -> str:
 
 
 def joined(texts: list[str]) -> str:
-    """One text; a family that several have stands there once, as the format demands, with the samples of all."""
+    """Return one text; a family that several texts have is there once, as the format requires, with all its samples."""
     families: dict[str, str] = {}
     for text in texts:
         for family in filter(None, _FAMILY.split(text)):

@@ -1,8 +1,8 @@
 """One JSON line for each request, at its end.
 
-The logger is Python's own; an application that imports the blueprint gives it a handler if it wants the lines, our
-gunicorn.conf.py does. Everything but ASCII is escaped: no text of a client's can begin a line or steer a terminal.
-No answer waits for who reads the log.
+The lines go to Python's logger LOGGER. An application that imports the blueprint gives it a handler if it wants the
+lines; under gunicorn our hooks do. Everything but ASCII is escaped, so that no client's text can begin a line or steer
+a terminal. An answer never waits for the reader of the log.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any, TextIO
 
 import msgspec
@@ -24,13 +24,16 @@ from ..protocol.request import Chat, Request
 from .request_stats import RequestStats
 
 LOGGER = "vllm_wsgi.requests"
+# How long the reader of the log may be busy before a line is dropped.
 PATIENCE_SECONDS = 1.0
 
 logger = logging.getLogger(LOGGER)
+# Not LOGGER: that one writes its messages as lines of the request log.
+web_logger = logging.getLogger("vllm_wsgi.web")
 
 
 def to_stdout() -> None:
-    """The lines, and nothing around them, to stdout; where that is closed, to stderr."""
+    """Write the lines, and nothing around them, to stdout, or to stderr when stdout is closed."""
     if stream := sys.stdout or sys.stderr:
         logger.handlers = [Lines(stream)]
         logger.setLevel(logging.INFO)
@@ -38,7 +41,10 @@ def to_stdout() -> None:
 
 
 class Lines(logging.Handler):
-    """Whole lines to a stream that web workers share. What nobody takes is lost; how many were is said afterwards."""
+    """Writes whole lines to a stream that the web workers share.
+
+    A line that the stream's reader does not take in time is dropped; the number of dropped lines is logged afterwards.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -49,7 +55,7 @@ class Lines(logging.Handler):
         if not self._write(f"{record.getMessage()}\n"):
             self._lost += 1
         elif self._lost:
-            logging.getLogger(__name__).warning("%d lines of the request log are lost: nobody took them", self._lost)
+            web_logger.warning("%d lines of the request log are lost: its reader did not take them", self._lost)
             self._lost = 0
 
     def _write(self, line: str) -> bool:
@@ -60,14 +66,14 @@ class Lines(logging.Handler):
                 self._stream.write(line)
                 self._stream.flush()
         except (OSError, ValueError):
-            # Broken, full or closed.
+            # The stream is broken, full or closed.
             return False
         return True
 
     def _is_taken(self) -> bool:
-        """Whether a line can be written without holding up others, unless it is longer than PIPE_BUF (4,096 bytes).
+        """Return whether the stream has room for a line of up to PIPE_BUF (4,096) bytes; a longer one may still block.
 
-        A slow reader is waited for, one that hangs only once.
+        Waits PATIENCE_SECONDS for a slow reader, but not again after it did not read in that time.
         """
         due = time.monotonic() + (0.0 if self._lost else PATIENCE_SECONDS)
         while not self._has_room(0.0):
@@ -82,7 +88,7 @@ class Lines(logging.Handler):
 
 @contextmanager
 def _alone(stream: TextIO) -> Iterator[None]:
-    """Longer lines than PIPE_BUF would mix with those of the other processes."""
+    """Hold the lock of the stream's file: lines over PIPE_BUF would mix with those of the other web workers."""
     with suppress(OSError):
         fcntl.lockf(stream, fcntl.LOCK_EX)
     try:
@@ -92,36 +98,36 @@ def _alone(stream: TextIO) -> Iterator[None]:
             fcntl.lockf(stream, fcntl.LOCK_UN)
 
 
-def write(entry: RequestStats, http: dict[str, Any]) -> None:
-    """`http` is what HTTP says of the request: its id, its client, its method, its status."""
+def write(stats: RequestStats, http: dict[str, Any]) -> None:
+    """Write the line of a request; `http` holds its id, client, key, method and status."""
     if logger.isEnabledFor(logging.INFO):
-        logger.info("%s", line(entry, http))
+        logger.info("%s", line(stats, http))
 
 
-def line(entry: RequestStats, http: dict[str, Any]) -> str:
-    """Durations are in milliseconds; 0: there was none."""
+def line(stats: RequestStats, http: dict[str, Any]) -> str:
+    """Return the JSON of a line; durations are in milliseconds, and 0 where there was none."""
     record = {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         **http,
-        "route": entry.route,
-        "ending": entry.ending,
-        "error": entry.error,
-        "model": entry.model,
-        "prompt_tokens": entry.prompt_tokens,
-        "output_tokens": entry.output_tokens,
-        "duration_ms": _milliseconds(entry.duration),
-        "load_ms": _milliseconds(entry.load),
-        "queue_ms": _milliseconds(entry.queue),
-        "first_token_ms": _milliseconds(entry.first),
-        "longest_pause_ms": _milliseconds(entry.pause),
+        "route": stats.route,
+        "ending": stats.ending.value,
+        "error": stats.error,
+        "model": stats.model,
+        "prompt_tokens": stats.prompt_tokens,
+        "output_tokens": stats.output_tokens,
+        "duration_ms": _milliseconds(stats.duration),
+        "load_ms": _milliseconds(stats.load),
+        "queue_ms": _milliseconds(stats.queue),
+        "first_token_ms": _milliseconds(stats.first),
+        "longest_pause_ms": _milliseconds(stats.pause),
     }
-    if entry.prompt is not None:
-        record["prompt"] = entry.prompt
+    if stats.prompt is not None:
+        record["prompt"] = stats.prompt
     return json.dumps(record, separators=(",", ":"))
 
 
 def prompt_of(request: Request) -> Any:
-    """What was asked, without images."""
+    """Return a request's prompt for the log, without its images."""
     if isinstance(request.prompt, Chat):
         return [{"role": message.role, "content": message.text} for message in request.prompt.messages]
     return msgspec.to_builtins(request.prompt)

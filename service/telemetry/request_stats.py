@@ -1,43 +1,53 @@
-"""One request in numbers, from its arrival to its real end, which no status tells once a stream has begun.
+"""Timings, token counts and outcome of one request, from its arrival to its real end.
 
-Events of the engine are counted on their way through, in plain numbers and with one reading of the clock for each batch
-that brings tokens. Knows no Flask and no log.
+Once a stream has begun its status is already 200, so the outcome is recorded here. The engine's events are counted on
+their way through, in plain numbers and with one reading of the clock for each batch that brings tokens.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from enum import Enum
 from typing import Any
 
 from ..errors import ClientGone, ClientTooSlow, Drained, EngineGone, ServiceError, Unavailable
 from ..protocol.commands import RequestOutcome
 from ..protocol.events import Delta, Event, Finished, Located
 
-# Names of models come from clients, as long as they like.
+# Longer model names, which clients choose, are cut to this many characters.
 MAX_NAME = 200
 
 
+class Ending(str, Enum):
+    """How a request ended, as the request log, the metrics and the traces name it."""
+
+    DONE = "done"
+    CLIENT_GONE = "client_gone"
+    REFUSED = "refused"
+    DRAINED = "drained"
+    ERROR = "error"
+
+
 class RequestStats:
-    """Durations in nanoseconds. `ending` is done, client_gone, refused, drained or error; `error` the error's kind."""
+    """Durations are in nanoseconds. `error` is the class name of the error that ended the request, or empty."""
 
     def __init__(self, route: str) -> None:
         self.route = route
-        self.ending = "done"
+        self.ending = Ending.DONE
         self.error = ""
         self.prompt: Any = None
         self.load = self.queue = self.first = self.pause = 0
         self.output_tokens = 0
-        self.span: Any = None
         self._model = ""
         self._began = time.monotonic_ns()
         self._first = self._last = 0
-        # By request, since each answer to it tells them again.
+        # By request, since each answer to a request reports them again.
         self._prompt_tokens: dict[int, int] = {}
 
     @property
     def model(self) -> str:
-        """As the client named it."""
+        """The model's name as the client wrote it, cut to MAX_NAME characters."""
         return self._model
 
     @model.setter
@@ -46,44 +56,51 @@ class RequestStats:
 
     @property
     def duration(self) -> int:
+        """Nanoseconds since the request arrived."""
         return time.monotonic_ns() - self._began
 
     @property
     def prompt_tokens(self) -> int:
+        """The prompts' tokens, summed over the requests that one body made."""
         return sum(self._prompt_tokens.values())
 
     def add_prompt(self, tokens: int, request: int = 0) -> None:
+        """Set how many tokens the prompt of a request has."""
         self._prompt_tokens[request] = tokens
 
     def streams(self) -> None:
-        """From here on only the end of the events is one; a server that closes a stream before has lost its client."""
-        self.ending = "client_gone"
+        """Mark the start of streaming.
+
+        From now on the request is done only when its events are exhausted. When the server closes the response earlier,
+        the client has disconnected.
+        """
+        self.ending = Ending.CLIENT_GONE
 
     def count(self, batches: Iterable[list[Event]]) -> Iterator[list[Event]]:
-        """The batches as they come."""
+        """Yield the batches as they come, and count what is in them."""
         for batch in batches:
             if batch:
                 self._add(batch)
             yield batch
-        self.ending = "done"
+        self.ending = Ending.DONE
 
     def failed(self, error: ServiceError) -> None:
-        """An answer that has begun is broken off by what would have refused it before."""
+        """Record the error that ended the request; an answer that has begun can't be refused any more."""
         end = ending(error)
-        self.ending = "error" if end == "refused" and self.output_tokens else end
+        self.ending = Ending.ERROR if end is Ending.REFUSED and self.output_tokens else end
         self.error = error.kind
 
     def ended(self) -> RequestOutcome:
-        """For the metrics."""
+        """Return the outcome for the metrics."""
         return RequestOutcome(
-            self.route, self.ending, self.error, self._model, self.first, self.pause, self._last - self._first,
+            self.route, self.ending.value, self.error, self._model, self.first, self.pause, self._last - self._first,
             self.queue, self.prompt_tokens, self.output_tokens,
         )  # fmt: skip
 
     def _add(self, batch: list[Event]) -> None:
         tokens = 0
         for event in batch:
-            # Most are, and this is for each of them.
+            # The most frequent kind comes first, with the cheapest test.
             if type(event) is Delta:
                 tokens += len(event.token_ids)
                 if event.prompt_tokens:
@@ -94,9 +111,9 @@ class RequestStats:
             elif isinstance(event, Located):
                 self.load = event.load_ns
         if tokens:
-            self._speak(tokens)
+            self._count_tokens(tokens)
 
-    def _speak(self, tokens: int) -> None:
+    def _count_tokens(self, tokens: int) -> None:
         now = time.monotonic_ns()
         if not self._last:
             self._first, self.first = now, now - self._began
@@ -106,14 +123,14 @@ class RequestStats:
         self.output_tokens += tokens
 
 
-def ending(error: ServiceError) -> str:
-    """How a request ends that this error ends: `refused` is what nothing was done for.
+def ending(error: ServiceError) -> Ending:
+    """Return how a request ends that fails with this error; REFUSED means that no work was done for it.
 
-    A client that is too slow is given up, perhaps after thousands of tokens.
+    A client that reads or sends too slowly counts as gone: it may have got thousands of tokens before.
     """
-    if isinstance(error, ClientGone | ClientTooSlow):
-        return "client_gone"
+    if isinstance(error, (ClientGone, ClientTooSlow)):
+        return Ending.CLIENT_GONE
     if isinstance(error, Drained):
-        return "drained"
+        return Ending.DRAINED
     busy = isinstance(error, Unavailable) and not isinstance(error, EngineGone)
-    return "refused" if busy or error.status < 500 or error.status == 501 else "error"
+    return Ending.REFUSED if busy or error.status < 500 or error.status == 501 else Ending.ERROR

@@ -1,105 +1,106 @@
-"""A span for each request, in OpenTelemetry's terms, told to a collector over OTLP/HTTP.
+"""A span for each request, in OpenTelemetry's terms, sent to a collector over OTLP/HTTP.
 
-Optional: the packages are in requirements-otel.txt, and nothing of them is imported before a collector is named.
-The application's own tracer provider, if it has one, is left alone.
+Optional: the packages are imported only when a collector is named. The tracer provider of the host application, if
+there is one, stays as it is.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
+from ..engine_client.per_process import PerProcess
 from ..errors import SettingsError
-from .request_stats import RequestStats
+from .request_stats import Ending, RequestStats
 
-# For one batch and all tries to send it. OpenTelemetry's own, 10, a process waits for at its end, too.
+# For one batch and all tries to send it. A process waits this long at its end; OpenTelemetry's default is 10.
 TIMEOUT_SECONDS = 2.0
 
 
 class Traces(Protocol):
-    """What begins and ends spans."""
+    """Begins a request's span and ends it."""
 
-    def begin(self, entry: RequestStats, environ: Mapping[str, Any]) -> None: ...
+    def begin(self, route: str, environ: Mapping[str, Any]) -> Any: ...
 
-    def end(self, entry: RequestStats, status: int) -> None: ...
+    def end(self, span: Any, stats: RequestStats, status: int) -> None: ...
 
 
 class NoTraces:
-    def begin(self, entry: RequestStats, environ: Mapping[str, Any]) -> None:
-        """Nothing."""
+    """Stands in where no collector is named: its spans are None."""
 
-    def end(self, entry: RequestStats, status: int) -> None:
-        """Nothing."""
+    def begin(self, route: str, environ: Mapping[str, Any]) -> Any:
+        """Return None."""
+
+    def end(self, span: Any, stats: RequestStats, status: int) -> None:
+        """Do nothing."""
 
 
-def traces(endpoint: str) -> Traces:
-    """`endpoint` is a collector's, with its path: `http://127.0.0.1:4318/v1/traces`. Raises SettingsError."""
+def traces(endpoint: str | None) -> Traces:
+    """Return what makes the spans; without an `endpoint` there are none.
+
+    `endpoint` is the URL of a collector with its path: `http://127.0.0.1:4318/v1/traces`. Raises SettingsError when
+    OpenTelemetry's packages are not installed.
+    """
     if not endpoint:
         return NoTraces()
     try:
         import opentelemetry.exporter.otlp.proto.http
         import opentelemetry.sdk.trace  # noqa: F401
     except ImportError as error:
-        raise SettingsError(f"VLLM_WSGI_TRACES needs what requirements-otel.txt lists: {error}") from None
+        raise SettingsError(f"VLLM_WSGI_TRACES needs what requirements/otel.txt lists: {error}") from None
     return OpenTelemetry(endpoint)
 
 
 class OpenTelemetry:
-    """The sampler, the service's name and the exporter's headers are for OpenTelemetry's own OTEL_ variables to say."""
+    """Spans of OpenTelemetry's SDK.
+
+    The SDK's own OTEL_ variables set the sampler, the service's name and the exporter's headers.
+    """
 
     def __init__(self, endpoint: str) -> None:
-        self._endpoint = endpoint
-        self._making = threading.Lock()
-        self._pid = 0
+        self._tracer = PerProcess(partial(_tracer, endpoint))
 
-    def begin(self, entry: RequestStats, environ: Mapping[str, Any]) -> None:
-        """A span in the trace that the client says it belongs to (W3C Trace Context), else in one of its own."""
+    def begin(self, route: str, environ: Mapping[str, Any]) -> Any:
+        """Begin a span in the trace that the client's headers name (W3C Trace Context), or in a new trace."""
         from opentelemetry.trace import SpanKind
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         sent = {"traceparent": environ.get("HTTP_TRACEPARENT", ""), "tracestate": environ.get("HTTP_TRACESTATE", "")}
-        entry.span = self._tracer().start_span(
-            f"{environ['REQUEST_METHOD']} {entry.route}",
+        return self._tracer.get().start_span(
+            f"{environ['REQUEST_METHOD']} {route}",
             TraceContextTextMapPropagator().extract(sent),
             SpanKind.SERVER,
-            {"http.request.method": environ["REQUEST_METHOD"], "http.route": entry.route},
+            {"http.request.method": environ["REQUEST_METHOD"], "http.route": route},
         )
 
-    def end(self, entry: RequestStats, status: int) -> None:
+    def end(self, span: Any, stats: RequestStats, status: int) -> None:
+        """Put the numbers of the request into its span, and end it."""
         from opentelemetry.trace import Status, StatusCode
 
         numbers = {
             "http.response.status_code": status,
-            "gen_ai.request.model": entry.model,
-            "gen_ai.usage.input_tokens": entry.prompt_tokens,
-            "gen_ai.usage.output_tokens": entry.output_tokens,
-            "vllm_wsgi.load_seconds": entry.load / 1e9,
-            "vllm_wsgi.queue_seconds": entry.queue / 1e9,
-            "vllm_wsgi.first_token_seconds": entry.first / 1e9,
-            "vllm_wsgi.ending": entry.ending,
-            "error.type": entry.error,
+            "gen_ai.request.model": stats.model,
+            "gen_ai.usage.input_tokens": stats.prompt_tokens,
+            "gen_ai.usage.output_tokens": stats.output_tokens,
+            "vllm_wsgi.load_seconds": stats.load / 1e9,
+            "vllm_wsgi.queue_seconds": stats.queue / 1e9,
+            "vllm_wsgi.first_token_seconds": stats.first / 1e9,
+            "vllm_wsgi.ending": stats.ending.value,
+            "error.type": stats.error,
         }
-        entry.span.set_attributes({name: value for name, value in numbers.items() if value})
-        if entry.ending in ("error", "drained"):
-            entry.span.set_status(Status(StatusCode.ERROR))
-        entry.span.end()
-
-    def _tracer(self) -> Any:
-        """Made in the process that uses it, since its exporter has a thread."""
-        if self._pid != os.getpid():
-            with self._making:
-                if self._pid != os.getpid():
-                    self._made, self._pid = _tracer(self._endpoint), os.getpid()
-        return self._made
+        span.set_attributes({name: value for name, value in numbers.items() if value})
+        if stats.ending in (Ending.ERROR, Ending.DRAINED):
+            span.set_status(Status(StatusCode.ERROR))
+        span.end()
 
 
-def traceparent(entry: RequestStats) -> str:
-    """What carries the trace on; empty where there is none."""
-    if entry.span is None:
+def traceparent(span: Any) -> str:
+    """Return the header that names the span (W3C Trace Context); empty when `span` is None."""
+    if span is None:
         return ""
-    context = entry.span.get_span_context()
+    context = span.get_span_context()
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 

@@ -2,55 +2,90 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Flask
+from functools import partial
+
+from flask import Blueprint, Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from ..access.host_header import AllowedHosts
-from ..access.keys import Auth
-from ..access.origins import AllowedOrigins
+from ..cli.check import check_command
+from ..cli.key import key
 from ..config import Settings
 from ..dialects.ollama.answer import error_record
 from ..engine_client.client import Client
-from ..errors import SettingsError
+from ..errors import ServiceError, SettingsError
+from .context import open_context
 from .guard import Guard
-from .http_responses import http_error_response, identified
+from .http_responses import add_request_id, error_response, http_error_response
 from .observer import Observer
+from .route import Route
 from .routes.anthropic import AnthropicRoutes
+from .routes.base import Routes
 from .routes.ollama import OllamaRoutes
 from .routes.openai import OpenAIRoutes
 from .routes.operations import OperationsRoutes
 
-ALL_ROUTES = (OllamaRoutes, OpenAIRoutes, AnthropicRoutes, OperationsRoutes)
+ALL_ROUTES: tuple[type[Routes], ...] = (OllamaRoutes, OpenAIRoutes, AnthropicRoutes, OperationsRoutes)
+
+
+def all_routes() -> dict[str, list[Route]]:
+    """Return every declared Route by the name of its dialect, in order. Needs no application and connects to nothing.
+
+    `docs/reference/routes.md` is printed from this table.
+    """
+    settings = Settings()
+    client = Client(settings.engine_socket, settings.heartbeat)
+    return {routes.name: routes(settings, client).table() for routes in ALL_ROUTES}
 
 
 def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") -> Blueprint:
-    """A blueprint with the routes of every dialect, to be registered under any `url_prefix`.
+    """Return a blueprint with the routes of every dialect, which can be registered under any `url_prefix`.
 
-    `settings` come from the environment where none are given. Nothing is connected before the first request, and the
-    host application's own routes, error handlers and JSON provider stay as they are. Raises SettingsError where no
-    engine host is named, and where the keys can't be read.
+    Without `settings` they are read from the environment. Nothing is connected before the first request, and the host
+    application's own routes, error handlers and JSON provider stay as they are. Raises SettingsError when no engine
+    host is named, and when the keys can't be read.
     """
     settings = settings or Settings.from_env()
     if not settings.engine_socket:
         raise SettingsError(
-            "VLLM_WSGI_ENGINE_SOCKET is empty: start `python -m service.engine.host` and name its control socket, "
-            "or start gunicorn with our gunicorn.conf.py, which does both"
+            "VLLM_WSGI_ENGINE_SOCKET is empty: start an engine host with `vllm-wsgi engine` and name its control "
+            "socket, or start web tier and engine host with `vllm-wsgi serve`"
         )
-    blueprint = Blueprint(name, __name__)
+    blueprint = Blueprint(name, __name__, cli_group="vllm-wsgi")
+    blueprint.cli.add_command(key)
+    blueprint.cli.add_command(check_command(settings))
     client = Client(settings.engine_socket, settings.heartbeat, settings.deadline)
-    for routes in ALL_ROUTES:
-        blueprint.register_blueprint(routes(settings, client).blueprint())
-    observer = Observer(settings, client)
-    guard = Guard(AllowedOrigins(settings.origins), AllowedHosts(settings.hosts), Auth(settings))
-    blueprint.record(guard.registered)
-    blueprint.before_request(lambda: observer.opened(guard.route()))
-    blueprint.before_request(guard.check)
-    blueprint.after_request(observer.report_when_closed)
-    blueprint.after_request(guard.add_cors_headers)
-    blueprint.after_request(identified)
+    dialects = [routes(settings, client) for routes in ALL_ROUTES]
+    for routes in dialects:
+        blueprint.register_blueprint(routes.blueprint())
+    # For rules that the application adds to this blueprint itself.
+    blueprint.register_error_handler(ServiceError, partial(error_response, error_record))
+    add_hooks(blueprint, dialects, Guard(settings), Observer(settings, client))
     return blueprint
 
 
+def add_hooks(blueprint: Blueprint, dialects: list[Routes], guard: Guard, observer: Observer) -> None:
+    """Say what happens before and after each request, in order."""
+    routes = {f"{each.name}.{route.endpoint}": route for each in dialects for route in each.routes()}
+
+    def before_request() -> Response | None:
+        # The application may register the blueprint under another name; the last two parts of an endpoint are ours.
+        endpoint = ".".join((request.endpoint or "").split(".")[-2:])
+        context = open_context(routes.get(endpoint))
+        observer.opened(context)
+        answer = guard.check_origin() or guard.check_host()  # 403, or an answer to OPTIONS
+        if answer is None:
+            guard.identify(context)  # 401
+            guard.authorize(context)  # 403
+            guard.refuse_while_draining(context)  # 503
+        return answer
+
+    blueprint.before_request(before_request)
+    # Flask runs these from the last to the first.
+    blueprint.after_request(observer.report_when_closed)
+    blueprint.after_request(guard.add_cors_headers)
+    blueprint.after_request(add_request_id)
+
+
 def register_json_errors(app: Flask) -> None:
-    """Answer in JSON for the paths that no blueprint knows; for an application that has no pages of its own."""
-    app.register_error_handler(HTTPException, lambda error: identified(http_error_response(error_record, error)))
+    """Answer in JSON for the paths that no blueprint has; for an application without pages of its own."""
+    app.register_error_handler(HTTPException, lambda error: add_request_id(http_error_response(error_record, error)))

@@ -1,4 +1,4 @@
-"""Read a request's body within its limit."""
+"""Reads a request's body within its limit, whole or in pieces."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ CHUNK_BYTES = 1 << 20
 
 
 def read_body(limit: int) -> bytes:
-    """The whole body; raises PayloadTooLarge over `limit` bytes, and BadRequest where it ended early.
+    """Return the whole body. Raises PayloadTooLarge over `limit` bytes, and BadRequest when the body ends early.
 
-    Read by hand: Werkzeug's own limit cuts a chunked body off silently, and a short one passes for whole.
+    Werkzeug's own limit is not used: it cuts off a chunked body without an error, and accepts a body that ends early.
     """
     length = request.content_length
     if length is None and not request.environ.get("wsgi.input_terminated"):
-        # No length and no server that knows where the body ends: there is none (RFC 9112 §6.3).
+        # Without a length and a server that ends the input, there is no body (RFC 9112 §6.3).
         return b""
     wanted = limit + 1 if length is None else min(length, limit + 1)
     body = b"" if wanted > limit and length is not None else _read(request.environ["wsgi.input"], wanted)
@@ -32,7 +32,7 @@ def read_body(limit: int) -> bytes:
 
 
 def body_chunks() -> Iterator[bytes]:
-    """A body of any length in pieces. Raises BadRequest where it ended early."""
+    """Yield a body of any length in pieces of at most CHUNK_BYTES. Raises BadRequest when the body ends early."""
     length, got = request.content_length, 0
     if length is None and not request.environ.get("wsgi.input_terminated"):
         return
@@ -44,9 +44,9 @@ def body_chunks() -> Iterator[bytes]:
 
 
 def _read(source: IO[bytes], wanted: int) -> bytes:
-    """Up to `wanted` bytes; a single read may bring fewer before the end.
+    """Return `wanted` bytes, or fewer at the body's end; a single read may return fewer before that.
 
-    Raises BadRequest for broken chunks, and ClientTooSlow where the server has waited long enough.
+    Raises BadRequest for malformed chunks, and ClientTooSlow when the server's time for a body is over.
     """
     parts = []
     try:
@@ -56,6 +56,6 @@ def _read(source: IO[bytes], wanted: int) -> bytes:
     except TimeoutError:
         raise ClientTooSlow("the request body came too slowly") from None
     except Exception:
-        # Each server has errors of its own for what a client sent wrong, and nothing else happens here.
+        # Each WSGI server raises errors of its own for malformed input; nothing else can fail here.
         raise BadRequest("the request body can't be read: it is cut or its chunks are malformed") from None
     return b"".join(parts)

@@ -1,11 +1,15 @@
-"""A request's id: the caller's own, where it is fit for logs and headers, else a new one."""
+"""What the hooks and the view of a request share: one Context, kept in the WSGI environ.
+
+In: the environ of the current request. Out: its Context, and the Presence of its client for the queue.
+It never knows a dialect.
+"""
 
 from __future__ import annotations
 
 import re
 import sys
 import uuid
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from flask import request
@@ -13,55 +17,54 @@ from flask import request
 from ..access.key_file import ANYONE, Key
 from ..engine_client.disconnect import Presence
 from ..telemetry.request_stats import RequestStats
+from .route import Route
 
 HEADER = "X-Request-Id"
+ENVIRON_KEY = "vllm_wsgi.context"
 
-# What proxies make: UUIDs, nginx' hexadecimal $request_id, HAProxy's unique-id with its colons, AWS' Root=1-….
-# No blanks, quotes or backslashes, so that it stands in any log line as it is.
+# The ids that proxies make: UUIDs, nginx' hexadecimal $request_id, HAProxy's unique-id with its colons, AWS' Root=1-….
+# Blanks, quotes and backslashes are left out, so that an id can stand in any log line as it is.
 _SANE = re.compile(r"[A-Za-z0-9._:=+/@~-]{1,128}\Z")
 
 
+@dataclass
+class Context:
+    """One request. `route` is None where no route of ours answers, `span` where no traces are wanted.
+
+    `key` is ANYONE until the guard has identified the key that the request presents.
+    """
+
+    id: str
+    route: Route | None
+    stats: RequestStats
+    key: Key = ANYONE
+    span: Any = None
+
+
+def open_context(route: Route | None) -> Context:
+    """Begin the context of the current request, whose arrival this is for the statistics."""
+    path = "" if route is None else route.path
+    opened = Context(accept_or_make(request.headers.get(HEADER, "")), route, RequestStats(path))
+    request.environ[ENVIRON_KEY] = opened
+    return opened
+
+
+def context() -> Context:
+    """Return the current request's context; begin one where the application answers instead of our blueprint."""
+    opened: Context | None = request.environ.get(ENVIRON_KEY)
+    return open_context(None) if opened is None else opened
+
+
 def accept_or_make(offered: str) -> str:
-    """`offered` where it is sane, else 32 hexadecimal digits."""
+    """Return the id that the client offers when it is fit for headers and logs, else 32 hexadecimal digits."""
     return offered if _SANE.match(offered) else uuid.uuid4().hex
 
 
-# Where the key of a request stands in its WSGI environ.
-KEY = "vllm_wsgi.key"
-
-
-def key_of(environ: Mapping[str, Any]) -> Key:
-    """The key that a request came with; where our guard was not asked, anyone's."""
-    key: Key = environ.get(KEY, ANYONE)
-    return key
-
-
-# Where a request's entry stands in its WSGI environ.
-ENTRY = "vllm_wsgi.entry"
-
-
-def entry_of(environ: Mapping[str, Any]) -> RequestStats:
-    """The current request's; where nobody keeps one, one that is thrown away."""
-    entry: RequestStats | None = environ.get(ENTRY)
-    return RequestStats("") if entry is None else entry
-
-
-ENVIRON_ID = "vllm_wsgi.request_id"
-
-
-def current_id() -> str:
-    """The current request's id; it stays in the environ, where the server's access log finds it, too."""
-    environ = request.environ
-    if ENVIRON_ID not in environ:
-        environ[ENVIRON_ID] = accept_or_make(request.headers.get(HEADER, ""))
-    return str(environ[ENVIRON_ID])
-
-
 def presence() -> Presence:
-    """How the current request's server can tell that the client has disconnected.
+    """Return how the current request's server can tell that the client has disconnected.
 
     gunicorn puts the client's socket into the WSGI environ, which can be watched where the system has epoll. waitress
-    puts a callable there; it needs waitress' `channel_request_lookahead` above 0.
+    puts a callable there when its `channel_request_lookahead` is above 0.
     """
     client = request.environ.get("gunicorn.socket") if sys.platform == "linux" else None
     return Presence(

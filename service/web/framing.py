@@ -1,7 +1,7 @@
-"""Records to bytes: NDJSON lines or server-sent events, heartbeats, and what ends a stream, well or not.
+"""Turns records into bytes: NDJSON lines or server-sent events, heartbeats, and the end of a stream.
 
-What enters are batches of records; an empty batch means that nothing has come for a while. This module knows no
-dialect: what an error record looks like is handed in.
+In: batches of records; an empty batch asks for a heartbeat. Out: chunks of bytes.
+It never knows a dialect: the caller passes the function that makes an error record.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ import msgspec
 
 from ..errors import ClientGone, InternalError, ServiceError
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("vllm_wsgi.web")
 
 _encode = msgspec.json.Encoder().encode
 
-# Go's encoding/json escapes these in strings, and nowhere else can they stand in compact JSON (Ollama's answers
-# come from it: reference `encoding/json`, `SetEscapeHTML`).
+# Go's encoding/json, which writes Ollama's answers, escapes these in strings (`SetEscapeHTML`). In compact JSON they
+# can be nowhere else.
 _ESCAPES = (
     (b"<", b"\\u003c"),
     (b">", b"\\u003e"),
     (b"&", b"\\u0026"),
     ("\u2028".encode(), b"\\u2028"),
     ("\u2029".encode(), b"\\u2029"),
-    # Not Go's: ollama-python reads lines as str.splitlines() cuts them, at NEL too.
+    # Go does not escape this one. ollama-python splits lines with str.splitlines(), which also splits at NEL.
     ("\u0085".encode(), b"\\u0085"),
 )
 
 
 def encode(record: Any) -> bytes:
-    """Compact JSON as Go writes it, UTF-8, without a newline."""
+    """Return compact JSON as Go writes it, in UTF-8, without a newline."""
     data = _encode(record)
     for raw, escaped in _ESCAPES:
         if raw in data:
@@ -45,9 +45,9 @@ def encode(record: Any) -> bytes:
 class Framing:
     """One stream format.
 
-    A heartbeat must be invisible to every reader: for SSE a comment (WHATWG HTML §9.2.6), for NDJSON a space
-    before the next object, which every JSON parser skips; a blank line breaks ollama-python and Zed.
-    `terminator` follows the last record of a success. `named`: each event has its record's `type` for a name.
+    A heartbeat must be invisible to every client. For SSE it is a comment (WHATWG HTML §9.2.6). For NDJSON it is a
+    space before the next object, which every JSON parser skips; a blank line would break ollama-python and Zed.
+    `terminator` follows the last record of a success. With `named`, the `type` of a record is the name of its event.
     """
 
     media_type: str
@@ -58,6 +58,7 @@ class Framing:
     named: bool = False
 
     def frame(self, record: Any) -> bytes:
+        """Return the bytes of one record."""
         return self._name(record) + self.prefix + encode(record) + self.suffix
 
     def _name(self, record: Any) -> bytes:
@@ -71,17 +72,17 @@ NDJSON = Framing("application/x-ndjson", b"", b"\n", b" ")
 SSE = Framing("text/event-stream", b"data: ", b"\n\n", b": heartbeat\n\n")
 SSE_WITH_DONE = replace(SSE, terminator=b"data: [DONE]\n\n")
 SSE_NAMED = replace(SSE, named=True)
-# Anthropic's heartbeat is an event of its own, which its clients know and pass over.
+# Anthropic's API has an event for heartbeats, which its clients ignore.
 SSE_PINGED = replace(SSE_NAMED, heartbeat=b'event: ping\ndata: {"type":"ping"}\n\n')
 
 
 def stream(
     batches: Iterable[list[Any]], framing: Framing, error_record: Callable[[ServiceError], Any]
 ) -> Iterator[bytes]:
-    """One chunk of bytes a batch.
+    """Yield one chunk of bytes for each batch.
 
-    `batches` either ends after its terminal record or raises; what it raises becomes the terminal record, so every
-    stream has exactly one. A client that is gone gets nothing.
+    `batches` either ends after its terminal record or raises. What it raises becomes the terminal record, so that every
+    stream has exactly one. After ClientGone nothing is written.
     """
     try:
         for batch in batches:

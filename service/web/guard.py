@@ -1,52 +1,40 @@
-"""Flask hooks that refuse a request before its view runs."""
+"""The access rules as verbs, which the blueprint calls in order before a view runs.
+
+In: the current request and its Context. Out: nothing, an answer to a browser's OPTIONS, or a raised error.
+It never knows a dialect or the engine.
+"""
 
 from __future__ import annotations
 
 from flask import Response, request
-from flask.blueprints import BlueprintSetupState
 
 from ..access.addresses import received
 from ..access.host_header import AllowedHosts
-from ..access.keys import ROUTES, Auth
+from ..access.keys import Auth
 from ..access.origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, AllowedOrigins
+from ..access.scopes import Scope
+from ..config import Settings
 from ..drain import refuse_while_draining
-from ..errors import HTTPRefusal
-from .context import KEY
+from ..errors import Forbidden, HTTPRefusal
+from .context import Context
 from .http_responses import empty_response
+from .route import Fallback, Route
 
 
 class Guard:
-    """Refuses foreign pages and hosts, in Ollama's order, answers preflights, and asks for a key.
+    """Refuses foreign pages and hosts in Ollama's order, then unknown keys and keys without the route's scope.
 
-    Browsers are told what is allowed. Work that comes when this process has been told to end is refused.
+    Raises SettingsError when the keys can't be read.
     """
 
-    def __init__(self, origins: AllowedOrigins, hosts: AllowedHosts, auth: Auth) -> None:
-        self._origins = origins
-        self._hosts = hosts
-        self._auth = auth
-        self._routes: dict[str, str] = {}
+    def __init__(self, settings: Settings) -> None:
+        self._origins = AllowedOrigins(settings.origins)
+        self._hosts = AllowedHosts(settings.hosts)
+        self._auth = Auth(settings)
+        self._open_discovery = settings.open_discovery
 
-    def registered(self, state: BlueprintSetupState) -> None:
-        """The application's rules have its prefix before our paths."""
-        prefix = (state.url_prefix or "").rstrip("/")
-        self._routes |= {f"{prefix}{path}": path for path in ROUTES}
-
-    def route(self) -> str:
-        """The current request's, as ROUTES names it; empty where it does not."""
-        rule = request.url_rule
-        return self._routes.get(rule.rule, "") if rule else ""
-
-    def check(self) -> Response | None:
-        answer = self._check_origin() or self._check_host()
-        if answer is None:
-            route = self.route()
-            request.environ[KEY] = self._auth.admit(request.environ, route)
-            if ROUTES.get(route) in ("inference", "manage"):
-                refuse_while_draining()
-        return answer
-
-    def _check_origin(self) -> Response | None:
+    def check_origin(self) -> Response | None:
+        """Return the answer to an allowed page's preflight. Raise HTTPRefusal (403) for a page that is not allowed."""
         origin = request.headers.get("Origin", "")
         if not self._origins.foreign(origin, request.host):
             return None
@@ -58,7 +46,8 @@ class Guard:
         preflight.vary.update(PREFLIGHT_VARY)
         return preflight
 
-    def _check_host(self) -> Response | None:
+    def check_host(self) -> Response | None:
+        """Return the answer to OPTIONS for a host's name. Raise HTTPRefusal (403) for a host that is not allowed."""
         host = request.headers.get("Host", "")
         if not self._hosts.watches(received(request.environ)["SERVER_NAME"]):
             return None
@@ -68,10 +57,35 @@ class Guard:
             return empty_response(204)
         return None
 
+    def identify(self, context: Context) -> None:
+        """Set the context's key to the one that the request presents. Raises Unauthorized (401)."""
+        if not self._is_open(context.route):
+            context.key = self._auth.identify(request.environ)
+
+    def authorize(self, context: Context) -> None:
+        """Raise Forbidden (403) when the context's key may not use its route."""
+        if context.route is None:
+            raise Forbidden("this path is not declared as a route, so no key opens it")
+        if not self._is_open(context.route):
+            self._auth.authorize(context.key, context.route.scope, request.environ)
+
+    def refuse_while_draining(self, context: Context) -> None:
+        """Raise Unavailable (503) for work that comes after this process was asked to end."""
+        if context.route is not None and context.route.scope in (Scope.INFERENCE, Scope.MANAGE):
+            refuse_while_draining()
+
     def add_cors_headers(self, response: Response) -> Response:
+        """Let the browser show the answer to an allowed page."""
         origin = request.headers.get("Origin", "")
         if self._origins.foreign(origin, request.host) and self._origins.allows(origin):
             response.headers["Access-Control-Allow-Origin"] = "*" if self._origins.all else origin
             if not self._origins.all:
                 response.vary.add("Origin")
         return response
+
+    def _is_open(self, route: Route | None) -> bool:
+        """Return whether a route asks for no key. The routes that any key opens show which models there are."""
+        if route is None:
+            return False
+        is_discovery = route.scope is Scope.ANY and not isinstance(route, Fallback)
+        return route.scope is Scope.OPEN or (is_discovery and self._open_discovery)

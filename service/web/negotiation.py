@@ -28,10 +28,10 @@ _JSON_TYPES = {
 
 
 def negotiate(stream: Any, stream_type: Any, query: str | None, accept: str) -> Framing | None:
-    """The framing of the answer; None is one JSON object.
+    """Return the framing of the answer; None stands for one JSON object.
 
-    `stream` and `stream_type` come from the body (None: absent), `query` is the value of `alt`, `accept` the header.
-    Raises BadRequest for an unknown value, and where the body contradicts itself.
+    `stream` and `stream_type` come from the body (None when absent), `query` is the value of `alt`, `accept` the
+    header. Raises BadRequest for an unknown value, and when the body contradicts itself.
     """
     by_stream, by_type = _from_stream(stream), _from_type(stream_type)
     if by_type and stream is False:
@@ -68,9 +68,9 @@ def _from_query(alt: str | None) -> Framing | None:
 
 
 def _from_accept(accept: str) -> Framing:
-    """SSE only where it is named and no JSON type is named with a higher quality or, at the same, before it.
+    """Return SSE when the header names it and no JSON type has a higher quality, or the same and stands before it.
 
-    RFC 9110 §12.5.1. Wildcards decide nothing: curl, browsers and HTTP libraries send them without meaning SSE.
+    RFC 9110 §12.5.1. Wildcards are ignored: curl, browsers and HTTP libraries send them without meaning SSE.
     """
     sse = best_json = 0.0
     for media_type, quality in _ranges(accept):
@@ -83,7 +83,7 @@ def _from_accept(accept: str) -> Framing:
 
 
 def _ranges(accept: str) -> list[tuple[str, float]]:
-    """(media type, quality) in the order of the header; an entry with a bad quality is left out."""
+    """Return (media type, quality) in the order of the header; an entry with an invalid quality is left out."""
     parsed = [parse_options_header(entry) for entry in parse_http_list(accept)]
     ranges = [(media_type.lower(), _quality(parameters.get("q", "1"))) for media_type, parameters in parsed]
     return [(media_type, quality) for media_type, quality in ranges if quality > 0]

@@ -1,4 +1,4 @@
-"""What is told of every request: opened at its arrival, told once at its end to the log, the metrics and the trace."""
+"""Reports every request once, at its end, to the request log, the metrics and the trace."""
 
 from __future__ import annotations
 
@@ -11,45 +11,51 @@ from ..config import Settings
 from ..engine_client.client import Client
 from ..telemetry import request_log
 from ..telemetry.metrics import MetricsReporter
-from ..telemetry.request_stats import RequestStats
 from ..telemetry.traces import traces
-from .context import ENTRY, current_id, key_of
+from .context import Context, context
 
-# Of these, which machines ask every few seconds, nothing is told.
+# Machines ask these every few seconds; such requests are not reported.
 UNREPORTED = ("/livez", "/readyz", "/metrics")
 
 
 class Observer:
-    """Raises SettingsError where traces are wanted and can't be made."""
+    """Opens a request's span and reports the request when its response is closed.
+
+    Raises SettingsError when traces are wanted and OpenTelemetry is not installed.
+    """
 
     def __init__(self, settings: Settings, client: Client) -> None:
         self._reporter = MetricsReporter(client)
         self._traces = traces(settings.traces)
 
-    def opened(self, route: str) -> None:
-        if route not in UNREPORTED:
-            entry = request.environ[ENTRY] = RequestStats(route)
-            self._traces.begin(entry, request.environ)
+    def opened(self, context: Context) -> None:
+        """Begin the request's span."""
+        if _is_reported(context):
+            context.span = self._traces.begin(context.stats.route, request.environ)
 
     def report_when_closed(self, response: Response) -> Response:
-        """The end is when the server closes the response, which it does whether it could send it or not."""
-        entry = request.environ.get(ENTRY)
-        if entry is not None:
-            response.call_on_close(partial(self._end, entry, self._http(response.status_code)))
+        """Report at the request's end: the server closes the response whether it could send it or not."""
+        ended = context()
+        if _is_reported(ended):
+            response.call_on_close(partial(self._end, ended, self._http(ended, response.status_code)))
         return response
 
-    def _http(self, status: int) -> dict[str, Any]:
-        environ = request.environ
+    def _http(self, ended: Context, status: int) -> dict[str, Any]:
         return {
-            "request_id": current_id(),
-            "client": environ.get("REMOTE_ADDR", ""),
-            "key": key_of(environ).caller.name,
+            "request_id": ended.id,
+            "client": request.environ.get("REMOTE_ADDR", ""),
+            "key": ended.key.caller.name,
             "method": request.method,
             "status": status,
         }
 
-    def _end(self, entry: RequestStats, http: dict[str, Any]) -> None:
-        self._reporter.report(entry.ended())
-        self._traces.end(entry, http["status"])
-        # Last, since it may wait for a reader.
-        request_log.write(entry, http)
+    def _end(self, ended: Context, http: dict[str, Any]) -> None:
+        self._reporter.report(ended.stats.ended())
+        self._traces.end(ended.span, ended.stats, http["status"])
+        # Last, since it may wait for the log's reader.
+        request_log.write(ended.stats, http)
+
+
+def _is_reported(context: Context) -> bool:
+    """Return whether a request is reported; without a route the application has answered instead of us."""
+    return context.route is not None and context.route.path not in UNREPORTED

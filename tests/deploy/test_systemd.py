@@ -150,7 +150,7 @@ def test_the_web_tier_takes_systemds_socket_and_needs_no_engine(notified: Notifi
         # Which must have no effect: systemd holds the port.
         "PORT": str(free_port()),
     }
-    gunicorn = " ".join(command("vllm-wsgi-web.service")).replace("/run/vllm-wsgi-web", str(scratch)).split()
+    gunicorn = [word.replace("/run/vllm-wsgi-web", str(scratch)) for word in command("vllm-wsgi-web.service")]
     passed = [f"--setenv={name}={value}" for name, value in env.items()]
     activate = ["systemd-socket-activate", f"--listen=127.0.0.1:{port}", *passed, *gunicorn]
     web = WebProgram(activate, tmp_path, port)

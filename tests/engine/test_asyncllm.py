@@ -232,7 +232,8 @@ def test_oldest_tokens_go_where_no_message_is_cut_and_nothing_goes_without_trunc
     assert answer.status_code == (200 if cut else 400)
     assert not cut or answer.json()["prompt_eval_count"] == 63
     refused = demo.post("/api/generate", **fields, stream=False, truncate=False, options=limits)
-    assert (refused.status_code, refused.json()["error"]) == (400, TOO_LONG)
+    assert refused.status_code == 400
+    assert refused.json()["error"].startswith(f"{TOO_LONG}; the prompt has ")
 
 
 @pytest.mark.parametrize("shift", [True, False])

@@ -1,7 +1,7 @@
 """Forty requests and what Ollama answers to them, byte for byte where it can be, and ten more.
 
 The expected answers are those that Ollama's own packages gave, or that its tests and sources ask for. Where this server
-deviates on purpose the row names the row of the README's table, and expects what this server does.
+deviates on purpose, the row names the row of docs/reference/differences-from-ollama.md and expects our own answer.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def error(text: str) -> str:
 
 @dataclass(frozen=True)
 class Vector:
-    """`body` is JSON, or bytes as they are sent. `deviates` is the first cell of a row of the README's table.
+    """`body` is JSON, or bytes as they are sent. `deviates` is the first cell of a row of the page of differences.
 
     `server` is the fixture that answers; `told` are headers of the answer, "" for one that must not be there.
     """
@@ -220,9 +220,9 @@ def test_vector(vector: Vector, request: pytest.FixtureRequest):
         assert answer.headers.get(name, "") == value
 
 
-def test_a_deviation_is_a_row_of_the_readme():
-    readme = (ROOT / "README.md").read_text()
-    missing = {vector.deviates for vector in VECTORS if vector.deviates and f"\n| {vector.deviates} |" not in readme}
+def test_a_deviation_is_a_row_of_the_page_of_differences():
+    page = (ROOT / "docs" / "reference" / "differences-from-ollama.md").read_text()
+    missing = {vector.deviates for vector in VECTORS if vector.deviates and f"\n| {vector.deviates} |" not in page}
     assert not missing
 
 

@@ -35,7 +35,7 @@ async def never() -> None:
 
 def test_a_call_that_is_never_answered_ends_when_the_core_is_dead(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(failures, "LOOK_SECONDS", 0.01)
-    with pytest.raises(EngineGone, match="EngineCore was ended by SIGILL"):
+    with pytest.raises(EngineGone, match="EngineCore was killed by SIGILL"):
         asyncio.run(answer_of_core(engine(EngineCore=-signal.SIGILL), never()))
 
 
@@ -59,9 +59,9 @@ def test_a_call_that_fails_raises_our_error():
     [
         ({}, "the engine stopped"),
         ({"EngineCore": 1}, "the engine stopped"),
-        ({"EngineCore": -9}, "EngineCore was ended by SIGKILL (the kernel sends it when memory runs out)"),
-        ({"EngineCore": -11}, "EngineCore was ended by SIGSEGV"),
-        ({"EngineCore": -65}, "EngineCore was ended by signal 65"),
+        ({"EngineCore": -9}, "EngineCore was killed by SIGKILL (probably by the kernel's out-of-memory killer)"),
+        ({"EngineCore": -11}, "EngineCore was killed by SIGSEGV (a memory fault)"),
+        ({"EngineCore": -65}, "EngineCore was killed by signal 65"),
     ],
 )
 def test_the_error_names_the_signal_that_ended_the_core(codes: dict[str, int], end: str):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import pytest
 
@@ -12,12 +12,12 @@ account = Survived()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--write-faults", action="store_true", help="write the README's table of faults")
+    parser.addoption("--write-faults", action="store_true", help="write docs/reference/faults.md")
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    report: pytest.TestReport = yield
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
     for mark in item.iter_markers("fault"):
         engine = "vLLM" if item.get_closest_marker("engine") else "scripted engine"
         account.add(mark.args[0], engine, report.passed)

@@ -1,7 +1,7 @@
-"""The README's table of faults: what is done, what a client sees of it, what comes back and how, and on which engine.
+"""The table of faults: what is done, what a client sees of it, what recovers and how, and on which engine it was tried.
 
 A fault has a row when all tests of it that have just been run have passed. The last test of such a run compares the
-table with the README's; `make faults` puts it there.
+table with docs/reference/faults.md; `make test-faults` writes it there.
 """
 
 from __future__ import annotations
@@ -12,18 +12,33 @@ import pytest
 
 from tests.support.servers import ROOT
 
-README = ROOT / "README.md"
-HEAD = "| fault | what a client sees | what comes back | tested on |\n|---|---|---|---|\n"
+PAGE = ROOT / "docs" / "reference" / "faults.md"
+PAGE_HEAD = """\
+<!-- Generated from tests/faults by `make test-faults`, do not edit. -->
+
+# Faults
+
+Each fault in this table is inflicted on a running server while other clients stream. Afterwards a test checks:
+
+- every stream has exactly one last record, unless its connection was cut;
+- the engine runs nothing for clients that are gone;
+- memory and descriptors are as before;
+- the next request is answered.
+
+A fault has a row only when all of its tests have passed.
+
+"""
+HEAD = "| fault | what a client sees | what recovers, and how | tested on |\n|---|---|---|---|\n"
 
 # In the order of the table.
 FAULTS = {
     "`kill -9` of a web worker": (
-        "its connections end, without a last record; those of the other web workers go on",
-        "gunicorn starts another one; the engine drops what the dead one had asked for",
+        "its connections end without a last record; the other web workers continue",
+        "gunicorn starts another one; the engine cancels the requests of the dead one",
     ),
     "`kill -9` of the engine host": (
         "streams end with an error record; then 503 with `Retry-After`",
-        "the engine workers end with it; gunicorn or systemd starts it again, and it loads the pinned models",
+        "the engine workers exit with it; gunicorn or systemd starts it again, and it loads the pinned models",
     ),
     "`kill -9` of an engine worker": (
         "streams of its model end with an error record; then 503 with `Retry-After`",
@@ -31,50 +46,50 @@ FAULTS = {
     ),
     "`kill -9` of vLLM's EngineCore": (
         "streams of its model end with an error record; then 503 with `Retry-After`",
-        "the engine worker ends, and the host starts another one",
+        "the engine worker exits, and the host starts another one",
     ),
     "`SIGSTOP` of an engine worker": (
-        "silence for `VLLM_WSGI_ENGINE_TIMEOUT`, with heartbeats; then as if it had been killed",
+        "heartbeats alone for `VLLM_WSGI_ENGINE_TIMEOUT`; then the same as after `kill -9`",
         "the host notices the missing pulse, kills it and starts another one",
     ),
     "a full disk under the model store": (
-        "uploads and new models are a 507; what is served goes on",
-        "everything, as soon as there is room; nothing half written stays",
+        "uploads and new models get a 507; models are served as before",
+        "everything, as soon as there is space; no half-written file stays",
     ),
     "a client that reads one byte a second": (
-        "an error record, once what the kernel buffers for it is full, 4,096 tokens wait and 5 s have passed",
-        "its generation is cancelled, what waited for it is dropped; the others notice nothing",
+        "an error record, when the kernel's buffers are full, 4,096 tokens wait and 5 s have passed",
+        "its generation is cancelled and its waiting tokens are dropped; other clients are not affected",
     ),
     "500 clients that vanish mid-stream": (
-        "the others notice nothing",
-        "the engine runs nothing for them a second later; their memory and descriptors are free",
+        "other clients are not affected",
+        "a second later the engine runs nothing for them; their memory and descriptors are free",
     ),
     "1,000 connections that send half a header": (
-        "a 408 in JSON after `VLLM_WSGI_HEADER_TIMEOUT`; the others notice nothing",
-        "the connections' memory and descriptors",
+        "a 408 in JSON after `VLLM_WSGI_HEADER_TIMEOUT`; other clients are not affected",
+        "the memory and descriptors of the connections",
     ),
     "a body that never ends": (
-        "a 408 after `VLLM_WSGI_BODY_TIMEOUT`, a 413 over `VLLM_WSGI_MAX_BODY`, and the connection's end",
-        "the connection's memory and descriptor",
+        "a 408 after `VLLM_WSGI_BODY_TIMEOUT`, a 413 above `VLLM_WSGI_MAX_BODY`; the connection is closed",
+        "the memory and the descriptor of the connection",
     ),
 }
 
 
 def fault(name: str) -> pytest.MarkDecorator:
-    """Marks a test of one of them."""
+    """Mark a test with the fault that it inflicts."""
     assert name in FAULTS
     return pytest.mark.fault(name)
 
 
 class Survived:
-    """What the tests that have run so far say of each fault."""
+    """Which faults have passed all of their tests so far, and on which engine."""
 
     def __init__(self) -> None:
         self._failed: set[str] = set()
         self._engines: dict[str, set[str]] = defaultdict(set)
 
     def add(self, fault: str, engine: str, passed: bool) -> None:
-        """One phase of one test: set-up, the test itself, tear-down."""
+        """Add one phase of one test: set-up, the test itself or tear-down."""
         self._engines[fault].add(engine)
         if not passed:
             self._failed.add(fault)
@@ -89,10 +104,6 @@ class Survived:
         return f"| {' | '.join([fault, *FAULTS[fault], ', '.join(sorted(self._engines[fault]))])} |\n"
 
 
-def table_in_readme() -> str:
-    """Up to the empty line below it."""
-    return HEAD + README.read_text().partition(HEAD)[2].partition("\n\n")[0] + "\n"
-
-
-def write_to_readme(table: str) -> None:
-    README.write_text(README.read_text().replace(table_in_readme(), table))
+def page(table: str) -> str:
+    """Return the page with this table."""
+    return PAGE_HEAD + table

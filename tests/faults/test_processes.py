@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.support.servers import NDJSON, SCRIPTED, SSE, Server, chat, parse, text, until
+from tests.support.servers import NDJSON, SCRIPTED, SSE, Server, chat, one_is_done, parse, text, until
 
 StartServer = Callable[..., Server]
 FORMATS: list[dict[str, Any]] = [{}, {"stream": "sse"}, {"stream": False}]
@@ -34,7 +34,7 @@ def begin(server: Server, pool: ThreadPoolExecutor, script: str = "a !sleep:60 b
     """One request in each format, which the engine runs by now and would for a minute."""
     running = server.status()["running"]
     posts = [pool.submit(post, server, chat(script, **fields)) for fields in FORMATS]
-    server.wait_until_running(running + len(posts))
+    server.wait_until_running(running + len(posts), unless=one_is_done(posts))
     return posts
 
 
@@ -59,7 +59,7 @@ def resumed(server: Server, refusals: list[httpx.Response]) -> bool:
 def assert_resumes(server: Server) -> None:
     """After a while of 503s that say when to come back, and nothing else."""
     refusals: list[httpx.Response] = []
-    took = until(lambda: resumed(server, refusals), 15, "service resumes")
+    took = until(lambda: resumed(server, refusals), 60, "service resumes")
     print(f"service was back after {took:.2f} s and {len(refusals)} refusals")
     assert {answer.status_code for answer in refusals} == {503}
     assert all(int(answer.headers["Retry-After"]) > 0 for answer in refusals)
@@ -76,6 +76,7 @@ def test_a_killed_engine_worker_is_replaced(start_server: StartServer, pool: Thr
     assert server.web_workers() == web
     assert server.engine_workers() != [worker]
     assert server.status()["restarts"] == 1
+    assert "the engine worker was killed by SIGKILL (probably by the kernel's out-of-memory killer)" in server.output
 
 
 def test_an_engine_that_ends_itself_is_replaced(start_server: StartServer, pool: ThreadPoolExecutor):
@@ -89,7 +90,7 @@ def test_an_engine_that_ends_itself_is_replaced(start_server: StartServer, pool:
 
 @pytest.mark.parametrize("stop", [True, False], ids=["stopped", "hangs"])
 def test_an_engine_that_answers_nothing_is_replaced(start_server: StartServer, pool: ThreadPoolExecutor, stop: bool):
-    server = start_server({"VLLM_WSGI_ENGINE_TIMEOUT": "2"})
+    server = start_server({"VLLM_WSGI_ENGINE_TIMEOUT": "4"})
     web, (worker,) = server.web_workers(), server.engine_workers()
     posts = begin(server, pool)
     if stop:
@@ -102,14 +103,14 @@ def test_an_engine_that_answers_nothing_is_replaced(start_server: StartServer, p
     assert not psutil.pid_exists(worker)
     assert server.web_workers() == web
     assert server.status()["restarts"] == 1
-    assert "answered nothing for 2 s" in server.output
+    assert "answered nothing for 4 s" in server.output
 
 
 def test_a_host_that_was_stopped_itself_blames_no_engine(start_server: StartServer):
-    server = start_server({"VLLM_WSGI_ENGINE_TIMEOUT": "2"})
+    server = start_server({"VLLM_WSGI_ENGINE_TIMEOUT": "4"})
     (host,), workers = server.engine_hosts(), server.engine_workers()
     os.kill(host, signal.SIGSTOP)
-    time.sleep(4)
+    time.sleep(8)
     os.kill(host, signal.SIGCONT)
     time.sleep(1)
     assert post(server, chat("a", stream=False)).status_code == 200
@@ -124,8 +125,8 @@ def test_a_killed_web_worker_is_replaced_and_what_it_asked_for_ends(
     posts = begin(server, pool)
     os.kill(web, signal.SIGKILL)
     assert all(isinstance(post.exception(), httpx.TransportError) for post in posts)
-    until(lambda: server.web_workers() not in ([], [web]), 10, "gunicorn starts a new web worker")
-    print(f"the engine ran nothing {server.wait_until_idle(10):.2f} s later")
+    until(lambda: server.web_workers() not in ([], [web]), 60, "gunicorn starts a new web worker")
+    print(f"the engine ran nothing {server.wait_until_idle():.2f} s later")
     assert post(server, chat("a", stream=False)).json()["message"]["content"] == "a "
     assert (server.engine_workers(), server.status()["restarts"]) == (engine, 0)
 
@@ -138,7 +139,7 @@ def test_a_killed_engine_host_takes_its_workers_along_and_is_replaced(
     posts = begin(server, pool)
     os.kill(host, signal.SIGKILL)
     assert_ended_with_an_error(posts)
-    until(lambda: worker not in server.engine_workers(), 5, "the engine worker ends with its host")
+    until(lambda: worker not in server.engine_workers(), 60, "the engine worker ends with its host")
     assert_resumes(server)
     assert host not in server.engine_hosts()
     assert [len(pids) for pids in (server.engine_hosts(), server.engine_workers())] == [1, 1]
@@ -150,7 +151,7 @@ def test_a_killed_master_leaves_nothing(start_server: StartServer, pool: ThreadP
     posts = begin(server, pool)
     assert len(server.processes()) == 4
     os.kill(server.master, signal.SIGKILL)
-    print(f"everything had ended after {server.wait_until_gone(20):.2f} s")
+    print(f"everything had ended after {server.wait_until_gone():.2f} s")
     for future in posts:
         assert future.exception() or future.result().status_code in (200, 503)
 
@@ -163,7 +164,7 @@ def test_ctrl_c_leaves_nothing_and_prints_no_trace(
     server = start_server()
     posts = begin(server, pool) if streams else []
     server.signal_all(signal.SIGINT)
-    print(f"everything had ended after {server.wait_until_gone(15):.2f} s")
+    print(f"everything had ended after {server.wait_until_gone():.2f} s")
     assert all(future.exception() or future.result().status_code in (200, 503) for future in posts)
     assert "Traceback" not in server.output
     assert list(scratch.iterdir()) == []
@@ -179,7 +180,7 @@ def test_sigterm_lets_streams_end_and_leaves_nothing(
     ndjson, sse, json = [future.result() for future in posts]
     for records in (parse(ndjson.content, NDJSON), parse(sse.content, SSE), [json.json()]):
         assert (text(records), records[-1]["done"]) == (f"{words} ", True)
-    print(f"everything had ended {server.wait_until_gone(15):.2f} s after the last stream")
+    print(f"everything had ended {server.wait_until_gone():.2f} s after the last stream")
     assert "Traceback" not in server.output
     assert list(scratch.iterdir()) == []
 
@@ -187,7 +188,7 @@ def test_sigterm_lets_streams_end_and_leaves_nothing(
 def test_a_setting_that_can_not_be_used_ends_the_start_with_a_sentence(tmp_path: Path):
     server = Server(tmp_path, {**SCRIPTED, "VLLM_WSGI_HEARTBEAT": "soon"})
     server.wait_until_gone()
-    assert "VLLM_WSGI_HEARTBEAT='soon' is not a number" in server.output
+    assert "VLLM_WSGI_HEARTBEAT='soon': not a number of seconds" in server.output
     assert "Traceback" not in server.output
 
 
@@ -204,7 +205,7 @@ def test_a_model_asked_for_while_it_is_unloaded_is_loaded(start_server: StartSer
     (worker,) = server.engine_workers()
     os.kill(worker, signal.SIGSTOP)
     unload = pool.submit(post, server, {"model": "demo", "keep_alive": 0})
-    until(lambda: signal_pends(worker, signal.SIGTERM), 10, "the engine worker is told to end")
+    until(lambda: signal_pends(worker, signal.SIGTERM), 60, "the engine worker is told to end")
     load = pool.submit(post, server, chat("a", stream=False))
     # Long enough for a second worker to be there already, where the service starts it before the first has ended.
     wait([load], 1.5)

@@ -102,7 +102,7 @@ def log() -> Iterator[list[logging.LogRecord]]:
     """What is logged in this process."""
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
-    handler.emit = records.append  # type: ignore[method-assign]
+    handler.emit = records.append  # type: ignore[method-assign,assignment]
     logging.getLogger().addHandler(handler)
     yield records
     logging.getLogger().removeHandler(handler)
@@ -289,7 +289,7 @@ def test_the_unpacker_keeps_no_more_than_it_was_fed(data: list[bytes]) -> None:
 @given(payload=frames)
 def test_an_engine_host_outlives_what_is_no_command(engine: EngineHost, payload: bytes) -> None:
     client = Client(engine.socket, 10.0)
-    connection = client.control()
+    connection = client.connections.control()
     connection._socket.sendall(len(payload).to_bytes(4, "big") + payload)
     assert Client(engine.socket, 10.0).models()
     connection._socket.close()

@@ -14,10 +14,7 @@ from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.config import Settings
-from service.errors import ServiceError, TooManyRequests
-from service.protocol.events import Delta, Finished
 from service.telemetry.metrics import joined
-from service.telemetry.request_stats import RequestStats, ending
 from service.web.blueprint import create_blueprint
 from tests.support.servers import SCRIPTED, Server, chat, generate, until
 
@@ -175,45 +172,3 @@ def test_a_family_of_several_engines_stands_there_once():
     assert {(name, *labels) for name, labels in parse(both)} == {
         ("a", ("model_name", "one")), ("b", ("model_name", "one")), ("b", ("model_name", "two")),
     }  # fmt: skip
-
-
-def test_an_entry_counts_tokens_pauses_and_each_prompt_once():
-    entry = RequestStats("/api/chat")
-    deltas = [Delta(7, 0, "a", [1], prompt_tokens=5), Delta(7, 1, "b c", [2, 3])]
-    batches = [[deltas[0]], [], [deltas[1], Finished(7, "stop", 5, 3, 0, 9, 1, 1)]]
-    assert list(entry.count(batches)) == batches
-    ended = entry.ended()
-    assert (ended.ending, ended.prompt_tokens, ended.output_tokens, ended.queue) == ("done", 5, 3, 9)
-    assert 0 < ended.pause == ended.speaking
-    assert ended.first > 0
-
-
-def test_a_stream_that_is_closed_before_its_end_has_lost_its_client():
-    entry = RequestStats("/api/chat")
-    batches = entry.count(iter([[], []]))
-    next(batches)
-    entry.streams()
-    batches.close()
-    assert entry.ended().ending == "client_gone"
-
-
-def test_what_breaks_off_an_answer_has_not_refused_it():
-    entry = RequestStats("/api/chat")
-    entry.failed(TooManyRequests("text"))
-    assert (entry.ending, entry.error) == ("refused", "TooManyRequests")
-    next(entry.count(iter([[Delta(7, 0, "a", [1])]])))
-    entry.failed(TooManyRequests("text"))
-    assert (entry.ending, entry.error) == ("error", "TooManyRequests")
-
-
-def test_every_error_is_an_ending():
-    endings = {
-        kind: ending(error("text"))
-        for kind, error in ServiceError.kinds.items()
-        if error.__module__ == "service.errors"
-    }
-    assert {kind for kind, end in endings.items() if end == "error"} == {
-        "EngineFailure", "InternalError", "EngineGone", "DeadlineExceeded", "StoreFailure", "SettingsError",
-    }  # fmt: skip
-    assert (endings["ClientGone"], endings["Drained"], endings["Unavailable"]) == ("client_gone", "drained", "refused")
-    assert endings["ClientTooSlow"] == "client_gone"

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.servers import (
     NDJSON,
+    PATIENCE_SECONDS,
     ROOT,
     SCRIPTED,
     Server,
@@ -134,7 +135,7 @@ class Models:
         """How many times it has begun to be loaded."""
         return self.server.output.count(f"{model}:latest: loading from")
 
-    def wait_until_loaded(self, *models: str, seconds: float = 10) -> None:
+    def wait_until_loaded(self, *models: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Until these are loaded, and no others."""
         until(lambda: sorted(self.loaded()) == sorted(models), seconds, f"{models} are loaded")
 
@@ -238,7 +239,7 @@ def test_only_pinned_models_are_loaded_at_the_start(tmp_path: Path):
     try:
         models.wait_until_loaded("pinned")
         assert len(models.server.engine_workers()) == 1
-        until(lambda: "pinned answers. Try it" in models.server.output, 10, "the server says so")
+        until(lambda: "pinned answers. Try it" in models.server.output, 60, "the server says so")
     finally:
         models.stop()
 
@@ -247,15 +248,17 @@ def test_only_pinned_models_are_loaded_at_the_start(tmp_path: Path):
 def test_a_cold_models_stream_is_kept_alive_by_heartbeats(models: Models, accept: str, beat: bytes):
     body = chat("a b", model="slow")
     content = models.client.post("/api/chat", json=body, headers={"Accept": accept}).content
-    assert content.startswith(beat * 3)
+    assert content.startswith(beat)
     records = parse(content.replace(beat, b"") if accept != NDJSON else content, accept)
     assert (text(records), records[-1]["done"]) == ("a b ", True)
     assert records[-1]["load_duration"] > 0.9e9
 
 
-def test_a_warm_model_takes_no_time_to_load(models: Models):
+def test_a_warm_model_is_not_loaded_again(models: Models):
     models.load("one")
-    assert models.ask("one").json()["load_duration"] < 0.5e9
+    loads = models.loads("one")
+    assert models.ask("one").status_code == 200
+    assert models.loads("one") == loads
 
 
 def test_requests_for_one_cold_model_load_it_once(models: Models, pool: ThreadPoolExecutor):
@@ -285,7 +288,7 @@ def test_a_load_that_fails_says_why_and_is_not_tried_for_every_request(models: M
 
 def test_a_model_that_does_not_load_is_given_up_until_it_is_asked_for(models: Models):
     models.ask("hf.co/org/repo")
-    until(lambda: "not tried again before" in models.server.output, 30, "it is given up")
+    until(lambda: "not tried again before" in models.server.output, 60, "it is given up")
     tried = models.loads("hf.co/org/repo")
     assert "can't be loaded" in models.ask("hf.co/org/repo").json()["error"]
     assert (models.loads("hf.co/org/repo"), tried >= 3) == (tried, True)
@@ -376,24 +379,29 @@ def test_a_busy_model_is_never_evicted(crowded: Models, pool: ThreadPoolExecutor
     with streaming(crowded, "a", "!sleep:1 a") as read_on:
         waiting = pool.submit(crowded.ask, "c")
         assert read_on() == "a "
-    answer = waiting.result()
-    assert (answer.status_code, answer.json()["load_duration"] > 0.5e9) == (200, True)
+    assert waiting.result().status_code == 200
     assert sorted(crowded.loaded()) == ["c", "pinned"]
 
 
 def test_a_waiting_stream_beats_until_there_is_room(tmp_path: Path):
     models = Models(tmp_path, LIMITED, max_loaded="2", heartbeat="0.1")
     try:
-        with streaming(models, "a", "!sleep:1 a") as read_on:
-            content = models.client.post("/api/chat", json=chat("b", model="b")).content
-            assert (content.startswith(b"   "), read_on()) == (True, "a ")
+        with ExitStack() as stack:
+            stack.enter_context(streaming(models, "a", "!sleep:60"))
+            waiting = models.client.stream("POST", "/api/chat", json=chat("b", model="b"))
+            with waiting as answer:
+                pieces = answer.iter_raw()
+                beats = next(pieces)
+                stack.close()
+                content = b"".join(pieces)
+        assert set(beats) == set(b" ")
         assert [terminal(record) for record in parse(content, NDJSON)] == [False, True]
     finally:
         models.stop()
 
 
 def test_a_load_that_finds_no_room_in_time_is_refused(tmp_path: Path):
-    models = Models(tmp_path, LIMITED, max_loaded="2", load_timeout="3")
+    models = Models(tmp_path, LIMITED, max_loaded="2", load_timeout="8")
     try:
         with streaming(models, "a", "!sleep:60"):
             answer = models.ask("b")
@@ -436,7 +444,7 @@ def test_a_mistake_in_the_file_ends_the_start_with_its_line(tmp_path: Path, modu
 def test_without_a_pinned_model_the_server_says_which_can_be_asked(tmp_path: Path):
     models = Models(tmp_path, '[models.only]\nsource = "weights"')
     try:
-        until(lambda: "only answers. Try it" in models.server.output, 10, "the server says so")
+        until(lambda: "only answers. Try it" in models.server.output, 60, "the server says so")
         assert (models.loaded(), json.loads(models.ask("only").content)["done"]) == ([], True)
     finally:
         models.stop()

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from httpx_sse import connect_sse
 
-from service.access.key_file import SCOPES
 from service.access.new_key import lines
+from service.access.scopes import SCOPES
 from tests.support.servers import SCRIPTED, Server, until
 
 PATH = "/v1/responses"
@@ -93,7 +93,7 @@ def test_a_stored_response_is_there_after_a_restart_of_the_host(keyed: Server, h
     stored = first(http)
     (host,) = keyed.engine_hosts()
     os.kill(host, signal.SIGKILL)
-    until(lambda: keyed.engine_hosts() not in ([host], []) and keyed.models(), 30, "another host serves")
+    until(lambda: keyed.engine_hosts() not in ([host], []) and keyed.models(), 60, "another host serves")
     assert text(respond(http, "!system b", previous_response_id=stored["id"])) == "Rhyme. b "
     assert http.get(f"{PATH}/{stored['id']}").json() == stored
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import httpx_sse
-import ollama
 import pytest
 
 from tests.support.servers import NDJSON, SCRIPTED, SSE, Server, chat, generate, parse, terminal, text
@@ -197,6 +196,7 @@ def test_heartbeats_go_on_for_as_long_as_nothing_comes(beating: Server):
 
 
 def test_the_ollama_client_reads_over_heartbeats(beating: Server):
+    ollama = pytest.importorskip("ollama", reason="Ollama's client is in requirements/dev.txt")
     with ollama.Client(host=beating.url) as client:
         parts = list(client.chat(model="demo", messages=[{"role": "user", "content": SILENT}], stream=True))
     assert "".join(part.message.content or "" for part in parts) == "a b "

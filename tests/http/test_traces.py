@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
-from service.errors import SettingsError
-from service.telemetry.request_stats import RequestStats
-from service.telemetry.traces import traces
 from tests.support.collector import CLIENT, PARENT, TRACE, Collector
 from tests.support.servers import Server, chat, parse, text
 
@@ -49,24 +43,6 @@ def test_a_collector_that_is_not_there_holds_up_nothing(start_server: Callable[.
     assert [answer.status_code for answer in answers] == [200] * 3
 
 
-def exporters() -> int:
-    return sum("BatchSpan" in thread.name for thread in threading.enumerate())
-
-
-def test_the_first_requests_share_one_exporter():
-    made, before = traces("http://127.0.0.1:9/v1/traces"), exporters()
-    with ThreadPoolExecutor(8) as pool:
-        for _ in range(8):
-            pool.submit(made.begin, RequestStats("/api/chat"), {"REQUEST_METHOD": "POST"})
-    assert exporters() == before + 1
-
-
 def test_without_the_setting_there_is_no_trace(client: httpx.Client):
     answer = client.post("/api/chat", json=chat("!trace", stream=False), headers=CLIENT)
     assert answer.json()["message"]["content"].strip() == ""
-
-
-def test_without_the_packages_the_setting_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(SettingsError, match=r"requirements-otel\.txt"):
-        traces("http://127.0.0.1:4318/v1/traces")

@@ -16,7 +16,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,39 @@ NDJSON, SSE = "application/x-ndjson", "text/event-stream"
 SCRIPTED = {"VLLM_WSGI_ENGINE": "scripted"}
 
 
-def until(condition: Callable[[], Any], seconds: float, what: str) -> float:
-    """Wait until `condition` holds; the seconds that it took. Fails after `seconds`, saying `what` did not happen."""
+# How long a test waits for what a busy machine does late. Waits end before where it can't come any more.
+PATIENCE_SECONDS = 60.0
+# A server whose engine has failed this often during one wait will not have it ready.
+HOPELESS_RESTARTS = 3
+
+
+def until(condition: Callable[[], Any], seconds: float, what: str, unless: Callable[[], str] = lambda: "") -> float:
+    """Wait until `condition` holds, and return the seconds that it took.
+
+    Fails after `seconds`, or as soon as `unless` returns why the condition can't hold any more; `what` is what was
+    waited for.
+    """
     began = time.monotonic()
-    while not condition():
+    while True:
+        # Asked before the condition, which may have come true in between.
+        hopeless = unless()
+        if condition():
+            return time.monotonic() - began
+        if hopeless:
+            raise AssertionError(f"{what}: {hopeless}")
         if time.monotonic() - began > seconds:
             raise AssertionError(f"{what}: not within {seconds:g} s")
         time.sleep(0.02)
-    return time.monotonic() - began
+
+
+def one_is_done(requests: Iterable[Future[Any]]) -> Callable[[], str]:
+    """Return an `unless` for waits during requests that must go on meanwhile."""
+
+    def unless() -> str:
+        done = next((each for each in requests if each.done()), None)
+        return "" if done is None else f"a request has ended: {done.exception() or done.result()}"
+
+    return unless
 
 
 def free_port() -> int:
@@ -94,7 +120,7 @@ class Program:
         """To its process group, as a terminal does."""
         os.killpg(self.pid, number)
 
-    def wait_until_gone(self, seconds: float = 15.0) -> float:
+    def wait_until_gone(self, seconds: float = PATIENCE_SECONDS) -> float:
         """Until no process of it lives; the seconds that it took."""
         try:
             return until(lambda: not self.processes(), seconds, "every process has ended")
@@ -102,7 +128,7 @@ class Program:
             left = [f"{process.pid} {' '.join(_command(process))[:100]}" for process in self.processes()]
             raise AssertionError(f"{error}; left: {left}\n{self.output[-3000:]}") from None
 
-    def stop(self, seconds: float = 15.0) -> float:
+    def stop(self, seconds: float = PATIENCE_SECONDS) -> float:
         """SIGTERM; fails where anything is left after `seconds`, and ends it."""
         if not self.ended():
             self._popen.terminate()
@@ -166,33 +192,58 @@ class WebProgram(Program):
         except httpx.TransportError:
             return False
 
-    def wait_until_ready(self, seconds: float = 30.0) -> float:
+    def wait_until_ready(self, seconds: float = PATIENCE_SECONDS) -> float:
         """Until a model answers; the seconds that it took."""
         return self._wait_until(self.models, seconds, "a model answers")
 
-    def wait_until_serving(self, seconds: float = 30.0) -> float:
+    def wait_until_serving(self, seconds: float = PATIENCE_SECONDS) -> float:
         """Until it knows its models, none of which need be loaded; the seconds that it took."""
         return self._wait_until(self.serves, seconds, "the server serves")
 
     def _wait_until(self, condition: Callable[[], Any], seconds: float, what: str) -> float:
         try:
-            return until(lambda: self.ended() or condition(), seconds, what)
-        finally:
-            if not condition():
-                output = self.output
-                self._kill()
-                raise AssertionError(f"not so: {what}:\n{output[-3000:]}")
+            return until(condition, seconds, what, self._hopeless())
+        except AssertionError as error:
+            output = self.output
+            self._kill()
+            raise AssertionError(f"{error}:\n{output[-3000:]}") from None
 
-    def wait_until_idle(self, seconds: float = 5.0) -> float:
-        """Until nothing runs in the engine or waits for it; the seconds it took. The engine tells once a second."""
-        return until(self._is_idle, seconds, "the engine runs nothing")
+    def _hopeless(self) -> Callable[[], str]:
+        """Return an `unless` for waits for the server: it has ended, or its engine fails again and again."""
+        before, look_at = len(self._failures()), time.monotonic()
+
+        def unless() -> str:
+            nonlocal look_at
+            if self.ended():
+                return f"the program has ended:\n{self.output[-3000:]}"
+            if time.monotonic() < look_at:
+                return ""
+            # Rarely, since the output may be long.
+            look_at = time.monotonic() + 1
+            failures = self._failures()[before:]
+            return f"the engine fails: {failures}" if len(failures) >= HOPELESS_RESTARTS else ""
+
+        return unless
+
+    def _failures(self) -> list[str]:
+        """What the host has logged of engines that died, hung or did not load."""
+        return [line for line in self.output.splitlines() if "; starting again in" in line or "; not tried" in line]
+
+    def wait_until_idle(self, seconds: float = PATIENCE_SECONDS) -> float:
+        """Until nothing runs in the engine or waits for it; the seconds it took. The engine reports once a second."""
+        return until(self._is_idle, seconds, "the engine runs nothing", self._hopeless())
 
     def _is_idle(self) -> bool:
         status = self.status()
         return status.get("running") == status.get("waiting") == 0
 
-    def wait_until_running(self, requests: int = 1, seconds: float = 5.0) -> float:
-        return until(lambda: self.status().get("running") == requests, seconds, f"the engine runs {requests}")
+    def wait_until_running(
+        self, requests: int = 1, seconds: float = PATIENCE_SECONDS, unless: Callable[[], str] = lambda: ""
+    ) -> float:
+        """Until the engine runs that many; `unless` is as in `until`."""
+        hopeless = self._hopeless()
+        running = f"the engine runs {requests}"
+        return until(lambda: self.status().get("running") == requests, seconds, running, lambda: hopeless() or unless())
 
     def connect(self) -> socket.socket:
         """A bare connection, for what no HTTP client does."""
@@ -211,7 +262,9 @@ class Server(WebProgram):
         )  # fmt: skip
 
     @classmethod
-    def start(cls, directory: Path, env: Mapping[str, str] = SCRIPTED, ready_seconds: float = 30.0) -> Server:
+    def start(
+        cls, directory: Path, env: Mapping[str, str] = SCRIPTED, ready_seconds: float = PATIENCE_SECONDS
+    ) -> Server:
         """A server whose model answers."""
         server = cls(directory, env)
         server.wait_until_ready(ready_seconds)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
-# The property tests were half of the unit tests' time. CI runs them in full.
-settings.register_profile("quick", settings.get_profile("busy"), max_examples=20)
+from tests.support.keys import write_keys
 
 
 @pytest.fixture(autouse=True)
@@ -22,15 +20,10 @@ def starts_no_process(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
         monkeypatch.setattr(os, "fork", _refuse)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def examples() -> Iterator[None]:
-    """Take few examples of each property, unless CI runs the tests."""
-    if "CI" in os.environ:
-        yield
-        return
-    settings.load_profile("quick")
-    yield
-    settings.load_profile("busy")
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """A keys.toml with one key for each scope, which bears the scope's name."""
+    return write_keys(tmp_path)
 
 
 def _refuse(*arguments: Any, **options: Any) -> None:

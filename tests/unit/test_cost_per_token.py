@@ -20,12 +20,13 @@ from service.dialects.openai import completions as openai_completions
 from service.dialects.openai.responses_request import parse_responses
 from service.engine.listener import WebWorkerConnection
 from service.engine_client.inbox import Inbox
-from service.protocol.commands import Command, Submit
+from service.protocol.commands import Submit
 from service.protocol.events import Delta, Event
 from service.protocol.request import Request, Text
 from service.protocol.wire import Unpacker, decode_events, pack
 from service.web.framing import NDJSON, stream
 from tests.support.asking import Asker
+from tests.support.loop import settle
 
 USER = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
 PROMPT = {"model": "m", "input": "a"}
@@ -62,17 +63,22 @@ class Wire:
 
 
 def test_a_step_of_many_streams_is_one_message():
-    async def two_steps(command: Command) -> AsyncGenerator[Event, None]:
-        for number in range(2):
-            yield Delta(command.id, number, "a", [number])
-            await asyncio.sleep(0.05)
+    next_step = asyncio.Event()
+
+    async def two_steps(command: Submit) -> AsyncGenerator[Event, None]:
+        yield Delta(command.id, 0, "a", [0])
+        await next_step.wait()
+        yield Delta(command.id, 1, "a", [1])
 
     async def main() -> list[bytes]:
         reader, wire = asyncio.StreamReader(), Wire()
-        serving = asyncio.create_task(WebWorkerConnection(two_steps, reader, wire).serve())  # type: ignore[arg-type]
+        connection = WebWorkerConnection({Submit: two_steps}, reader, wire)
+        serving = asyncio.create_task(connection.serve())
         for number in range(50):
             reader.feed_data(pack(Submit(number, Request("m", Text("a")))))
-        await asyncio.sleep(0.5)
+        await settle()
+        next_step.set()
+        await settle()
         reader.feed_eof()
         await serving
         return wire.written

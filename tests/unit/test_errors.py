@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 
@@ -20,6 +21,7 @@ from service.errors import (
     InternalError,
     ModelNotFound,
     PayloadTooLarge,
+    PromptTooLong,
     ResponseNotFound,
     ServerBusy,
     ServiceError,
@@ -37,6 +39,7 @@ from service.protocol.wire import decode_events, pack
 
 STATUSES = {
     BadRequest: 400,
+    PromptTooLong: 400,
     UnknownPrevious: 400,
     Unauthorized: 401,
     Forbidden: 403,
@@ -83,8 +86,22 @@ def test_an_error_that_crosses_the_queue_is_raised_again_as_what_it_was(
     assert (type(revived), revived.message, revived.retry_after) == (kind, "<b> & \u2028", retry_after)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        PromptTooLong("no", tokens=9000, limit=4096),
+        BadRequest("no", param="stop", code="array_above_max_length"),
+        UnknownPrevious("no"),
+    ],
+)
+def test_what_programs_read_in_an_error_crosses_the_queue_with_it(error: ServiceError):
+    (failed,) = decode_events(pack([Failed.of(3, error)])[4:])
+    revived = failed.error()
+    assert (revived.details, revived.param, revived.code) == (error.details, error.param, error.code)
+
+
 def test_an_error_that_only_a_newer_peer_knows_is_a_failure_of_the_engine():
-    error = revive("FromTheFuture", "no", None)
+    error = revive("FromTheFuture", "no", None, {"number": 5})
     assert (type(error), error.message) == (EngineFailure, "no")
 
 
@@ -104,7 +121,7 @@ def test_an_error_that_passes_says_when_to_try_again():
         (InternalError, "internal error; the server's log has the details"),
     ],
 )
-def test_an_error_with_one_sentence_has_it(kind: type[ServiceError], message: str):
+def test_an_error_with_one_sentence_has_it(kind: Callable[[], ServiceError], message: str):
     assert kind().message == message
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ...errors import ServiceError
+from ...errors import PromptTooLong, ServiceError
 from ...protocol.events import Delta, Event, Finished, Located, Rendered
 from .. import answer
 from ..answer import Record
@@ -24,6 +24,7 @@ ERROR_TYPES = {
     413: "request_too_large",
     429: "rate_limit_error",
     503: "overloaded_error",
+    504: "timeout_error",
     529: "overloaded_error",
 }
 
@@ -34,7 +35,16 @@ PIECES = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta"
 def error_record(error: ServiceError) -> Record:
     """Return the last record of a stream that failed. It is the body of an error answer too, with the request's id."""
     kind = ERROR_TYPES.get(error.status, "api_error")
-    return {"type": "error", "error": {"type": kind, "message": error.message}}
+    return {"type": "error", "error": {"type": kind, "message": error_message(error)}}
+
+
+def error_message(error: ServiceError) -> str:
+    """Return the text of an error. Claude Code compacts a conversation when it reads Anthropic's sentence."""
+    if not isinstance(error, PromptTooLong) or not error.tokens:
+        return error.message
+    # A prompt that fills the context leaves no room for an answer, so it is too long by one token.
+    maximum = min(error.limit, error.tokens - 1)
+    return f"prompt is too long: {error.tokens} tokens > {maximum} maximum"
 
 
 class MessagesAnswer(answer.Answer):

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ...errors import ServiceError
+from ...errors import PromptTooLong, ServiceError
 from ...protocol.events import Delta, Event, Finished, Located
 from .. import answer
 from .parameters import OpenAICall
@@ -27,7 +27,19 @@ _ERROR_TYPES = {400: "invalid_request_error", 404: "not_found_error"}
 def error_record(error: ServiceError) -> dict[str, Any]:
     """Return the last record of a stream that failed. It is the body of an error answer too."""
     kind = _ERROR_TYPES.get(error.status, "api_error")
-    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+    return {"error": {"message": error_message(error), "type": kind, "param": error.param, "code": error.code}}
+
+
+def error_message(error: ServiceError) -> str:
+    """Return the text of an error. Programs recognise OpenAI's sentence for a prompt that is too long."""
+    if not isinstance(error, PromptTooLong) or not error.limit:
+        return error.message
+    limit = f"This model's maximum context length is {error.limit} tokens."
+    if not error.tokens:
+        return f"{limit} {error.message}"
+    return (
+        f"{limit} However, your messages resulted in {error.tokens} tokens. Please reduce the length of the messages."
+    )
 
 
 class PromptDetails(msgspec.Struct):

@@ -17,6 +17,7 @@ from ...errors import ServiceError
 from ...protocol.events import Delta, Event, Finished, Located, TokenLogprob
 from .. import answer
 from ..answer import Record
+from .answer import error_message
 from .responses_request import ResponsesCall
 from .responses_stored import listed
 
@@ -83,7 +84,8 @@ class ResponsesAnswer(answer.Answer):
 
     def failure(self, error: ServiceError) -> Record:
         """Return the last record of a stream that failed: `response.failed`, or `error` before the response begins."""
-        reason = {"code": "server_error" if error.status >= 500 else "invalid_prompt", "message": error.message}
+        kind = "server_error" if error.status >= 500 else "invalid_prompt"
+        reason = {"code": error.code or kind, "message": error_message(error)}
         if self._sequence:
             return self._event("response.failed", response=self._response("failed", error=reason))
         # The object `error` is for openai-python, which raises only if there is one.

@@ -22,7 +22,7 @@ from .host import Host
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parent", type=int, help="end when this process, which started the host, ends")
+    parser.add_argument("--parent", type=int, help="end when this process ends (the one that started the host)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s engine host: %(message)s", datefmt="%H:%M:%S")
     if arguments.parent:
@@ -39,7 +39,7 @@ def main() -> None:
         asyncio.run(host.run())
     finally:
         if arguments.parent:
-            # Made for us by a parent that may be gone.
+            # The parent made this directory for the host, and may have ended already.
             shutil.rmtree(host.directory, ignore_errors=True)
 
 

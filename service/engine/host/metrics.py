@@ -1,7 +1,7 @@
 """The sums over all web workers' requests, and the state of the engines, in Prometheus' text format.
 
-No label is a client's to choose: who counts looks the model's name up first, and what is no model is "unknown". A model
-that is deleted takes its series along.
+No client can choose a label: the host looks each model's name up first, and counts a name that it does not know as
+"unknown". The series of a model that is deleted are removed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ QUEUE = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 class State(NamedTuple):
-    """An engine's. The last three are counted since the host started."""
+    """The state of one engine. The last three fields are counted since the host started."""
 
     model: str
     loaded: bool
@@ -46,10 +46,10 @@ STATES = (
 
 
 class Metrics:
-    """What has ended, counted."""
+    """Counts the requests that have ended."""
 
     def __init__(self) -> None:
-        # They would double the number of series.
+        # The creation times would double the number of series.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         started = Gauge(
@@ -72,7 +72,7 @@ class Metrics:
         self._queue = self._histogram("queue", "How long a request waited for its turn in a loaded model.", QUEUE)
 
     def count(self, ended: RequestOutcome, model: str) -> None:
-        """`model` is the name that it has, or UNKNOWN, or empty where the request is for none."""
+        """Count one request. `model` is the model's own name, UNKNOWN, or empty for a request that has no model."""
         self._ended.labels(ended.route, model, ended.ending, ended.error).inc()
         if ended.prompt_tokens:
             self._prompt.labels(model).inc(ended.prompt_tokens)
@@ -86,12 +86,12 @@ class Metrics:
             self._pause.labels(model).observe(ended.pause / 1e9)
 
     def forget(self, model: str) -> None:
-        """A model that is no more: clients make as many as they like, and their series must not add up."""
+        """Remove the series of a model that was deleted; clients could otherwise make ever more of them."""
         for metric in (self._ended, self._prompt, self._output, self._first, self._token, self._pause, self._queue):
             metric.remove_by_labels({"model": model})
 
     def text(self, states: Iterable[State]) -> str:
-        """In Prometheus' text format."""
+        """Return the metrics in Prometheus' text format."""
         return (generate_latest(self._registry) + generate_latest(_States(states))).decode()
 
     def _counter(self, name: str, sentence: str) -> Counter:
@@ -102,7 +102,7 @@ class Metrics:
 
 
 class _States:
-    """A collector. Two engines have one name for a moment when a model has been made anew; the last one counts."""
+    """A collector. A model that is made anew has two engines for a moment; the newer one counts."""
 
     def __init__(self, states: Iterable[State]) -> None:
         self._states = {state.model: state for state in states}

@@ -17,6 +17,10 @@ from ...models.model import Model
 from ...protocol.reports import Report, WorkerOptions
 from ...protocol.wire import Unpacker, decode_report
 from ...version import module
+from ..exit_status import cause
+
+# How long a worker whose lifeline has closed may take to exit before it is reported without its exit status.
+EXIT_SECONDS = 1.0
 
 
 class Process:
@@ -36,12 +40,15 @@ class Process:
 
     @classmethod
     async def start(cls, settings: Settings, model: Model, path: str) -> Process:
-        """In a session of its own: a Ctrl-C in the terminal is not for it, and its children can be ended with it."""
+        """Start a worker in a session of its own. Raises OSError.
+
+        A Ctrl-C in the terminal then does not reach the worker, and its children can be ended with it.
+        """
         ours, theirs = socket.socketpair()
         options = WorkerOptions(
             path, theirs.fileno(), os.getpid(), settings.engine, model.source, model.engine_args,
             model.tool_parser, model.reasoning_parser, model.template,
-            settings.max_queue, model.name.short, settings.traces,
+            settings.max_queue, model.name.short, settings.traces or "",
         )  # fmt: skip
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -52,21 +59,32 @@ class Process:
         return cls(process, await asyncio.open_connection(sock=ours), path)
 
     async def report(self, timeout: float) -> Report:
-        """The next report; raises EngineGone when the worker has ended, or reports nothing for `timeout` seconds."""
+        """Return the next report.
+
+        Raises EngineGone when the worker has ended, and TimeoutError when it reports nothing for `timeout` seconds.
+        """
         async with asyncio.timeout(timeout):
             while not self._reports:
                 data = await self._reader.read(1 << 16)
                 if not data:
-                    raise EngineGone("the engine worker died")
+                    break
                 self._reports += [decode_report(payload) for payload in self._unpacker.feed(data)]
+        if not self._reports:
+            raise EngineGone(f"the engine worker {cause(await self._status())}")
         return self._reports.pop(0)
+
+    async def _status(self) -> int | None:
+        """The exit status; None where the process still runs after EXIT_SECONDS."""
+        with suppress(TimeoutError):
+            return await asyncio.wait_for(self._process.wait(), EXIT_SECONDS)
+        return None
 
     def terminate(self) -> None:
         with suppress(ProcessLookupError):
             self._process.terminate()
 
     async def end(self, timeout: float) -> int:
-        """Wait for the end, at the most `timeout` seconds, then kill the worker's whole session; the exit status."""
+        """Wait up to `timeout` seconds for the worker to exit, kill its whole session, and return the exit status."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), timeout)
         with suppress(ProcessLookupError, PermissionError):
@@ -79,9 +97,12 @@ class Process:
 
 
 def _environment() -> dict[str, str]:
-    """Quiet and private unless the operator says otherwise; our own variables look like misspelt ones to vLLM."""
+    """The worker's environment: quiet and private unless the operator says otherwise.
+
+    VLLM_WSGI_* is left out, since vLLM takes each variable that begins with VLLM_ for one of its own, misspelt.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    # The application's metrics' files, where the host is started by one, are not for vLLM's.
+    # vLLM must not write its metrics into the files of the application that started the host.
     kept.pop("PROMETHEUS_MULTIPROC_DIR", None)
     defaults = {
         "VLLM_NO_USAGE_STATS": "1",
@@ -89,7 +110,7 @@ def _environment() -> dict[str, str]:
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "TORCH_CPP_LOG_LEVEL": "ERROR",
         "PYTHONWARNINGS": "ignore",
-        # As the web tier tells its traces.
+        # The web worker sends its traces in the same way.
         "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
         "OTEL_SERVICE_NAME": "vllm-wsgi-engine",
     }

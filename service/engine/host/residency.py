@@ -1,6 +1,6 @@
 """Which models stay in memory and which go: keep-alive, pins, limits, the least recently used first.
 
-Policy only: the host tells what happens and asks what is to be done. No tasks, no sockets, and the clock is handed in.
+Policy only: the host reports what happens and asks what is to be done. No tasks, no sockets; the clock is handed in.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ...errors import Unavailable
+from ...protocol.model_info import EngineState
 
-# How long a request may take from hearing where its model is to being there; a web worker needs some milliseconds.
+# How long a request may take from learning where its model is to arriving there; a web worker needs milliseconds.
 LEASE_SECONDS = 5.0
 
 Clock = Callable[[], float]
@@ -22,7 +23,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Limits:
-    """Models at once, and bytes that they take together; 0: no limit."""
+    """How many models may be loaded at once, and how many bytes they may take together; no limit when 0."""
 
     models: int = 0
     memory: int = 0
@@ -35,10 +36,10 @@ class Limits:
 class Resident:
     """One model and its use. `keep_alive` is in seconds, `memory` in bytes.
 
-    A model is busy while requests wait for it, are under way to it, or run in it. The worker says at once when its
-    first request begins and its last one ends, and how many have begun by then. The host has counted those that it
-    sent there, so that it knows whether one is still under way, for which it waits up to LEASE_SECONDS: a request that
-    has been sent to a model finds it there, and `keep_alive: 0` is honoured the moment the last request has ended.
+    A model is busy while requests wait for it, are under way to it, or run in it. The worker reports at once when its
+    first request begins and when its last one ends, and how many have begun by then. The host counts the requests that
+    it has sent there. The difference is under way, and the host waits for it up to LEASE_SECONDS (the lease). So a
+    request that was sent to a model finds it loaded, and `keep_alive: 0` takes effect when the last request ends.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Resident:
         self.name = name
         self.pinned = pinned
         self.memory = memory
-        self.state = "idle"
+        self.state = EngineState.IDLE
         self._clock = clock
         self._keep_alive = keep_alive
         self._waiting: Counter[str] = Counter()
@@ -55,14 +56,14 @@ class Resident:
         self.begin()
 
     def begin(self) -> None:
-        """A worker of its own begins, which knows nothing of the one before."""
+        """Begin to count anew, for a new worker."""
         self._sent = self._begun = self._running = 0
         self._sent_at = -math.inf
         self.used = self._clock()
 
     @contextmanager
     def awaited(self, caller: str = "") -> Iterator[None]:
-        """While a request of the caller's waits for the model."""
+        """Count a request of the caller's as waiting for the model, as long as the context is open."""
         self._waiting[caller] += 1
         try:
             yield
@@ -70,9 +71,9 @@ class Resident:
             self._waiting[caller] -= 1
 
     def send(self, keep_alive: float | None, submits: int) -> None:
-        """A request has heard where the model is, and submits so much there.
+        """Note that a request has learnt where the model is, and will submit `submits` requests there.
 
-        Without a keep_alive of its own the last one stays, as in Ollama (`server/sched.go`, useLoadedRunner).
+        `keep_alive` is in seconds. None keeps the last one, as in Ollama (`server/sched.go`, useLoadedRunner).
         """
         self.used = self._clock()
         self._dismissed = False
@@ -85,17 +86,17 @@ class Resident:
             self._sent_at = self.used
 
     def report(self, begun: int, running: int) -> None:
-        """The worker's own count."""
+        """Note the worker's own counts: requests that have begun so far, and that run now."""
         self._begun, self._running = begun, running
         self.used = self._clock()
 
     def reset_keep_alive(self, keep_alive: float) -> None:
-        """Loaded anew, the model has its own again."""
+        """Set the keep-alive (seconds) of a model that is loaded anew."""
         self._keep_alive = keep_alive
         self._dismissed = False
 
     def dismiss(self) -> None:
-        """A client has said that it is to go as soon as it is idle, pinned or not."""
+        """Note that a client wants it unloaded as soon as it is idle, pinned or not."""
         self._dismissed = True
 
     @property
@@ -108,11 +109,11 @@ class Resident:
 
     @property
     def present(self) -> bool:
-        return self.state != "idle"
+        return self.state is not EngineState.IDLE
 
     @property
     def staying(self) -> bool:
-        return self.state not in ("idle", "unloading")
+        return self.state not in (EngineState.IDLE, EngineState.UNLOADING)
 
     @property
     def in_use(self) -> bool:
@@ -120,14 +121,14 @@ class Resident:
 
     @property
     def busy(self) -> bool:
-        return self.in_use or self.state == "loading"
+        return self.in_use or self.state is EngineState.LOADING
 
     @property
     def evictable(self) -> bool:
         return self.staying and not self.pinned and not self.busy
 
     def remaining(self) -> float:
-        """Seconds until it is unloaded if nobody asks for it again; a busy one has all of them before it."""
+        """Return the seconds until it is unloaded if no further request comes; a busy one has its whole keep-alive."""
         if self._dismissed:
             return 0.0
         if self.pinned:
@@ -135,15 +136,15 @@ class Resident:
         return self._keep_alive if self.busy else max(0.0, self.used + self._keep_alive - self._clock())
 
     def due(self) -> float:
-        """Seconds until it may have to go without anything happening before."""
-        if not self.staying or self.waiting or self._running or self.state == "loading":
+        """Return the seconds until it may have to be unloaded; infinite where something else must happen before."""
+        if not self.staying or self.waiting or self._running or self.state is EngineState.LOADING:
             return math.inf
         if self.pinned and not self._dismissed:
             return math.inf
         return self._lease() or self.remaining()
 
     def _lease(self) -> float:
-        """Seconds for which a request that is under way is still waited for."""
+        """Return the seconds for which the host still waits for a request that is under way; 0 where none is."""
         return max(0.0, self._sent_at + LEASE_SECONDS - self._clock()) if self._sent > self._begun else 0.0
 
 
@@ -161,13 +162,14 @@ class Residency:
         self._residents.remove(resident)
 
     def has_room(self, wanted: Resident) -> bool:
-        """Whether it can be loaded now."""
+        """Return whether it can be loaded now."""
         return self._limits.hold([wanted, *(each for each in self._others(wanted) if each.present)])
 
     def victims(self, wanted: Resident) -> list[Resident]:
-        """Who has to go for it, the least recently used first; nobody where those that go already, or nobody, suffice.
+        """Return the models to unload so that `wanted` fits, the least recently used first.
 
-        Raises Unavailable where it will not fit whoever goes.
+        The list is empty where there is room, where those that are being unloaded already make enough, and where
+        unloading all that may go now would not. Raises Unavailable where it can't fit beside the pinned models.
         """
         others = [each for each in self._others(wanted) if each.staying]
         if not self._limits.hold([wanted, *(each for each in others if each.pinned)]):
@@ -176,13 +178,13 @@ class Residency:
         return going if self._limits.hold([wanted, *(each for each in others if each not in going)]) else []
 
     def overdue(self) -> list[Resident]:
-        """Whose time is up, and who has to go because a model has turned out to take more memory than was known."""
+        """Return the models whose time is up, and those to unload since a model takes more memory than was known."""
         expired = [each for each in self._residents if each.due() <= 0]
         staying = [each for each in self._residents if each.staying and each not in expired]
         return expired + self._least_used(staying, [])
 
     def _least_used(self, staying: list[Resident], wanted: list[Resident]) -> list[Resident]:
-        """Those of `staying` without whom the others and `wanted` keep to the limits, or all that can go."""
+        """Return those of `staying` that must go for the rest and `wanted` to fit, or all that can go."""
         idle = sorted((each for each in staying if each.evictable), key=lambda each: each.used)
         going: list[Resident] = []
         while idle and not self._limits.hold([*wanted, *(each for each in staying if each not in going)]):
@@ -190,7 +192,7 @@ class Residency:
         return going
 
     def next_due(self) -> float | None:
-        """Seconds until that may be the case for one more; None: something else must happen first."""
+        """Return the seconds until one more may be overdue; None where something else must happen before."""
         return min((due for each in self._residents if math.isfinite(due := each.due())), default=None)
 
     def _others(self, wanted: Resident) -> list[Resident]:

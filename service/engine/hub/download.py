@@ -1,10 +1,10 @@
-"""The child process of a pull: one revision of a repository goes into huggingface_hub's cache.
+"""The child process of a pull: it puts one revision of a repository into huggingface_hub's cache.
 
-`python -m service.engine.hub.download REPOSITORY REVISION PARENT` prints its progress, a JSON line each: `Layer`s,
-then `Snapshot` or `Failed`. It can be killed at any moment. huggingface_hub (2.4) begins an interrupted file anew, so
-the files are fetched here, each into `blobs/ID.incomplete`, which the next run goes on with; under its own name stands
-only what has the digest that the hub announced. The snapshot is then laid out by huggingface_hub from what is there,
-and the revision points to it last of all, so that a model that is updated stays whole all the while.
+`python -m service.engine.hub.download REPOSITORY REVISION PARENT` prints JSON lines: `Layer`s as it proceeds, at the
+end `Snapshot` or `DownloadFailed`. It can be killed at any moment. huggingface_hub (2.4) begins an interrupted file
+anew, so the files are fetched here, each into `blobs/ID.incomplete`, which the next run continues. A file gets its
+final name only when it has the digest that the hub announced. Then huggingface_hub lays out the snapshot from the files
+that are there. The revision points to it last of all, so that a model stays whole while it is updated.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ from ..parent_death import die_with_parent
 from .needed_files import needed_files
 from .pulls import DownloadFailed, Hub, Layer, Snapshot
 
-logger = logging.getLogger("vllm_wsgi.download")
+logger = logging.getLogger("vllm_wsgi.hub")
 
 FILES_AT_ONCE = 4
-TELL_SECONDS = 0.1
-# What a kill loses of each file, and the step of its progress; huggingface_hub's is ten times as much.
+REPORT_SECONDS = 0.1
+# How much of each file a kill loses, and the step of its progress; huggingface_hub's own is ten times as large.
 CHUNK_BYTES = 1 << 20
 
 _ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?\Z")
@@ -60,7 +60,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file's content. `id` names it in the cache: the SHA-256 of what is in LFS, else git's SHA-1."""
+    """One file's content. `id` names it in the cache: its SHA-256 for a file in LFS, otherwise git's SHA-1."""
 
     id: str
     size: int
@@ -68,10 +68,10 @@ class RemoteFile:
 
     @classmethod
     def of(cls, sibling: Any) -> RemoteFile:
-        """Raises Unavailable for what is no hub's answer."""
+        """Return the file of an entry of the hub's list. Raises Unavailable where the entry is not usable."""
         blob = cls(sibling.lfs.sha256 if sibling.lfs else sibling.blob_id, sibling.size, sibling.rfilename)
         if not _ID.match(blob.id or "") or blob.size is None:
-            raise Unavailable(f"the hub doesn't tell size and digest of '{blob.path}'")
+            raise Unavailable(f"the hub's answer lacks the size or the digest of '{blob.path}'")
         return blob
 
     @property
@@ -86,12 +86,12 @@ class RemoteFile:
 
 
 class Download:
-    """One revision. Everything may raise ServiceError, and what huggingface_hub raises."""
+    """One revision. Every method may raise ServiceError, and what huggingface_hub raises."""
 
     def __init__(self, repository: str, revision: str) -> None:
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
         if info.gated:
-            # The hub tells everyone what a gated repository holds.
+            # The hub lists a gated repository for everyone; this call says whether the token may read it.
             HfApi().auth_check(repository)
         self._repository, self._revision, self._commit = repository, revision, str(info.sha)
         self._paths = needed_files([sibling.rfilename for sibling in info.siblings])
@@ -114,7 +114,7 @@ class Download:
         patterns = [escape(path) for path in self._paths]
         directory = snapshot_download(self._repository, revision=self._commit, allow_patterns=patterns)
         if Hub().directory(self._repository, self._commit) is None:
-            # Where the hub is gone by now, huggingface_hub is content with a part.
+            # When the hub can't be reached by now, huggingface_hub returns an incomplete snapshot.
             raise Unavailable("the hub can't be reached any more; pull again")
         self._printer.print(self._completed)
         self._point()
@@ -129,11 +129,11 @@ class Download:
         try:
             return min(self._place(blob, ".incomplete").stat().st_size, blob.size)
         except FileNotFoundError:
-            # Not begun, or whole since we looked.
+            # Not begun yet, or completed after the check above.
             return blob.size if self._place(blob).exists() else 0
 
     def _check_room(self, missing: list[RemoteFile]) -> None:
-        """Rather than fill a disk that others write on, too."""
+        """Raise Unavailable where the files do not fit: other programs write on that disk, too."""
         needed = sum(blob.size - self._completed(blob) for blob in missing)
         free = shutil.disk_usage(self._folder).free
         if needed > free:
@@ -142,17 +142,17 @@ class Download:
 
     def _fetch_all(self, missing: list[RemoteFile]) -> None:
         pool = ThreadPoolExecutor(FILES_AT_ONCE)
-        # Larger ones the hub gives through Xet only: they are huggingface_hub's, and begin anew.
+        # The hub serves larger files through Xet only. huggingface_hub fetches those, and begins them anew.
         pending = {pool.submit(self._fetch, blob) for blob in missing if blob.size <= constants.MAX_HTTP_DOWNLOAD_SIZE}
         self._printer.print(self._completed)
         while pending:
-            done, pending = wait(pending, TELL_SECONDS, FIRST_EXCEPTION)
+            done, pending = wait(pending, REPORT_SECONDS, FIRST_EXCEPTION)
             for future in done:
                 future.result()
             self._printer.print(self._completed)
 
     def _fetch(self, blob: RemoteFile) -> None:
-        """Until the blob is in its place. Another process may be at it, ours or any that uses huggingface_hub."""
+        """Fetch a blob into its place. Another process that uses huggingface_hub may be fetching it, too."""
         with WeakFileLock(self._locks / f"{blob.id}.lock"):
             if self._place(blob).exists():
                 return
@@ -167,7 +167,7 @@ class Download:
             partial.replace(self._place(blob))
 
     def _fill(self, file: BufferedRandom, blob: RemoteFile) -> None:
-        """Go on at the file's end, for as long as each connection brings something."""
+        """Append to the file until it is whole. Connections are made anew for as long as each of them brings data."""
         url = hf_hub_url(self._repository, blob.path, revision=self._commit)
         if file.seek(0, os.SEEK_END) > blob.size:
             file.seek(file.truncate(0))
@@ -182,7 +182,7 @@ class Download:
         file.flush()
 
     def _point(self) -> None:
-        """As huggingface_hub does for a branch or a tag, and at one stroke."""
+        """Point the branch or tag to the commit, as huggingface_hub does, in one atomic step."""
         if _COMMIT.match(self._revision):
             return
         ref = self._folder / "refs" / self._revision
@@ -193,7 +193,7 @@ class Download:
 
 
 class ProgressPrinter:
-    """Says how far the layers are. Small files are one: clients show a progress bar for each digest."""
+    """Prints how far the layers are. Small files are one layer, since clients show a progress bar for each digest."""
 
     def __init__(self, blobs: Iterable[RemoteFile]) -> None:
         blobs = sorted(blobs, key=lambda blob: (blob.is_large, blob.path))
@@ -217,11 +217,11 @@ def print_record(record: Layer | Snapshot | DownloadFailed) -> None:
 
 
 def explain(error: Exception, repository: str, revision: str) -> ServiceError:
-    """What the client hears: no URL, no path, no token. What is not foreseen is in the log."""
+    """Return the error for the client: without URL, path or token. An unexpected one is logged with its trace."""
     if isinstance(error, ServiceError):
         return error
     if isinstance(error, HFValidationError):
-        return BadRequest(f"'{repository}' is no name of a repository")
+        return BadRequest(f"'{repository}' is not a valid repository name")
     if isinstance(error, HfHubHTTPError):
         return _refusal(error, repository, revision)
     if isinstance(error, OfflineModeIsEnabled):
@@ -238,7 +238,10 @@ def explain(error: Exception, repository: str, revision: str) -> ServiceError:
 
 
 def _refusal(error: HfHubHTTPError, repository: str, revision: str) -> ServiceError:
-    """404 for what this server can't have whoever asks; the hub, too, does not tell private from unknown."""
+    """Return the error for a refusal of the hub's.
+
+    A repository that this server's token can't open is a 404. The hub, too, does not distinguish private from unknown.
+    """
     if isinstance(error, GatedRepoError):
         return ModelNotFound(f"'{repository}' is gated: the owner of this server's token has to accept its terms")
     if isinstance(error, (RepositoryNotFoundError, DisabledRepoError)):
@@ -259,7 +262,7 @@ def main() -> None:
         print_record(Download(repository, revision).run())
     except Exception as error:
         print_record(DownloadFailed.by(explain(error, repository, revision)))
-    # Other files may be halfway, and their threads would go on.
+    # Other files may be half downloaded, and their threads would continue.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Which files of a repository vLLM needs. Paths in, paths out; reads nothing."""
+"""Select the files of a repository that vLLM needs. Paths in, paths out; reads nothing."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _PICKLED = re.compile(r"(\d+_\w+/)?pytorch_model[^/]*\.bin\Z")
 
 
 def needed_files(paths: list[str]) -> list[str]:
-    """The paths of what has to be downloaded, sorted; none where the repository has no weights that vLLM loads.
+    """Return the paths to download, sorted; an empty list where the repository has no weights that vLLM loads.
 
-    Weights are those that vLLM's default loader takes from a directory (`DefaultModelLoader._prepare_weights`):
-    safetensors, else PyTorch's; Mistral's own consolidated copy only where there is no other.
+    Weights are the files that vLLM's default loader takes from a directory (`DefaultModelLoader._prepare_weights`):
+    safetensors, otherwise PyTorch's. Mistral's consolidated copy is taken only where there are no other weights.
     """
     weights = [path for path in paths if _SAFETENSORS.match(path)] or [path for path in paths if _PICKLED.match(path)]
     if any("/" not in path and not _CONSOLIDATED.match(path) for path in weights):

@@ -1,7 +1,7 @@
 """Models from Hugging Face, in huggingface_hub's own cache: pulled, found and removed.
 
-A pull is a child process (`download`) that everyone who asks for the same revision listens to, and that ends with the
-last of them; what it has downloaded is gone on with by the next. Knows no names of models and no manifests.
+A pull is a child process (`download`). All clients that ask for the same revision follow the same one, and it ends
+with the last of them. The next pull continues with what is on disk. This module knows no model names and no manifests.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ INTERRUPTED = "the download was interrupted; pull again, and it goes on where it
 
 
 class Layer(msgspec.Struct, tag=True, frozen=True):
-    """How far a file is, in bytes; the small ones, which are in git, count as one. `digest` is `sha256:…`."""
+    """How much of a file is on disk, in bytes. Small files, which are in git, count as one. `digest` is `sha256:…`."""
 
     digest: str
     total: int
@@ -40,7 +40,10 @@ class Layer(msgspec.Struct, tag=True, frozen=True):
 
 
 class Snapshot(msgspec.Struct, tag=True, frozen=True):
-    """A revision that is complete in `directory`. `size` is in bytes; `downloaded`: some of them came just now."""
+    """A revision that is complete in `directory`.
+
+    `size` is in bytes; `downloaded` says whether this pull had to fetch any of its files.
+    """
 
     directory: str
     commit: str
@@ -64,16 +67,16 @@ _decoder = msgspec.json.Decoder(Layer | Snapshot | DownloadFailed)
 
 
 class Hub:
-    """The pulls that go on now; what is complete is told by the cache alone."""
+    """The pulls that run now. Whether a revision is complete is read from the cache each time."""
 
     def __init__(self) -> None:
         self._pulls: dict[tuple[str, str], _Pull] = {}
 
     async def pull(self, repository: str, revision: str = "main") -> AsyncGenerator[Layer | Snapshot, None]:
-        """Every layer as it stands, then the newest of those that move, and at last the snapshot.
+        """Yield every layer as it stands, then each layer that has changed, and at last the snapshot.
 
-        Raises BadRequest for what is no repository's name or holds no weights, ModelNotFound, Unavailable where the
-        hub, its terms or the disk say no, and Unsupported without huggingface_hub.
+        Raises BadRequest for an invalid name and for a repository without weights, ModelNotFound, Unavailable where
+        the hub refuses or the disk is full, and Unsupported where huggingface_hub is not installed.
         """
         _check(repository, revision)
         if importlib.util.find_spec("huggingface_hub") is None:
@@ -96,15 +99,15 @@ class Hub:
         return pull
 
     async def _end(self, pull: _Pull) -> None:
-        """Who asks from now on begins anew, and waits for huggingface_hub's locks where that is necessary."""
+        """End a pull without listeners. A later one starts anew, and waits for huggingface_hub's locks if it must."""
         if self._pulls.get(pull.key) is pull:
             del self._pulls[pull.key]
         await pull.end()
 
     def directory(self, repository: str, revision: str = "main") -> Path | None:
-        """Where the revision is complete in the cache; asks nobody. Raises BadRequest.
+        """Return the directory of a revision that is complete in the cache, or None; asks no hub. Raises BadRequest.
 
-        A file is in a snapshot only when it is whole, and huggingface_hub keeps the list of a commit's files.
+        A snapshot holds whole files only, and huggingface_hub keeps the list of a commit's files.
         """
         _check(repository, revision)
         try:
@@ -124,23 +127,23 @@ class Hub:
             return None
 
     async def remove(self, repository: str, commit: str) -> None:
-        """Take a commit out of the cache, less what other commits of the repository share with it.
+        """Remove a commit from the cache, but not the files that other commits of the repository share with it.
 
         Raises BadRequest, and Unavailable while the repository is pulled.
         """
         _check(repository, commit)
-        # The cache drops a repository with its last commit, and with it what is half downloaded.
+        # With its last commit the cache drops the whole repository, half downloaded files included.
         if any(pulled == repository for pulled, _ in self._pulls):
             raise Unavailable(f"'{repository}' is being pulled")
         await asyncio.to_thread(_remove, repository, commit)
 
 
 def _check(repository: str, revision: str) -> None:
-    """Both become paths and a process' arguments. Raises BadRequest."""
+    """Raise BadRequest for a name that may not become a path or an argument of a process."""
     if not _REPOSITORY.match(repository) or ".." in repository or "--" in repository or len(repository) > 96:
-        raise BadRequest(f"'{repository}' is no name of a repository")
+        raise BadRequest(f"'{repository}' is not a valid repository name")
     if not _REVISION.match(revision) or ".." in revision or len(revision) > MAX_REVISION_BYTES:
-        raise BadRequest(f"'{revision}' is no name of a revision")
+        raise BadRequest(f"'{revision}' is not a valid revision")
 
 
 def _remove(repository: str, commit: str) -> None:
@@ -151,13 +154,13 @@ def _remove(repository: str, commit: str) -> None:
         return
     with suppress(CacheNotFound):
         cache = scan_cache_dir(constants.HF_HUB_CACHE)
-        # A copy of a repository has the same commits, and is to stay.
+        # A copy of the repository under another name has the same commits, and must stay.
         ours = [each for each in cache.repos if (each.repo_type, each.repo_id) == ("model", repository)]
         replace(cache, repos=frozenset(ours)).delete_revisions(commit).execute()
 
 
 class _Pull:
-    """One child process and what it has told so far."""
+    """One child process and what it has reported so far."""
 
     def __init__(self, repository: str, revision: str) -> None:
         self.key = repository, revision
@@ -172,15 +175,15 @@ class _Pull:
         return self._outcome is not None
 
     async def follow(self) -> AsyncGenerator[Layer | Snapshot, None]:
-        """What is new since the listener last asked, however long ago that is. Raises what the pull failed with."""
-        told: dict[str, Layer] = {}
-        while told != self._layers or self._outcome is None:
-            if told == self._layers:
+        """Yield what has changed since the listener's last step. Raises the error that the pull failed with."""
+        seen: dict[str, Layer] = {}
+        while seen != self._layers or self._outcome is None:
+            if seen == self._layers:
                 await self._changed.rung()
             for digest in list(self._layers):
                 layer = self._layers[digest]
-                if told.get(digest) != layer:
-                    told[digest] = layer
+                if seen.get(digest) != layer:
+                    seen[digest] = layer
                     yield layer
         if isinstance(self._outcome, DownloadFailed):
             raise revive(self._outcome.kind, self._outcome.message, self._outcome.retry_after)
@@ -200,7 +203,7 @@ class _Pull:
             self._changed.ring()
 
     async def _listen(self, repository: str, revision: str) -> None:
-        """Until the child has ended, which it can at any moment without harm."""
+        """Read the child's lines until it ends. It can be killed at any moment without harm."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", module("engine.hub.download"), repository, revision, str(os.getpid()),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, start_new_session=True,

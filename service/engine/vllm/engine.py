@@ -17,7 +17,7 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from ...errors import BadRequest, EngineFailure, Unsupported
+from ...errors import BadRequest, EngineFailure, PromptTooLong, Unsupported
 from ...models.parser_names import ParserNames
 from ...protocol.events import Delta, Finished, Rendered, Vectors
 from ...protocol.reports import Pulse
@@ -142,7 +142,7 @@ class VllmEngine:
             # One token more than fits shows that the text is too long.
             token_ids = await self._templating.tokenize(text, limit if request.truncate else limit + 1)
             if len(token_ids) > limit:
-                raise BadRequest("the input length exceeds the context length")
+                raise PromptTooLong("the input length exceeds the context length", limit=limit)
             check_prompt(request.caller, len(token_ids))
             outputs = self._engine.encode(
                 {"prompt_token_ids": token_ids},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -13,6 +12,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from ...errors import BadRequest, EngineGone, Unavailable
+from ..exit_status import cause
 
 ENGINE_GONE = "an error was encountered while running the model: the engine stopped"
 # How often a call that waits for the core looks whether the core still lives.
@@ -53,7 +53,7 @@ async def answer_of_core(engine: AsyncLLM, call: Awaitable[T]) -> T:
 
 def engine_gone(engine: AsyncLLM) -> EngineGone:
     """Return the error of a request whose engine died, with the signal that ended the engine's process."""
-    causes = [f"{name} was ended by {_signal_name(-code)}" for name, code in _exit_codes(engine).items() if code < 0]
+    causes = [f"{name} {cause(code)}" for name, code in _exit_codes(engine).items() if code < 0]
     return EngineGone(": ".join([ENGINE_GONE, *causes[:1]]))
 
 
@@ -61,11 +61,3 @@ def _exit_codes(engine: AsyncLLM) -> dict[str, int]:
     """By the name of the process; empty where vLLM's core runs in processes of Ray's."""
     manager = engine.engine_core.resources.engine_manager
     return getattr(manager, "finished_procs", dict)()
-
-
-def _signal_name(number: int) -> str:
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-    return f"{name} (the kernel sends it when memory runs out)" if number == signal.SIGKILL else name

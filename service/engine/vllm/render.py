@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from ...errors import BadRequest
+from ...errors import BadRequest, PromptTooLong
 from ...models.infill import fim_tokens
 from ...protocol.request import Chat, Image, Infill, Message, Request, Text, Tokens
 from ...syntax import go_template
@@ -128,8 +128,9 @@ async def fitting(
 def _checked(prompt: Prompt, limit: int) -> Prompt:
     if not prompt.ids:
         raise BadRequest("the prompt is empty")
-    if len(prompt.ids) >= limit:
-        raise BadRequest(TOO_LONG)
+    if (tokens := len(prompt.ids)) >= limit:
+        numbers = f"the prompt has {tokens} tokens, and the maximum context length is {limit} tokens"
+        raise PromptTooLong(f"{TOO_LONG}; {numbers}", tokens=tokens, limit=limit)
     return prompt
 
 

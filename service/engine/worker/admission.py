@@ -1,8 +1,8 @@
-"""Who is let into the engine, and when: every web worker's requests for one model meet here, before any work is done.
+"""Decide which requests enter the engine, and when. All web workers' requests for one model meet here, before any work.
 
-A request is refused at once where its caller is over a limit of his or the queue is full; else it takes its turn. The
-engine gets no more than it runs at once, so that what waits does so here, where callers take turns, and not in the
-engine's own queue, where the one who came first with five hundred would have them all served first.
+A request is refused at once when its caller is over a limit, or when the queue is full. Otherwise it waits for its
+turn. The engine gets no more requests than it runs at once. The others wait here, where callers take turns: in the
+engine's own queue a caller with five hundred requests would have them all served before the next caller's first.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Turn:
 
 
 class FairQueue:
-    """Turns: the lowest priority first, in it the callers one after the other, of each the oldest."""
+    """The order of turns: the lowest priority number first, then one caller after the other, then the oldest turn."""
 
     def __init__(self) -> None:
         # By priority, then by caller in the order of their next turns.
@@ -55,7 +55,7 @@ class FairQueue:
         return next(iter(self._lanes[min(self._lanes)].values()))[0]
 
     def pop(self) -> Turn:
-        """The next turn; its caller goes to the end of the line."""
+        """Take out the next turn and return it; its caller's next turn comes after those of the other callers."""
         turn = self.peek()
         self.remove(turn)
         lanes = self._lanes.get(turn.caller.priority, {})
@@ -64,7 +64,10 @@ class FairQueue:
         return turn
 
     def last(self) -> Turn:
-        """Who has to leave a full queue: of the highest priority, the youngest of the caller with the most turns."""
+        """Return the turn that has to leave a full queue.
+
+        It has the highest priority number, and is the newest turn of the caller with the most turns there.
+        """
         return max(reversed(self._lanes[max(self._lanes)].values()), key=len)[-1]
 
     def remove(self, turn: Turn) -> None:
@@ -80,7 +83,10 @@ class FairQueue:
 
 
 class Bucket:
-    """`rate` tokens a minute, saved up for one minute at the most. What is used is taken afterwards, into debt too."""
+    """A token bucket: `rate` tokens a minute, saved up for at most one minute.
+
+    Tokens are taken after they were used, so that the bucket can go below zero.
+    """
 
     def __init__(self, rate: int, clock: Clock = time.monotonic) -> None:
         self.rate = rate
@@ -93,7 +99,7 @@ class Bucket:
         self._tokens -= tokens
 
     def debt_seconds(self) -> float:
-        """How long until there is no debt any more."""
+        """Return the seconds until the bucket is back at zero; 0 when it is not below."""
         self._fill()
         return max(0.0, -self._tokens * 60 / self.rate)
 
@@ -104,7 +110,7 @@ class Bucket:
 
 
 class Bill:
-    """What one request uses: output as it comes, the prompt as soon as it is told, once for all its answers."""
+    """Charges what one request uses: output as it comes, the prompt once, with the first event that has its size."""
 
     def __init__(self, bucket: Bucket | None) -> None:
         self._bucket = bucket
@@ -117,19 +123,19 @@ class Bill:
             self._bucket.take(len(event.token_ids))
         if event.prompt_tokens and not self._has_prompt:
             self._bucket.take(event.prompt_tokens)
-            # Those of an Embedded are of its own texts only.
+            # Each Vectors counts the tokens of its own texts only.
             self._has_prompt = not isinstance(event, Vectors)
 
 
 class Account:
-    """What one caller has running and waiting, and what he has used."""
+    """One caller's requests that run or wait, and the tokens that they have used."""
 
     def __init__(self) -> None:
         self._requests = 0
         self._bucket: Bucket | None = None
 
     def enter(self, caller: Caller) -> Bill:
-        """One request more, and its bill. Raises TooManyRequests."""
+        """Add a request and return its bill. Raises TooManyRequests where the caller is over a limit."""
         if 0 < caller.max_concurrent <= self._requests:
             raise TooManyRequests(
                 f'key "{caller.name}" has {self._requests} requests running or waiting, which is all that it may have',
@@ -148,7 +154,10 @@ class Account:
 
 
 class Admission:
-    """`capacity` are the sequences that the engine takes at once. `max_waiting` requests may wait; 0: any number."""
+    """`capacity` is how many sequences the engine runs at once, `max_waiting` how many requests may wait.
+
+    No limit when `max_waiting` is 0.
+    """
 
     def __init__(self, capacity: int, max_waiting: int) -> None:
         self._capacity = self._free = capacity
@@ -162,10 +171,13 @@ class Admission:
 
     @asynccontextmanager
     async def admitted(self, caller: Caller, sequences: int) -> AsyncIterator[Bill]:
-        """While it runs, after its turn has come. Raises TooManyRequests and Unavailable."""
+        """Wait for the request's turn; it holds its capacity while the context is open.
+
+        Raises TooManyRequests where the caller is over a limit, and ServerBusy where the queue is full.
+        """
         account = self._accounts[caller.name]
         bill = account.enter(caller)
-        # More than the engine has places for, a request has all of them.
+        # A request with more sequences than the engine runs at once takes all of its capacity.
         turn = Turn(caller, min(sequences, self._capacity))
         try:
             await self._wait_for_capacity(turn)
@@ -187,14 +199,14 @@ class Admission:
     def _give_turns(self) -> None:
         while self._queue and self._queue.peek().capacity <= self._free:
             turn = self._queue.pop()
-            # Cancelled, it may not have come to leaving yet.
+            # A turn may have been cancelled without having left the queue yet.
             if not turn.given.cancelled():
                 self._free -= turn.capacity
                 turn.admitted = True
                 turn.given.set_result(None)
 
     def _give_back(self, turn: Turn) -> None:
-        """Who is cancelled may still wait, may have been refused, or may have got his place a moment ago."""
+        """Take the turn out of the queue or free its capacity. A refused turn has neither."""
         if turn.waits:
             self._queue.remove(turn)
         if turn.admitted:

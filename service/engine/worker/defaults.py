@@ -1,4 +1,4 @@
-"""What a model's declaration adds to each request, beneath what the request says itself."""
+"""Add a model's defaults to a request. Requests in, requests out; what a request sets itself always wins."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ...protocol.request import Chat, Defaults, Message, Request, Sampling
 
 
 def with_defaults(request: Request, defaults: Defaults) -> Request:
-    """The request with `defaults` beneath it, and so above the model's own generation_config.json."""
+    """Return the request with `defaults` for what it leaves open. They win over the model's generation_config.json."""
     fields: dict[str, object] = {
         "sampling": _sampling(request.sampling, defaults.sampling),
         "adapter": defaults.adapter,
@@ -25,10 +25,10 @@ def _sampling(asked: Sampling, beneath: Sampling) -> Sampling:
 
 
 def _chat(chat: Chat, defaults: Defaults) -> Chat:
-    """With the model's messages before the request's, unless it goes on from an earlier exchange.
+    """Return the chat with the model's messages before the request's, unless it continues an earlier exchange.
 
-    The system message stays the first, the request's rather than the model's (`server/routes.go`, ChatHandler and
-    GenerateHandler).
+    The system message stays the first; the request's replaces the model's (Ollama's `server/routes.go`, ChatHandler
+    and GenerateHandler).
     """
     system, messages = chat.messages[:1], chat.messages[1:]
     if not (system and system[0].role == "system"):

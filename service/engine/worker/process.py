@@ -1,8 +1,8 @@
 """One model in one process: an engine behind a data socket.
 
-Started by the host as `python -m service.engine.worker.process OPTIONS`, with one end of a socket pair as its
-lifeline: Ready, a Pulse a second and each Activity go out on it, and its end means that the host is gone. vLLM's
-child processes import this module again as `__mp_main__`; all it does then is to tie them to their parent.
+The host starts it as `python -m service.engine.worker.process OPTIONS`, with one end of a socket pair as its lifeline.
+Reports go out on the lifeline: Ready, a Pulse each second, each Activity. When the lifeline closes, the host is gone.
+vLLM's child processes import this module again as `__mp_main__`, which ties them to their parent.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from typing import Any
 
 import msgspec
 
-from ...errors import BadRequest, Drained, EngineGoingDown, EngineGone
+from ...errors import Drained, EngineGoingDown, EngineGone
 from ...protocol.commands import Command, Embed, Measure, Submit
-from ...protocol.events import Event, Finished, Measured
-from ...protocol.reports import Activity, LoadFailed, Pulse, Ready, Report, WorkerOptions
+from ...protocol.events import Delta, Event, Finished, Measured
+from ...protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready, Report, WorkerOptions
+from ...protocol.request import Caller
 from ...protocol.wire import pack
 from ..backend import Engine
-from ..listener import listen
+from ..listener import Handler, listen
 from ..parent_death import die_with_parent
 from .admission import Admission
 from .defaults import with_defaults
@@ -39,30 +40,35 @@ if __name__ == "__mp_main__":
 
 
 PULSE_SECONDS = 1.0
-# The exit status of a worker whose engine died or never came up. Not gunicorn's 3 and 4, which end its master.
+# The exit status of a worker whose engine died or did not load.
 ENGINE_DIED = 70
-# A moment for the last events of requests that were ended to leave.
+# How long the last events of requests that were ended have to leave.
 FLUSH_SECONDS = 0.2
 
 
 class Worker:
-    """The process: web workers on the data socket, the host on the lifeline."""
+    """Answers web workers on the data socket, and reports to the host on the lifeline."""
 
     def __init__(self, engine: Engine, host: asyncio.StreamWriter, max_queue: int) -> None:
         self._engine = engine
         self._host = host
         self._admission = Admission(engine.capacity, max_queue)
-        self._begun = 0
+        self._begun = self._output_tokens = 0
         self._running: set[asyncio.Task[Any]] = set()
         self._stop = asyncio.Event()
         self._status = 0
+        self.handlers: dict[type[Command], Handler] = {
+            Submit: self._submit,
+            Embed: self._embed,
+            Measure: self._measure,
+        }
 
     async def run(self, path: str, lifeline: asyncio.StreamReader) -> int:
-        """The exit status."""
+        """Serve until the host ends the worker or the engine dies. Return the exit status."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        server = await listen(path, self._handle)
+        server = await listen(path, self.handlers)
         self._report(Ready(self._engine.context_length, self._engine.device, self._engine.cache_bytes))
         watching = [loop.create_task(self._watch(lifeline)), loop.create_task(self._send_pulses())]
         await self._stop.wait()
@@ -74,32 +80,41 @@ class Worker:
             await self._engine.shutdown()
         return self._status
 
-    async def _handle(self, command: Command) -> AsyncGenerator[Event, None]:
-        events: AsyncGenerator[Event, None]
-        if isinstance(command, Submit):
-            events = self._engine.generate(command.id, with_defaults(command.request, command.defaults))
-            sequences = command.request.n
-        elif isinstance(command, Embed):
-            events = self._engine.embed(command.id, command.request)
-            sequences = len(command.request.inputs)
-        elif isinstance(command, Measure):
-            yield Measured(command.id, await asyncio.to_thread(self._engine.metrics))
-            return
-        else:
-            raise BadRequest(f"an engine worker does not answer {type(command).__name__}")
+    def _submit(self, command: Submit) -> AsyncGenerator[Event, None]:
+        events = self._engine.generate(command.id, with_defaults(command.request, command.defaults))
+        return self._admitted(events, command.request.caller, command.request.n)
+
+    def _embed(self, command: Embed) -> AsyncGenerator[Event, None]:
+        events = self._engine.embed(command.id, command.request)
+        return self._admitted(events, command.request.caller, len(command.request.inputs))
+
+    async def _measure(self, command: Measure) -> AsyncGenerator[Event, None]:
+        yield Measured(command.id, await asyncio.to_thread(self._engine.metrics))
+
+    async def _admitted(
+        self, events: AsyncGenerator[Any, None], caller: Caller, sequences: int
+    ) -> AsyncGenerator[Event, None]:
+        """Yield the engine's events once the request's turn has come. Raises TooManyRequests and Unavailable."""
         with self._runs():
             came = time.monotonic_ns()
-            async with self._admission.admitted(command.request.caller, sequences) as bill:
+            async with self._admission.admitted(caller, sequences) as bill, aclosing(events):
                 waited = time.monotonic_ns() - came
                 async for event in events:
-                    if isinstance(event, Finished):
+                    # Most events are of this kind.
+                    if type(event) is Delta:
+                        self._output_tokens += len(event.token_ids)
+                    elif isinstance(event, Finished):
                         event.queue_ns += waited
                     bill.add(event)
                     yield event
 
     @contextmanager
     def _runs(self) -> Iterator[None]:
-        """The current task is a request. The host hears when the first one begins and the last one ends."""
+        """Count the current task as a running request.
+
+        The host gets an Activity when the first one begins and when the last one ends. Raises Drained in a request
+        that is cancelled because the worker is told to end.
+        """
         task = asyncio.current_task()
         assert task is not None
         self._begun += 1
@@ -118,7 +133,7 @@ class Worker:
                 self._report_activity()
 
     async def _end_requests(self) -> None:
-        """What still runs when the worker is told to end, with an error."""
+        """End the requests that still run, with an error."""
         for task in self._running:
             task.cancel()
         if self._running:
@@ -134,13 +149,15 @@ class Worker:
         self._stop.set()
 
     async def _send_pulses(self) -> None:
-        """The host replaces a worker whose pulse stops, so a hanging engine must hold it up."""
+        """Report each second that the engine answers. The host replaces a worker whose pulse stops."""
         while True:
             try:
                 pulse = await self._engine.pulse()
-                self._report(Pulse(pulse.running, pulse.waiting + self._admission.waiting))
+                waiting = pulse.waiting + self._admission.waiting
+                self._report(Pulse(pulse.running, waiting, self._output_tokens))
             except EngineGone as error:
                 logger.error("the engine died: %s", error.message)
+                self._report(EngineDied(error.message))
                 await asyncio.sleep(FLUSH_SECONDS)
                 self._status = ENGINE_DIED
                 self._stop.set()
@@ -153,7 +170,7 @@ class Worker:
 
 
 def build(options: WorkerOptions) -> Engine:
-    """The engine, loaded; takes as long as that takes."""
+    """Load the engine; takes as long as the model takes to load. Raises what the engine raises."""
     if options.engine == "scripted":
         from ..scripted import ScriptedEngine
 
@@ -167,23 +184,26 @@ def build(options: WorkerOptions) -> Engine:
 
 
 def loop_of(options: WorkerOptions) -> Callable[[Coroutine[Any, Any, int]], int]:
-    """What runs the loop: uvloop where vLLM has brought it, as under vLLM's own server."""
+    """Return what runs the event loop: uvloop for vLLM, as in vLLM's own server."""
     if options.engine == "scripted":
         return asyncio.run
     import uvloop
 
-    return uvloop.run
+    uvloop_run: Callable[[Coroutine[Any, Any, int]], int] = uvloop.run
+    return uvloop_run
 
 
 async def run(options: WorkerOptions) -> int:
-    """The worker's life; its exit status."""
+    """Load the engine and serve it. Return the exit status."""
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=options.lifeline))
     try:
         engine = build(options)
         await engine.warm_up()
     except Exception as error:
         logger.exception("%s can't be loaded", options.model)
-        writer.write(pack(LoadFailed(f"{type(error).__name__}: {error}")))
+        # Paths and other people's texts may hold what UTF-8 can't.
+        message = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
+        writer.write(pack(LoadFailed(message)))
         await writer.drain()
         return ENGINE_DIED
     return await Worker(engine, writer, options.max_queue).run(options.socket, reader)
@@ -195,10 +215,10 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     status = loop_of(options)(run(options))
     for stream in (sys.stdout, sys.stderr):
-        # There is none where it was closed before the start.
+        # Python has no stream where the descriptor was closed before the start.
         if stream is not None:
             stream.flush()
-    # Without the interpreter's own end, at which vLLM's threads and `__del__`s print traces that mean nothing.
+    # The interpreter's own shutdown is skipped: vLLM's threads and `__del__`s print meaningless traces there.
     os._exit(status)
 
 

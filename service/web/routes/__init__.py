@@ -1,5 +1,5 @@
 """The routes, one module a dialect; each reads as a list of verbs.
 
 In: a request whose access has been checked. Out: a response.
-They never know bytes of a stream; `framing` makes those.
+They never know the bytes of a stream, which `framing` makes.
 """

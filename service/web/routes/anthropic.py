@@ -6,12 +6,14 @@ from typing import Any
 
 from flask import Response
 
+from ...access.scopes import Scope
 from ...dialects.anthropic.answer import CountAnswer, MessagesAnswer, error_record
 from ...dialects.anthropic.request import parse_count_tokens, parse_messages
 from ...errors import ServiceError
-from ..context import current_id
+from ..context import context
 from ..framing import SSE_PINGED
-from .base import Route, Routes
+from ..route import Route
+from .base import Routes
 
 
 class AnthropicRoutes(Routes):
@@ -21,12 +23,12 @@ class AnthropicRoutes(Routes):
 
     @staticmethod
     def error_record(error: ServiceError) -> Any:
-        return error_record(error) | {"request_id": current_id()}
+        return error_record(error) | {"request_id": context().id}
 
     def table(self) -> list[Route]:
         return [
-            Route("/v1/messages", ["POST"], self.messages),
-            Route("/v1/messages/count_tokens", ["POST"], self.count_tokens),
+            Route("/v1/messages", ("POST",), self.messages, Scope.INFERENCE, "a message"),
+            Route("/v1/messages/count_tokens", ("POST",), self.count_tokens, Scope.INFERENCE, "the tokens of a prompt"),
         ]
 
     def messages(self) -> Response:

@@ -1,21 +1,22 @@
-"""What the routes of every dialect share: a body comes in, one generation runs, a response goes out.
+"""What the routes of every dialect share: read a body, run one generation, make the response.
 
-Here and in the dialects' own route modules stands everything that needs Flask.
+In: the current request. Out: a response, streamed or whole.
+It never knows the fields of a body or the bytes of a stream.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import partial
 from string import punctuation
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from flask import Blueprint, Response, request
 from msgspec.structs import replace
 from werkzeug.exceptions import HTTPException
 
+from ...access.scopes import Scope
 from ...config import Settings
 from ...dialects.answer import Answer
 from ...dialects.json_body import parse_json
@@ -27,26 +28,21 @@ from ...protocol.request import EmbedRequest, Request
 from ...telemetry.request_log import prompt_of
 from ...telemetry.traces import traceparent
 from ..body import read_body
-from ..context import current_id, entry_of, key_of, presence
+from ..context import context, presence
 from ..framing import Framing
 from ..http_responses import empty_response, error_response, http_error_response, json_response, stream_response
+from ..route import Fallback, Route
 
-# Werkzeug would redirect a path with two slashes to one with one, and fails where that holds a line break.
+# Werkzeug would redirect a path with two slashes to one with one slash, and fails when the path holds a line break.
 _AS_IS: dict[str, Any] = {"provide_automatic_options": False, "merge_slashes": False}
 _ALL = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
-class Route(NamedTuple):
-    path: str
-    methods: list[str]
-    view: Callable[..., Response]
-
-
 class Routes:
-    """The routes of one dialect, over one client; a subclass names them and the shape of its errors.
+    """The routes of one dialect, over one client; a subclass declares them and the shape of its errors.
 
-    `bases` are the paths below which nothing but this dialect answers; `package` is what Go calls the module of its
-    requests, and `empty_body` what is said of a body that is none.
+    Only this dialect answers below the paths of `bases`. `package` is the Go package of its requests, which refusals
+    name as Ollama does. `empty_body` is the refusal of an empty body.
     """
 
     name: ClassVar[str]
@@ -59,37 +55,46 @@ class Routes:
         self._client = client
 
     def table(self) -> list[Route]:
-        """Every route."""
+        """Return every route, in the order of the documentation."""
         raise NotImplementedError
 
     @staticmethod
     def error_record(error: ServiceError) -> Any:
-        """The body of every error answer."""
+        """Return the body of an error answer."""
         raise NotImplementedError
 
-    def blueprint(self) -> Blueprint:
-        """To be registered within ours: what goes wrong on these routes is told in the dialect's shape."""
-        blueprint = Blueprint(self.name, __name__)
+    def routes(self) -> list[Route]:
+        """Return the declared routes and the fallbacks below `bases`.
+
+        For unknown paths and methods Flask would answer with the application's HTML; the fallbacks answer in JSON.
+        """
         table = self.table()
-        for path, methods, view in table:
-            blueprint.add_url_rule(path, view.__name__, view, methods=methods, **_AS_IS)
-        # Where Flask would answer an unknown path or method with the application's HTML, these answer in JSON.
+        fallbacks: list[Route] = []
         for base in self.bases:
             allowed = {method for route in table if route.path == base for method in route.methods}
-            # A base that no route has is the application's, or another dialect's.
+            # A base without a route of its own is left to the application, or to another dialect.
             own = {base: _ALL - allowed, f"{base}/": _ALL} if allowed else {}
-            for path, unanswered in (own | {f"{base}/<path:path>": _ALL}).items():
-                blueprint.add_url_rule(path, path, partial(self.unknown, base), methods=unanswered, **_AS_IS)
+            view = partial(self.unknown, base)
+            fallbacks += [
+                Fallback(path, tuple(sorted(methods)), view, Scope.ANY, "refuse an unknown path or method")
+                for path, methods in (own | {f"{base}/<path:path>": _ALL}).items()
+            ]
+        return table + fallbacks
+
+    def blueprint(self) -> Blueprint:
+        """Return a blueprint to be nested in ours; errors on its routes have the dialect's shape."""
+        blueprint = Blueprint(self.name, __name__)
+        for route in self.routes():
+            blueprint.add_url_rule(route.path, route.endpoint, route.view, methods=route.methods, **_AS_IS)
         blueprint.register_error_handler(ServiceError, partial(error_response, self.error_record))
         blueprint.register_error_handler(HTTPException, partial(http_error_response, self.error_record))
         return blueprint
 
     def unknown(self, base: str, path: str = "") -> Response:
-        """What no route answers; raises Refused."""
+        """Answer a path or method that no route has: a redirect, a 404 or a 405. Raises HTTPRefusal."""
         known = self._methods(f"{base}/{path}".removesuffix("/"))
         if request.path.endswith("/") and known:
-            # As gin does: 307 keeps the method and the body.
-            # As it came, but for what no header may hold.
+            # As gin does: 307 keeps the method and the body. Only what no header may hold is escaped in the query.
             query = f"?{quote(request.query_string, safe=punctuation)}" if request.query_string else ""
             location = f"{quote(request.script_root)}{quote(request.path[:-1])}{query}"
             return empty_response(301 if request.method == "GET" else 307, {"Location": location})
@@ -102,29 +107,29 @@ class Routes:
         return response
 
     def _methods(self, path: str) -> list[str]:
-        """What the routes at a path allow; nothing where there are none."""
+        """Return the methods of all routes at a path; none when there is no route."""
         routes = [each for each in self.table() if re.fullmatch(_pattern(each.path), path)]
         return [method for route in routes for method in route.methods]
 
     def _body(self, struct: str) -> dict[str, Any]:
+        """Return the body's JSON object; refusals name `struct` as Go does. Raises BadRequest and PayloadTooLarge."""
         return parse_json(read_body(self._settings.max_body), f"{self.package}.{struct}", self.empty_body)
 
     def _stream_or_collect(
         self, requests: list[Request], answer: Answer, chosen: Framing | None, keep_alive: float | None = None
     ) -> Response:
-        """One answer to all requests, streamed in the framing that is chosen, or collected."""
-        entry = entry_of(request.environ)
-        entry.model = requests[0].model
+        """Return one answer to all requests, streamed in the chosen framing, or collected without one."""
+        stats = context().stats
+        stats.model = requests[0].model
         if self._settings.log_prompts:
-            entry.prompt = [prompt_of(each) for each in requests]
-        caller, trace = key_of(request.environ).caller, traceparent(entry)
-        asked = [replace(each, request_id=current_id(), caller=caller, traceparent=trace) for each in requests]
+            stats.prompt = [prompt_of(each) for each in requests]
+        asked = [replace(each, **_origin()) for each in requests]
         return self._respond(self._client.submit(asked, presence(), keep_alive), answer, chosen)
 
     def _respond(self, stream: Stream | Job, answer: Answer, chosen: Framing | None) -> Response:
-        """What the engine does, told in records: one path, streamed or collected."""
+        """Turn the engine's events into a response: one path, streamed or collected."""
         try:
-            batches = answer.records(entry_of(request.environ).count(stream.batches()))
+            batches = answer.records(context().stats.count(stream.batches()))
             if chosen is None:
                 return json_response(answer.collect(batches))
             return stream_response(stream, batches, chosen, answer.failure)
@@ -133,22 +138,26 @@ class Routes:
             raise
 
     def _embed(self, wanted: EmbedRequest, keep_alive: float | None = None) -> tuple[Located, Vectors]:
-        """Raises ModelNotFound in the words that Ollama has for embeddings alone."""
-        entry = entry_of(request.environ)
-        entry.model = wanted.model
+        """Return where the model was located and the vectors. Raises ModelNotFound in Ollama's words for embeddings."""
+        stats = context().stats
+        stats.model = wanted.model
         if self._settings.log_prompts:
-            entry.prompt = wanted.inputs
-        caller = key_of(request.environ).caller
-        asked = replace(wanted, request_id=current_id(), caller=caller, traceparent=traceparent(entry))
+            stats.prompt = wanted.inputs
         try:
-            located, embedded = self._client.embed(asked, presence(), keep_alive)
-            entry.load = located.load_ns
-            entry.add_prompt(embedded.prompt_tokens)
+            located, embedded = self._client.embed(replace(wanted, **_origin()), presence(), keep_alive)
+            stats.load = located.load_ns
+            stats.add_prompt(embedded.prompt_tokens)
             return located, embedded
         except ModelNotFound:
             raise ModelNotFound(f'model "{wanted.model}" not found, try pulling it first') from None
 
 
+def _origin() -> dict[str, Any]:
+    """Return the fields of an engine request that say where it comes from."""
+    current = context()
+    return {"request_id": current.id, "caller": current.key.caller, "traceparent": traceparent(current.span)}
+
+
 def _pattern(path: str) -> str:
-    """What matches a route's paths: `<name>` is a part of them, `<path:name>` the rest."""
+    """Return a regular expression for a route's paths: `<name>` is one part of a path, `<path:name>` the rest."""
     return re.sub("<[^>]*>", "[^/]+", re.sub("<path:[^>]*>", ".+", path))

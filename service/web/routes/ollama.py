@@ -7,19 +7,21 @@ from typing import Any
 
 from flask import Response, request
 
+from ...access.scopes import Scope
 from ...dialects.ollama import embeddings as ollama_embeddings
 from ...dialects.ollama import models as ollama_models
 from ...dialects.ollama.answer import OllamaAnswer, OllamaChatAnswer, OllamaGenerateAnswer, error_record
 from ...dialects.ollama.request import OllamaCall, parse_chat, parse_generate, parse_show
 from ...errors import Unsupported
+from ...protocol.model_info import EngineState
 from ...version import __version__
-from ..context import entry_of, key_of, presence
+from ..context import context, presence
 from ..http_responses import json_response
 from ..negotiation import negotiate
-from .base import Route
+from ..route import Route
 from .library import LibraryRoutes
 
-# Those that speak to the servers of Ollama's makers, by what follows /api/.
+# The routes that need the servers of ollama.com, by what follows /api/.
 UNSUPPORTED = ("push", "me", "signout", "user", "experimental")
 
 
@@ -32,17 +34,17 @@ class OllamaRoutes(LibraryRoutes):
 
     def table(self) -> list[Route]:
         return [
+            Route("/", ("GET", "HEAD"), self.root, Scope.OPEN, "Ollama is running"),
+            Route("/api/version", ("GET", "HEAD"), self.version, Scope.OPEN, "the version of Ollama that is reported"),
+            Route("/api/status", ("GET",), self.status, Scope.OBSERVE, "what each model is doing"),
+            Route("/api/tags", ("GET", "HEAD"), self.tags, Scope.ANY, "the models"),
+            Route("/api/ps", ("GET",), self.ps, Scope.ANY, "the models that are loaded"),
+            Route("/api/show", ("POST",), self.show, Scope.ANY, "what a model's files say"),
+            Route("/api/generate", ("POST",), self.generate, Scope.INFERENCE, "an answer to a prompt, or a load"),
+            Route("/api/chat", ("POST",), self.chat, Scope.INFERENCE, "an answer to messages, or a load"),
+            Route("/api/embed", ("POST",), self.embed, Scope.INFERENCE, "the vectors of texts"),
+            Route("/api/embeddings", ("POST",), self.embeddings, Scope.INFERENCE, "the vector of a text"),
             *super().table(),
-            Route("/", ["GET", "HEAD"], self.root),
-            Route("/api/version", ["GET", "HEAD"], self.version),
-            Route("/api/status", ["GET"], self.status),
-            Route("/api/tags", ["GET", "HEAD"], self.tags),
-            Route("/api/ps", ["GET"], self.ps),
-            Route("/api/show", ["POST"], self.show),
-            Route("/api/generate", ["POST"], self.generate),
-            Route("/api/chat", ["POST"], self.chat),
-            Route("/api/embed", ["POST"], self.embed),
-            Route("/api/embeddings", ["POST"], self.embeddings),
         ]
 
     def root(self) -> Response:
@@ -52,7 +54,7 @@ class OllamaRoutes(LibraryRoutes):
         return json_response({"version": self._settings.ollama_version})
 
     def status(self) -> Response:
-        """Ollama's answer about its cloud, and below it ours: the version and what each model is doing."""
+        """Return Ollama's answer about its cloud, and beside it ours: the version and what each model is doing."""
         models = [
             {"name": model.info.name, "state": model.state, "running": model.running, "waiting": model.waiting,
              "restarts": model.restarts}
@@ -66,7 +68,7 @@ class OllamaRoutes(LibraryRoutes):
         return json_response({"models": [ollama_models.tag(info) for info in newest_first]})
 
     def ps(self) -> Response:
-        ready = [model for model in self._client.loaded() if model.state == "ready"]
+        ready = [model for model in self._client.loaded() if model.state is EngineState.READY]
         longest_first = sorted(ready, key=lambda model: -model.expires_at)
         return json_response({"models": [ollama_models.loaded(model) for model in longest_first]})
 
@@ -77,7 +79,7 @@ class OllamaRoutes(LibraryRoutes):
         else:
             record = ollama_models.show(self._client.show(name.short))
         if request.headers.get("User-Agent", "").startswith("GitHubCopilotChat/"):
-            # Copilot shows it, and asks for the model by it (Ollama's `server/routes.go`, ShowHandler).
+            # Copilot shows this name and asks for the model by it (Ollama's `server/routes.go`, ShowHandler).
             record["model_info"]["general.basename"] = asked
         return json_response(record)
 
@@ -107,7 +109,7 @@ class OllamaRoutes(LibraryRoutes):
         return super().unknown(base, path)
 
     def _generate(self, call: OllamaCall, answer: OllamaAnswer) -> Response:
-        """One generation in the format that the client wants, or the model's load or unload."""
+        """Return one generation in the format that the client asks for, or the record of a load or an unload."""
         chosen = negotiate(call.stream, call.stream_type, request.args.get("alt"), request.headers.get("Accept", ""))
         if call.request is None:
             response = json_response(self._load_or_unload(call, answer))
@@ -118,11 +120,11 @@ class OllamaRoutes(LibraryRoutes):
         return response
 
     def _load_or_unload(self, call: OllamaCall, answer: OllamaAnswer) -> Any:
-        entry_of(request.environ).model = call.model
-        key = key_of(request.environ)
+        current = context()
+        current.stats.model = call.model
         if call.unload:
-            key.check("manage")
+            current.key.check(Scope.MANAGE)
             self._client.unload(call.model)
             return answer.only("unload")
-        answer.located(self._client.load(call.model, presence(), key.caller, call.keep_alive))
+        answer.located(self._client.load(call.model, presence(), current.key.caller, call.keep_alive))
         return answer.only("load")

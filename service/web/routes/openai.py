@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Response, request
 
+from ...access.scopes import Scope
 from ...dialects.openai import answer as openai_answer
 from ...dialects.openai import completions as openai_completions
 from ...dialects.openai import embeddings as openai_embeddings
@@ -20,10 +21,11 @@ from ...dialects.openai.responses_request import parse_responses, previous_respo
 from ...dialects.openai.responses_stored import conversation, input_items
 from ...errors import ResponseNotFound, UnknownPrevious
 from ...syntax.names import ModelName
-from ..context import key_of
+from ..context import context
 from ..framing import SSE_NAMED, SSE_WITH_DONE
 from ..http_responses import json_response
-from .base import Route, Routes
+from ..route import Route
+from .base import Routes
 
 
 class OpenAIRoutes(Routes):
@@ -34,15 +36,17 @@ class OpenAIRoutes(Routes):
 
     def table(self) -> list[Route]:
         return [
-            Route("/v1/chat/completions", ["POST"], self.chat_completions),
-            Route("/v1/completions", ["POST"], self.completions),
-            Route("/v1/responses", ["POST"], self.responses),
-            Route("/v1/responses/<id>", ["GET"], self.response),
-            Route("/v1/responses/<id>", ["DELETE"], self.delete_response),
-            Route("/v1/responses/<id>/input_items", ["GET"], self.input_items),
-            Route("/v1/embeddings", ["POST"], self.embeddings),
-            Route("/v1/models", ["GET"], self.models),
-            Route("/v1/models/<path:name>", ["GET"], self.model),
+            Route("/v1/chat/completions", ("POST",), self.chat_completions, Scope.INFERENCE, "an answer to messages"),
+            Route("/v1/completions", ("POST",), self.completions, Scope.INFERENCE, "an answer to a prompt"),
+            Route("/v1/responses", ("POST",), self.responses, Scope.INFERENCE, "an answer to items, which can be kept"),
+            Route("/v1/responses/<id>", ("GET",), self.response, Scope.INFERENCE, "a kept response"),
+            Route("/v1/responses/<id>", ("DELETE",), self.delete_response, Scope.INFERENCE, "delete a kept response"),
+            Route(
+                "/v1/responses/<id>/input_items", ("GET",), self.input_items, Scope.INFERENCE, "what a response answers"
+            ),
+            Route("/v1/embeddings", ("POST",), self.embeddings, Scope.INFERENCE, "the vectors of texts"),
+            Route("/v1/models", ("GET",), self.models, Scope.ANY, "the models"),
+            Route("/v1/models/<path:name>", ("GET",), self.model, Scope.ANY, "one model"),
         ]
 
     def chat_completions(self) -> Response:
@@ -93,5 +97,5 @@ class OpenAIRoutes(Routes):
 
 
 def owner() -> str:
-    """Whose responses the current request may store and read: those of its key, or of everyone without keys."""
-    return key_of(request.environ).caller.name
+    """Return the owner of the responses that this request stores and reads: its key, or everyone without keys."""
+    return context().key.caller.name

@@ -1,20 +1,22 @@
-"""Whether this web worker lives, and whether requests should be sent here now."""
+"""Routes for load balancers and monitoring: health, readiness, metrics."""
 
 from __future__ import annotations
 
 from flask import Blueprint, Response
 
+from ...access.scopes import Scope
 from ...dialects.ollama.answer import error_record
 from ...drain import refuse_while_draining
 from ...engine_client.client import Client
 from ...errors import Unavailable
 from ...telemetry.metrics import MEDIA_TYPE, exposition
 from ..http_responses import json_response
-from .base import Route, Routes
+from ..route import Route
+from .base import Routes
 
 
 def check_ready(client: Client) -> None:
-    """Raises Unavailable, and says why, unless the engine host can be reached and has a model for new requests."""
+    """Raise Unavailable, with the reason, unless the engine host can be reached and has a model for new requests."""
     refuse_while_draining()
     if trouble := client.trouble():
         raise Unavailable(trouble)
@@ -28,13 +30,13 @@ class OperationsRoutes(Routes):
 
     def table(self) -> list[Route]:
         return [
-            Route("/livez", ["GET", "HEAD"], self.live),
-            Route("/readyz", ["GET", "HEAD"], self.ready),
-            Route("/metrics", ["GET"], self.metrics),
+            Route("/livez", ("GET", "HEAD"), self.live, Scope.OPEN, "whether this web worker lives"),
+            Route("/readyz", ("GET", "HEAD"), self.ready, Scope.OPEN, "whether requests can be served now"),
+            Route("/metrics", ("GET",), self.metrics, Scope.OBSERVE, "metrics in Prometheus' text format"),
         ]
 
     def blueprint(self) -> Blueprint:
-        """What it answers holds for now, errors too."""
+        """Forbid caches for every answer, errors included: each holds for this moment only."""
         blueprint = super().blueprint()
         blueprint.after_request(_uncached)
         return blueprint

@@ -143,9 +143,9 @@ def test_an_engine_that_hangs_holds_up_nobody_who_asks_another(scratch: Path):
     answers = Engine(str(scratch / "b.sock"), [])
     with silent(scratch / "a.sock") as listener, ThreadPoolExecutor(1) as pool:
         asked = Client(str(scratch / "b.sock"), 10.0)
-        waits = pool.submit(asked.connection, str(scratch / "a.sock"))
+        waits = pool.submit(asked.connections.connection, str(scratch / "a.sock"))
         peer, _ = listener.accept()
-        assert not asked.control().closed
+        assert not asked.connections.control().closed
         assert waits.running()
         peer.close()
         assert type(waits.exception()) is EngineGone

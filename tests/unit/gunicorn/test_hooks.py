@@ -27,7 +27,13 @@ def server(*sockets: socket.socket) -> Any:
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("VLLM_WSGI_HEARTBEAT", "soon"), ("VLLM_WSGI_KEYS", "/nowhere/keys.toml"), ("VLLM_WSGI_MODELS", "/nowhere.toml")],
+    [
+        ("VLLM_WSGI_ENGINE", "scirpted"),
+        ("VLLM_WSGI_TRACES", "nonsense"),
+        ("VLLM_WSGI_OLLAMA_VERSION", "banana"),
+        ("VLLM_WSGI_KEYS", "/nowhere/keys.toml"),
+        ("VLLM_WSGI_MODELS", "/nowhere.toml"),
+    ],
 )
 def test_a_mistake_in_the_settings_ends_the_master_with_its_variable(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -24,6 +24,7 @@ from service.protocol.commands import (
     ListModels,
     Locate,
     Measure,
+    Observe,
     Pull,
     PutBlob,
     RequestOutcome,
@@ -44,6 +45,7 @@ from service.protocol.events import (
     Located,
     Measured,
     Models,
+    Observed,
     Progress,
     Rendered,
     Shown,
@@ -51,8 +53,9 @@ from service.protocol.events import (
     Unloaded,
     Vectors,
 )
-from service.protocol.model_info import LoadedModel, ModelInfo, Recipe, Tensor
-from service.protocol.reports import Activity, LoadFailed, Pulse, Ready, Report
+from service.protocol.live import EngineStatus, HostState, LiveEvent, LiveSnapshot, ModelStatus
+from service.protocol.model_info import EngineState, LoadedModel, ModelInfo, Recipe, Tensor
+from service.protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready, Report
 from service.protocol.request import (
     Chat,
     Defaults,
@@ -100,8 +103,11 @@ COMMANDS = [
     StoreResponse(21, "resp_a", "alice", b"{}"),
     FetchResponse(22, "resp_a", ""),
     DropResponse(23, "resp_a", "alice"),
+    Observe(26, "run-1", 300.0),
     Submit(20, Request("m", Text("a")), Defaults(Sampling(seed=1), 9, "s", [Message("user", "é")], "t", "/a")),
 ]
+STATUS = ModelStatus(name="m", replicas=[EngineStatus(state=EngineState.FAILED, reason="é", retry_at=2.5)])
+STATE = LiveSnapshot(1.5, HostState.DRAINING, "it was told to end", [STATUS])
 EVENTS = [
     Hello(),
     Located(1, "socket", 5, ["embedding"]),
@@ -114,14 +120,15 @@ EVENTS = [
     Blob(17, present=True),
     StoredResponse(22, b"{}"),
     Models(3, [ModelInfo(name="m", capabilities=["completion"], parameters={"stop": ["x"]})]),
-    Loaded(4, [LoadedModel(info=ModelInfo(name="m"), state="ready")]),
+    Loaded(4, [LoadedModel(info=ModelInfo(name="m"), state=EngineState.READY)]),
     Delta(6, 0, "a", [1], "b", [CALL]),
     Finished(6, "stop", 1, 2, 3, 4, 5, 6, [7]),
     Rendered(6, "<|im_start|>", 1),
     Vectors(9, [b"\x00\x00\x80?", b""], 3),
+    Observed(26, [LiveEvent("run-1", STATE), LiveEvent("run-2", request=RequestOutcome("/api/chat", "done", first=3))]),
     Failed(7, "Unavailable", "busy", 5),
 ]
-REPORTS = [Ready(4096, "cpu", 1 << 40), LoadFailed("no"), Pulse(1, 2), Activity(3, 1)]
+REPORTS = [Ready(4096, "cpu", 1 << 40), LoadFailed("no"), EngineDied("no"), Pulse(1, 2, 1 << 40), Activity(3, 1)]
 
 
 @st.composite

@@ -85,7 +85,7 @@ def test_a_damaged_file_is_no_response(responses: Responses, tmp_path: Path, cap
     file(tmp_path).write_text("{")
     with pytest.raises(ResponseNotFound):
         responses.fetch(ID, "")
-    assert "it is no response" in caplog.text
+    assert "it is not a stored response" in caplog.text
 
 
 def test_a_store_that_cannot_be_used_says_so(responses: Responses, tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -160,7 +160,7 @@ def test_closing_the_stream_closes_what_it_reads():
 
     chunks = stream(batches(), NDJSON, error_record)
     next(chunks)
-    chunks.close()
+    chunks.close()  # type: ignore[attr-defined]
     assert closed
 
 

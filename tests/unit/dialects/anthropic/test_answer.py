@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from service.dialects.anthropic.answer import CountAnswer, MessagesAnswer, error_record
 from service.dialects.anthropic.request import MessagesCall, parse_messages
-from service.errors import BadRequest, EngineGone, ModelNotFound, PayloadTooLarge, ServiceError, Unsupported
+from service.errors import (
+    BadRequest,
+    EngineGone,
+    ModelNotFound,
+    PayloadTooLarge,
+    PromptTooLong,
+    ServiceError,
+    Unsupported,
+)
 from service.protocol.events import Delta, Event, Finished, Located
 from service.protocol.request import Chat
 from service.web.framing import SSE_PINGED
@@ -153,3 +161,11 @@ def test_an_error_has_anthropics_shape(error: ServiceError, kind: str):
 def test_a_call_names_its_model_as_it_was_asked_for():
     assert isinstance(parse_messages(body(model="Library/X:Latest")), MessagesCall)
     assert parse_messages(body(model="Library/X:Latest")).model == "Library/X:Latest"
+
+
+@pytest.mark.parametrize(("tokens", "limit", "maximum"), [(9000, 4096, 4096), (4096, 4096, 4095)])
+def test_claude_code_reads_by_how_much_a_prompt_is_too_long(tokens: int, limit: int, maximum: int):
+    """Claude Code compacts when it finds `/prompt is too long[^0-9]*(\\d+)\\s*tokens?\\s*>\\s*(\\d+)/i`."""
+    error = error_record(PromptTooLong("p", tokens=tokens, limit=limit))["error"]
+    assert error["type"] == "invalid_request_error"
+    assert error["message"] == f"prompt is too long: {tokens} tokens > {maximum} maximum"

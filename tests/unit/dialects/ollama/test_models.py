@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.dialects.ollama.models import human_count, loaded, show, tag
-from service.protocol.model_info import LoadedModel, ModelInfo
+from service.protocol.model_info import EngineState, LoadedModel, ModelInfo
 
 DETAILS = ["parent_model", "format", "family", "families", "parameter_size", "quantization_level"]
 
@@ -54,7 +54,7 @@ def test_a_time_is_that_instant_with_an_offset():
 
 
 def test_an_entry_of_the_loaded_models_has_its_keys_in_ollamas_order():
-    entry = loaded(LoadedModel(info=INFO, state="ready", size=5, device="cuda"))
+    entry = loaded(LoadedModel(info=INFO, state=EngineState.READY, size=5, device="cuda"))
     names = ["name", "model", "size", "digest", "details", "expires_at", "size_vram", "context_length"]
     assert list(entry)[: len(names)] == names
     assert entry["details"] == tag(INFO)["details"]
@@ -62,18 +62,18 @@ def test_an_entry_of_the_loaded_models_has_its_keys_in_ollamas_order():
 
 @pytest.mark.parametrize(("device", "size_vram"), [("cuda", 5), ("rocm", 5), ("cpu", 0)])
 def test_only_a_model_on_a_gpu_takes_the_gpus_memory(device: str, size_vram: int):
-    entry = loaded(LoadedModel(info=INFO, state="ready", size=5, device=device))
+    entry = loaded(LoadedModel(info=INFO, state=EngineState.READY, size=5, device=device))
     assert (entry["size"], entry["size_vram"]) == (5, size_vram)
 
 
 @pytest.mark.parametrize(("loaded_length", "shown"), [(2048, 2048), (0, 4096)])
 def test_a_loaded_model_shows_the_context_that_it_was_loaded_with(loaded_length: int, shown: int):
-    model = LoadedModel(info=INFO, state="ready", context_length=loaded_length)
+    model = LoadedModel(info=INFO, state=EngineState.READY, context_length=loaded_length)
     assert loaded(model)["context_length"] == shown
 
 
 def test_a_model_that_stays_expires_in_centuries():
-    entry = loaded(LoadedModel(info=INFO, state="ready"))
+    entry = loaded(LoadedModel(info=INFO, state=EngineState.READY))
     assert datetime.fromisoformat(entry["expires_at"]).year > 2300
 
 

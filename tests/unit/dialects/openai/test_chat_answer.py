@@ -1,14 +1,25 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import msgspec
 import pytest
 
+from service.dialects.openai.answer import error_record
 from service.dialects.openai.chat_answer import ChatAnswer
 from service.dialects.openai.chat_request import parse_chat
-from service.errors import BadRequest, EngineFailure
+from service.errors import (
+    BadRequest,
+    EngineFailure,
+    ModelNotFound,
+    PromptTooLong,
+    ServerBusy,
+    ServiceError,
+    TooManyRequests,
+    Unauthorized,
+)
 from service.protocol.events import Delta, Event, Finished, Located, TokenLogprob
 from service.protocol.request import Chat, Message, Request
 from service.web.framing import encode
@@ -172,3 +183,29 @@ def test_silence_stays_an_empty_batch():
 def test_a_failure_is_told_as_openai_tells_it():
     failure = msgspec.to_builtins(answer().failure(EngineFailure("oh")))
     assert failure == {"error": {"message": "oh", "type": "api_error", "param": None, "code": None}}
+
+
+# The words by which pi, opencode and LiteLLM recognise that a conversation has to be shortened (`overflow.ts` in pi,
+# `provider/error.ts` in opencode).
+OVERFLOW = r"maximum context length is \d+ tokens"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (
+            PromptTooLong("p", tokens=9000, limit=4096),
+            "context_length_exceeded",
+            f"{OVERFLOW}.*resulted in 9000 tokens",
+        ),
+        (PromptTooLong("the input exceeds", limit=4096), "context_length_exceeded", f"{OVERFLOW}.*the input exceeds"),
+        (ModelNotFound("m"), "model_not_found", "m"),
+        (Unauthorized("m"), "invalid_api_key", "m"),
+        (TooManyRequests("m"), "rate_limit_exceeded", "m"),
+        (ServerBusy(), "server_is_overloaded", "busy"),
+    ],
+)
+def test_a_program_reads_openais_code_and_words(error: ServiceError, code: str, text: str):
+    record = error_record(error)["error"]
+    assert record["code"] == code
+    assert re.search(text, record["message"])

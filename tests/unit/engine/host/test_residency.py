@@ -7,6 +7,7 @@ import pytest
 
 from service.engine.host.residency import LEASE_SECONDS, Limits, Residency, Resident
 from service.errors import Unavailable
+from service.protocol.model_info import EngineState
 
 
 class Clock:
@@ -27,7 +28,7 @@ def clock() -> Clock:
 def ready(clock: Clock, name: str = "m", keep_alive: float = 10.0, **fields: Any) -> Resident:
     """A model that has just been loaded and not been used."""
     resident = Resident(name, keep_alive, clock=clock, **fields)
-    resident.state = "ready"
+    resident.state = EngineState.READY
     return resident
 
 
@@ -114,8 +115,8 @@ def test_a_model_that_is_to_stay_never_is_due(clock: Clock, keep_alive: float, p
     assert (residency(model).overdue(), residency(model).next_due(), model.remaining()) == ([], None, math.inf)
 
 
-@pytest.mark.parametrize("state", ["idle", "loading", "unloading"])
-def test_only_a_loaded_model_is_due(clock: Clock, state: str):
+@pytest.mark.parametrize("state", [EngineState.IDLE, EngineState.LOADING, EngineState.UNLOADING])
+def test_only_a_loaded_model_is_due(clock: Clock, state: EngineState):
     model = ready(clock, keep_alive=0.0)
     model.state = state
     assert residency(model).overdue() == []
@@ -234,10 +235,10 @@ def test_nobody_goes_where_that_would_not_be_enough(clock: Clock):
 
 def test_a_model_that_goes_already_takes_its_room_until_it_is_gone(clock: Clock):
     going, idle, new = ready(clock, "going"), ready(clock, "idle"), Resident("new", 1.0, clock=clock)
-    going.state = "unloading"
+    going.state = EngineState.UNLOADING
     house = residency(going, idle, new, models=2)
     assert (house.has_room(new), house.victims(new)) == (False, [])
-    going.state = "idle"
+    going.state = EngineState.IDLE
     assert house.has_room(new)
 
 

@@ -33,7 +33,7 @@ class Clock:
 
 def turns(*names: str, priority: int = 0) -> list[Turn]:
     """One for each name; nobody waits for them."""
-    return [Turn(Caller(name, priority), 1, None) for name in names]  # type: ignore[arg-type]
+    return [Turn(Caller(name, priority), 1, None) for name in names]
 
 
 def queue(*waiting: Turn) -> FairQueue:

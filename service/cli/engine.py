@@ -1,0 +1,34 @@
+"""`vllm-wsgi engine`: the engine host alone, for web tiers that run elsewhere."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from ..config import Settings
+from ..version import module
+from .processes import become, mistakes_reported, require_engine
+
+
+@click.command()
+@click.option("--socket", metavar="PATH", help="The control socket to listen on.  [default: VLLM_WSGI_ENGINE_SOCKET]")
+def engine(socket: str | None) -> None:
+    """Run the engine host until SIGTERM or Ctrl-C.
+
+    The engine host loads the models and starts an engine worker for each. Web tiers reach it when their
+    VLLM_WSGI_ENGINE_SOCKET names its control socket. Whoever may open the socket's directory may use the models.
+
+    \b
+    Example:
+      export VLLM_WSGI_MODEL=Qwen/Qwen3-8B
+      vllm-wsgi engine --socket /run/vllm-wsgi/engine.sock
+    """
+    if socket:
+        os.environ["VLLM_WSGI_ENGINE_SOCKET"] = os.path.abspath(socket)
+    with mistakes_reported():
+        settings = Settings.from_env()
+    if not settings.engine_socket:
+        raise click.UsageError("Name the control socket: --socket PATH, or VLLM_WSGI_ENGINE_SOCKET")
+    require_engine(settings)
+    become(module("engine.host"))

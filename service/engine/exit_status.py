@@ -1,0 +1,30 @@
+"""Why a process ended, in words for a log line or a client."""
+
+from __future__ import annotations
+
+import signal
+
+# What operators look for next, where the signal alone does not say it.
+_LIKELY = {
+    signal.SIGILL: "an instruction that this CPU does not have",
+    signal.SIGKILL: "probably by the kernel's out-of-memory killer",
+    signal.SIGSEGV: "a memory fault",
+    signal.SIGBUS: "a memory fault, or no room left in /dev/shm",
+}
+
+
+def cause(status: int | None) -> str:
+    """Return how a process with this exit status ended, as Python gives it: a signal is negative.
+
+    None, for a process whose status is not known, is "ended".
+    """
+    if status is None:
+        return "ended"
+    if status >= 0:
+        return f"exited with status {status}"
+    try:
+        number = signal.Signals(-status)
+    except ValueError:
+        return f"was killed by signal {-status}"
+    likely = _LIKELY.get(number)
+    return f"was killed by {number.name} ({likely})" if likely else f"was killed by {number.name}"

@@ -1,0 +1,269 @@
+"""Which engine serves a model, which requests wait for it, and which other engines make room.
+
+In: models, and the requests that ask for them. Out: data sockets. It decides by `residency`, and acts through
+supervisors, which a test can replace. It never knows a socket, a process or a command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from ...config import Settings
+from ...errors import EngineGoingDown, ServerBusy
+from ...models.catalog import Catalog
+from ...models.model import Model
+from ...protocol.live import HostState, ModelStatus
+from ...protocol.model_info import EngineState, LoadedModel
+from ..bell import Bell
+from .metrics import State
+from .residency import Limits, Residency, Resident
+from .supervisor import EngineSupervisor
+
+logger = logging.getLogger("vllm_wsgi.host")
+
+# How often a drain that takes long is reported to systemd.
+DRAIN_REPORT_SECONDS = 1.0
+
+# Makes the supervisor of a model's engine: the model, the size of its weights in bytes, its entry in the residency,
+# and what the supervisor calls whenever something changes.
+NewSupervisor = Callable[[Model, int, Resident, Callable[[], None]], EngineSupervisor]
+
+
+class Engines:
+    """A supervisor for each engine that the catalog's models need. Models that have an engine in common share it."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        settings: Settings,
+        new_supervisor: NewSupervisor,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`changed` is called whenever an engine enters another state, or the host begins to drain."""
+        self._catalog = catalog
+        self._settings = settings
+        self._new_supervisor = new_supervisor
+        self._changed = changed
+        self._states: list[EngineState] = []
+        self._stirred = Bell()
+        self._supervisors: dict[tuple[str, ...], EngineSupervisor] = {}
+        self._residency = Residency(Limits(settings.max_loaded, settings.max_memory))
+        # Loads are served in the order in which they were asked for: a small model does not overtake a large one.
+        self._making_room = asyncio.Lock()
+        self._queued: dict[EngineSupervisor, asyncio.Task[None]] = {}
+        self._draining = False
+
+    # --- what is asked ---------------------------------------------------------------------------------------
+
+    async def locate(self, model: Model, caller: str, keep_alive: float | None, submits: int) -> str:
+        """Return the path of the model's data socket, once it is loaded.
+
+        `keep_alive` is in seconds, None where the request brings none; `submits` is how many requests will follow.
+        Raises Unavailable where the model can't be loaded, and ServerBusy where too many requests of this caller wait;
+        those of other callers do not count.
+        """
+        engine = self._supervisor(model)
+        if 0 < self._settings.max_queue <= engine.resident.waiting_of(caller):
+            raise ServerBusy
+        try:
+            with engine.resident.awaited(caller):
+                while (path := self._data_socket(engine)) is None:
+                    if engine.state is EngineState.IDLE:
+                        await self._load(engine, self._keep_alive(model))
+                    else:
+                        await engine.changed()
+                    engine.serve(self._catalog.info(model))
+                engine.serve(self._catalog.info(model))
+                engine.resident.send(keep_alive, submits)
+        finally:
+            self._stirred.ring()
+        return path
+
+    async def unload(self, model: Model) -> None:
+        """Unload the model's engine as soon as it is idle. Return when it is gone, or at once where it is in use."""
+        await self._dismiss(self._supervisor(model))
+
+    async def forget(self, model: Model) -> None:
+        """Unload the engine of a model that was deleted or replaced, once it is idle, unless another model needs it."""
+        engine = self._supervisors.get(model.engine)
+        if engine is not None:
+            engine.served.pop(model.name.key, None)
+            if model.engine not in self._needed():
+                await self._dismiss(engine)
+        self._stirred.ring()
+
+    # --- what is reported ------------------------------------------------------------------------------------
+
+    def loaded(self) -> list[LoadedModel]:
+        """Return the models whose engines are loaded, are being loaded or unloaded, or are restarted."""
+        present = [engine for engine in self._supervisors.values() if engine.state is not EngineState.IDLE]
+        return [loaded for engine in present for loaded in engine.loaded()]
+
+    def statuses(self) -> tuple[HostState, str, list[ModelStatus]]:
+        """Return what observers are shown: the host's state, why, and every model that is not idle."""
+        models = []
+        for engine in self._supervisors.values():
+            status = engine.status()
+            if status.state is not EngineState.IDLE:
+                names = [info.name for info in engine.served.values()] or [engine.resident.name]
+                expires_at = time.time() + engine.resident.remaining()
+                models += [ModelStatus(name=name, replicas=[status], expires_at=expires_at) for name in names]
+        if self._draining:
+            return HostState.DRAINING, "it was told to end", models
+        return HostState.READY, "", models
+
+    def measured(self) -> list[State]:
+        return [engine.measured() for engine in self._supervisors.values()]
+
+    def sockets(self) -> list[str]:
+        """Return the data sockets of the workers that listen, one for each name.
+
+        A model that is made anew has two engines for a moment; the newer one counts.
+        """
+        engines = self._supervisors.values()
+        return list({engine.resident.name: engine.socket for engine in engines if engine.socket}.values())
+
+    def pinned_states(self) -> dict[str, EngineState]:
+        return {engine.resident.name: engine.state for engine in self._supervisors.values() if engine.resident.pinned}
+
+    def trouble(self) -> str:
+        """Return why no request should come now; empty where a pinned model is ready, or any other can be loaded."""
+        if self._draining:
+            return EngineGoingDown().message
+        pinned = [engine for engine in self._supervisors.values() if engine.resident.pinned]
+        if not pinned and self._needed() - self._supervisors.keys():
+            return ""
+        troubles = [engine.trouble() for engine in pinned or self._supervisors.values()]
+        return "" if not all(troubles) else "; ".join(troubles) or "there is no model"
+
+    # --- the host's life -------------------------------------------------------------------------------------
+
+    def load_pinned(self) -> None:
+        """Begin to load every pinned model."""
+        for model in self._catalog.models():
+            if model.pinned:
+                engine = self._supervisor(model)
+                engine.resident.pinned = True
+                engine.serve(self._catalog.info(model))
+                engine.load(self._keep_alive(model))
+
+    async def unload_overdue(self) -> None:
+        """Unload the models whose time is up, for as long as the host lives."""
+        while True:
+            self._unload(self._residency.overdue())
+            self._drop_orphans()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._residency.next_due()):
+                    await self._stirred.rung()
+                continue
+            # An engine may be idle by now for which a load waits.
+            self._stirred.ring()
+
+    async def drain(self, seconds: float, report: Callable[[], None]) -> None:
+        """Wait until no request runs any more, or for `seconds`; call `report` once a second.
+
+        Requests that wait for a model are refused, and so is what comes from now on.
+        """
+        self._draining = True
+        self._changed()
+        for engine in self._supervisors.values():
+            if engine.state is not EngineState.READY:
+                engine.leave()
+        self._stirred.ring()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while any(engine.resident.in_use for engine in self._supervisors.values()):
+                    report()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._stirred.rung(), DRAIN_REPORT_SECONDS)
+
+    async def close(self) -> None:
+        """End every worker, and wait until all are gone."""
+        await asyncio.gather(*(engine.unload() for engine in self._supervisors.values()))
+
+    # --- placing ---------------------------------------------------------------------------------------------
+
+    def _supervisor(self, model: Model) -> EngineSupervisor:
+        """Return that of the model's engine, made when the first model needs it."""
+        if model.engine not in self._supervisors:
+            weights = self._catalog.info(model).size
+            # Until it has been loaded once, all that is known of its KV cache is what the operator wants.
+            memory = model.memory or weights + int(model.engine_args.get("kv_cache_memory_bytes") or 0)
+            resident = Resident(model.name.short, self._keep_alive(model), model.pinned, memory)
+            self._supervisors[model.engine] = self._new_supervisor(model, weights, resident, self._stir)
+            self._residency.add(resident)
+        return self._supervisors[model.engine]
+
+    def _stir(self) -> None:
+        """Wake what waits for room or for an idle engine. Supervisors call it for each burst of requests, too."""
+        self._stirred.ring()
+        states = [engine.state for engine in self._supervisors.values()]
+        if states != self._states:
+            self._states = states
+            self._changed()
+
+    def _keep_alive(self, model: Model) -> float:
+        return self._settings.keep_alive if model.keep_alive is None else model.keep_alive
+
+    def _data_socket(self, engine: EngineSupervisor) -> str | None:
+        """As the supervisor's; raises EngineGoingDown once the host drains."""
+        if self._draining:
+            raise EngineGoingDown
+        return engine.data_socket()
+
+    async def _load(self, engine: EngineSupervisor, keep_alive: float) -> None:
+        """Wait until the engine begins to be loaded. Raises Unavailable.
+
+        All requests for a model share one attempt to load it. If each waited for the lock, they would count as waiting
+        for their model and keep it busy. A load of another model that needs this one unloaded would then wait for them,
+        and they for it.
+        """
+        queued = self._queued.get(engine)
+        if queued is None:
+            queued = self._queued[engine] = asyncio.create_task(self._make_room(engine, keep_alive))
+            queued.add_done_callback(lambda _: self._queued.pop(engine))
+        await asyncio.shield(queued)
+
+    async def _make_room(self, engine: EngineSupervisor, keep_alive: float) -> None:
+        """Load the engine as soon as there is room, unless no request waits for it any more.
+
+        Raises ServerBusy where there is no room within the load time-out, and Unavailable where there never is.
+        """
+        try:
+            async with asyncio.timeout(self._settings.load_timeout), self._making_room:
+                while (
+                    engine.resident.waiting and self._data_socket(engine) is None and engine.state is EngineState.IDLE
+                ):
+                    if self._residency.has_room(engine.resident):
+                        engine.load(keep_alive)
+                        return
+                    self._unload(self._residency.victims(engine.resident))
+                    await self._stirred.rung()
+        except TimeoutError:
+            raise ServerBusy from None
+
+    async def _dismiss(self, engine: EngineSupervisor) -> None:
+        engine.resident.dismiss()
+        if not engine.resident.in_use:
+            await engine.unload()
+
+    def _unload(self, residents: list[Resident]) -> None:
+        for engine in self._supervisors.values():
+            if engine.resident in residents:
+                logger.info("%s is unloaded", engine.resident.name)
+                engine.leave()
+
+    def _needed(self) -> set[tuple[str, ...]]:
+        """The engines of all models."""
+        return {model.engine for model in self._catalog.models()}
+
+    def _drop_orphans(self) -> None:
+        """Drop the supervisors of engines that no model needs, once they are idle."""
+        for key in self._supervisors.keys() - self._needed():
+            engine = self._supervisors[key]
+            if engine.state is EngineState.IDLE and not engine.resident.in_use:
+                self._residency.remove(self._supervisors.pop(key).resident)

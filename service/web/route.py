@@ -1,0 +1,38 @@
+"""A route: the one place that says what a path does, and what it asks of a key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flask import Response
+
+from ..access.scopes import Scope
+
+
+@dataclass(frozen=True)
+class Route:
+    """`path` is a rule as Flask writes it, without any prefix. `summary` is a phrase for the page of routes.
+
+    `scope` has no default, so that no route can be declared without saying who may use it.
+    """
+
+    path: str
+    methods: tuple[str, ...]
+    view: Callable[..., Response]
+    scope: Scope
+    summary: str
+
+    @property
+    def endpoint(self) -> str:
+        """The name under which Flask knows the route, in the blueprint of its dialect."""
+        return self.view.__name__
+
+
+@dataclass(frozen=True)
+class Fallback(Route):
+    """What answers the paths and methods that no route has, in the dialect's own shape."""
+
+    @property
+    def endpoint(self) -> str:
+        return self.path

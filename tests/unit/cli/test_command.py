@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from flask import Flask
+
+from service import Settings, __version__, create_blueprint
+from service.access.key_file import KeyFile
+from service.cli import processes, serve
+from service.cli.command import command
+from service.config import table
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("VLLM_WSGI_") or name in ("HOST", "PORT", "MODEL", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The programs that this process would have become."""
+    programs: list[list[str]] = []
+    # A copy, so that what a verb puts into it is gone after the test.
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(os, "execv", lambda _, arguments: programs.append(arguments[1:]))
+    return programs
+
+
+def run(*words: str, **variables: str) -> Result:
+    return RUNNER.invoke(command, words, env=variables)
+
+
+@pytest.mark.parametrize("verb", [None, *command.commands])
+def test_each_verb_has_a_help_of_sentences(verb: str | None) -> None:
+    shown = run(*filter(None, [verb]), "--help").output
+    assert shown.startswith("Usage: ")
+    assert max(len(line) for line in shown.splitlines()) <= 80
+
+
+def test_the_version_is_the_packages() -> None:
+    assert run("--version").output == f"vllm-wsgi {__version__}\n"
+
+
+def test_serve_becomes_gunicorn_with_our_settings_and_application(started: list[list[str]]) -> None:
+    result = run("serve", "--host", "::1", "--port", "80", "--workers", "2", VLLM_WSGI_ENGINE="scripted")
+    assert result.exit_code == 0, result.output
+    assert started == [["-m", "gunicorn", "-c", "python:service.gunicorn.conf", "service.web.application:create_app()"]]
+    assert [os.environ[name] for name in ("HOST", "PORT", "WEB_CONCURRENCY")] == ["::1", "80", "2"]
+
+
+def test_a_model_on_the_command_line_beats_the_variable(started: list[list[str]]) -> None:
+    os.environ.update(VLLM_WSGI_MODEL="a/b", VLLM_WSGI_ENGINE="scripted")
+    assert run("serve", "c/d").exit_code == 0
+    assert os.environ["VLLM_WSGI_MODEL"] == "c/d"
+
+
+def test_options_for_gunicorn_are_added_to_the_operators(started: list[list[str]]) -> None:
+    os.environ.update(GUNICORN_CMD_ARGS="--access-logfile -", VLLM_WSGI_ENGINE="scripted")
+    assert run("serve", "--gunicorn", "--worker-tmp-dir /run").exit_code == 0
+    assert os.environ["GUNICORN_CMD_ARGS"] == "--access-logfile - --worker-tmp-dir /run"
+
+
+def test_serve_asks_for_a_model_where_there_is_none(started: list[list[str]], monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("serve", VLLM_WSGI_ENGINE="scripted")
+    assert (result.exit_code, started) == (2, [])
+    assert "Name a model" in result.output
+
+
+@pytest.mark.parametrize(
+    ("lacking", "variables", "extra"),
+    [("gevent", {"VLLM_WSGI_ENGINE": "scripted"}, "vllm-wsgi[gunicorn]"), ("vllm", {}, "vllm-wsgi[engine]")],
+)
+def test_serve_says_which_extra_is_missing(
+    started: list[list[str]], monkeypatch, lacking: str, variables: dict[str, str], extra: str
+) -> None:
+    monkeypatch.setattr(processes, "find_spec", lambda name: None if name == lacking else name)
+    result = run("serve", **variables)
+    assert (result.exit_code, started) == (1, [])
+    assert extra in result.output
+
+
+def test_serve_without_vllm_serves_an_engine_host_that_runs_elsewhere(started: list[list[str]], monkeypatch) -> None:
+    monkeypatch.setattr(serve, "require_engine", lambda settings: pytest.fail("no engine is started here"))
+    assert run("serve", VLLM_WSGI_ENGINE_SOCKET="/run/e.sock").output == ""
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize("verb", ["serve", "engine", "check", "settings"])
+def test_a_setting_that_can_not_be_used_is_named(verb: str, started: list[list[str]]) -> None:
+    result = run(verb, VLLM_WSGI_MAX_QUEUE="many")
+    assert (result.exit_code, started) == (1, [])
+    assert "VLLM_WSGI_MAX_QUEUE" in result.output
+
+
+def test_the_engine_host_gets_the_whole_path_of_its_socket(started: list[list[str]]) -> None:
+    os.environ["VLLM_WSGI_ENGINE"] = "scripted"
+    assert run("engine", "--socket", "e.sock").exit_code == 0
+    assert started == [["-m", "service.engine.host"]]
+    assert os.environ["VLLM_WSGI_ENGINE_SOCKET"] == os.path.abspath("e.sock")
+
+
+def test_the_engine_host_needs_a_socket(started: list[list[str]]) -> None:
+    assert (run("engine").exit_code, started) == (2, [])
+
+
+def test_a_key_opens_with_the_lines_that_are_printed(tmp_path: Path) -> None:
+    result = run("key", 'a "b"', "--scope", "observe", "--scope", "manage")
+    (tmp_path / "keys.toml").write_text(result.stdout)
+    key = result.stderr.split()[-1]
+    found = KeyFile(Settings(keys=str(tmp_path / "keys.toml"))).find([key])
+    assert (found.caller.name, found.scopes) == ('a "b"', {"observe", "manage"})
+    assert key not in result.stdout
+
+
+def test_settings_are_listed_with_value_source_and_sentence() -> None:
+    shown = run("settings", VLLM_WSGI_MAX_QUEUE="7").output
+    assert "VLLM_WSGI_MAX_QUEUE=7  (environment)" in shown
+    assert "VLLM_WSGI_DRAIN=120  (default)" in shown
+    assert [each.variable for each in table() if f"  {each.variable}=" not in shown] == []
+
+
+def test_a_check_finds_what_can_serve() -> None:
+    result = run("check", VLLM_WSGI_ENGINE="scripted")
+    assert result.exit_code == 0
+    assert [line.split()[:2] for line in result.output.splitlines()] == [
+        ["settings", "ok"], ["keys", "ok"], ["models", "ok"], ["engine", "ok"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "row"),
+    [
+        ("VLLM_WSGI_KEYS", "missing.toml", "keys"),
+        ("VLLM_WSGI_MODELS", "missing.toml", "models"),
+        ("VLLM_WSGI_ENGINE_SOCKET", "/nowhere/engine.sock", "engine host"),
+    ],
+)
+def test_a_check_fails_where_something_can_not_serve(name: str, value: str, row: str) -> None:
+    result = run("check", VLLM_WSGI_ENGINE="scripted", **{name: value})
+    assert result.exit_code == 1
+    (failed,) = [line for line in result.output.splitlines() if "FAILED" in line]
+    assert failed.startswith(row)
+    assert value in failed
+
+
+def test_an_application_with_the_blueprint_has_key_and_check() -> None:
+    app = Flask("host")
+    app.register_blueprint(create_blueprint(Settings(engine_socket="/nowhere/engine.sock")), url_prefix="/llm")
+    runner = app.test_cli_runner()
+    checked = runner.invoke(args=["vllm-wsgi", "check"])
+    assert (checked.exit_code, "/nowhere/engine.sock" in checked.output) == (1, True)
+    assert '[keys."a"]' in runner.invoke(args=["vllm-wsgi", "key", "a", "--scope", "manage"]).output
+
+
+def test_the_package_is_the_command(monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["__main__.py", "--version"])
+    with pytest.raises(SystemExit):
+        runpy.run_module("service", run_name="__main__")
+    assert capsys.readouterr().out == f"vllm-wsgi {__version__}\n"

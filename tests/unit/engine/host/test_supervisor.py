@@ -1,0 +1,291 @@
+"""An engine that is watched and replaced: workers that are the test's own, and no time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service.config import Settings
+from service.engine.host import supervisor as module
+from service.engine.host.backoff import LOAD_ATTEMPTS, Backoff
+from service.engine.host.residency import Resident
+from service.engine.host.supervisor import EngineSupervisor
+from service.errors import EngineGone, InternalError, ServiceError, Unavailable
+from service.models.model import Model
+from service.protocol.live import EngineStatus
+from service.protocol.model_info import EngineState, ModelInfo
+from service.protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready, Report
+from service.syntax.names import ModelName
+from tests.support.loop import Clock, in_loop, settle
+
+READY = Ready(4096, "cpu", 7)
+
+
+class FakeWorker:
+    """A worker that reports what the test says."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.reports: asyncio.Queue[Report | Exception] = asyncio.Queue()
+        self.ended = False
+
+    async def report(self, timeout: float) -> Report:
+        report = await self.reports.get()
+        if isinstance(report, Exception):
+            raise report
+        return report
+
+    def terminate(self) -> None:
+        self.ended = True
+
+    async def end(self, timeout: float) -> int:
+        return 0
+
+
+class Watched:
+    """A supervisor, and the workers that it has started."""
+
+    def __init__(self, pinned: bool = False, start: Callable[[], None] = lambda: None) -> None:
+        self.workers: list[FakeWorker] = []
+        self.stirred = 0
+        self.clock = Clock()
+        self._start = start
+        model = Model(ModelName.parse("m"), "weights")
+        resident = Resident("m:latest", 300.0, pinned, clock=self.clock)
+        self.supervisor = EngineSupervisor(
+            Settings(), model, 5, Path("/run"), resident, self._stir, self._launch,
+            Backoff(self.clock, [0.0]),
+        )  # fmt: skip
+
+    def _stir(self) -> None:
+        self.stirred += 1
+
+    async def _launch(self, settings: Settings, model: Model, path: str) -> FakeWorker:
+        self._start()
+        self.workers.append(FakeWorker(path))
+        return self.workers[-1]
+
+    async def report(self, *reports: Report | Exception) -> None:
+        for report in reports:
+            self.workers[-1].reports.put_nowait(report)
+            await settle()
+
+    async def load(self) -> None:
+        self.supervisor.load(300.0)
+        await settle()
+
+    @property
+    def state(self) -> EngineState:
+        return self.supervisor.state
+
+
+def refusal(watched: Watched) -> ServiceError:
+    with pytest.raises(ServiceError) as refused:
+        watched.supervisor.data_socket()
+    return refused.value
+
+
+@in_loop
+async def test_a_worker_that_is_ready_is_found_at_its_socket():
+    watched = Watched()
+    assert (watched.state, watched.supervisor.data_socket()) == (EngineState.IDLE, None)
+    await watched.load()
+    assert (watched.state, watched.supervisor.data_socket()) == (EngineState.LOADING, None)
+    await watched.report(READY)
+    assert watched.supervisor.data_socket() == watched.supervisor.socket == watched.workers[0].path
+    assert watched.supervisor.resident.memory == 5 + 7
+
+
+@in_loop
+async def test_what_is_served_is_listed_with_what_the_worker_reports():
+    watched = Watched()
+    await watched.load()
+    watched.supervisor.serve(ModelInfo(name="m:latest"))
+    watched.supervisor.serve(ModelInfo(name="twin:latest"))
+    await watched.report(READY, Pulse(2, 3))
+    first, second = watched.supervisor.loaded()
+    assert [first.info.name, second.info.name] == ["m:latest", "twin:latest"]
+    assert (first.state, first.running, first.waiting, first.context_length) == (EngineState.READY, 2, 3, 4096)
+
+
+@in_loop
+async def test_an_observer_is_shown_what_the_engine_does_and_what_is_wrong_with_it():
+    watched = Watched()
+    await watched.load()
+    assert watched.supervisor.status().state is EngineState.LOADING
+    await watched.report(READY, Pulse(2, 3, 10))
+    ready = watched.supervisor.status()
+    assert (ready.state, ready.running, ready.waiting, ready.memory_bytes) == (EngineState.READY, 2, 3, 5 + 7)
+    assert (ready.reason, ready.retry_at) == ("", None)
+    restarting: list[EngineStatus] = []
+
+    def look() -> None:
+        if watched.state is EngineState.RESTARTING:
+            restarting.append(watched.supervisor.status())
+
+    watched.supervisor._stir = look
+    await watched.report(EngineGone("the engine worker was killed by SIGKILL"))
+    assert [each.reason for each in restarting] == ["the engine worker was killed by SIGKILL"]
+    assert restarting[0].retry_at is not None
+    assert (restarting[0].running, restarting[0].memory_bytes, restarting[0].restarts) == (0, 0, 1)
+
+
+@in_loop
+async def test_an_engine_that_is_given_up_is_shown_as_failed_until_it_is_asked_for():
+    watched = Watched()
+    assert watched.supervisor.status().state is EngineState.IDLE
+    await watched.load()
+    for _ in range(LOAD_ATTEMPTS):
+        await watched.report(LoadFailed("RuntimeError: no"))
+    failed = watched.supervisor.status()
+    assert (failed.state, failed.retry_at) == (EngineState.FAILED, None)
+    assert failed.reason == "the model can't be loaded: RuntimeError: no"
+    await watched.load()
+    assert watched.supervisor.status().state is EngineState.LOADING
+
+
+@in_loop
+async def test_the_worker_reports_whether_it_is_in_use():
+    watched = Watched()
+    await watched.load()
+    await watched.report(READY)
+    stirred = watched.stirred
+    await watched.report(Activity(1, 1))
+    assert (watched.supervisor.resident.in_use, watched.stirred) == (True, stirred + 1)
+    await watched.report(Activity(1, 0))
+    assert not watched.supervisor.resident.in_use
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        (EngineGone("the engine worker was killed by SIGKILL"), "the engine worker was killed by SIGKILL"),
+        (EngineDied("vLLM's EngineCore was killed by SIGILL"), "vLLM's EngineCore was killed by SIGILL"),
+        (TimeoutError(), "the engine has answered nothing for 60 s"),
+    ],
+)
+@in_loop
+async def test_a_worker_that_dies_is_replaced_and_clients_are_told_why(end: Report | Exception, message: str):
+    watched = Watched()
+    await watched.load()
+    await watched.report(READY)
+    told: list[ServiceError] = []
+
+    def ask() -> None:
+        if watched.state is EngineState.RESTARTING:
+            told.append(refusal(watched))
+
+    watched.supervisor._stir = ask
+    await watched.report(end)
+    assert [(type(each), each.message, each.retry_after) for each in told] == [(EngineGone, message, 1)]
+    assert [worker.ended for worker in watched.workers] == [True, False]
+    await watched.report(READY)
+    assert watched.supervisor.data_socket() == watched.workers[1].path
+    assert watched.supervisor.measured().restarts == 1
+
+
+@in_loop
+async def test_a_host_that_was_stopped_itself_blames_no_worker(monkeypatch: pytest.MonkeyPatch):
+    watched = Watched()
+    await watched.load()
+    monkeypatch.setattr(module, "STOOD_STILL_SECONDS", -1e9)
+    await watched.report(READY, TimeoutError(), Pulse(0, 0))
+    assert (watched.state, len(watched.workers)) == (EngineState.READY, 1)
+
+
+@in_loop
+async def test_a_model_that_does_not_load_is_given_up_and_loaded_when_it_is_asked_for_again():
+    watched = Watched()
+    await watched.load()
+    for _ in range(LOAD_ATTEMPTS):
+        await watched.report(LoadFailed("RuntimeError: no"))
+    assert (watched.state, len(watched.workers)) == (EngineState.IDLE, LOAD_ATTEMPTS)
+    await watched.load()
+    await watched.report(READY)
+    assert watched.state is EngineState.READY
+
+
+@in_loop
+async def test_a_pinned_model_that_does_not_load_is_tried_on_and_on():
+    watched = Watched(pinned=True)
+    await watched.load()
+    for _ in range(LOAD_ATTEMPTS * 2):
+        await watched.report(LoadFailed("RuntimeError: no"))
+    assert (watched.state, len(watched.workers)) == (EngineState.RESTARTING, LOAD_ATTEMPTS * 2 + 1)
+    assert refusal(watched).message == "the model can't be loaded: RuntimeError: no"
+    assert watched.supervisor.trouble() == "m:latest is restarting"
+
+
+@in_loop
+async def test_after_a_failure_a_model_is_not_loaded_before_the_pause_is_over():
+    watched = Watched()
+    watched.supervisor._backoff = Backoff(watched.clock, [0.0, 0.0, 9.0])
+    await watched.load()
+    for _ in range(LOAD_ATTEMPTS):
+        await watched.report(LoadFailed("no"))
+    refused = refusal(watched)
+    assert (type(refused), refused.message, refused.retry_after) == (Unavailable, "the model can't be loaded: no", 10)
+    watched.clock.now += 9
+    assert watched.supervisor.data_socket() is None
+
+
+@in_loop
+async def test_a_worker_that_can_not_be_started_is_a_failed_load():
+    def fail() -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    watched = Watched(start=fail)
+    await watched.load()
+    await settle()
+    assert (watched.state, watched.supervisor.measured().restarts) == (EngineState.IDLE, LOAD_ATTEMPTS)
+
+
+@in_loop
+async def test_what_the_host_does_wrong_is_logged_and_bars_the_engine(caplog: pytest.LogCaptureFixture):
+    def fail() -> None:
+        raise RuntimeError("a mistake")
+
+    watched = Watched(start=fail)
+    watched.supervisor._backoff = Backoff(watched.clock)
+    await watched.load()
+    assert watched.state is EngineState.IDLE
+    assert "a mistake" in caplog.text
+    assert isinstance(refusal(watched), InternalError)
+
+
+@in_loop
+async def test_an_engine_that_is_unloaded_ends_its_worker():
+    watched = Watched()
+    await watched.load()
+    watched.supervisor.serve(ModelInfo(name="m:latest"))
+    await watched.report(READY)
+    await watched.supervisor.unload()
+    assert (watched.state, watched.workers[0].ended) == (EngineState.IDLE, True)
+    assert (watched.supervisor.loaded(), watched.supervisor.socket) == ([], "")
+    assert watched.supervisor.measured().unloads == 1
+
+
+@in_loop
+async def test_an_engine_that_is_unloaded_before_its_worker_starts_is_idle():
+    watched = Watched()
+    watched.supervisor.load(300.0)
+    await watched.supervisor.unload()
+    assert (watched.state, watched.workers) == (EngineState.IDLE, [])
+
+
+@pytest.mark.parametrize(("waiting", "trouble"), [(511, ""), (512, "m:latest: its queue is full")])
+@in_loop
+async def test_a_full_queue_is_trouble(waiting: int, trouble: str):
+    watched = Watched()
+    await watched.load()
+    await watched.report(READY, Pulse(1, waiting))
+    assert watched.supervisor.trouble() == trouble
+
+
+@in_loop
+async def test_only_a_pinned_model_must_be_loaded():
+    troubles = [Watched(pinned=pinned).supervisor.trouble() for pinned in (False, True)]
+    assert troubles == ["", "m:latest is idle"]
