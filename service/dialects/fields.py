@@ -50,7 +50,7 @@ class Fields:
     def integers(self, name: str) -> list[int]:
         values = self.array(name, "[]int")
         integers = [as_integer(item) for item in values]
-        for item, integer in zip(values, integers, strict=True):
+        for item, integer in zip(values, integers):
             if integer is None:
                 self._refuse(name, item, "int")
         return [integer for integer in integers if integer is not None]

@@ -20,7 +20,7 @@ def shortest(vector: bytes) -> list[float]:
     numbers = widened(vector)
     seven = [float(f"{number:.7g}") for number in numbers]
     eight = [float(f"{number:.8g}") for number in numbers]
-    candidates = zip(numbers, seven, array("f", seven), eight, array("f", eight), strict=True)
+    candidates = zip(numbers, seven, array("f", seven), eight, array("f", eight))
     # A thousand numbers take a millisecond. Under gevent, this lets the worker's other streams run in between.
     time.sleep(0)
     return [

@@ -72,7 +72,7 @@ def _explain(text: str, error: json.JSONDecodeError) -> str:
         return "unexpected EOF"
     rest = text[error.pos :].lstrip(_SPACE)
     for word in ("true", "false", "null"):
-        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word, rest, strict=False)))
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word, rest)))
         if common == len(rest):
             return "unexpected EOF"
         if common:
@@ -93,7 +93,7 @@ def _clean(value: Any, depth: int) -> Any:
     """Return the value without lone surrogates, which UTF-8 can't hold. Raise BadRequest if it is nested too deeply."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    if not isinstance(value, list | dict):
+    if not isinstance(value, (list, dict)):
         return value
     if depth == 0:
         raise BadRequest(_TOO_DEEP)

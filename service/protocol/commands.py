@@ -20,6 +20,8 @@ the place of any event, and nothing follows it.
 
 from __future__ import annotations
 
+from typing import Optional, Union
+
 import msgspec
 
 from .model_info import Recipe
@@ -54,7 +56,7 @@ class Locate(Struct):
 
     id: int
     model: str
-    keep_alive: float | None = None
+    keep_alive: Optional[float] = None
     submits: int = 1
     caller: str = ""
 
@@ -216,27 +218,27 @@ class Observe(Struct):
     seconds: float = 0.0
 
 
-Command = (
-    Locate
-    | Unload
-    | ListModels
-    | ListLoaded
-    | ShowModel
-    | Pull
-    | Create
-    | Copy
-    | Delete
-    | FindBlob
-    | PutBlob
-    | DropBlob
-    | StoreResponse
-    | FetchResponse
-    | DropResponse
-    | Submit
-    | Embed
-    | Cancel
-    | Check
-    | Measure
-    | Count
-    | Observe
-)
+Command = Union[
+    Locate,
+    Unload,
+    ListModels,
+    ListLoaded,
+    ShowModel,
+    Pull,
+    Create,
+    Copy,
+    Delete,
+    FindBlob,
+    PutBlob,
+    DropBlob,
+    StoreResponse,
+    FetchResponse,
+    DropResponse,
+    Submit,
+    Embed,
+    Cancel,
+    Check,
+    Measure,
+    Count,
+    Observe,
+]

@@ -10,7 +10,7 @@ is raised when a message changes its name or its meaning, since web tier and eng
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional, Union
 
 import msgspec
 
@@ -106,7 +106,7 @@ class TokenLogprob(msgspec.Struct, omit_defaults=True):
     """A token and its log probability, None for the first of a prompt. `bytes` are its text in UTF-8."""
 
     token: str
-    logprob: float | None
+    logprob: Optional[float]
     bytes: list[int] = []
     top_logprobs: list[TokenLogprob] = []
 
@@ -198,7 +198,7 @@ class Failed(Struct):
     id: int
     kind: str
     message: str
-    retry_after: int | None = None
+    retry_after: Optional[int] = None
     details: dict[str, Any] = {}
 
     @classmethod
@@ -211,23 +211,23 @@ class Failed(Struct):
         return revive(self.kind, self.message, self.retry_after, self.details)
 
 
-Event = (
-    Hello
-    | Located
-    | Unloaded
-    | Models
-    | Loaded
-    | Shown
-    | Progress
-    | Done
-    | Blob
-    | StoredResponse
-    | Delta
-    | Finished
-    | Rendered
-    | Vectors
-    | Checked
-    | Measured
-    | Observed
-    | Failed
-)
+Event = Union[
+    Hello,
+    Located,
+    Unloaded,
+    Models,
+    Loaded,
+    Shown,
+    Progress,
+    Done,
+    Blob,
+    StoredResponse,
+    Delta,
+    Finished,
+    Rendered,
+    Vectors,
+    Checked,
+    Measured,
+    Observed,
+    Failed,
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import Enum
+from typing import Optional
 
 import msgspec
 
@@ -22,7 +23,7 @@ class EngineStatus(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     state: EngineState = EngineState.IDLE
     reason: str = ""
     since: float = 0.0
-    retry_at: float | None = None
+    retry_at: Optional[float] = None
     running: int = 0
     waiting: int = 0
     tokens_per_second: float = 0.0
@@ -39,8 +40,8 @@ class ModelStatus(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     name: str
     replicas: list[EngineStatus]
     expires_at: float = math.inf
-    first_token_seconds: float | None = None
-    queue_seconds: float | None = None
+    first_token_seconds: Optional[float] = None
+    queue_seconds: Optional[float] = None
 
 
 class HostState(str, Enum):
@@ -67,5 +68,5 @@ class LiveEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     mark: str = ""
-    snapshot: LiveSnapshot | None = None
-    request: RequestOutcome | None = None
+    snapshot: Optional[LiveSnapshot] = None
+    request: Optional[RequestOutcome] = None

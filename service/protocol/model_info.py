@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import Any
+from typing import Any, Optional
 
 import msgspec
 
@@ -84,7 +84,7 @@ class Recipe(msgspec.Struct, frozen=True, omit_defaults=True):
     files: dict[str, str] = {}
     adapters: dict[str, str] = {}
     template: str = ""
-    system: str | None = None
+    system: Optional[str] = None
     license: list[str] = []
     options: dict[str, Any] = {}
     messages: list[Message] = []

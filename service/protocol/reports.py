@@ -8,7 +8,7 @@ The worker exits after LoadFailed and EngineDied.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Union
 
 import msgspec
 
@@ -76,4 +76,4 @@ class Activity(Struct):
     running: int
 
 
-Report = Ready | LoadFailed | EngineDied | Pulse | Activity
+Report = Union[Ready, LoadFailed, EngineDied, Pulse, Activity]

@@ -5,7 +5,7 @@ Every dialect parses its bodies into a Request or an EmbedRequest, and the engin
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional, Union
 
 import msgspec
 
@@ -27,7 +27,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     role: str
-    content: str | list[str | Image] = ""
+    content: Union[str, list[Union[str, Image]]] = ""
     thinking: str = ""
     tool_calls: list[dict[str, Any]] = []
     tool_name: str = ""
@@ -55,7 +55,7 @@ class Chat(Struct):
 
     messages: list[Message]
     tools: list[dict[str, Any]] = []
-    think: bool | str | None = None
+    think: Optional[Union[bool, str]] = None
     template: str = ""
     context: list[int] = []
     tool_choice: str = "auto"
@@ -89,20 +89,20 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     A field that is None is taken from the next layer: request, then model, then dialect, then vLLM's default.
     """
 
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    seed: int | None = None
-    stop: list[str] | None = None
-    max_tokens: int | None = None
-    min_tokens: int | None = None
-    logit_bias: dict[int, float] | None = None
-    stop_token_ids: list[int] | None = None
-    ignore_eos: bool | None = None
+    temperature: Optional[float] = None
+    top_k: Optional[int] = None
+    top_p: Optional[float] = None
+    min_p: Optional[float] = None
+    repetition_penalty: Optional[float] = None
+    presence_penalty: Optional[float] = None
+    frequency_penalty: Optional[float] = None
+    seed: Optional[int] = None
+    stop: Optional[list[str]] = None
+    max_tokens: Optional[int] = None
+    min_tokens: Optional[int] = None
+    logit_bias: Optional[dict[int, float]] = None
+    stop_token_ids: Optional[list[int]] = None
+    ignore_eos: Optional[bool] = None
 
 
 class Caller(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -137,13 +137,13 @@ class Request(msgspec.Struct, frozen=True):
     """
 
     model: str
-    prompt: Chat | Text | Tokens | Infill
+    prompt: Union[Chat, Text, Tokens, Infill]
     sampling: Sampling = Sampling()
     defaults: Sampling = Sampling()
     truncate: bool = True
-    context_limit: int | None = None
-    format: str | dict[str, Any] | None = None
-    logprobs: int | None = None
+    context_limit: Optional[int] = None
+    format: Optional[Union[str, dict[str, Any]]] = None
+    logprobs: Optional[int] = None
     return_context: bool = False
     n: int = 1
     render_only: bool = False
@@ -163,7 +163,7 @@ class Defaults(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     sampling: Sampling = Sampling()
-    context_limit: int | None = None
+    context_limit: Optional[int] = None
     system: str = ""
     messages: list[Message] = []
     template: str = ""
@@ -181,7 +181,7 @@ class EmbedRequest(msgspec.Struct, frozen=True):
     inputs: list[str]
     dimensions: int = 0
     truncate: bool = True
-    context_limit: int | None = None
+    context_limit: Optional[int] = None
     request_id: str = ""
     caller: Caller = Caller()
     traceparent: str = ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import msgspec
 
@@ -38,7 +38,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     files: dict[str, str] = {}
     adapters: dict[str, str] = {}
     template: str = ""
-    system: str | None = None
+    system: Optional[str] = None
     license: list[str] = []
     options: dict[str, Any] = {}
     messages: list[Message] = []

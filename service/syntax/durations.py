@@ -21,7 +21,7 @@ def parse_keep_alive(value: Any) -> float | None:
     """
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         kind = {bool: "bool", list: "[]interface {}"}.get(type(value), "map[string]interface {}")
         raise BadRequest(f"keep_alive: Unsupported type: '{kind}'")
     seconds = _parse_duration(value) if isinstance(value, str) else float(value)

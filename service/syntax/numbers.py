@@ -11,7 +11,7 @@ INT64 = range(-(2**63), 2**63)
 
 def as_number(value: Any) -> int | float | None:
     """Return a JSON number as it is, and None for anything else."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def as_integer(value: Any) -> int | None:

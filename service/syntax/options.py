@@ -74,7 +74,7 @@ class _Options:
         value = self._options.get(name)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise BadRequest(f'option "{name}" must be of type float32')
         if not at_least <= value <= at_most or value <= above:
             raise BadRequest(f'option "{name}" is out of range: {value}')

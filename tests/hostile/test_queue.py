@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -31,8 +31,8 @@ from service.protocol.wire import Unpacker, decode_events, pack
 from tests.support.loop import in_loop
 
 HOSTILE, VICTIM = 1, 2
-COMMANDS = [kind.__name__ for kind in Command.__args__]
-EVENTS = [kind.__name__ for kind in Event.__args__]
+COMMANDS = [kind.__name__ for kind in get_args(Command)]
+EVENTS = [kind.__name__ for kind in get_args(Event)]
 
 values = st.recursive(
     st.none()

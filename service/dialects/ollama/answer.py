@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from functools import lru_cache
-from typing import Any
+from typing import Any, Union
 
 import msgspec
 
@@ -67,7 +67,7 @@ class ChatRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     eval_duration: int = 0
 
 
-OllamaRecord = GenerateRecord | ChatRecord
+OllamaRecord = Union[GenerateRecord, ChatRecord]
 
 
 def error_record(error: ServiceError) -> dict[str, str]:
@@ -197,4 +197,4 @@ def timestamp(nanoseconds: int) -> str:
 @lru_cache(maxsize=8)
 def _second(seconds: int) -> str:
     # Cached, so that it is formatted once a second and not for each token.
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%S}"

@@ -63,7 +63,7 @@ def parse_copy(body: dict[str, Any]) -> tuple[str, str]:
     """Parse the body of `POST /api/copy`: source and destination. Raise BadRequest."""
     fields = Fields(body, "CopyRequest")
     names = fields.string("source"), fields.string("destination")
-    for what, name in zip(("source", "destination"), names, strict=True):
+    for what, name in zip(("source", "destination"), names):
         try:
             ModelName.parse(name)
         except BadRequest:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from ...protocol.events import Shown
@@ -15,7 +15,7 @@ from ...protocol.model_info import LoadedModel, ModelInfo
 from ...protocol.request import Message
 
 # Ollama shows this time for a model that never expires: the end of Go's time scale, about 292 years ahead.
-_FOREVER = datetime(2318, 11, 22, tzinfo=UTC)
+_FOREVER = datetime(2318, 11, 22, tzinfo=timezone.utc)
 
 
 def tag(info: ModelInfo) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def _modelfile(info: ModelInfo) -> str:
 
 def _expiry(seconds: float) -> str:
     """Return a time in RFC 3339 in UTC."""
-    time = _FOREVER if seconds >= _FOREVER.timestamp() else datetime.fromtimestamp(seconds, UTC)
+    time = _FOREVER if seconds >= _FOREVER.timestamp() else datetime.fromtimestamp(seconds, timezone.utc)
     return time.isoformat().replace("+00:00", "Z")
 
 
@@ -147,4 +147,4 @@ def _time(seconds: float) -> str:
     """Return a time in RFC 3339 with the local offset, as in Ollama's lists."""
     if not math.isfinite(seconds):
         seconds = 0.0
-    return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat()
+    return datetime.fromtimestamp(seconds, timezone.utc).astimezone().isoformat()

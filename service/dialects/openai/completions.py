@@ -43,7 +43,7 @@ def parse_completion(body: dict[str, Any]) -> OpenAICall:
 
 def _prompts(value: Any) -> list[Text | Tokens]:
     """Return the prompts of a text, of token ids, or of a list of either."""
-    if isinstance(value, list) and value and not any(isinstance(item, int | float) for item in value):
+    if isinstance(value, list) and value and not any(isinstance(item, (int, float)) for item in value):
         if len(value) > MAX_PROMPTS:
             raise BadRequest(f"prompt must hold at most {MAX_PROMPTS} prompts")
         return [_prompt(item) for item in value]
