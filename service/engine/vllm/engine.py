@@ -34,7 +34,7 @@ from .render import count_images, render
 from .sampling import sampling_arguments
 from .templating import RendererTemplating
 from .vision import engine_input, sees, without_images
-from .warm_up import warm_up_embedding, warm_up_generation
+from .warm_up import Abilities, warm_up_embedding, warm_up_generation
 
 SHUTDOWN_SECONDS = 15.0
 
@@ -123,7 +123,9 @@ class VllmEngine:
     async def warm_up(self) -> None:
         tasks = await self._tasks()
         if "generate" in tasks:
-            await warm_up_generation(self)
+            kind = self._parsers.family
+            chats = self._templating.has_chat_template
+            await warm_up_generation(self, Abilities(chats, chats and bool(kind.tools), chats and self._sees))
         elif "embed" in tasks:
             await warm_up_embedding(self)
 
