@@ -155,6 +155,9 @@ class Settings:
         "How many proxies in front add to the `X-Forwarded-*` headers. These headers are ignored when 0.",
         parse_count,
     )
+    page: bool = setting(
+        Group.ACCESS, "1", "Serve the web page at `/ui`. Its files need no key; its requests do.", parse_switch
+    )
     ollama_version: str = setting(
         Group.ACCESS,
         "0.33.0",
@@ -180,6 +183,13 @@ class Settings:
         Group.LIMITS,
         "0",
         "The most tokens that an answer may have; a key can set its own limit. No limit when 0.",
+        parse_count,
+    )
+    moves: int = setting(
+        Group.LIMITS,
+        "2",
+        "How often the engine of a running request may die before the request fails. "
+        "Until then it continues on another engine, or waits for the new one. It fails at the first death when 0.",
         parse_count,
     )
     heartbeat: float = setting(

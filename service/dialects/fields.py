@@ -23,6 +23,11 @@ class Fields:
         self._struct = struct
         self._path = path
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """Return all fields as they came, by their names in lower case."""
+        return self._values
+
     def get(self, name: str) -> Any:
         """Return the value as it came, None if it is absent."""
         return self._values.get(name)

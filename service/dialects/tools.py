@@ -1,29 +1,108 @@
-"""The tools of a request and the calls of a conversation, as chat templates know them."""
+"""The tools that a request offers to the model, and the rules for which of them it may call."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import BadRequest
 from .answer import Record
 from .fields import Fields
 
+TOOL_MODES = ("auto", "none", "required")
 
-def function_tool(fields: Fields, schema: str) -> Record:
-    """Return a tool of the client, whose parameters are in the field `schema`. Raise BadRequest if it has no name."""
+
+@dataclass(frozen=True)
+class OfferedTool:
+    """A tool that the client runs, under the name by which the model calls it.
+
+    `function` is the tool as chat templates have it. `form` tells the dialect how a call is handed back to the client.
+    A `deferred` tool is not shown to the model before the client's own search has found it.
+    """
+
+    name: str
+    function: Record
+    form: str = "function"
+    namespace: str = ""
+    deferred: bool = False
+
+
+@dataclass
+class Tools:
+    """The tools of one request. `left_out` are the types that only another server can run: the model sees none of them.
+
+    A client offers such tools to every model. Leaving them out is right unless the request forces a call of one.
+    """
+
+    offered: dict[str, OfferedTool] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+    def add(self, tools: Iterable[OfferedTool]) -> None:
+        """Offer more tools; the last of two tools with one name holds."""
+        self.offered.update((tool.name, tool) for tool in tools)
+
+    def shown(self, names: Iterable[str] | None = None) -> list[Record]:
+        """Return the tools for the chat template: all of them, or those with the given names."""
+        kept = self.offered if names is None else [name for name in self.offered if name in set(names)]
+        return [self.offered[name].function for name in kept]
+
+    def require_one(self, choice: str = "") -> None:
+        """Raise BadRequest if a choice demands a call and the model has no tool to call."""
+        named = f'tool_choice "{choice}"' if choice else "tool_choice"
+        if self.offered:
+            return
+        if self.left_out:
+            types = ", ".join(f'"{kind}"' for kind in dict.fromkeys(self.left_out))
+            raise BadRequest(f"{named} needs a tool that the client runs: this server can't run {types}")
+        raise BadRequest(f"{named} needs tools")
+
+    def require(self, name: str) -> None:
+        """Raise BadRequest if a choice names a tool that is not offered."""
+        if name not in self.offered:
+            raise BadRequest(f'tool_choice names "{name}", which is not among the tools')
+
+    def defer(self, found: set[str], searchable: bool) -> None:
+        """Remove the deferred tools that the client's search has not `found`.
+
+        Without a search that the client runs (`searchable`), the model could never find them, so they all stay.
+        """
+        if searchable:
+            kept = {name: tool for name, tool in self.offered.items() if not tool.deferred or name in found}
+            self.offered = kept
+
+
+def function_tool(fields: Fields, schema: str, namespace: str = "") -> OfferedTool:
+    """Return a function of the client, whose parameters are in the field `schema`. Raise BadRequest without a name."""
     name = fields.string("name")
     if not name:
         raise BadRequest("tools: name is required")
     function = {
-        "name": name,
+        "name": qualified(name, namespace),
         "description": fields.string("description"),
         "parameters": fields.mapping(schema),
         "strict": fields.boolean("strict", False),
     }
-    stated = {field: value for field, value in function.items() if value or field == "parameters"}
-    return {"type": "function", "function": stated}
+    stated = {key: value for key, value in function.items() if value or key == "parameters"}
+    return offered(stated, namespace=namespace, deferred=fields.get("defer_loading") is True)
 
 
-def tool_call(call_id: str, name: str, arguments: Any) -> Record:
-    """Return a call of an earlier turn."""
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+def function_of(tool: Record, kind: str) -> Any:
+    """Return what a tool or a call keeps below its type. Some clients write it beside the type, as in Responses."""
+    return tool.get(kind, tool if "name" in tool else None)
+
+
+def offered(function: Record, form: str = "function", namespace: str = "", deferred: bool = False) -> OfferedTool:
+    """Return a tool of a function's record."""
+    return OfferedTool(function["name"], {"type": "function", "function": function}, form, namespace, deferred)
+
+
+def qualified(name: str, namespace: str) -> str:
+    """Return the name of a tool inside a namespace, as Ollama flattens it (`openai/responses.go`, convertTools)."""
+    prefix = f"{namespace}." if namespace else ""
+    return name if name.startswith(prefix) else prefix + name
+
+
+def object_schema(properties: dict[str, Any], required: Iterable[str] = ()) -> Record:
+    """Return the JSON schema of an object."""
+    return {"type": "object", "properties": properties, "required": list(required)}

@@ -120,6 +120,8 @@ class ScriptedEngine:
         limit = min((limit for limit in limits if limit), default=len(script) * 1000)
         started = time.monotonic_ns()
         interval, tokens = 0.0, 0
+        # Tokens that another engine has generated.
+        skipped = len(request.so_far.token_ids) if request.so_far is not None else 0
         due = time.monotonic()
         for word in words:
             command, _, argument = word.partition(":")
@@ -150,6 +152,9 @@ class ScriptedEngine:
                 for _ in range(count):
                     if tokens == limit:
                         break
+                    if tokens < skipped:
+                        tokens += 1
+                        continue
                     due += interval
                     await asyncio.sleep(max(0.0, due - time.monotonic()))
                     if command == "!clock":

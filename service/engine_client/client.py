@@ -53,8 +53,10 @@ from ..protocol.model_info import LoadedModel, ModelInfo, Recipe
 from ..protocol.request import Caller, EmbedRequest, Request
 from .connections import CONNECT_SECONDS, RETRY_AFTER_SECONDS, Connections, new_id
 from .disconnect import Presence
-from .exchange import E, Exchange, Job, Stream, Times, expect
+from .exchange import E, Exchange, Job, Times, expect
 from .inbox import Inbox
+from .observation import Observation
+from .stream import Stream
 
 # All in seconds. The host answers questions about models from memory; one that doesn't answer is gone.
 ANSWER_SECONDS = 10.0
@@ -69,21 +71,22 @@ UNLOAD_SECONDS = 60.0
 class Client:
     """The engine host, as one process of the web tier uses it. Nothing connects before the first question."""
 
-    def __init__(self, control_path: str, heartbeat: float, deadline: float = 0.0) -> None:
+    def __init__(self, control_path: str, heartbeat: float, deadline: float = 0.0, moves: int = 0) -> None:
         """`control_path` is the engine host's socket. The times are in seconds.
 
         A stream yields an empty batch after `heartbeat` without an event. A generation or an embedding may take
-        `deadline` to its end; no limit when 0.
+        `deadline` to its end; no limit when 0. A stream may lose its engine `moves` times and continue on another one.
         """
         self.connections = Connections(control_path)
         self._times = Times(heartbeat, deadline or math.inf)
+        self._moves = moves
 
     def submit(self, requests: list[Request], presence: Presence, keep_alive: float | None = None) -> Stream:
         """Return a stream of one generation, or of several; nothing is sent before its batches are iterated.
 
         All requests name one model and one caller. `keep_alive` is in seconds.
         """
-        return Stream(self.connections, self._times, presence, requests, keep_alive)
+        return Stream(self.connections, self._times, presence, requests, keep_alive, self._moves)
 
     def embed(
         self, request: EmbedRequest, presence: Presence, keep_alive: float | None = None
@@ -120,6 +123,10 @@ class Client:
     def create(self, model: str, recipe: Recipe, presence: Presence) -> Job:
         """Return a job that makes a model; nothing is sent before its batches are iterated."""
         return Job(self.connections, self._times, presence, lambda id: Create(id, model, recipe))
+
+    def observe(self, after: str, seconds: float, presence: Presence) -> Observation:
+        """Return what happens on the server after the event with this mark, or without one from `seconds` ago on."""
+        return Observation(self.connections, self._times, presence, after, seconds)
 
     def copy(self, source: str, destination: str) -> None:
         self._ask(lambda id: Copy(id, source, destination), Done, EDIT_SECONDS)

@@ -16,8 +16,8 @@ from typing import TypeVar
 from ..drain import drain
 from ..errors import ClientGone, DeadlineExceeded, Drained, EngineGone, GoingDown, ServiceError
 from ..protocol.commands import Cancel, Command, Embed, Locate, Submit
-from ..protocol.events import Delta, Done, Event, Failed, Finished, Located, Rendered, Vectors
-from ..protocol.request import EmbedRequest, Request, Struct
+from ..protocol.events import Done, Event, Failed, Located, Vectors
+from ..protocol.request import EmbedRequest, Struct
 from .connections import Connection, Connections, new_id
 from .disconnect import POLL_SECONDS, Presence
 from .inbox import Inbox
@@ -73,19 +73,18 @@ class Exchange:
 
     def close(self) -> None:
         """Cancel what has not ended yet. Idempotent."""
-        left = list(self._open)
-        self._answered()
-        if self._asked is not None:
-            with contextlib.suppress(ServiceError):
-                for command in left:
-                    self._asked.send(Cancel(command))
+        self._cancel()
         if self._fd >= 0:
             self._connections.watch().remove(self._fd)
             self._fd = -1
 
-    def locate(self, model: str, keep_alive: float | None, submits: int) -> Iterator[list[Event]]:
+    def locate(
+        self, model: str, keep_alive: float | None, submits: int, lost: list[str] | None = None
+    ) -> Iterator[list[Event]]:
         """Yield empty batches while the model loads, then one with its Located, which becomes the `location`."""
-        self._ask(self._connections.control(), Locate(self._inbox.id, model, keep_alive, submits, self._caller))
+        self._ask(
+            self._connections.control(), Locate(self._inbox.id, model, keep_alive, submits, self._caller, lost or [])
+        )
         while not (events := self._wait()):
             yield []
         self._answered()
@@ -126,6 +125,14 @@ class Exchange:
             if self._asked is not None:
                 self._asked.forget(command)
 
+    def _cancel(self) -> None:
+        left = list(self._open)
+        self._answered()
+        if self._asked is not None:
+            with contextlib.suppress(ServiceError):
+                for command in left:
+                    self._asked.send(Cancel(command))
+
     def _wait(self) -> list[Event]:
         """Return the next events, or none when the heartbeat is due. Raises ClientGone, DeadlineExceeded, Drained."""
         now = time.monotonic()
@@ -133,7 +140,8 @@ class Exchange:
         while True:
             ends_at = min(self._ends_at, drain.ends_at)
             self._inbox.due_at = min(ends_at, beats_at, now + self._longest_wait)
-            events = [] if now >= ends_at else self._inbox.get()
+            # What the connection of a lost engine still brings belongs to no open command.
+            events = [] if now >= ends_at else [event for event in self._inbox.get() if event.id in self._open]
             now = time.monotonic()
             if now >= ends_at:
                 raise self._late()
@@ -142,72 +150,22 @@ class Exchange:
             if self._gone is not None and self._gone():
                 raise ClientGone("the client has disconnected")
 
+    def _pause(self, seconds: float) -> None:
+        """Wait for `seconds`. Raises ClientGone, DeadlineExceeded and Drained."""
+        ends = time.monotonic() + seconds
+        while (now := time.monotonic()) < ends:
+            last = min(self._ends_at, drain.ends_at)
+            if now >= last:
+                raise self._late()
+            self._inbox.due_at = min(last, ends)
+            self._inbox.get(ends - now)
+            if self._gone is not None and self._gone():
+                raise ClientGone("the client has disconnected")
+
     def _late(self) -> ServiceError:
         if drain.ends_at < self._ends_at:
             return Drained.by(GoingDown())
         return DeadlineExceeded(f"the request was not done within the {self._times.deadline:g} s that it may take")
-
-
-class Stream(Exchange):
-    """The answers to requests to one model. Iterating `batches` runs them; `close` cancels, once, what has not ended.
-
-    The answers are numbered in one row: those of the second request follow those of the first in their `index`.
-    """
-
-    def __init__(
-        self,
-        connections: Connections,
-        times: Times,
-        presence: Presence,
-        requests: list[Request],
-        keep_alive: float | None,
-    ) -> None:
-        super().__init__(connections, times, presence, requests[0].caller.name)
-        self._model = requests[0].model
-        self._inbox.request_id = requests[0].request_id
-        self._submits = [Submit(new_id(), request) for request in requests]
-        counts = [request.n for request in requests]
-        self._first = {submit.id: sum(counts[:place]) for place, submit in enumerate(self._submits)}
-        self._keep_alive = keep_alive
-
-    def batches(self) -> Iterator[list[Event]]:
-        """Yield Located, deltas and a Finished for each answer, or one Rendered; an empty batch for a heartbeat.
-
-        Ends after the last of these or raises a ServiceError, never both and never neither.
-        """
-        try:
-            yield from self.locate(self._model, self._keep_alive, submits=len(self._submits))
-            assert self.location is not None
-            for submit in self._submits:
-                submit.defaults = self.location.defaults
-            self._ask(self._connections.connection(self.location.socket), *self._submits)
-            while self._open:
-                events = self._wait()
-                failed = self._take(events)
-                if events or failed is None:
-                    yield events
-                if failed is not None:
-                    raise failed.error()
-        finally:
-            self.close()
-
-    def _take(self, events: list[Event]) -> Failed | None:
-        """Number the answers up to the end of the last one, or up to a failure, and drop what follows."""
-        for place, event in enumerate(events):
-            if isinstance(event, Failed):
-                self._answered(event.id)
-                del events[place:]
-                return event
-            if isinstance(event, (Delta, Finished)):
-                event.index += self._first[event.id]
-            if isinstance(event, (Finished, Rendered)):
-                self._open[event.id] -= 1
-                if not self._open[event.id]:
-                    self._answered(event.id)
-            if not self._open:
-                # An engine process that ends right after its last answer has not failed that answer.
-                del events[place + 1 :]
-        return None
 
 
 class Job(Exchange):

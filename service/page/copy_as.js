@@ -1,6 +1,7 @@
 // The request as code to paste. A key is never in it, only the name of the variable that holds it.
 
 import { serverUrl } from "./api.js";
+import { catalog } from "./catalog.js";
 import { byId, el, setText } from "./dom.js";
 import { key } from "./key.js";
 
@@ -162,7 +163,10 @@ let current = "curl";
 /** Show the dialog for a request's body; `accept` is the transport's media type, empty for the default. */
 export function copyAs(body, accept) {
   const dialog = byId("copy-dialog");
-  const tabs = Object.keys(WRITERS).map((name) => el("button", {
+  // What this server can't do is not offered.
+  const names = Object.keys(WRITERS).filter((name) => catalog.resumable || name !== "JavaScript: EventSource");
+  if (!names.includes(current)) current = names[0];
+  const tabs = names.map((name) => el("button", {
     type: "button", role: "tab", "aria-controls": "snippet", "data-name": name, click: () => choose(name),
   }, name));
   const choose = (name) => {

@@ -135,9 +135,11 @@ function showModel() {
 function showResumable() {
   const able = catalog.resumable;
   const radio = document.querySelector("[value=eventsource]");
+  for (const id of ["eventsource-choice", "resumable-choice", "resumable-hint"]) byId(id).hidden = !able;
+  if (!able && radio.checked) document.querySelector("[value=ndjson]").checked = true;
   radio.disabled = !able;
   byId("resumable").disabled = !able || transport() === "eventsource";
-  setText(byId("resumable-hint"), able ? "Stop ends it, a lost connection doesn't." : "This server cannot resume streams.");
+  setText(byId("resumable-hint"), able ? "Stop ends it, a lost connection doesn't." : "");
 }
 
 function showFormat() {

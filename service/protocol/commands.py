@@ -33,6 +33,7 @@ class RequestOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `ending` is done, client_gone, refused, drained or error, and `error` the class of the error. `first` is the time
     to the first token, `pause` the longest time between two writes of tokens, `speaking` from the first to the last.
+    `time` is the request's end in seconds since the epoch. `client` is an address, and `key` the name of a key.
     """
 
     route: str
@@ -45,13 +46,22 @@ class RequestOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
     queue: int = 0
     prompt_tokens: int = 0
     output_tokens: int = 0
+    time: float = 0.0
+    request_id: str = ""
+    client: str = ""
+    key: str = ""
+    method: str = ""
+    status: int = 0
+    duration: int = 0
+    load: int = 0
 
 
 class Locate(Struct):
     """Ask where the model is served; the host loads it if needed.
 
     `keep_alive` is in seconds: infinity means never unloaded, None leaves it as it is. The host keeps the model loaded
-    for the `submits` Submits or Embeds that follow. `caller` is the name of the key.
+    for the `submits` Submits or Embeds that follow. `caller` is the name of the key. `lost`:
+    data sockets whose engines the asker has lost, which the host may not have noticed yet.
     """
 
     id: int
@@ -59,6 +69,7 @@ class Locate(Struct):
     keep_alive: Optional[float] = None
     submits: int = 1
     caller: str = ""
+    lost: list[str] = []
 
 
 class Unload(Struct):

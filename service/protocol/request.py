@@ -141,6 +141,18 @@ class Caller(msgspec.Struct, frozen=True, omit_defaults=True):
     max_output_tokens: int = 0
 
 
+class SoFar(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a client has of one answer whose engine was lost.
+
+    `token_ids` are the answer's tokens. `text` and `thinking` count characters, `calls` whole tool calls.
+    """
+
+    token_ids: list[int]
+    text: int = 0
+    thinking: int = 0
+    calls: int = 0
+
+
 class Request(msgspec.Struct, frozen=True):
     """One generation of any dialect.
 
@@ -154,6 +166,7 @@ class Request(msgspec.Struct, frozen=True):
     - `echo`: each answer begins with a delta of the prompt, which covers no token of the answer. With `logprobs` it
       holds those of the prompt.
     - `adapter` is the directory of a LoRA adapter; only the model's own defaults set it.
+    - `so_far`: another engine has begun the one answer, and the events continue where it ended.
     - `request_id` is for logs, `traceparent` (W3C Trace Context) for traces.
     - `constraint` takes the place of `format`.
     - `prompt_tokens`: of a longer prompt that many tokens are kept (vLLM's `truncate_prompt_tokens`), the last ones,
@@ -179,6 +192,7 @@ class Request(msgspec.Struct, frozen=True):
     constraint: Optional[Constraint] = None
     prompt_tokens: Optional[int] = None
     keep_start: bool = False
+    so_far: Optional[SoFar] = None
 
 
 class Defaults(msgspec.Struct, frozen=True, omit_defaults=True):

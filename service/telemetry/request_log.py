@@ -20,8 +20,8 @@ from typing import Any, TextIO
 
 import msgspec
 
+from ..protocol.commands import RequestOutcome
 from ..protocol.request import Chat, Request
-from .request_stats import RequestStats
 
 LOGGER = "vllm_wsgi.requests"
 # How long the reader of the log may be busy before a line is dropped.
@@ -98,32 +98,44 @@ def _alone(stream: TextIO) -> Iterator[None]:
             fcntl.lockf(stream, fcntl.LOCK_UN)
 
 
-def write(stats: RequestStats, http: dict[str, Any]) -> None:
-    """Write the line of a request; `http` holds its id, client, key, method and status."""
+def write(outcome: RequestOutcome, prompt: Any = None) -> None:
+    """Write the line of a request that has ended."""
     if logger.isEnabledFor(logging.INFO):
-        logger.info("%s", line(stats, http))
+        logger.info("%s", line(outcome, prompt))
 
 
-def line(stats: RequestStats, http: dict[str, Any]) -> str:
-    """Return the JSON of a line; durations are in milliseconds, and 0 where there was none."""
-    record = {
-        "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-        **http,
-        "route": stats.route,
-        "ending": stats.ending.value,
-        "error": stats.error,
-        "model": stats.model,
-        "prompt_tokens": stats.prompt_tokens,
-        "output_tokens": stats.output_tokens,
-        "duration_ms": _milliseconds(stats.duration),
-        "load_ms": _milliseconds(stats.load),
-        "queue_ms": _milliseconds(stats.queue),
-        "first_token_ms": _milliseconds(stats.first),
-        "longest_pause_ms": _milliseconds(stats.pause),
-    }
-    if stats.prompt is not None:
-        record["prompt"] = stats.prompt
+def line(outcome: RequestOutcome, prompt: Any = None) -> str:
+    """Return the JSON of a line; without a `prompt`, that field is left out."""
+    record = request_record(outcome)
+    if prompt is not None:
+        record["prompt"] = prompt
     return json.dumps(record, separators=(",", ":"))
+
+
+def request_record(outcome: RequestOutcome) -> dict[str, Any]:
+    """Return the fields of a request, which `/api/events` has, too.
+
+    Durations are in milliseconds, and 0 where there was none.
+    """
+    return {
+        "time": datetime.fromtimestamp(outcome.time, timezone.utc).isoformat(timespec="milliseconds"),
+        "request_id": outcome.request_id,
+        "client": outcome.client,
+        "key": outcome.key,
+        "method": outcome.method,
+        "status": outcome.status,
+        "route": outcome.route,
+        "ending": outcome.ending,
+        "error": outcome.error,
+        "model": outcome.model,
+        "prompt_tokens": outcome.prompt_tokens,
+        "output_tokens": outcome.output_tokens,
+        "duration_ms": _milliseconds(outcome.duration),
+        "load_ms": _milliseconds(outcome.load),
+        "queue_ms": _milliseconds(outcome.queue),
+        "first_token_ms": _milliseconds(outcome.first),
+        "longest_pause_ms": _milliseconds(outcome.pause),
+    }
 
 
 def prompt_of(request: Request) -> Any:

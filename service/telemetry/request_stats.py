@@ -90,11 +90,12 @@ class RequestStats:
         self.ending = Ending.ERROR if end is Ending.REFUSED and self.output_tokens else end
         self.error = error.kind
 
-    def ended(self) -> RequestOutcome:
-        """Return the outcome for the metrics."""
+    def ended(self, **http: Any) -> RequestOutcome:
+        """Return the outcome, at the request's end. `http` holds its id, client, key, method and status."""
         return RequestOutcome(
             self.route, self.ending.value, self.error, self._model, self.first, self.pause, self._last - self._first,
-            self.queue, self.prompt_tokens, self.output_tokens,
+            self.queue, self.prompt_tokens, self.output_tokens, time.time(), duration=self.duration, load=self.load,
+            **http,
         )  # fmt: skip
 
     def _add(self, batch: list[Event]) -> None:

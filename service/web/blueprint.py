@@ -20,11 +20,20 @@ from .observer import Observer
 from .route import Route
 from .routes.anthropic import AnthropicRoutes
 from .routes.base import Routes
+from .routes.events import EventRoutes
 from .routes.ollama import OllamaRoutes
 from .routes.openai import OpenAIRoutes
 from .routes.operations import OperationsRoutes
+from .routes.page import PageRoutes
 
-ALL_ROUTES: tuple[type[Routes], ...] = (OllamaRoutes, OpenAIRoutes, AnthropicRoutes, OperationsRoutes)
+ALL_ROUTES: tuple[type[Routes], ...] = (
+    OllamaRoutes,
+    OpenAIRoutes,
+    AnthropicRoutes,
+    OperationsRoutes,
+    EventRoutes,
+    PageRoutes,
+)
 
 
 def all_routes() -> dict[str, list[Route]]:
@@ -53,7 +62,7 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
     blueprint = Blueprint(name, __name__, cli_group="vllm-wsgi")
     blueprint.cli.add_command(key)
     blueprint.cli.add_command(check_command(settings))
-    client = Client(settings.engine_socket, settings.heartbeat, settings.deadline)
+    client = Client(settings.engine_socket, settings.heartbeat, settings.deadline, settings.moves)
     dialects = [routes(settings, client) for routes in ALL_ROUTES]
     for routes in dialects:
         blueprint.register_blueprint(routes.blueprint())

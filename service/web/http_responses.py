@@ -9,7 +9,8 @@ from typing import Any
 from flask import Response
 from werkzeug.exceptions import HTTPException
 
-from ..engine_client.exchange import Job, Stream
+from ..engine_client.exchange import Job
+from ..engine_client.stream import Stream
 from ..errors import HTTPRefusal, ServiceError
 from . import framing
 from .context import HEADER, context

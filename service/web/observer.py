@@ -14,8 +14,8 @@ from ..telemetry.metrics import MetricsReporter
 from ..telemetry.traces import traces
 from .context import Context, context
 
-# Machines ask these every few seconds; such requests are not reported.
-UNREPORTED = ("/livez", "/readyz", "/metrics")
+# Machines ask the first ones every few seconds, and a browser asks for all files of the page at once.
+UNREPORTED = ("/livez", "/readyz", "/metrics", "/ui", "/ui/", "/ui/<file>")
 
 
 class Observer:
@@ -50,10 +50,11 @@ class Observer:
         }
 
     def _end(self, ended: Context, http: dict[str, Any]) -> None:
-        self._reporter.report(ended.stats.ended())
+        outcome = ended.stats.ended(**http)
+        self._reporter.report(outcome)
         self._traces.end(ended.span, ended.stats, http["status"])
         # Last, since it may wait for the log's reader.
-        request_log.write(ended.stats, http)
+        request_log.write(outcome, ended.stats.prompt)
 
 
 def _is_reported(context: Context) -> bool:

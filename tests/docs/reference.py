@@ -80,6 +80,8 @@ TITLES = {
     "openai": "OpenAI's API",
     "anthropic": "Anthropic's API",
     "operations": "Operations",
+    "events": "Live state",
+    "page": "Web page",
 }
 
 ERRORS_HEAD = """\

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import httpx
 import psutil
 
-from tests.support.servers import NDJSON, SSE, Server, chat, parse, terminal, until
+from tests.support.servers import NDJSON, SSE, Server, chat, parse, terminal, text, until
 
 CLIENTS = 8
 SCRIPT = "!rate:50 !repeat:10:word"
@@ -81,7 +81,10 @@ class Load:
             return "refused"
         records = parse(answer.content, media_type)
         assert [terminal(record) for record in records] == [False] * (len(records) - 1) + [True]
-        return "error" if "error" in records[-1] else "done"
+        if "error" in records[-1]:
+            return "error"
+        assert text(records) == "word " * 10
+        return "done"
 
 
 class Holdings(NamedTuple):

@@ -37,15 +37,15 @@ FAULTS = {
         "gunicorn starts another one; the engine cancels the requests of the dead one",
     ),
     "`kill -9` of the engine host": (
-        "streams end with an error record; then 503 with `Retry-After`",
+        "streams pause, and continue when it is back; new requests get a 503 with `Retry-After` meanwhile",
         "the engine workers exit with it; gunicorn or systemd starts it again, and it loads the pinned models",
     ),
     "`kill -9` of an engine worker": (
-        "streams of its model end with an error record; then 503 with `Retry-After`",
+        "its streams pause, and continue on the new engine; new requests get a 503 with `Retry-After` meanwhile",
         "the host starts another one",
     ),
     "`kill -9` of vLLM's EngineCore": (
-        "streams of its model end with an error record; then 503 with `Retry-After`",
+        "its streams pause, and continue on the new engine; new requests get a 503 with `Retry-After` meanwhile",
         "the engine worker exits, and the host starts another one",
     ),
     "`SIGSTOP` of an engine worker": (

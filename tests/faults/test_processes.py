@@ -17,6 +17,8 @@ import pytest
 from tests.support.servers import NDJSON, SCRIPTED, SSE, Server, chat, one_is_done, parse, text, until
 
 StartServer = Callable[..., Server]
+# What becomes of streams that may not continue on another engine; tests/faults/test_moves.py has those that may.
+STAY = {"VLLM_WSGI_MOVES": "0"}
 FORMATS: list[dict[str, Any]] = [{}, {"stream": "sse"}, {"stream": False}]
 
 
@@ -67,7 +69,7 @@ def assert_resumes(server: Server) -> None:
 
 
 def test_a_killed_engine_worker_is_replaced(start_server: StartServer, pool: ThreadPoolExecutor):
-    server = start_server()
+    server = start_server(STAY)
     web, (worker,) = server.web_workers(), server.engine_workers()
     posts = begin(server, pool)
     os.kill(worker, signal.SIGKILL)
@@ -80,7 +82,7 @@ def test_a_killed_engine_worker_is_replaced(start_server: StartServer, pool: Thr
 
 
 def test_an_engine_that_ends_itself_is_replaced(start_server: StartServer, pool: ThreadPoolExecutor):
-    server = start_server()
+    server = start_server(STAY)
     posts = begin(server, pool)
     crash = post(server, chat("!crash"))
     assert (crash.status_code, crash.json().keys()) == (503, {"error"})
@@ -90,7 +92,7 @@ def test_an_engine_that_ends_itself_is_replaced(start_server: StartServer, pool:
 
 @pytest.mark.parametrize("stop", [True, False], ids=["stopped", "hangs"])
 def test_an_engine_that_answers_nothing_is_replaced(start_server: StartServer, pool: ThreadPoolExecutor, stop: bool):
-    server = start_server({"VLLM_WSGI_ENGINE_TIMEOUT": "4"})
+    server = start_server(STAY | {"VLLM_WSGI_ENGINE_TIMEOUT": "4"})
     web, (worker,) = server.web_workers(), server.engine_workers()
     posts = begin(server, pool)
     if stop:
@@ -134,7 +136,7 @@ def test_a_killed_web_worker_is_replaced_and_what_it_asked_for_ends(
 def test_a_killed_engine_host_takes_its_workers_along_and_is_replaced(
     start_server: StartServer, pool: ThreadPoolExecutor
 ):
-    server = start_server()
+    server = start_server(STAY)
     web, (host,), (worker,) = server.web_workers(), server.engine_hosts(), server.engine_workers()
     posts = begin(server, pool)
     os.kill(host, signal.SIGKILL)

@@ -183,3 +183,22 @@ def test_a_store_that_cannot_be_written_is_told(keyed: Server, http: httpx.Clien
         assert text(respond(http, "a")) == "a "
     finally:
         folder(keyed).unlink()
+
+
+def test_an_item_of_a_stored_response_can_be_referred_to(http: httpx.Client):
+    """As the AI SDK's OpenAI provider does from its second step on."""
+    before = first(http)
+    (item,) = before["output"]
+    said = [{"role": "user", "content": "a"}, {"type": "item_reference", "id": item["id"]}]
+    after = respond(http, [*said, {"role": "user", "content": "b"}], store=True)
+    assert text(after) == "b "
+    listed = http.get(f"{PATH}/{after['id']}/input_items", params={"order": "asc"}).json()["data"]
+    assert listed[1] == item
+
+
+def test_an_item_of_another_keys_response_can_not_be_referred_to(http: httpx.Client):
+    (item,) = first(http)["output"]
+    said = [{"role": "user", "content": "a"}, {"type": "item_reference", "id": item["id"]}]
+    refused = http.post(PATH, json=asked(said), headers=bearer("bob"))
+    assert refused.status_code == 400
+    assert 'is not stored here: send "store": true' in refused.json()["error"]["message"]

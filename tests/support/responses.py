@@ -35,8 +35,8 @@ def refusal(**fields: Any) -> str:
     return caught.value.message
 
 
-def answering(**fields: Any) -> ResponsesAnswer:
-    return ResponsesAnswer(parse_responses(body(**fields)), "k", lambda: 1000.5)
+def answering(split_names: bool = False, **fields: Any) -> ResponsesAnswer:
+    return ResponsesAnswer(parse_responses(body(**fields), split_names=split_names), "k", lambda: 1000.5)
 
 
 def answer(*events: Event, **fields: Any) -> list[dict[str, Any]]:

@@ -69,11 +69,7 @@ def parse_chat(body: dict[str, Any]) -> OllamaCall:
     if not model:
         raise BadRequest("model is required")
     messages = parse_messages(fields)
-    tools = fields.array("tools", "api.Tools")
-    for tool in tools:
-        if not isinstance(tool, dict):
-            raise BadRequest("tools must be a list of objects")
-    chat = Chat(messages, tools=tools, think=_think(fields))
+    chat = Chat(messages, tools=_tools(fields), think=_think(fields))
     return _call(fields, model, chat if messages else None)
 
 
@@ -137,6 +133,15 @@ def _message(fields: Fields) -> Message:
         fields.string("tool_name"),
         fields.string("tool_call_id"),
     )
+
+
+def _tools(fields: Fields) -> list[dict[str, Any]]:
+    """Return the functions among the tools. Tools that only another server can run are left out."""
+    tools = fields.array("tools", "api.Tools")
+    for tool in tools:
+        if not isinstance(tool, dict):
+            raise BadRequest("tools must be a list of objects")
+    return [tool for tool in tools if tool.get("type") in (None, "", "function") or "function" in tool]
 
 
 def _images(fields: Fields) -> list[Image]:

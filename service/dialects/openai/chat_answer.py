@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from ...protocol.events import Delta, Finished, TokenLogprob
 from .answer import OpenAIAnswer
+from .custom_tools import CUSTOM, custom_input
 from .parameters import OpenAICall
 
 
@@ -19,11 +20,19 @@ class Function(msgspec.Struct):
     arguments: str
 
 
+class CustomInput(msgspec.Struct):
+    name: str
+    input: str
+
+
 class ToolCall(msgspec.Struct):
+    """A call of a function, or with `custom` of a custom tool."""
+
     id: str
     index: int
     type: str
-    function: Function
+    function: Function | UnsetType = UNSET
+    custom: CustomInput | UnsetType = UNSET
 
 
 class ChatMessage(msgspec.Struct):
@@ -78,6 +87,7 @@ class ChatAnswer(OpenAIAnswer):
 
     def __init__(self, call: OpenAICall, now: Callable[[], float] = time.time) -> None:
         super().__init__(call, now)
+        self._tools = call.tools
         self._begun: set[int] = set()
         # The number of calls of each answer.
         self._calls: dict[int, int] = {}
@@ -116,7 +126,14 @@ class ChatAnswer(OpenAIAnswer):
     def _tool_calls(self, delta: Delta) -> list[ToolCall]:
         first = self._calls.get(delta.index, 0)
         self._calls[delta.index] = first + len(delta.tool_calls)
-        return [_call(place, call) for place, call in enumerate(delta.tool_calls, first)]
+        return [self._tool_call(place, call) for place, call in enumerate(delta.tool_calls, first)]
+
+    def _tool_call(self, index: int, call: dict[str, Any]) -> ToolCall:
+        name, arguments = call["function"]["name"], call["function"]["arguments"]
+        tool = self._tools.offered.get(name)
+        if tool and tool.form == CUSTOM:
+            return ToolCall(call["id"], index, CUSTOM, custom=CustomInput(name, custom_input(arguments)))
+        return ToolCall(call["id"], index, "function", Function(name, msgspec.json.encode(arguments).decode()))
 
     def _whole(self, index: int, choices: list[ChunkChoice]) -> Choice:
         deltas = [choice.delta for choice in choices]
@@ -130,12 +147,6 @@ class ChatAnswer(OpenAIAnswer):
         )
         tokens = [token for choice in choices if choice.logprobs for token in choice.logprobs.content]
         return Choice(index, message, choices[-1].finish_reason, Logprobs(tokens) if tokens else UNSET)
-
-
-def _call(index: int, call: dict[str, Any]) -> ToolCall:
-    function = call["function"]
-    arguments = msgspec.json.encode(function["arguments"]).decode()
-    return ToolCall(call["id"], index, "function", Function(function["name"], arguments))
 
 
 def _chosen(token: TokenLogprob) -> ChosenToken:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
 
 from ...errors import BadRequest
-from ...protocol.request import Chat, Image, Message, Request, Sampling
-from .. import images
-from ..content import joined
+from ...protocol.request import Chat, Request, Sampling
 from ..fields import Fields
+from .chat_messages import parse_messages
+from .chat_tools import parse_choice, parse_tools
 from .parameters import (
     OPENAI_DEFAULTS,
     OpenAICall,
-    go_type,
     integer,
     parse_alternatives,
     parse_n,
@@ -30,12 +28,12 @@ def parse_chat(body: dict[str, Any]) -> OpenAICall:
     fields = Fields(body, "ChatCompletionRequest")
     model = fields.model()
     stream, include_usage = parse_stream(fields)
-    messages = _messages(fields)
-    tools = _tools(fields)
-    tool_choice, forced_tool = _tool_choice(fields.get("tool_choice"), tools)
+    messages = parse_messages(fields)
+    tools = parse_tools(fields)
+    tool_choice, forced_tool, allowed = parse_choice(fields.get("tool_choice"), tools)
     chat = Chat(
         messages,
-        tools,
+        tools.shown(allowed),
         think=_think(fields),
         tool_choice=tool_choice,
         forced_tool=forced_tool,
@@ -45,103 +43,7 @@ def parse_chat(body: dict[str, Any]) -> OpenAICall:
     request = Request(
         model, chat, _sampling(fields), OPENAI_DEFAULTS, format=_format(fields), logprobs=_logprobs(fields), n=n
     )
-    return OpenAICall(model, [request], n, stream, include_usage)
-
-
-def _messages(fields: Fields) -> list[Message]:
-    parsed: list[Message] = []
-    names: dict[str, str] = {}
-    for each in fields.children("messages", "[]openai.Message", "openai.Message"):
-        message = _message(each, names)
-        names |= {call["id"]: call["function"]["name"] for call in message.tool_calls}
-        parsed.append(message)
-    if not parsed:
-        raise BadRequest("[] is too short - 'messages'")
-    return parsed
-
-
-def _message(fields: Fields, names: dict[str, str]) -> Message:
-    """Return one message. `names` holds the names of the tools called so far, by the ids of the calls."""
-    role, call_id = fields.string("role").lower(), fields.string("tool_call_id")
-    calls = [_tool_call(each) for each in fields.children("tool_calls", "[]openai.ToolCall", "openai.ToolCall")]
-    thinking = fields.string("reasoning") or fields.string("reasoning_content")
-    return Message(
-        # Chat templates know the older of OpenAI's two names.
-        "system" if role == "developer" else role,
-        _content(fields.get("content"), may_be_absent=bool(calls or thinking)),
-        thinking,
-        calls,
-        fields.string("name") or names.get(call_id, "") if role == "tool" else "",
-        call_id,
-    )
-
-
-def _content(value: Any, may_be_absent: bool) -> str | list[str | Image]:
-    if isinstance(value, str):
-        return value
-    if value is None and may_be_absent:
-        return ""
-    if not isinstance(value, list):
-        raise BadRequest(f"invalid message content type: {go_type(value)}")
-    return joined([_part(part) for part in value])
-
-
-def _part(part: Any) -> str | Image:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
-    if kind == "image_url":
-        url = part.get("image_url")
-        return _image(url.get("url") if isinstance(url, dict) else url)
-    if kind == "input_audio":
-        raise BadRequest("audio input is not supported")
-    raise BadRequest("invalid message format")
-
-
-def _image(url: Any) -> Image:
-    if not isinstance(url, str):
-        raise BadRequest("invalid message format")
-    return images.from_url(url)
-
-
-def _tool_call(fields: Fields) -> dict[str, Any]:
-    function = fields.child("function", "openai.ToolCallFunction")
-    try:
-        arguments = json.loads(function.string("arguments") or "{}")
-    except (ValueError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise BadRequest("invalid tool call arguments")
-    call = {"type": "function", "function": {"name": function.string("name"), "arguments": arguments}}
-    return {"id": fields.string("id"), **call}
-
-
-def _tools(fields: Fields) -> list[dict[str, Any]]:
-    tools = fields.array("tools", "[]api.Tool")
-    for place, tool in enumerate(tools):
-        function = (
-            tool.get("function") if isinstance(tool, dict) and tool.get("type", "function") == "function" else None
-        )
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
-            raise BadRequest(f"tools[{place}] must be a function with a name")
-    return tools
-
-
-def _tool_choice(value: Any, tools: list[dict[str, Any]]) -> tuple[str, str]:
-    """Return the choice and the name of the tool that it forces."""
-    if value in (None, "auto", "none"):
-        return value or "auto", ""
-    if value == "required":
-        if not tools:
-            raise BadRequest("tool_choice needs tools")
-        return "required", ""
-    function = value.get("function") if isinstance(value, dict) and value.get("type") == "function" else None
-    name = function.get("name") if isinstance(function, dict) else None
-    if not isinstance(name, str):
-        raise BadRequest('tool_choice must be "none", "auto", "required" or a named function')
-    if name not in [tool["function"]["name"] for tool in tools]:
-        raise BadRequest(f"tool_choice names a tool that is not in tools: {name}")
-    return "required", name
+    return OpenAICall(model, [request], n, stream, include_usage, tools)
 
 
 def _think(fields: Fields) -> bool | str | None:

@@ -6,13 +6,14 @@ too. Refusals that Ollama has as well have Ollama's texts (`openai/openai.go`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import BadRequest
 from ...protocol.request import Request, Sampling
 from ...syntax.numbers import as_number
 from ..fields import Fields
+from ..tools import Tools
 
 # They lie beneath the model's own generation_config.json, as in vLLM's server. In Ollama they override the model's.
 OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0)
@@ -30,7 +31,7 @@ EFFORTS: dict[str, bool | str] = {
 class OpenAICall:
     """A parsed body, whose `requests` have `n` answers each.
 
-    `include_usage` is for streams: an answer that is not streamed always has its usage.
+    `include_usage` is for streams: an answer that is not streamed always has its usage. `tools` are a chat's.
     """
 
     model: str
@@ -38,6 +39,7 @@ class OpenAICall:
     n: int
     stream: bool
     include_usage: bool
+    tools: Tools = field(default_factory=Tools)
 
 
 def parse_stream(fields: Fields) -> tuple[bool, bool]:

@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-import msgspec
-
 from ...errors import ServiceError
 from ...protocol.events import Delta, Event, Finished, Located, TokenLogprob
 from .. import answer
 from ..answer import Record
 from .answer import error_message
+from .responses_calls import call_item
 from .responses_request import ResponsesCall
 from .responses_stored import listed
 
@@ -156,21 +155,16 @@ class ResponsesAnswer(answer.Answer):
 
     def _tool_call(self, call: Record) -> Iterator[Record]:
         yield from self._close("completed")
-        function = call["function"]
-        arguments = msgspec.json.encode(function["arguments"]).decode()
-        item = {
-            "id": self._item_id("fc"),
-            "type": "function_call",
-            "status": "in_progress",
-            "call_id": call["id"],
-            "name": function["name"],
-            "arguments": "",
-        }
-        place = {"item_id": item["id"], "output_index": len(self._output)}
-        yield self._event("response.output_item.added", output_index=len(self._output), item=item)
-        yield self._event("response.function_call_arguments.delta", **place, delta=arguments)
-        yield self._event("response.function_call_arguments.done", **place, arguments=arguments)
-        yield self._done(item | {"status": "completed", "arguments": arguments})
+        tool = self._call.tools.offered.get(call["function"]["name"])
+        prefix, record, field, events = call_item(call, tool, self._call.split_names)
+        item = {"id": self._item_id(prefix), "status": "in_progress", **record}
+        begun = item | {field: ""} if field else item
+        yield self._event("response.output_item.added", output_index=len(self._output), item=begun)
+        if field:
+            place = {"item_id": item["id"], "output_index": len(self._output)}
+            yield self._event(f"{events}.delta", **place, delta=item[field])
+            yield self._event(f"{events}.done", **place, **{field: item[field]})
+        yield self._done(item | {"status": "completed"})
 
     def _done(self, item: Record) -> Record:
         self._output.append(item)

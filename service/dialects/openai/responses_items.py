@@ -1,9 +1,15 @@
-"""Turn the input items of OpenAI's Responses API into messages. It never knows the model's chat template."""
+"""Turn the input items of OpenAI's Responses API into messages. Its reference lists the types of items (`input`).
+
+Items up to the model's last turn are history: those of unknown types give their text, or nothing. It never knows the
+model's chat template.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import groupby
 from operator import attrgetter
+from typing import Any
 
 from ...errors import BadRequest
 from ...protocol.request import Image, Message
@@ -11,33 +17,19 @@ from .. import images
 from ..answer import Record
 from ..content import joined
 from ..fields import Fields
-from ..json_body import parse_json
-from ..tools import tool_call
-
-TEXT_PARTS = ("input_text", "output_text", "text", "reasoning_text", "summary_text")
-# Only OpenAI's own servers write these items, and they hold nothing for the model.
-DROPPED_ITEMS = ("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call")
+from ..history import as_text, is_opaque, text_in, tool_call
+from ..tools import qualified
+from .responses_tools import KNOWN_TOOLS
 
 STRUCT = "ResponsesRequest"
-
-
-def parse_conversation(fields: Fields, items: list[Record], first: int) -> list[Message]:
-    """Return the instructions and the items. The items of one answer (thinking, text, calls) are one message.
-
-    `first` is the place of the first item in the input. Raise a BadRequest that names an item by its place.
-    """
-    messages = [Message("system", text)] if (text := fields.string("instructions")) else []
-    called: dict[str, str] = {}
-    for index, item in enumerate(items, first):
-        try:
-            messages += _item(Fields(item, STRUCT, "input."), called)
-        except BadRequest as error:
-            raise BadRequest(f"input[{index}]: {error.message}") from None
-    turns: list[Message] = []
-    for role, group in groupby(messages, attrgetter("role")):
-        run = list(group)
-        turns += [_joined(run)] if role in ("assistant", "system") else run
-    return turns
+ROLES = ("user", "assistant", "system", "developer")
+TEXT_PARTS = ("input_text", "output_text", "text", "reasoning_text", "summary_text")
+CALLS = ("function_call", "custom_tool_call")
+# They hold nothing for the model. `additional_tools` and `configuration_update` are read elsewhere, or have no effect.
+SILENT_ITEMS = (
+    "additional_tools", "compaction_trigger", "configuration_update", "image_generation_call", "mcp_list_tools",
+    "web_search_call",
+)  # fmt: skip
 
 
 def parse_items(fields: Fields) -> list[Record]:
@@ -51,47 +43,187 @@ def parse_items(fields: Fields) -> list[Record]:
     return value or []
 
 
-def _item(item: Fields, called: dict[str, str]) -> list[Message]:
-    """Return the message of an item, if it has one. `called` collects the names of the called tools."""
-    kind = item.string("type") or ("message" if item.string("role") else "")
-    if kind == "message":
-        return [_message(item)]
-    if kind == "reasoning":
-        return [Message("assistant", thinking=_reasoning(item))]
-    if kind == "function_call":
-        return [_function_call(item, called)]
-    if kind == "function_call_output":
-        call_id = item.string("call_id")
-        return [Message("tool", _content(item, "output"), tool_name=called.get(call_id, ""), tool_call_id=call_id)]
-    if kind in DROPPED_ITEMS:
-        return []
-    if not kind:
-        raise BadRequest("input item missing required 'type' field")
-    raise BadRequest(f'unknown input item type: "{kind}"')
+def parse_conversation(fields: Fields, items: list[Record], first: int) -> list[Message]:
+    """Return the instructions and the items. The items of one answer (thinking, text, calls) are one message.
+
+    `first` is the place of the first item in the input. Raise a BadRequest that names an item by its place.
+    """
+    messages = [Message("system", text)] if (text := fields.string("instructions")) else []
+    reader = _ItemReader(_history_length(items))
+    for index, item in enumerate(items):
+        try:
+            messages += reader.read(index, Fields(item, STRUCT, "input."))
+        except BadRequest as error:
+            raise BadRequest(f"input[{first + index}]: {error.message}") from None
+    turns: list[Message] = []
+    for role, group in groupby(messages, attrgetter("role")):
+        run = list(group)
+        turns += [_joined(run)] if role in ("assistant", "system") else run
+    return turns
 
 
-def _message(item: Fields) -> Message:
+def item_type(item: Fields) -> str:
+    """Return the type of an item. A message may leave it out, and so may a reference. Raise BadRequest for others."""
+    kind = item.get("type")
+    if isinstance(kind, str) and kind:
+        return kind
+    if item.get("role"):
+        return "message"
+    if item.get("id") and item.get("content") is None:
+        return "item_reference"
+    raise BadRequest("input item missing required 'type' field")
+
+
+class _ItemReader:
+    """Reads items one after the other. The first `history` of them are earlier turns."""
+
+    def __init__(self, history: int) -> None:
+        self._history = history
+        # The names of the called tools, by the ids of the calls and of their items.
+        self._called: dict[str, str] = {}
+
+    def read(self, index: int, item: Fields) -> Iterator[Message]:
+        """Yield the message of an item, if it has one."""
+        kind = item_type(item)
+        if kind == "message":
+            yield _message(item, is_history=index < self._history)
+        elif kind == "reasoning":
+            yield Message("assistant", thinking=_reasoning(item))
+        elif kind == "item_reference":
+            raise BadRequest(_unresolved(item))
+        elif kind.endswith(("_call_output", "_search_output")):
+            yield self._output(kind, item)
+        elif kind in CALLS or (kind.endswith("_call") and item.get("call_id")):
+            yield self._call(kind, item)
+        elif kind not in SILENT_ITEMS and (text := text_in(_readable(item))):
+            role = item.get("role")
+            yield Message(_template_role(role) if role in ROLES else "assistant", text)
+
+    def _call(self, kind: str, item: Fields) -> Message:
+        call_id, name = _string(item, "call_id"), _string(item, "name") or kind.removesuffix("_call")
+        name = qualified(name, _string(item, "namespace"))
+        for key in (call_id, _string(item, "id")):
+            self._called[key] = name
+        return Message("assistant", tool_calls=[tool_call(call_id, name, _arguments(kind, item))])
+
+    def _output(self, kind: str, item: Fields) -> Message:
+        call_id = _string(item, "call_id") or _string(item, "id")
+        content: str | list[str | Image]
+        if kind == "tool_search_output":
+            content = as_text(item.get("tools"))
+        elif kind == "apply_patch_call_output":
+            content = "\n".join(text for text in (_string(item, "status"), as_text(item.get("output"))) if text)
+        else:
+            content = _output_content(item.get("output"))
+        return Message("tool", content, tool_name=self._called.get(call_id, ""), tool_call_id=call_id)
+
+
+def _history_length(items: list[Record]) -> int:
+    """Return how many items there are up to the model's last one, that one included."""
+    for index in range(len(items) - 1, -1, -1):
+        item = {name.lower(): value for name, value in items[index].items()}
+        kind = item.get("type") or "message"
+        if item.get("role") == "assistant" or (
+            isinstance(kind, str) and (kind == "reasoning" or kind.endswith("_call"))
+        ):
+            return index + 1
+    return 0
+
+
+def _message(item: Fields, is_history: bool) -> Message:
     role = item.string("role")
-    if role not in ("user", "assistant", "system", "developer"):
+    if role not in ROLES:
         raise BadRequest(f'invalid role "{role}": must be "user", "assistant", "system" or "developer"')
-    # Chat templates have no role for a developer, or treat it as the system.
-    return Message("system" if role == "developer" else role, _content(item, "content"))
+    return Message(_template_role(role), _content(item, is_history or role == "assistant"))
+
+
+def _template_role(role: str) -> str:
+    """Chat templates have no role for a developer, or treat it as the system."""
+    return "system" if role == "developer" else role
+
+
+def _content(item: Fields, is_history: bool) -> str | list[str | Image]:
+    value = item.get("content")
+    if isinstance(value, str) or (is_history and not isinstance(value, list)):
+        return as_text(value)
+    if not is_history:
+        item.children("content", "[]Part", "Part")
+    parts = [_part(part, f"content[{index}]", is_history) for index, part in enumerate(value or [])]
+    return joined([part for part in parts if part])
+
+
+def _output_content(value: Any) -> str | list[str | Image]:
+    """Return the result of a tool: a text, or parts of text and images."""
+    parts = [value] if isinstance(value, dict) and "type" in value else value
+    if not isinstance(parts, list):
+        return as_text(value)
+    return joined([part for part in (_part(each, "output", is_history=True) for each in parts) if part])
+
+
+def _part(value: Any, place: str, is_history: bool) -> str | Image:
+    """Return a part of a content, empty if it has nothing to read. Raise BadRequest if it is new and unreadable."""
+    part = Fields(value if isinstance(value, dict) else {"type": "text", "text": value}, STRUCT)
+    kind = part.get("type")
+    if is_history:
+        return _history_part(part, kind)
+    if kind in TEXT_PARTS:
+        return part.string("text")
+    if kind == "refusal":
+        return part.string("refusal")
+    if kind == "input_image" and part.string("image_url"):
+        return images.from_url(part.string("image_url"))
+    if kind in ("input_file", "input_image"):
+        raise BadRequest("file inputs are not currently supported")
+    raise BadRequest(f"{place}: unknown content type: {kind}")
+
+
+def _history_part(part: Fields, kind: Any) -> str | Image:
+    url = part.get("image_url")
+    if isinstance(url, str):
+        try:
+            return images.from_url(url)
+        except BadRequest:
+            return ""
+    return as_text(part.get("text")) if kind in TEXT_PARTS else text_in(part.values)
 
 
 def _reasoning(item: Fields) -> str:
     """Return the thoughts. The `encrypted_content` that this server writes is plain text, as Ollama's is."""
-    parts = item.children("content", "[]Part", "Part") or item.children("summary", "[]Part", "Part")
-    return item.string("encrypted_content") or "\n".join(part.string("text") for part in parts)
+    written = item.get("encrypted_content")
+    if isinstance(written, str) and written and not is_opaque(written):
+        return written
+    return text_in(item.get("content")) or text_in(item.get("summary"))
 
 
-def _function_call(item: Fields, called: dict[str, str]) -> Message:
-    call_id, name = item.string("call_id"), item.string("name")
-    called[call_id] = name
-    try:
-        arguments = parse_json((item.string("arguments") or "{}").encode(), "FunctionCall")
-    except BadRequest as error:
-        raise BadRequest(f"failed to parse function call arguments: {error.message}") from None
-    return Message("assistant", tool_calls=[tool_call(call_id, name, arguments)])
+def _arguments(kind: str, item: Fields) -> Any:
+    """Return the arguments of a call, which each type of item keeps under a name of its own."""
+    if kind == "custom_tool_call":
+        return {"input": as_text(item.get("input"))}
+    known = kind.removesuffix("_call") in KNOWN_TOOLS
+    value = item.get("action") or item.get("operation") if known else None
+    if isinstance(value, dict):
+        shell = {name: each for name, each in value.items() if each is not None}
+        return {name: each for name, each in shell.items() if name != "type" or kind == "apply_patch_call"}
+    for name in ("arguments", "input", "action", "actions", "code"):
+        if item.get(name) is not None:
+            return item.get(name)
+    return None
+
+
+def _readable(item: Fields) -> Record:
+    return {name: value for name, value in item.values.items() if name not in ("type", "role", "id", "status")}
+
+
+def _string(item: Fields, name: str) -> str:
+    value = item.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _unresolved(item: Fields) -> str:
+    return (
+        f'the item "{_string(item, "id")}" is not stored here: send "store": true with each request, or let the client '
+        "send its items (in the AI SDK: providerOptions: { openai: { store: false } })"
+    )
 
 
 def _joined(messages: list[Message]) -> Message:
@@ -105,24 +237,3 @@ def _joined(messages: list[Message]) -> Message:
         "\n".join(message.thinking for message in messages if message.thinking),
         [call for message in messages for call in message.tool_calls],
     )
-
-
-def _content(item: Fields, name: str) -> str | list[str | Image]:
-    content = item.get(name)
-    if isinstance(content, str):
-        return content
-    parts = item.children(name, "[]Part", "Part")
-    return joined([_part(part, f"{name}[{index}]") for index, part in enumerate(parts)])
-
-
-def _part(part: Fields, place: str) -> str | Image:
-    kind = part.string("type")
-    if kind in TEXT_PARTS:
-        return part.string("text")
-    if kind == "refusal":
-        return part.string("refusal")
-    if kind == "input_image" and part.string("image_url"):
-        return images.from_url(part.string("image_url"))
-    if kind in ("input_file", "input_image"):
-        raise BadRequest("file inputs are not currently supported")
-    raise BadRequest(f"{place}: unknown content type: {kind}")

@@ -16,11 +16,12 @@ from ...errors import BadRequest
 from ...protocol.request import Chat, Request, Sampling
 from ..answer import Record
 from ..fields import Fields
-from ..tools import function_tool
+from ..tools import Tools
 from .parameters import OPENAI_DEFAULTS, integer, parse_alternatives, parse_sampling, think
 from .responses_items import STRUCT, parse_conversation, parse_items
+from .responses_stored import resolved
+from .responses_tools import parse_choice, parse_tools
 
-TOOL_MODES = ("auto", "none", "required")
 # Fields that refer to state on OpenAI's servers, and the reason for which each is refused.
 STATEFUL = {
     "conversation": "this server keeps no conversations; use previous_response_id, or send the whole one as input",
@@ -33,7 +34,8 @@ class ResponsesCall:
     """A parsed body.
 
     `echo` holds the parameters that the response repeats, and `include` the names of its optional parts. `items` are
-    those of the input; `earlier` are those of the response that the request continues.
+    those of the input; `earlier` are those of the response that the request continues. `split_names`: a call of a tool
+    in a namespace has the fields `namespace` and `name`.
     """
 
     model: str
@@ -43,6 +45,8 @@ class ResponsesCall:
     include: list[str]
     items: list[Record]
     earlier: list[Record]
+    tools: Tools
+    split_names: bool = False
 
     @property
     def store(self) -> bool:
@@ -55,28 +59,37 @@ def previous_response_id(body: dict[str, Any]) -> str:
     return Fields(body, STRUCT).string("previous_response_id")
 
 
-def parse_responses(body: dict[str, Any], earlier: Sequence[Record] = (), stores: bool = True) -> ResponsesCall:
+def parse_responses(
+    body: dict[str, Any],
+    earlier: Sequence[Record] = (),
+    stores: bool = True,
+    referred: Sequence[Record] = (),
+    split_names: bool = False,
+) -> ResponsesCall:
     """Parse the body. Raise BadRequest.
 
     `earlier` are the items of the response that the request continues. `stores` is whether this server stores any.
+    `referred` are stored items to which items of the input may refer. `split_names` is a ResponsesCall's.
     """
     fields = Fields(body, STRUCT)
     model = fields.model()
     _refuse_state(fields)
     if fields.boolean("store", False) and not stores:
         raise BadRequest("store: this server stores no responses (VLLM_WSGI_RESPONSES_DAYS is 0)")
-    items = parse_items(fields)
+    items = resolved(parse_items(fields), [*earlier, *referred])
+    tools = parse_tools(fields, [*earlier, *items])
     include = fields.array("include", "[]string")
     request = Request(
         model,
-        _chat(fields, [*earlier, *items], first=-len(earlier)),
+        _chat(fields, [*earlier, *items], -len(earlier), tools),
         _sampling(fields),
         OPENAI_DEFAULTS,
         truncate=_truncates(fields),
         format=_format(fields.child("text", "openai.Text").child("format", "openai.Format")),
         logprobs=parse_alternatives(fields) if "message.output_text.logprobs" in include else None,
     )
-    return ResponsesCall(model, request, fields.boolean("stream", False), _echo(fields), include, items, list(earlier))
+    stream = fields.boolean("stream", False)
+    return ResponsesCall(model, request, stream, _echo(fields), include, items, list(earlier), tools, split_names)
 
 
 def _refuse_state(fields: Fields) -> None:
@@ -87,48 +100,22 @@ def _refuse_state(fields: Fields) -> None:
         raise BadRequest("background: this server runs nothing in the background; stream the answer instead")
 
 
-def _chat(fields: Fields, items: list[Record], first: int) -> Chat:
+def _chat(fields: Fields, items: list[Record], first: int, tools: Tools) -> Chat:
     messages = parse_conversation(fields, items, first)
     if not messages:
-        raise BadRequest("input is required")
-    tools = {tool["function"]["name"]: tool for tool in map(_tool, fields.children("tools", "[]Tool", "Tool"))}
-    mode, forced, allowed = _tool_choice(fields)
-    for name in allowed or ([forced] if forced else []):
-        if name not in tools:
-            raise BadRequest(f'tool_choice names "{name}", which is not among the tools')
-    if mode == "required" and not tools:
-        raise BadRequest("tool_choice needs tools")
+        raise BadRequest(
+            "input: none of its items has content that the model can read" if items else "input is required"
+        )
+    choice = parse_choice(fields, tools)
     return Chat(
         messages,
-        [tool for name, tool in tools.items() if allowed is None or name in allowed],
+        tools.shown(choice.allowed),
         _think(fields),
-        tool_choice=mode,
-        forced_tool=forced,
+        tool_choice=choice.mode,
+        forced_tool=choice.forced,
         parallel_tool_calls=fields.boolean("parallel_tool_calls", True),
         must_think=False,
     )
-
-
-def _tool(fields: Fields) -> Record:
-    kind = fields.string("type")
-    if kind != "function":
-        raise BadRequest(f'tools: "{kind}" is not supported: only tools of type "function" are')
-    return function_tool(fields, "parameters")
-
-
-def _tool_choice(fields: Fields) -> tuple[str, str, set[str] | None]:
-    """Return the choice, the tool that must be called, and the names of the allowed tools (None for all)."""
-    value = fields.get("tool_choice")
-    choice = Fields(value if isinstance(value, dict) else {"type": value}, STRUCT, "tool_choice.")
-    mode, forced, allowed = choice.string("type", "auto"), "", None
-    if mode == "function":
-        mode, forced = "required", choice.string("name")
-    elif mode == "allowed_tools":
-        mode = choice.string("mode", "auto")
-        allowed = {tool.string("name") for tool in choice.children("tools", "[]Tool", "Tool")}
-    if mode not in TOOL_MODES:
-        raise BadRequest(f'invalid tool_choice "{mode}": must be "auto", "none", "required", or name functions')
-    return mode, forced, allowed
 
 
 def _think(fields: Fields) -> bool | str | None:

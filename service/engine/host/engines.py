@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from ...config import Settings
@@ -24,6 +24,9 @@ from .residency import Limits, Residency, Resident
 from .supervisor import EngineSupervisor
 
 logger = logging.getLogger("vllm_wsgi.host")
+
+# How long an engine that an asker has lost, and that the host finds well, is not named again.
+SUSPECT_SECONDS = 6.0
 
 # How often a drain that takes long is reported to systemd.
 DRAIN_REPORT_SECONDS = 1.0
@@ -59,23 +62,26 @@ class Engines:
 
     # --- what is asked ---------------------------------------------------------------------------------------
 
-    async def locate(self, model: Model, caller: str, keep_alive: float | None, submits: int) -> str:
+    async def locate(
+        self, model: Model, caller: str, keep_alive: float | None, submits: int, lost: Collection[str] = ()
+    ) -> str:
         """Return the path of the model's data socket, once it is loaded.
 
         `keep_alive` is in seconds, None where the request brings none; `submits` is how many requests will follow.
+        An asker that has `lost` data sockets waits for another one, which a full queue does not refuse.
         Raises Unavailable where the model can't be loaded, and ServerBusy where too many requests of this caller wait;
         those of other callers do not count.
         """
         engine = self._supervisor(model)
-        if 0 < self._settings.max_queue <= engine.resident.waiting_of(caller):
+        if not lost and 0 < self._settings.max_queue <= engine.resident.waiting_of(caller):
             raise ServerBusy
         try:
             with engine.resident.awaited(caller):
-                while (path := self._data_socket(engine)) is None:
+                while (path := self._data_socket(engine, lost)) is None:
                     if engine.state is EngineState.IDLE:
                         await self._load(engine, self._keep_alive(model))
                     else:
-                        await engine.changed()
+                        lost = await self._state_changed(engine, lost)
                     engine.serve(self._catalog.info(model))
                 engine.serve(self._catalog.info(model))
                 engine.resident.send(keep_alive, submits)
@@ -209,11 +215,25 @@ class Engines:
     def _keep_alive(self, model: Model) -> float:
         return self._settings.keep_alive if model.keep_alive is None else model.keep_alive
 
-    def _data_socket(self, engine: EngineSupervisor) -> str | None:
+    async def _state_changed(self, engine: EngineSupervisor, lost: Collection[str]) -> Collection[str]:
+        """Wait until the engine's state changes. Return which sockets are still believed to be lost.
+
+        A worker that the host still finds well after a while is so: the asker lost its connection and not the engine.
+        """
+        if not lost or engine.state is not EngineState.READY:
+            await engine.changed()
+            return lost
+        try:
+            await asyncio.wait_for(engine.changed(), SUSPECT_SECONDS)
+        except TimeoutError:
+            return ()
+        return lost
+
+    def _data_socket(self, engine: EngineSupervisor, lost: Collection[str] = ()) -> str | None:
         """As the supervisor's; raises EngineGoingDown once the host drains."""
         if self._draining:
             raise EngineGoingDown
-        return engine.data_socket()
+        return engine.data_socket(lost)
 
     async def _load(self, engine: EngineSupervisor, keep_alive: float) -> None:
         """Wait until the engine begins to be loaded. Raises Unavailable.

@@ -120,7 +120,7 @@ class Host:
     async def _locate(self, command: Locate) -> AsyncGenerator[Event, None]:
         began = time.monotonic_ns()
         model = self._catalog.find(command.model)
-        path = await self._engines.locate(model, command.caller, command.keep_alive, command.submits)
+        path = await self._engines.locate(model, command.caller, command.keep_alive, command.submits, command.lost)
         capabilities = self._catalog.info(model).capabilities
         yield Located(command.id, path, time.monotonic_ns() - began, capabilities, model.defaults)
 

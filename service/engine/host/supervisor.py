@@ -13,7 +13,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import NoReturn
 
@@ -114,16 +114,16 @@ class EngineSupervisor:
         if self._keeping is not None:
             await asyncio.wait([self._keeping])
 
-    def data_socket(self) -> str | None:
+    def data_socket(self, lost: Collection[str] = ()) -> str | None:
         """Return the path of the data socket; None while the model must be loaded, or is being loaded or unloaded.
 
         Raises what the last worker ended with, while the engine is restarted and, after a failure, until the pause
-        is over.
+        is over. An asker that has `lost` a socket of the engine waits for the restart instead.
         """
         if self.state is EngineState.READY:
-            return self._socket
+            return None if self._socket in lost else self._socket
         pause = self._backoff.pause
-        if self.state is EngineState.RESTARTING or (self.state is EngineState.IDLE and pause > 0):
+        if (self.state is EngineState.RESTARTING and not lost) or (self.state is EngineState.IDLE and pause > 0):
             raise type(self._trouble)(self._trouble.message, round(pause) + 1)
         return None
 

@@ -31,6 +31,7 @@ from .metrics import RunningRequests, VllmMetrics
 from .outputs import Answers
 from .parsers import Parsers, structured
 from .render import count_images, render
+from .resume import SO_FAR, Resuming
 from .sampling import sampling_arguments
 from .templating import RendererTemplating
 from .vision import engine_input, sees, without_images
@@ -59,9 +60,13 @@ class VllmEngine:
         self.device: str = current_platform.device_type
         self.cache_bytes = _cache_bytes(engine)
         self.capacity = _capacity(engine)
+        self._resumes = issubclass(engine.vllm_config.scheduler_config.get_scheduler_cls(), Resuming)
 
     async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
         """Raises BadRequest, Unavailable, EngineFailure and EngineGone."""
+        if request.so_far is not None and request.so_far.token_ids and not self._resumes:
+            # The operator has chosen a scheduler of their own, which can't continue an answer.
+            raise EngineFailure("the answer can't be continued: the engine has a scheduler of the operator's own")
         request, parsers = self._understood(request)
         limit = min(self.context_length, request.context_limit or self.context_length)
         # A prompt that is only rendered may be longer than the context: its length is what the client asks for.
@@ -202,7 +207,10 @@ class VllmEngine:
                 arguments["structured_outputs"] = shape
             if request.logprobs is not None:
                 arguments["logprobs"] = request.logprobs
-                arguments["prompt_logprobs"] = request.logprobs if request.echo else None
+                # A client whose answer has moved has the prompt's already.
+                arguments["prompt_logprobs"] = request.logprobs if request.echo and not request.so_far else None
+            if request.so_far is not None and request.so_far.token_ids:
+                arguments["extra_args"] = {SO_FAR: request.so_far.token_ids}
             stops = Stops([])
             if parser is not None:
                 stops = Stops(arguments.pop("stop", []), arguments.get("min_tokens", 0))

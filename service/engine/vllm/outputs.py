@@ -9,9 +9,11 @@ from vllm.outputs import CompletionOutput, RequestOutput
 
 from ...errors import EngineFailure, EngineGone
 from ...protocol.events import Delta, Finished, TokenLogprob
-from ...protocol.request import Infill, Request, Text
+from ...protocol.request import Infill, Request, SoFar, Text
 from .answer_parser import AnswerEnd, AnswerParser, Stops
 from .failures import ENGINE_GONE
+
+_HAS_NOTHING = SoFar([])
 
 
 class Answers:
@@ -75,11 +77,15 @@ class _SequenceAnswer:
         self._silent = request.echo and request.sampling.max_tokens == 0
         self._seq = 0
         self.ended = False
+        self._client_has = request.so_far
         if parser is not None:
             parser.begin(prompt_ids, stops)
 
     def prompt(self, text: str, logprobs: list[TokenLogprob]) -> Delta:
-        return Delta(self._id, 0, text, [], logprobs=logprobs, index=self._index)
+        delta = Delta(self._id, 0, text, [], logprobs=logprobs, index=self._index)
+        if self._client_has is not None:
+            self._leave_out(delta, self._client_has)
+        return delta
 
     def events(self, output: RequestOutput, completion: CompletionOutput) -> Iterator[Delta | Finished]:
         if self.ended:
@@ -93,13 +99,18 @@ class _SequenceAnswer:
             stop = self._parse(self._parser, delta, completion)
             self.ended = self.ended or bool(stop)
         # A token can end inside a character: it adds no text yet, but it counts.
-        shows = delta.token_ids or delta.text or delta.thinking or delta.tool_calls
-        if shows and not self._silent:
+        reported = delta.token_ids or completion.text or (self.ended and self._parser is not None)
+        if reported and not self._silent:
             if not self._seq:
                 delta.prompt_tokens = len(output.prompt_token_ids or [])
             if self._logprobs is not None:
-                delta.logprobs = _logprobs(delta.token_ids, completion.logprobs or [], self._logprobs)
+                logprobs = completion.logprobs or []
+                # The tokens that another engine generated have none here.
+                others = len(completion.token_ids) - len(logprobs)
+                delta.logprobs = _logprobs(delta.token_ids[others:], logprobs, self._logprobs)
             self._seq += len(delta.token_ids)
+            if self._client_has is not None:
+                self._leave_out(delta, self._client_has)
             yield delta
         if self.ended:
             reason = "length" if completion.finish_reason == "length" and not stop else "stop"
@@ -114,6 +125,21 @@ class _SequenceAnswer:
         delta.text, delta.thinking, delta.tool_calls = parts.text, parts.thinking, parts.tool_calls
         del delta.token_ids[parts.tokens :]
         return parts.stop
+
+    def _leave_out(self, delta: Delta, has: SoFar) -> None:
+        """Take out of a delta what the client has; the first delta of a moved request covers all tokens so far.
+
+        Text may lag behind the tokens, since stop strings and parsers hold it back, so lengths are counted down.
+        """
+        tokens = min(len(has.token_ids), len(delta.token_ids))
+        delta.token_ids = delta.token_ids[tokens:]
+        delta.seq += tokens
+        text, thinking = min(has.text, len(delta.text)), min(has.thinking, len(delta.thinking))
+        calls = min(has.calls, len(delta.tool_calls))
+        delta.text, delta.thinking = delta.text[text:], delta.thinking[thinking:]
+        delta.tool_calls = delta.tool_calls[calls:]
+        left = SoFar(has.token_ids[tokens:], has.text - text, has.thinking - thinking, has.calls - calls)
+        self._client_has = left if left != _HAS_NOTHING else None
 
     def _finished(self, output: RequestOutput, reason: str, stop: str) -> Finished:
         timing = output.metrics

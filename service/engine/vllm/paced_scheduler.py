@@ -22,6 +22,8 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
 from vllm.v1.metrics.stats import SchedulerStats
 from vllm.v1.outputs import ModelRunnerOutput
 
+from .resume import Resuming
+
 # With this many streams or fewer, one token at a time costs little enough.
 FREE_STREAMS = 8
 STREAM_SECONDS = 0.0006
@@ -101,7 +103,7 @@ def _only_tokens(output: EngineCoreOutput) -> bool:
     return all(map(is_, _beside_tokens(output), _NOTHING))
 
 
-class PacedScheduler(Scheduler):  # type: ignore[misc]
+class PacedScheduler(Resuming, Scheduler):  # type: ignore[misc]
     """vLLM's scheduler, which sends outputs at intervals.
 
     Tokens wait until the end of the step in which the interval ends, at the longest. Every stream of which something

@@ -31,6 +31,7 @@ class Turn:
     caller: Caller
     capacity: int
     given: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    moved: bool = False
     waits: bool = False
     admitted: bool = False
 
@@ -47,7 +48,9 @@ class FairQueue:
         return self._length
 
     def push(self, turn: Turn) -> None:
-        self._lanes[turn.caller.priority].setdefault(turn.caller.name, deque()).append(turn)
+        lane = self._lanes[turn.caller.priority].setdefault(turn.caller.name, deque())
+        # A request whose engine was lost has had its turn already.
+        (lane.appendleft if turn.moved else lane.append)(turn)
         turn.waits = True
         self._length += 1
 
@@ -112,9 +115,9 @@ class Bucket:
 class Bill:
     """Charges what one request uses: output as it comes, the prompt once, with the first event that has its size."""
 
-    def __init__(self, bucket: Bucket | None) -> None:
+    def __init__(self, bucket: Bucket | None, has_prompt: bool = False) -> None:
         self._bucket = bucket
-        self._has_prompt = False
+        self._has_prompt = has_prompt
 
     def add(self, event: Event) -> None:
         if self._bucket is None or not isinstance(event, Delta | Finished | Vectors):
@@ -134,8 +137,14 @@ class Account:
         self._requests = 0
         self._bucket: Bucket | None = None
 
-    def enter(self, caller: Caller) -> Bill:
-        """Add a request and return its bill. Raises TooManyRequests where the caller is over a limit."""
+    def enter(self, caller: Caller, moved: bool = False) -> Bill:
+        """Count one more request, and return its bill. Raises TooManyRequests, unless the request has moved here.
+
+        The prompt of a moved request was charged by the engine that was lost.
+        """
+        if moved:
+            self._requests += 1
+            return Bill(self._bucket, has_prompt=True)
         if 0 < caller.max_concurrent <= self._requests:
             raise TooManyRequests(
                 f'key "{caller.name}" has {self._requests} requests running or waiting, which is all that it may have',
@@ -170,15 +179,15 @@ class Admission:
         return len(self._queue)
 
     @asynccontextmanager
-    async def admitted(self, caller: Caller, sequences: int) -> AsyncIterator[Bill]:
+    async def admitted(self, caller: Caller, sequences: int, moved: bool = False) -> AsyncIterator[Bill]:
         """Wait for the request's turn; it holds its capacity while the context is open.
 
         Raises TooManyRequests where the caller is over a limit, and ServerBusy where the queue is full.
         """
         account = self._accounts[caller.name]
-        bill = account.enter(caller)
+        bill = account.enter(caller, moved)
         # A request with more sequences than the engine runs at once takes all of its capacity.
-        turn = Turn(caller, min(sequences, self._capacity))
+        turn = Turn(caller, min(sequences, self._capacity), moved=moved)
         try:
             await self._wait_for_capacity(turn)
             yield bill
@@ -189,7 +198,7 @@ class Admission:
     async def _wait_for_capacity(self, turn: Turn) -> None:
         self._queue.push(turn)
         self._give_turns()
-        if self._max_waiting and len(self._queue) > self._max_waiting:
+        if not turn.moved and 0 < self._max_waiting < len(self._queue):
             last = self._queue.last()
             self._queue.remove(last)
             if not last.given.cancelled():

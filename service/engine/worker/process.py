@@ -82,7 +82,8 @@ class Worker:
 
     def _submit(self, command: Submit) -> AsyncGenerator[Event, None]:
         events = self._engine.generate(command.id, with_defaults(command.request, command.defaults))
-        return self._admitted(events, command.request.caller, command.request.n)
+        moved = command.request.so_far is not None
+        return self._admitted(events, command.request.caller, command.request.n, moved)
 
     def _embed(self, command: Embed) -> AsyncGenerator[Event, None]:
         events = self._engine.embed(command.id, command.request)
@@ -92,12 +93,12 @@ class Worker:
         yield Measured(command.id, await asyncio.to_thread(self._engine.metrics))
 
     async def _admitted(
-        self, events: AsyncGenerator[Any, None], caller: Caller, sequences: int
+        self, events: AsyncGenerator[Any, None], caller: Caller, sequences: int, moved: bool = False
     ) -> AsyncGenerator[Event, None]:
         """Yield the engine's events once the request's turn has come. Raises TooManyRequests and Unavailable."""
         with self._runs():
             came = time.monotonic_ns()
-            async with self._admission.admitted(caller, sequences) as bill, aclosing(events):
+            async with self._admission.admitted(caller, sequences, moved) as bill, aclosing(events):
                 waited = time.monotonic_ns() - came
                 async for event in events:
                     # Most events are of this kind.

@@ -21,7 +21,8 @@ from ...config import Settings
 from ...dialects.answer import Answer
 from ...dialects.json_body import parse_json
 from ...engine_client.client import Client
-from ...engine_client.exchange import Job, Stream
+from ...engine_client.exchange import Job
+from ...engine_client.stream import Stream
 from ...errors import HTTPRefusal, ModelNotFound, ServiceError
 from ...protocol.events import Located, Vectors
 from ...protocol.request import EmbedRequest, Request

@@ -48,7 +48,14 @@ class OllamaRoutes(LibraryRoutes):
         ]
 
     def root(self) -> Response:
-        return Response("Ollama is running", content_type="text/plain; charset=utf-8")
+        """Answer as Ollama does, and tell browsers of the web page."""
+        response = Response("Ollama is running", content_type="text/plain; charset=utf-8")
+        if self._settings.page:
+            response.vary.add("Accept")
+            if any(kind == "text/html" for kind, _ in request.accept_mimetypes):
+                # Relative, since a proxy in front may add a prefix.
+                response.headers["Link"] = '<ui>; rel="alternate"; type="text/html"'
+        return response
 
     def version(self) -> Response:
         return json_response({"version": self._settings.ollama_version})

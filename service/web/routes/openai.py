@@ -18,7 +18,7 @@ from ...dialects.openai.chat_answer import ChatAnswer
 from ...dialects.openai.chat_request import parse_chat
 from ...dialects.openai.parameters import OpenAICall
 from ...dialects.openai.responses_request import parse_responses, previous_response_id
-from ...dialects.openai.responses_stored import conversation, input_items
+from ...dialects.openai.responses_stored import conversation, input_items, referred_responses
 from ...errors import ResponseNotFound, UnknownPrevious
 from ...syntax.names import ModelName
 from ..context import context
@@ -60,8 +60,13 @@ class OpenAIRoutes(Routes):
     def responses(self) -> Response:
         body = self._body("ResponsesRequest")
         previous = previous_response_id(body)
-        earlier = self._earlier(previous) if previous else []
-        call = parse_responses(body, earlier, stores=self._settings.responses_days > 0)
+        call = parse_responses(
+            body,
+            self._earlier(previous) if previous else [],
+            stores=self._settings.responses_days > 0,
+            referred=[item for each in referred_responses(body) for item in self._stored_items(each)],
+            split_names=_splits_names(),
+        )
         answer = responses_answer.ResponsesAnswer(call, keep=partial(self._client.store_response, owner()))
         return self._stream_or_collect([call.request], answer, SSE_NAMED if call.stream else None)
 
@@ -81,6 +86,12 @@ class OpenAIRoutes(Routes):
         except ResponseNotFound:
             raise UnknownPrevious(f"Previous response with id '{previous}' not found.") from None
 
+    def _stored_items(self, id: str) -> list[dict[str, Any]]:
+        try:
+            return conversation(self._client.fetch_response(owner(), id))
+        except ResponseNotFound:
+            return []
+
     def embeddings(self) -> Response:
         call = openai_embeddings.parse_embeddings(self._body("EmbedRequest"))
         _, embedded = self._embed(call.request)
@@ -94,6 +105,14 @@ class OpenAIRoutes(Routes):
 
     def _generate(self, call: OpenAICall, answer: openai_answer.OpenAIAnswer) -> Response:
         return self._stream_or_collect(call.requests, answer, SSE_WITH_DONE if call.stream else None)
+
+
+def _splits_names() -> bool:
+    """Return whether the client is Codex, which finds a tool in a namespace by two fields, as OpenAI has them.
+
+    Seen with Codex CLI 0.169: it answers "unsupported call" to `namespace.name`, which is what Ollama sends.
+    """
+    return request.headers.get("User-Agent", "").lower().startswith("codex")
 
 
 def owner() -> str:

@@ -17,7 +17,7 @@ HOSTILE = 'x"}\n{"status": 200}\r\u0085\u2028\u009b31m\x1b[2J\\'
 def test_whatever_a_client_names_is_one_line_of_ascii():
     stats = RequestStats("/api/chat")
     stats.model = HOSTILE * 100
-    text = line(stats, {"client": HOSTILE})
+    text = line(stats.ended(client=HOSTILE))
     assert text.isascii()
     assert text.isprintable()
     assert json.loads(text)["model"] == (HOSTILE * 100)[:MAX_NAME]

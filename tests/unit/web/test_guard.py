@@ -27,8 +27,8 @@ REMOTE = "203.0.113.7"
 # Written a second time on purpose: a change of a route's scope must be meant.
 DISCOVERY = {"/api/tags", "/api/ps", "/api/show", "/v1/models", "/v1/models/<path:name>"}
 MANAGE = {"/api/pull", "/api/create", "/api/copy", "/api/delete", "/api/blobs/<digest>"}
-OBSERVE = {"/api/status", "/metrics"}
-OPEN = {"/", "/api/version", "/livez", "/readyz"}
+OBSERVE = {"/api/status", "/api/events", "/metrics"}
+OPEN = {"/", "/api/version", "/livez", "/readyz", "/ui", "/ui/", "/ui/<file>"}
 
 
 def application(tmp_path: Path, prefix: str = "", **settings: Any) -> Flask:

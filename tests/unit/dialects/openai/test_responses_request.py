@@ -83,7 +83,7 @@ def test_images_stay_where_they_stood_among_the_texts():
         (None, "input is required"),
         ([], "input is required"),
         (5, "input must be a string or array"),
-        ([{"type": "nope"}], 'input[0]: unknown input item type: "nope"'),
+        ([{"type": "nope"}], "input: none of its items has content that the model can read"),
         ([{"content": "x"}], "input[0]: input item missing required 'type' field"),
         ([{"role": "user", "content": [{"type": "x"}]}], "input[0]: content[0]: unknown content type: x"),
         (
@@ -97,10 +97,6 @@ def test_images_stay_where_they_stood_among_the_texts():
         (
             [{"role": "user", "content": [{"type": "input_image", "image_url": "data:text/html,x"}]}],
             "input[0]: invalid image input",
-        ),
-        (
-            [{"role": "user", "content": "x"}, {"type": "function_call", "name": "f", "arguments": "{"}],
-            "input[1]: failed to parse function call arguments: unexpected EOF",
         ),
         ([{"role": "robot", "content": "x"}], 'input[0]: invalid role "robot"'),
     ],
@@ -138,8 +134,8 @@ def test_what_was_said_before_goes_between_the_instructions_and_the_input():
 
 
 def test_a_bad_item_is_told_by_its_place_in_the_input_whatever_was_said_before():
-    with pytest.raises(BadRequest, match=r"input\[1\]: unknown input item type"):
-        parse_responses(body([{"role": "user", "content": "a"}, {"type": "nope"}]), [{"role": "user", "content": "b"}])
+    with pytest.raises(BadRequest, match=r"input\[1\]: invalid role"):
+        parse_responses(body([{"role": "user", "content": "a"}, {"role": "x"}]), [{"role": "user", "content": "b"}])
 
 
 def test_sampling_and_limits():
@@ -192,8 +188,7 @@ def test_the_effort_is_wished_for_and_never_insisted_on(effort: str | None, thin
     ("fields", "text"),
     [
         ({"model": ""}, "model is required"),
-        ({"tools": [{"type": "web_search"}]}, 'tools: "web_search" is not supported'),
-        ({"tools": [{"type": "custom", "name": "x"}]}, 'tools: "custom" is not supported'),
+        ({"tools": [{"type": "custom"}]}, "tools: name is required"),
         ({"tools": [{"type": "function"}]}, "tools: name is required"),
         ({"tool_choice": "required"}, "tool_choice needs tools"),
         ({"tool_choice": "some"}, 'invalid tool_choice "some"'),

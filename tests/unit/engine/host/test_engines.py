@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
@@ -30,6 +30,7 @@ class FakeSupervisor:
         self.served: dict[str, ModelInfo] = {}
         self.calls: list[str] = []
         self.failure: Unavailable | None = None
+        self.restarts = 0
         self._stir = stir
         self._changed = Bell()
 
@@ -39,7 +40,7 @@ class FakeSupervisor:
 
     @property
     def socket(self) -> str:
-        return f"{self.resident.name}.sock" if self.state is EngineState.READY else ""
+        return f"{self.resident.name}{self.restarts or ''}.sock" if self.state is EngineState.READY else ""
 
     def enter(self, state: EngineState) -> None:
         self.resident.state = state
@@ -64,10 +65,10 @@ class FakeSupervisor:
         while self.state is not EngineState.IDLE:
             await self.changed()
 
-    def data_socket(self) -> str | None:
+    def data_socket(self, lost: Collection[str] = ()) -> str | None:
         if self.failure is not None:
             raise self.failure
-        return self.socket or None
+        return self.socket if self.socket and self.socket not in lost else None
 
     async def changed(self) -> None:
         await self._changed.rung()
@@ -154,6 +155,29 @@ async def test_a_model_is_loaded_for_the_first_request_and_found_by_the_next():
     await field.enter("a", EngineState.READY)
     assert await first == await field.ask("a") == "a:latest.sock"
     assert field.supervisors["a"].calls == ["load"]
+
+
+@in_loop
+async def test_an_asker_that_lost_an_engine_waits_for_the_next_one():
+    field = Field("a")
+    await field.ready("a")
+    lost = [await field.ask("a")]
+    moved = asyncio.create_task(field.engines.locate(field.models["a"], "", None, 1, lost))
+    await settle()
+    assert not moved.done()
+    await field.enter("a", EngineState.RESTARTING)
+    field.supervisors["a"].restarts = 1
+    await field.enter("a", EngineState.READY)
+    assert await moved == "a:latest1.sock"
+
+
+@in_loop
+async def test_an_engine_that_the_host_finds_well_is_named_again_after_a_while(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("service.engine.host.engines.SUSPECT_SECONDS", 0.01)
+    field = Field("a")
+    await field.ready("a")
+    lost = await field.ask("a")
+    assert await field.engines.locate(field.models["a"], "", None, 1, [lost]) == lost
 
 
 @in_loop

@@ -1,0 +1,73 @@
+"""Earlier turns of a conversation, as evidence: what has text becomes text, and nothing in them is refused.
+
+A client sends the history with every request, so that one refused turn would end its conversation for good.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from ..errors import BadRequest
+from .answer import Record
+from .json_body import parse_json
+
+# The fields in which OpenAI's and Anthropic's items keep text that a model or a tool has written.
+TEXT_FIELDS = (
+    "title", "text", "content", "output", "summary", "refusal", "code", "outputs", "results", "result", "stdout",
+    "stderr", "logs", "query", "queries", "error", "message", "error_message", "tool_name", "source", "data",
+    "encrypted_content",
+)  # fmt: skip
+
+# The same fields hold files in base64, and what another server has encrypted for itself: one long word, or lines of it.
+_OPAQUE = re.compile(r"(?:[A-Za-z0-9+/_=-]{64,}\r?\n?)+[A-Za-z0-9+/_=-]*|data:.*", re.DOTALL)
+
+
+def call_arguments(value: Any) -> Record:
+    """Return the arguments of an earlier call as an object, which is all that chat templates take.
+
+    What a model wrote instead of an object is kept in it, under the name "arguments".
+    """
+    if isinstance(value, str):
+        try:
+            return parse_json(value.encode(), "Arguments") if value.strip() else {}
+        except BadRequest:
+            return {"arguments": value}
+    if isinstance(value, dict):
+        return value
+    return {} if value is None else {"arguments": value}
+
+
+def tool_call(call_id: str, name: str, arguments: Any) -> Record:
+    """Return an earlier call as chat templates have it."""
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": call_arguments(arguments)}}
+
+
+def text_in(value: Any) -> str:
+    """Return all text in a value of any shape, a line for each piece. Values without text give an empty string."""
+    return "\n".join(_texts(value))
+
+
+def as_text(value: Any) -> str:
+    """Return a value as text: a string as it is, nothing for null, and JSON for anything else."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    return msgspec.json.encode(value).decode()
+
+
+def is_opaque(text: str) -> bool:
+    """Return whether only the server that wrote the text can read it."""
+    return bool(_OPAQUE.fullmatch(text))
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value] if value and not is_opaque(value) else []
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item)]
+    if isinstance(value, dict):
+        fields = {name.lower(): item for name, item in value.items()}
+        return [text for name in TEXT_FIELDS for text in _texts(fields.get(name))]
+    return []

@@ -1,0 +1,113 @@
+"""Turn the messages of OpenAI's chat completions into those of a Chat.
+
+Messages up to the model's last turn are history: what they hold of unknown types gives its text, or nothing. It never
+knows the model's chat template.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...errors import BadRequest
+from ...protocol.request import Image, Message
+from .. import images
+from ..answer import Record
+from ..content import joined
+from ..fields import Fields
+from ..history import as_text, text_in, tool_call
+from ..tools import function_of
+from .custom_tools import CUSTOM
+from .parameters import go_type
+
+_CONTENT = "invalid message content type"
+_FORMAT = "invalid message format"
+
+
+def parse_messages(fields: Fields) -> list[Message]:
+    """Return the messages. Raise BadRequest."""
+    messages = fields.children("messages", "[]openai.Message", "openai.Message")
+    if not messages:
+        raise BadRequest("[] is too short - 'messages'")
+    history = 1 + max((place for place, each in enumerate(messages) if each.get("role") == "assistant"), default=-1)
+    called: dict[str, str] = {}
+    return [_message(each, place, place < history, called) for place, each in enumerate(messages)]
+
+
+def _message(fields: Fields, place: int, is_history: bool, called: dict[str, str]) -> Message:
+    """Return one message. `called` collects the names of the called tools, by the ids of the calls."""
+    role = fields.string("role").lower()
+    content = _content(fields, f"messages[{place}].content", is_history or role != "user")
+    if role in ("tool", "function"):
+        call_id = as_text(fields.get("tool_call_id"))
+        name = as_text(fields.get("name")) or called.get(call_id, "")
+        return Message("tool", content, tool_name=name, tool_call_id=call_id)
+    calls = _calls(fields)
+    called.update((call["id"], call["function"]["name"]) for call in calls)
+    thinking = as_text(fields.get("reasoning")) or as_text(fields.get("reasoning_content"))
+    # Chat templates know the older of OpenAI's two names.
+    return Message("system" if role == "developer" else role, content, thinking, calls)
+
+
+def _content(fields: Fields, place: str, is_history: bool) -> str | list[str | Image]:
+    value = fields.get("content")
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        parts = [_part(part, f"{place}[{index}]", is_history) for index, part in enumerate(value)]
+        return joined([part for part in parts if not (is_history and part == "")])
+    if is_history:
+        return as_text(value) or as_text(fields.get("refusal"))
+    raise BadRequest(f"{_CONTENT}: {go_type(value)}")
+
+
+def _part(part: Any, place: str, is_history: bool) -> str | Image:
+    """Return a part of a content, empty if it has nothing to read. Raise BadRequest if it is new and unreadable."""
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    if kind == "image_url":
+        return _image(part, place, is_history)
+    if is_history:
+        return text_in(part)
+    if kind == "input_audio":
+        raise BadRequest(f"audio input is not supported: {place}")
+    raise BadRequest(f"{_FORMAT}: {place} {_found(part, kind)}")
+
+
+def _image(part: Record, place: str, is_history: bool) -> str | Image:
+    url = part.get("image_url")
+    url = url.get("url") if isinstance(url, dict) else url
+    try:
+        if not isinstance(url, str):
+            raise BadRequest(f"{_FORMAT}: {place}.image_url has no url")
+        return images.from_url(url)
+    except BadRequest:
+        if is_history:
+            return ""
+        raise
+
+
+def _found(part: Any, kind: Any) -> str:
+    """Return how a part is not what it should be."""
+    if not isinstance(part, dict):
+        return f"is a {go_type(part)}; it must be an object with a type"
+    if kind == "text":
+        return 'has the type "text" and no text'
+    return f'has the type {as_text(kind) or "null"!r}; "text" and "image_url" are supported'
+
+
+def _calls(fields: Fields) -> list[Record]:
+    """Return the calls of an earlier turn, in the newer form or in the older, `function_call`."""
+    value, older = fields.get("tool_calls"), fields.get("function_call")
+    calls = [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+    if not calls and isinstance(older, dict):
+        calls = [{"function": older}]
+    return [_call(each) for each in calls]
+
+
+def _call(call: Record) -> Record:
+    kind = CUSTOM if call.get("type") == CUSTOM else "function"
+    function = function_of(call, kind)
+    function = function if isinstance(function, dict) else {}
+    arguments = {"input": as_text(function.get("input"))} if kind == CUSTOM else function.get("arguments")
+    return tool_call(as_text(call.get("id")), as_text(function.get("name")), arguments)

@@ -1,0 +1,110 @@
+"""What each answer of a stream has brought so far, and whether the stream may continue on another engine.
+
+An answer's state is counted in tokens, characters of text, characters of thinking and calls. These four numbers hold
+however the deltas were joined on their way.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ..errors import EngineFailure, ServiceError
+from ..protocol.commands import Submit
+from ..protocol.events import Delta, Failed, Finished
+from ..protocol.request import Request, SoFar
+
+logger = logging.getLogger("vllm_wsgi.queue")
+
+# An engine that exits or is told to end loses what it runs. Any other failure is an answer.
+_DEATH, _DRAIN = "EngineGone", "Drained"
+
+
+@dataclass
+class AnswerSoFar:
+    """One answer: the request that it belongs to, by its first Submit, and what the client has of it."""
+
+    submit: int
+    request: Request
+    token_ids: list[int] = field(default_factory=list)
+    text: int = 0
+    thinking: int = 0
+    calls: int = 0
+    has_echo: bool = False
+    ended: bool = False
+
+    def add(self, delta: Delta) -> None:
+        self.token_ids += delta.token_ids
+        self.text += len(delta.text)
+        self.thinking += len(delta.thinking)
+        self.calls += len(delta.tool_calls)
+
+    @property
+    def has_begun(self) -> bool:
+        return bool(self.token_ids or self.text)
+
+    def rest(self) -> Request:
+        """Return the request for the rest of this one answer."""
+        so_far = SoFar(self.token_ids[:], self.text, self.thinking, self.calls) if self.has_begun else None
+        return msgspec.structs.replace(self.request, n=1, so_far=so_far)
+
+
+class Moves:
+    """The answers to a stream's requests, and how often their engine has died. `limit` 0: a stream never moves."""
+
+    def __init__(self, submits: list[Submit], limit: int) -> None:
+        self._limit = limit
+        self._deaths = 0
+        self._tokens_at_death = -1
+        self.count = 0
+        self.lost: list[str] = []
+        self._answers = [
+            AnswerSoFar(submit.id, _seeded(submit.request, index))
+            for submit in submits
+            for index in range(submit.request.n)
+        ]
+
+    def add(self, event: Delta | Finished) -> None:
+        """Count what the client gets; `event.index` counts through all answers of the stream."""
+        answer = self._answers[event.index]
+        if isinstance(event, Delta):
+            answer.add(event)
+        else:
+            answer.ended = True
+
+    def left(self) -> list[tuple[int, AnswerSoFar]]:
+        """Return the answers that have not ended, with their index in the stream."""
+        return [(index, answer) for index, answer in enumerate(self._answers) if not answer.ended]
+
+    def begin(self, failed: Failed, socket: str) -> None:
+        """Note that the engine at `socket` was lost. Raises the failure where the stream may not continue elsewhere.
+
+        A request that was running at two deaths without a token in between is taken for their cause.
+        """
+        if not self._limit or failed.kind not in (_DEATH, _DRAIN):
+            raise failed.error()
+        if failed.kind == _DEATH:
+            self._deaths += 1
+            tokens = sum(len(answer.token_ids) for answer in self._answers)
+            if self._deaths > self._limit or tokens == self._tokens_at_death:
+                raise self._cause(failed)
+            self._tokens_at_death = tokens
+        self.count += 1
+        self.lost.append(socket)
+
+    def _cause(self, failed: Failed) -> ServiceError:
+        if self._deaths < 2:
+            return failed.error()
+        name = self._answers[0].request.request_id
+        logger.error("request %s is given up: its engine died %d times while it ran", name, self._deaths)
+        return EngineFailure(f"the engine died {self._deaths} times while it ran this request: {failed.message}")
+
+
+def _seeded(request: Request, index: int) -> Request:
+    """Return the request of one of `n` answers; vLLM gives each its own seed (`v1/engine/parallel_sampling.py`)."""
+    seed = request.sampling.seed
+    if request.n == 1 or seed is None:
+        return request
+    return msgspec.structs.replace(request, sampling=msgspec.structs.replace(request.sampling, seed=seed + index))

@@ -1,0 +1,144 @@
+"""The answers to requests to one model, as batches of events; when their engine is lost they continue on another one.
+
+In: requests. Out: batches of events, or a ServiceError.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+
+from ..drain import drain
+from ..errors import EngineGone, GoingDown
+from ..protocol.commands import Submit
+from ..protocol.events import Delta, Event, Failed, Finished, Rendered
+from ..protocol.request import Request
+from .connections import Connections, new_id
+from .disconnect import Presence
+from .exchange import Exchange, Times
+from .moves import Moves
+
+logger = logging.getLogger("vllm_wsgi.queue")
+
+# How long a stream waits for the next engine host when the host has exited, and how often it tries. Seconds.
+HOST_SECONDS = 120.0
+HOST_PAUSE_SECONDS = 0.3
+
+
+class Stream(Exchange):
+    """The answers to requests to one model. Iterating `batches` runs them; `close` cancels, once, what has not ended.
+
+    The answers are numbered in one row: those of the second request follow those of the first in their `index`.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        times: Times,
+        presence: Presence,
+        requests: list[Request],
+        keep_alive: float | None,
+        moves: int = 0,
+    ) -> None:
+        """`keep_alive` is in seconds. The stream may lose its engine `moves` times."""
+        super().__init__(connections, times, presence, requests[0].caller.name)
+        self._model = requests[0].model
+        self._inbox.request_id = requests[0].request_id
+        self._submits = [Submit(new_id(), request) for request in requests]
+        counts = [request.n for request in requests]
+        self._first = {submit.id: sum(counts[:place]) for place, submit in enumerate(self._submits)}
+        self._keep_alive = keep_alive
+        self._moves = Moves(self._submits, moves)
+        # The events of a moved answer get the id of its first Submit.
+        self._origin: dict[int, int] = {}
+
+    @property
+    def moves(self) -> int:
+        """How often the stream has continued on another engine."""
+        return self._moves.count
+
+    def batches(self) -> Iterator[list[Event]]:
+        """Yield Located, deltas and a Finished for each answer, or one Rendered; an empty batch for a heartbeat.
+
+        Ends after the last of these or raises a ServiceError, never both and never neither.
+        """
+        try:
+            yield from self.locate(self._model, self._keep_alive, submits=len(self._submits))
+            failed = self._submit(self._submits)
+            while self._open or failed is not None:
+                if failed is not None:
+                    yield from self._move(failed)
+                    failed = self._submit(self._rest())
+                    continue
+                events = self._wait()
+                failed = self._take(events)
+                if events or failed is None:
+                    yield events
+        finally:
+            self.close()
+
+    def _submit(self, submits: list[Submit]) -> Failed | None:
+        """Send the Submits to the located engine. Return the failure when it can't be reached any more."""
+        assert self.location is not None
+        for submit in submits:
+            submit.defaults = self.location.defaults
+        try:
+            self._ask(self._connections.connection(self.location.socket), *submits)
+        except EngineGone as error:
+            return Failed.of(self._inbox.id, error)
+        return None
+
+    def _rest(self) -> list[Submit]:
+        """Return a Submit for each answer that has not ended."""
+        submits = []
+        for index, answer in self._moves.left():
+            submit = Submit(new_id(), answer.rest())
+            self._first[submit.id] = index
+            self._origin[submit.id] = answer.submit
+            submits.append(submit)
+        return submits
+
+    def _move(self, failed: Failed) -> Iterator[list[Event]]:
+        """Yield empty batches until another engine is located. Raises the failure where the stream may not move."""
+        assert self.location is not None
+        if drain.begun:
+            raise failed.error()
+        self._moves.begin(failed, self.location.socket)
+        logger.warning("request %s moves to another engine: %s", self._inbox.request_id, failed.message)
+        self._cancel()
+        gives_up_at = time.monotonic() + HOST_SECONDS
+        while True:
+            try:
+                for events in self.locate(self._model, self._keep_alive, len(self._moves.left()), self._moves.lost):
+                    # The client has been told of the first engine's load, so the Located stays here.
+                    if not events:
+                        yield events
+                return
+            except (EngineGone, GoingDown):
+                # The engine host itself has exited, and gunicorn or systemd starts another one.
+                self._answered()
+                if time.monotonic() > gives_up_at or drain.begun:
+                    raise
+            self._pause(HOST_PAUSE_SECONDS)
+            yield []
+
+    def _take(self, events: list[Event]) -> Failed | None:
+        """Number the answers up to the end of the last one, or up to a failure, and drop what follows."""
+        for place, event in enumerate(events):
+            if isinstance(event, Failed):
+                self._answered(event.id)
+                del events[place:]
+                return event
+            if isinstance(event, (Delta, Finished)):
+                event.index += self._first[event.id]
+                self._moves.add(event)
+            if isinstance(event, (Finished, Rendered)):
+                self._open[event.id] -= 1
+                if not self._open[event.id]:
+                    self._answered(event.id)
+            event.id = self._origin.get(event.id, event.id)
+            if not self._open:
+                # An engine process that ends right after its last answer has not failed that answer.
+                del events[place + 1 :]
+        return None

@@ -1,0 +1,78 @@
+"""The route of `/api/events`: what the server does now, as one stream of server-sent events."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+
+from flask import Response, request
+
+from ...access.scopes import Scope
+from ...dialects.ollama.answer import error_record
+from ...drain import refuse_while_draining
+from ...engine_client.observation import Observation
+from ...errors import BadRequest, ClientGone, Drained
+from ...protocol.live import LiveEvent
+from ...telemetry.live_record import live_record
+from ...version import __version__
+from ..context import presence
+from ..framing import SSE
+from ..http_responses import STREAM_HEADERS
+from ..route import Route
+from .base import Routes
+
+logger = logging.getLogger("vllm_wsgi.web")
+
+# Browsers come back after this many milliseconds (WHATWG HTML §9.2.6).
+RETRY = b"retry: 2000\n\n"
+
+
+class EventRoutes(Routes):
+    name = "events"
+    bases = ()
+    package = "events"
+    error_record = staticmethod(error_record)
+
+    def table(self) -> list[Route]:
+        return [
+            Route("/api/events", ("GET",), self.events, Scope.OBSERVE, "what happens now: states, numbers, requests")
+        ]
+
+    def events(self) -> Response:
+        refuse_while_draining()
+        seconds = _seconds(request.args.get("seconds", "0"))
+        response = Response(content_type=SSE.media_type, headers=STREAM_HEADERS)
+        if request.method == "GET":
+            observation = self._client.observe(request.headers.get("Last-Event-ID", ""), seconds, presence())
+            response.response = _stream(observation)
+            response.call_on_close(observation.close)
+        return response
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise BadRequest("seconds must be a number that is not negative")
+    return seconds
+
+
+def _stream(observation: Observation) -> Iterator[bytes]:
+    """Yield the events as bytes. The stream ends when the client leaves and when this process shuts down."""
+    try:
+        yield RETRY
+        for batch in observation.batches():
+            yield b"".join(map(_frame, batch)) or SSE.heartbeat
+    except (ClientGone, Drained):
+        return
+    except Exception:
+        logger.exception("a stream of events broke")
+
+
+def _frame(event: LiveEvent) -> bytes:
+    name, record = live_record(event, __version__)
+    mark = f"id: {event.mark}\n" if event.mark else ""
+    return f"{mark}event: {name}\n".encode() + SSE.frame(record)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from service.dialects.openai.chat_request import parse_chat
+from service.protocol.request import Chat, Image, Message
+
+PNG = "data:image/png;base64,iVBORw0KGgo="
+ASKED = {"role": "user", "content": "hi"}
+NEXT = {"role": "user", "content": "and?"}
+
+
+def between(*turns: dict[str, Any]) -> list[Message]:
+    """The messages of turns that stand between two of the user, the model's last one among them."""
+    closing = {"role": "assistant", "content": "ok"}
+    prompt = parse_chat({"model": "x", "messages": [ASKED, *turns, closing, NEXT]}).requests[0].prompt
+    assert isinstance(prompt, Chat)
+    assert prompt.messages[0].text == "hi"
+    assert [message.text for message in prompt.messages[-2:]] == ["ok", "and?"]
+    return prompt.messages[1:-2]
+
+
+@pytest.mark.parametrize(
+    ("call", "made"),
+    [
+        ({"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}, ("f", {"a": 1})),
+        ({"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a":'}},
+         ("f", {"arguments": '{"a":'})),
+        ({"id": "c", "type": "function", "function": {"name": "f", "arguments": "[]"}}, ("f", {"arguments": "[]"})),
+        ({"id": "c", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}, ("f", {"a": 1})),
+        ({"id": "c", "type": "function", "function": {"name": "f"}}, ("f", {})),
+        ({"id": "c", "type": "custom", "custom": {"name": "code", "input": "1+1"}}, ("code", {"input": "1+1"})),
+        ({"id": "c", "type": "call_of_next_year"}, ("", {})),
+    ],
+)  # fmt: skip
+def test_an_earlier_call_is_a_call_whatever_a_model_wrote(call: Any, made: tuple[str, Any]):
+    turns = between({"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": "4", "tool_call_id": "c"})
+    (written,) = turns[0].tool_calls
+    assert (written["id"], written["function"]["name"], written["function"]["arguments"]) == ("c", *made)
+    assert (turns[1].tool_call_id, turns[1].tool_name) == ("c", made[0])
+
+
+def test_the_older_form_of_a_call_and_of_its_result_are_read():
+    call = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
+    made, answered = between(call, {"role": "function", "name": "f", "content": "4"})
+    assert made.tool_calls[0]["function"] == {"name": "f", "arguments": {}}
+    assert answered == Message("tool", "4", tool_name="f")
+
+
+@pytest.mark.parametrize("role", ["assistant", "tool", "system", "user"])
+@pytest.mark.parametrize(
+    ("content", "read"),
+    [
+        (None, ""),
+        ([], ""),
+        ([{"type": "text", "text": "a"}, {"type": "part_of_next_year"}], "a"),
+        ([{"type": "refusal", "refusal": "no"}], "no"),
+        ([{"type": "search_result", "title": "t", "content": [{"type": "text", "text": "a"}]}], "t\na"),
+        ([{"type": "image_url", "image_url": {"url": "https://x/y.png"}}], ""),
+        ([{"type": "image_url", "image_url": {"url": PNG}}], [Image(b"\x89PNG\r\n\x1a\n")]),
+        ([{"type": "input_audio", "input_audio": {"data": "QUJD" * 50, "format": "wav"}}], ""),
+        ([{"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,QQ=="}}], ""),
+        (["a"], "a"),
+        (5, "5"),
+    ],
+)
+def test_odd_content_of_an_earlier_turn_is_no_reason_to_refuse(role: str, content: Any, read: Any):
+    (message,) = between({"role": role, "content": content})
+    assert message.content == read
+
+
+def test_a_refusal_is_what_the_model_answered():
+    (message,) = between({"role": "assistant", "content": None, "refusal": "I won't."})
+    assert message.text == "I won't."
+
+
+def test_the_result_of_a_tool_is_evidence_in_the_last_turn_too():
+    turns = [ASKED, {"role": "assistant", "tool_calls": []}, {"role": "tool", "content": [{"type": "x", "text": "a"}]}]
+    prompt = parse_chat({"model": "x", "messages": turns}).requests[0].prompt
+    assert isinstance(prompt, Chat)
+    assert prompt.messages[-1].content == "a"

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.dialects.history import call_arguments, text_in
+from tests.support.any_json import scalars
+
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=9
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "arguments"),
+    [
+        ('{"a": 1}', {"a": 1}),
+        ({"a": 1}, {"a": 1}),
+        ("", {}),
+        (" ", {}),
+        (None, {}),
+        ('{"a":', {"arguments": '{"a":'}),
+        ("[1]", {"arguments": "[1]"}),
+        ("ls -la", {"arguments": "ls -la"}),
+        ([1], {"arguments": [1]}),
+        ("[" * 100_000, {"arguments": "[" * 100_000}),
+    ],
+)
+def test_the_arguments_of_an_earlier_call_are_an_object_whatever_a_model_wrote(value: Any, arguments: Any):
+    assert call_arguments(value) == arguments
+
+
+@given(st.text() | values | values.map(json.dumps))
+def test_any_arguments_become_an_object_that_crosses_the_queue(value: Any):
+    arguments = call_arguments(value)
+    assert isinstance(arguments, dict)
+    if not isinstance(value, (str, dict)) or isinstance(value, str):
+        assert msgspec.msgpack.encode(arguments)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a", "a"),
+        ({"type": "text", "text": "a"}, "a"),
+        ([{"type": "text", "text": "a"}, {"type": "x", "content": [{"text": "b"}]}], "a\nb"),
+        ({"type": "search_result", "title": "t", "source": "https://s", "content": [{"text": "c"}]}, "t\nc\nhttps://s"),
+        ({"type": "code_interpreter_call", "code": "1+1", "outputs": [{"type": "logs", "logs": "2"}]}, "1+1\n2"),
+        ({"type": "image", "source": {"type": "base64", "data": "QUJD" * 40}}, ""),
+        ({"type": "image_generation_call", "result": "QUJD" * 40}, ""),
+        ({"type": "computer_screenshot", "image_url": "data:image/png;base64,QUJD"}, ""),
+        ({"type": "compaction", "encrypted_content": "gAAAAAB" + "x" * 80}, ""),
+        ({"type": "document", "source": {"data": "\n".join(["JVBERi0x" * 9] * 3)}}, ""),
+        (None, ""),
+        (5, ""),
+    ],
+)
+def test_the_text_in_a_value_is_found_and_files_are_not_text(value: Any, text: str):
+    assert text_in(value) == text
