@@ -20,7 +20,7 @@ from ..protocol.request import Sampling
 from ..syntax.durations import parse_keep_alive
 from ..syntax.names import ModelName
 from ..syntax.options import NAMES, parse_options
-from ..syntax.toml_file import TomlFile, read_text
+from ..syntax.toml_file import TomlFile, as_settings_error, read_text
 from .model import Model
 
 HUGGING_FACE = ("hf.co", "huggingface.co")
@@ -85,7 +85,8 @@ KINDS: dict[str, tuple[type, ...]] = {
 
 def read_models(path: Path) -> list[Model]:
     """Return the models of a models.toml. Raises SettingsError, which names the line."""
-    return _ModelsToml(path, read_text(path, "VLLM_WSGI_MODELS")).models()
+    with as_settings_error(path):
+        return _ModelsToml(path, read_text(path, "VLLM_WSGI_MODELS")).models()
 
 
 class _ModelsToml(TomlFile):

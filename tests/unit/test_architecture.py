@@ -113,6 +113,7 @@ FOREIGN: dict[str, set[str]] = {
     "PIL": {"engine/vllm"},
     "huggingface_hub": {"engine/hub", "models/inspection"},
     "opentelemetry": {"telemetry/traces"},
+    "zstandard": {"web/content_coding"},
 }
 # A dialect makes records, never bytes.
 WITHOUT_BYTES = ("dialects/ollama/", "dialects/openai/", "dialects/anthropic/", "dialects/answer")

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from ...errors import BadRequest
 from ...protocol.events import Delta, Finished, TokenLogprob
 from ...protocol.request import Infill, Request, Sampling, Text, Tokens
-from ...syntax.numbers import as_integer
+from ...syntax.numbers import as_integers
 from ..fields import Fields
 from ..vllm_fields import COMPLETIONS, refuse_unsupported
 from .answer import OpenAIAnswer
@@ -75,11 +75,10 @@ def _prompts(value: Any) -> list[Text | Tokens]:
 def _prompt(value: Any) -> Text | Tokens:
     if value is None or isinstance(value, str):
         return Text(value or "")
-    ids = [as_integer(item) for item in value] if isinstance(value, list) else [None]
-    known = [token_id for token_id in ids if token_id is not None and token_id >= 0]
-    if len(known) < len(ids):
+    ids = as_integers(value) if isinstance(value, list) else [None]
+    if None in ids or min(cast("list[int]", ids), default=0) < 0:
         raise BadRequest("prompt must be a string, token ids, or a list of either")
-    return Tokens(known)
+    return Tokens(cast("list[int]", ids))
 
 
 def _with_suffix(prompt: Text | Tokens, suffix: str) -> Text | Tokens | Infill:

@@ -16,7 +16,8 @@ from ...errors import Unsupported
 from ...protocol.model_info import EngineState
 from ...version import __version__
 from ..context import context, presence
-from ..http_responses import json_response
+from ..framing import SSE
+from ..http_responses import json_response, single_response
 from ..negotiation import negotiate
 from ..route import Route
 from .library import LibraryRoutes
@@ -122,9 +123,10 @@ class OllamaRoutes(LibraryRoutes):
         """Return one generation in the format that the client asks for, or the record of a load or an unload."""
         chosen = negotiate(call.stream, call.stream_type, request.args.get("alt"), request.headers.get("Accept", ""))
         if call.request is None:
-            response = json_response(self._load_or_unload(call, answer))
+            response = single_response(self._load_or_unload(call, answer), chosen)
         else:
-            framed = None if call.request.render_only else chosen
+            # What would be sent to the model is one record, which is streamed only to a reader of events.
+            framed = chosen if chosen is SSE or not call.request.render_only else None
             response = self._stream_or_collect([call.request], answer, framed, call.keep_alive)
         response.vary.add("Accept")
         return response
