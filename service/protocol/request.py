@@ -51,6 +51,8 @@ class Chat(Struct):
     `context` holds the token ids of an earlier exchange, which go before the rendered prompt. `tool_choice` is "auto",
     "none" or "required"; `forced_tool` names the one tool that must be called. Without `parallel_tool_calls` the
     answer holds one call at the most. A model that can't think refuses `think`, or ignores it without `must_think`.
+    Without `show_thinking` the thinking is generated and dropped. `continue_final`: the answer goes on from the last
+    message. `template_arguments` are vLLM's `chat_template_kwargs`, which go over our own.
     """
 
     messages: list[Message]
@@ -62,6 +64,10 @@ class Chat(Struct):
     forced_tool: str = ""
     parallel_tool_calls: bool = True
     must_think: bool = True
+    show_thinking: bool = True
+    continue_final: bool = False
+    add_generation_prompt: bool = True
+    template_arguments: dict[str, Any] = {}
 
 
 class Text(Struct):
@@ -103,6 +109,21 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     logit_bias: Optional[dict[int, float]] = None
     stop_token_ids: Optional[list[int]] = None
     ignore_eos: Optional[bool] = None
+    bad_words: Optional[list[str]] = None
+    include_stop_str_in_output: Optional[bool] = None
+    allowed_token_ids: Optional[list[int]] = None
+    skip_special_tokens: Optional[bool] = None
+    spaces_between_special_tokens: Optional[bool] = None
+    thinking_token_budget: Optional[int] = None
+
+
+class Constraint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What vLLM constrains an answer to, beside JSON. At most one is set; `structural_tag` is xgrammar's, as JSON."""
+
+    regex: str = ""
+    choice: list[str] = []
+    grammar: str = ""
+    structural_tag: str = ""
 
 
 class Caller(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -147,6 +168,9 @@ class Request(msgspec.Struct, frozen=True):
     - `adapter` is the directory of a LoRA adapter; only the model's own defaults set it.
     - `so_far`: another engine has begun the one answer, and the events continue where it ended.
     - `request_id` is for logs, `traceparent` (W3C Trace Context) for traces.
+    - `constraint` takes the place of `format`.
+    - `prompt_tokens`: of a longer prompt that many tokens are kept (vLLM's `truncate_prompt_tokens`), the last ones,
+      or with `keep_start` the first ones; -1 keeps as many as fit.
     """
 
     model: str
@@ -165,7 +189,10 @@ class Request(msgspec.Struct, frozen=True):
     request_id: str = ""
     caller: Caller = Caller()
     traceparent: str = ""
-    so_far: SoFar | None = None
+    constraint: Optional[Constraint] = None
+    prompt_tokens: Optional[int] = None
+    keep_start: bool = False
+    so_far: Optional[SoFar] = None
 
 
 class Defaults(msgspec.Struct, frozen=True, omit_defaults=True):

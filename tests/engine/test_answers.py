@@ -97,7 +97,7 @@ def test_an_echo_is_the_prompts_text(demo: Asker):
         ("/v1/completions", {"prompt": ""}, "the prompt is empty"),
         ("/v1/completions", {"prompt": []}, "the prompt is empty"),
         ("/v1/completions", {"prompt": [10**9]}, "out of vocabulary"),
-        ("/v1/completions", {"prompt": [1] * 5000}, "longer than the context length"),
+        ("/v1/completions", {"prompt": [1] * 5000}, "maximum context length is 2048 tokens"),
         ("/v1/completions", {"prompt": "a", "min_tokens": 9, "max_tokens": 2}, "min_tokens"),
         ("/v1/completions", {"prompt": "a", "stop_token_ids": [-1]}, ""),
         ("/v1/chat/completions", {"messages": user("a"), "response_format": {

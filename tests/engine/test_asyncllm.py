@@ -50,11 +50,15 @@ def test_a_long_answer_arrives_piece_by_piece(demo: Asker) -> None:
 def test_many_answers_at_once_come_in_fewer_pieces_and_lose_nothing(demo: Asker) -> None:
     ask: dict[str, Any] = {"messages": user(LONG), "think": False, "options": {"num_predict": 100}}
     alone = content(demo.ndjson("/api/chat", **ask))
-    with ThreadPoolExecutor(48) as pool:
-        answers = list(pool.map(lambda _: demo.ndjson("/api/chat", **ask), range(48)))
-    assert {content(records) for records in answers} == {alone}
-    assert {records[-1]["eval_count"] for records in answers} == {100}
-    assert sum(len(records) for records in answers) < 48 * 100 * 0.8
+    for _ in range(5):
+        with ThreadPoolExecutor(48) as pool:
+            answers = list(pool.map(lambda _: demo.ndjson("/api/chat", **ask), range(48)))
+        assert {content(records) for records in answers} == {alone}
+        assert {records[-1]["eval_count"] for records in answers} == {100}
+        # On a busy machine few of them may run at the same time, and then nothing is joined.
+        if sum(len(records) for records in answers) < 48 * 100 * 0.8:
+            return
+    pytest.fail("nothing was joined in any of five rounds")
 
 
 def test_counts_and_durations_come_from_the_engine(demo: Asker) -> None:

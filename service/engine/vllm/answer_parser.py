@@ -1,113 +1,114 @@
-"""Splits an answer into thinking, content and whole tool calls, with vLLM's own parsers."""
+"""Splits one answer into thinking, content and whole tool calls, with vLLM's own parsers.
+
+Nothing that the model wrote is lost without a reason: text that a parser swallows and that is not a whole call is
+content. The result depends on the tokens alone, not on how many of them come at once.
+"""
 
 from __future__ import annotations
 
-import json
-import secrets
-import string
-from collections.abc import Sequence
+import logging
+import re
+from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Any, NamedTuple
 
-from vllm.config import ModelConfig
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-from vllm.parser import Parser, ParserManager
-from vllm.sampling_params import StructuredOutputsParams
+from vllm.parser import Parser
 
-from ...errors import BadRequest
-from ...models.parser_names import ParserNames
-from ...protocol.request import Chat
-from .render import template_tool
+from .parser_marks import call_envelope, is_engine_based, other_marks
+from .raw_text import RawText, without_marks
+from .stop_strings import StopStrings
+from .token_text import TokenText
+from .tool_calls import CallPieces, ParsedCall, call_record, is_json, parsed_call
+from .trimmed_text import TrimmedText
 
-_ID_ALPHABET = string.ascii_lowercase + string.digits
+logger = logging.getLogger("vllm_wsgi.worker")
+
+_TAG = re.compile(r"</?[^<>]*>")
+
+
+class AnswerEnd(Enum):
+    """How vLLM ended an answer: at a token that the model chose, or at a limit."""
+
+    TOKEN = "token"
+    LIMIT = "limit"
+
+
+class Stops(NamedTuple):
+    """The stop strings of an answer. None counts in the first `min_tokens`; `include`: the answer ends behind one."""
+
+    strings: list[str]
+    min_tokens: int = 0
+    include: bool = False
 
 
 class Parts(NamedTuple):
-    """The parts of one delta."""
+    """What some tokens were. `tokens` of them belong to the answer: fewer than were fed when `stop` ended it."""
 
     text: str
     thinking: str
     tool_calls: list[dict[str, Any]]
+    tokens: int
+    stop: str = ""
 
 
-class Parsers:
-    """Makes the parsers of one model's answers."""
-
-    def __init__(self, family: ParserNames, tokenizer: Any, model_config: ModelConfig) -> None:
-        self.family = family
-        self._tokenizer = tokenizer
-        self._model_config = model_config
-        self._classes: dict[tuple[bool, bool], type[Parser] | None] = {}
-
-    def parser(self, chat: Chat, thinks: bool, shape: str | dict[str, Any] | None) -> AnswerParser | None:
-        """Return the parser of one answer; None when the answer is plain content.
-
-        Raises BadRequest when vLLM does not take the tools or the tool choice.
-        """
-        with_thinking, with_tools = thinks or self.family.always_thinks, bool(chat.tools)
-        kind = self._class(with_thinking and bool(self.family.thinking), with_tools and bool(self.family.tools))
-        if kind is None:
-            return None
-        request = _vllm_request(chat, thinks, shape)
-        arguments = {"enable_thinking": thinks, "thinking": thinks}
-        parser = kind(self._tokenizer, request.tools, chat_template_kwargs=arguments, model_config=self._model_config)
-        return AnswerParser(parser, request)
-
-    def _class(self, thinking: bool, tools: bool) -> type[Parser] | None:
-        if (thinking, tools) not in self._classes:
-            self._classes[thinking, tools] = ParserManager.get_parser(
-                self.family.tools if tools else None,
-                self.family.thinking if thinking else None,
-                enable_auto_tools=tools,
-                is_harmony=self.family.thinking == "openai_gptoss",
-                tokenizer=self._tokenizer,
-            )
-        return self._classes[thinking, tools]
+class _Extracted(NamedTuple):
+    content: str
+    calls: list[ParsedCall]
 
 
-def structured(shape: str | dict[str, Any] | None) -> StructuredOutputsParams | None:
-    """Return a Request's `format` in vLLM's terms."""
-    if shape is None:
-        return None
-    return StructuredOutputsParams(json_object=True) if isinstance(shape, str) else StructuredOutputsParams(json=shape)
-
-
-def _vllm_request(chat: Chat, thinks: bool, shape: str | dict[str, Any] | None) -> ChatCompletionRequest:
-    """Return the request as vLLM's own server has it: vLLM's parsers read the tools and the choice from there."""
-    fields: dict[str, Any] = {}
-    if chat.tools:
-        forced = {"type": "function", "function": {"name": chat.forced_tool}}
-        fields["tools"] = [template_tool(tool) for tool in chat.tools]
-        fields["tool_choice"] = forced if chat.forced_tool else chat.tool_choice
-        fields["parallel_tool_calls"] = chat.parallel_tool_calls
-    try:
-        # An answer that must be a tool call can have no other format.
-        outputs = structured(None if chat.forced_tool else shape)
-        return ChatCompletionRequest(messages=[], include_reasoning=thinks, structured_outputs=outputs, **fields)
-    except (ValueError, TypeError, KeyError) as error:
-        raise BadRequest(f"tools: {_first_complaint(error)}") from None
+_NOTHING = _Extracted("", [])
 
 
 class AnswerParser:
-    """Parses one answer, delta by delta. Tool calls come out whole, as Ollama's clients expect them.
+    """Parses one answer. Tool calls come out whole, as Ollama's clients expect them.
 
-    `request` is vLLM's, with the constraints that its parser needs: with the tool choice "required" or a named tool,
-    the answer is constrained to a call.
+    `make_parser` makes a parser of vLLM's with an empty state. `request` is vLLM's, with the constraints that its
+    parser needs: with the tool choice "required" or a named tool, the answer is constrained to a call. Unless the
+    answer `thinks`, its thinking is dropped. `tracked`: what the parser passes on can be found again in the text.
     """
 
-    def __init__(self, parser: Parser, request: ChatCompletionRequest) -> None:
-        self._parser = parser
-        self.request = parser.adjust_request(request)
-        self._token_ids: list[int] = []
-        self._calls: dict[int, tuple[str, list[str]]] = {}
+    def __init__(
+        self,
+        make_parser: Callable[[], Parser],
+        request: ChatCompletionRequest,
+        tokenizer: Any,
+        thinks: bool,
+        tracked: bool = True,
+    ) -> None:
+        self._make_parser = make_parser
+        self._parser = make_parser()
+        self.request = self._parser.adjust_request(request)
+        self._tokenizer = tokenizer
+        self._thinks = thinks
+        self._tracked = tracked
+        self._tokens: TokenText | None = None
         self._prompt_ids: list[int] | None = None
-        self._thinking, self._content = _Trimmed(), _Trimmed(keeps_tail=True)
+        self._envelope = call_envelope(self._parser)
+        self._marks = other_marks(self._parser, tokenizer)
+        self._raw = RawText()
+        self._calls = CallPieces()
+        self._call_count = 0
+        self._token_ids: list[int] = []
+        self._thinking = TrimmedText()
+        self._content = TrimmedText(keeps_tail=True) if self._parser.reasoning_parser is not None else None
+        # What the model has written since the parser reported a piece of a call.
+        self._since_call = ""
+        self._failed = False
+        self._stop = ""
+        self._text, self._thought = "", ""
+        self._records: list[dict[str, Any]] = []
 
-    def begin(self, prompt_ids: list[int]) -> None:
+    def begin(self, prompt_ids: list[int], stops: Stops) -> None:
         """Take the prompt, which shows whether the template has opened or closed the thinking."""
         self._prompt_ids = prompt_ids
+        self._stops = StopStrings(stops.strings, stops.include)
+        self._min_tokens = stops.min_tokens
 
     def reasoning_ended(self, prompt_ids: list[int]) -> bool | None:
         """Return whether a structured output begins with the first token; None when vLLM has to find out."""
+        if not self._thinks:
+            return True
         ended: bool | None = self.request.resolve_reasoning_ended(self._parser, prompt_ids)
         return ended
 
@@ -115,64 +116,161 @@ class AnswerParser:
         """Return how many of the answer's tokens belong to the thinking."""
         return int(self._parser.count_reasoning_tokens(self._token_ids))
 
-    def feed(self, text: str, token_ids: Sequence[int], finished: bool) -> Parts:
-        self._token_ids += token_ids
-        delta = self._parser.parse_delta(text, list(token_ids), self.request, self._prompt_ids, finished=finished)
-        self._prompt_ids = None
-        if delta is None:
-            return Parts("", "", self._whole_calls(keep=0) if finished else [])
-        for fragment in delta.tool_calls or []:
-            name, arguments = self._calls.setdefault(fragment.index, ("", []))
-            if fragment.function is not None:
-                self._calls[fragment.index] = (name or fragment.function.name or "", arguments)
-                arguments.append(fragment.function.arguments or "")
-        text = delta.content or ""
-        if self.request.include_reasoning:
+    def feed(self, token_ids: Sequence[int], end: AnswerEnd | None = None) -> Parts:
+        """Take the next tokens; with `end` they are the last. A token that ends the answer adds no text."""
+        if self._tokens is None:
+            # Only now has vLLM looked at the prompt, which may have numbers in it that are not token ids.
+            self._tokens = TokenText(self._tokenizer, self._prompt_ids or [], self.request.skip_special_tokens)
+        fed = 0
+        for token_id in token_ids:
+            fed += 1
+            ends = end is AnswerEnd.TOKEN and fed == len(token_ids)
+            self._token_ids.append(token_id)
+            self._take(self._tokens.next(token_id, ends), token_id)
+            if self._stop:
+                break
+        if end is not None and not self._stop:
+            self._finish(end)
+        parts = Parts(self._text, self._thought, self._records, fed, self._stop)
+        self._text, self._thought, self._records = "", "", []
+        return parts
+
+    def _take(self, text: str, token_id: int) -> None:
+        if self._tracked:
+            self._raw.add(text)
+        self._since_call += text
+        if (delta := self._parse(text, [token_id])) is not None:
+            self._sort(delta)
+        while self._envelope is not None and (call := self._raw.take_call(self._envelope)) is not None:
+            self._settle(call)
+
+    def _finish(self, end: AnswerEnd) -> None:
+        """Flush what the parser holds back. A call that a limit has cut off stays text."""
+        if (delta := self._parse("", [], finished=True)) is not None:
+            if end is AnswerEnd.LIMIT:
+                delta.tool_calls = []
+            self._sort(delta)
+        self._settle(self._raw.take_rest(), end)
+        self._text += self._stops.flush()
+
+    def _parse(self, text: str, token_ids: list[int], finished: bool = False) -> Any:
+        """Return what vLLM's parser makes of the text. Once it has failed, all text is content."""
+        prompt_ids, self._prompt_ids = self._prompt_ids, None
+        if not self._failed:
+            try:
+                return self._parser.parse_delta(text, token_ids, self.request, prompt_ids, finished=finished)
+            except Exception:
+                logger.exception("vLLM's parser failed: the rest of the answer is sent as content")
+                self._failed, self._calls = True, CallPieces()
+                self._say(without_marks(self._raw.take_rest(), self._marks))
+        self._say(self._raw.take_rest())
+        return None
+
+    def _sort(self, delta: Any) -> None:
+        """Take what the parser has made of some text: more of the calls that have begun, text, then new calls."""
+        newest, fragments = self._calls.newest, delta.tool_calls or []
+        self._add([fragment for fragment in fragments if fragment.index <= newest])
+        if delta.reasoning:
+            self._settle(self._swallowed_before(delta.reasoning))
+            thought = self._thinking.feed(delta.reasoning)
+            self._thought += thought if self._thinks else ""
+        if delta.content:
+            self._settle(self._swallowed_before(delta.content))
+            self._say(delta.content)
+        self._add([fragment for fragment in fragments if fragment.index > newest])
+
+    def _add(self, fragments: list[Any]) -> None:
+        for fragment in fragments:
+            if self._calls and fragment.index > self._calls.newest and self._envelope is None:
+                # Nothing marks the end of this call but the beginning of the next one.
+                self._settle(self._raw.take_rest())
+            if (function := fragment.function) is not None:
+                self._calls.add(fragment.index, function.name or "", function.arguments or "")
+            self._since_call = ""
+
+    def _swallowed_before(self, piece: str) -> str:
+        if not self._tracked:
+            return ""
+        swallowed = self._raw.pass_on(piece, behind_call=bool(self._calls))
+        if swallowed is None:
+            self._tracked = False
+            self._raw.take_rest()
+        return swallowed or ""
+
+    def _settle(self, text: str, end: AnswerEnd | None = None) -> None:
+        """Make calls of what the parser has swallowed, or content where it holds no whole call."""
+        before, text = self._call_apart(text)
+        self._say(without_marks(before, self._marks))
+        if not self._calls and not text:
+            return
+        calls = self._calls.take()
+        whole = [call for call in calls if call is not None]
+        if end is AnswerEnd.LIMIT and not self._is_whole(text):
+            self._say(text)
+        elif whole and len(whole) == len(calls):
+            self._call(whole)
+            self._say(self._behind_call(text))
+        elif (extracted := self._extracted(text)).calls:
+            self._calls.skip(max(0, len(extracted.calls) - len(calls)))
+            self._say(extracted.content)
+            self._call(extracted.calls)
+        elif calls or self._envelope is not None:
+            logger.warning("a tool call of %d characters does not parse: its text is sent as content", len(text))
+            self._say(text)
+        else:
+            self._say(text)
+
+    def _call_apart(self, text: str) -> tuple[str, str]:
+        """Return the text before a call, and the call as far as the model has written it."""
+        if self._envelope is not None and self._envelope.begin in text:
+            before, begin, call = text.partition(self._envelope.begin)
+            return before, begin + call
+        if self._calls or (self._envelope is None and self._parser.tool_parser is not None):
+            return "", without_marks(text, self._marks)
+        return text, ""
+
+    def _behind_call(self, text: str) -> str:
+        """Return what the model has written behind a call that nothing marks the end of."""
+        behind = self._since_call
+        if self._envelope is not None or not text.endswith(behind):
+            return ""
+        readable = _TAG.sub("", without_marks(behind, self._marks))
+        return behind if any(character.isalnum() for character in readable) else ""
+
+    def _is_whole(self, text: str) -> bool:
+        """Return whether a limit came behind the end of a call, and not inside it."""
+        if self._envelope is not None and self._envelope.begin in text:
+            return False
+        return is_json(text) or (not is_engine_based(self._parser) and bool(self._extracted(text).calls))
+
+    def _extracted(self, text: str) -> _Extracted:
+        """Return the calls that vLLM finds in the text as a whole; none when it finds none, or one is broken."""
+        tool_parser = self._make_parser().tool_parser
+        if tool_parser is None:
+            return _NOTHING
+        section = getattr(tool_parser, "tool_calls_start_token", "")
+        if isinstance(section, str) and section not in text:
+            text = section + text
+        try:
+            found = tool_parser.extract_tool_calls(text, self.request)
+        except Exception:
+            # vLLM has a parser for each family of models, and they raise errors of many kinds.
+            logger.debug("vLLM's parser failed on a tool call", exc_info=True)
+            return _NOTHING
+        calls = [parsed_call(call.function.name, call.function.arguments) for call in found.tool_calls or []]
+        whole = [call for call in calls if call is not None]
+        return _Extracted(found.content or "", whole) if len(whole) == len(calls) else _NOTHING
+
+    def _call(self, calls: list[ParsedCall]) -> None:
+        for call in calls:
+            if not self._call_count or self.request.parallel_tool_calls is not False:
+                self._records.append(call_record(self._call_count, call))
+                self._call_count += 1
+
+    def _say(self, text: str) -> None:
+        if self._content is not None:
             text = self._content.feed(text)
-        return Parts(text, self._thinking.feed(delta.reasoning or ""), self._whole_calls(keep=0 if finished else 1))
-
-    def _whole_calls(self, keep: int) -> list[dict[str, Any]]:
-        """Return the calls but for the last `keep`, which may go on; a call that was cut off is dropped."""
-        indices = sorted(self._calls)
-        calls = [(index, *self._calls.pop(index)) for index in indices[: len(indices) - keep]]
-        if self.request.parallel_tool_calls is False:
-            calls = [call for call in calls if call[0] == 0]
-        return [call for index, name, arguments in calls if (call := _tool_call(index, name, "".join(arguments)))]
-
-
-class _Trimmed:
-    """Strips the white space around a text that comes in pieces, as Ollama's `thinking/parser.go` does."""
-
-    def __init__(self, keeps_tail: bool = False) -> None:
-        self._keeps_tail = keeps_tail
-        self._begun = False
-        self._space = ""
-
-    def feed(self, piece: str) -> str:
-        piece = self._space + piece
-        if not self._begun:
-            piece = piece.lstrip()
-            self._begun = bool(piece)
-        end = len(piece) if self._keeps_tail else len(piece.rstrip())
-        self._space = piece[end:]
-        return piece[:end]
-
-
-def _tool_call(index: int, name: str, arguments: str) -> dict[str, Any] | None:
-    try:
-        values = json.loads(arguments or "{}")
-    except ValueError:
-        return None
-    if not isinstance(values, dict) or not name:
-        return None
-    identity = "call_" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
-    return {"id": identity, "function": {"index": index, "name": name, "arguments": values}}
-
-
-def _first_complaint(error: Exception) -> str:
-    """Return pydantic's first complaint in one line, and another error's text as it is."""
-    complaints: list[Any] = getattr(error, "errors", list)()
-    if not complaints:
-        return str(error)
-    place = ".".join(str(part) for part in complaints[0]["loc"])
-    return f"{place}: {complaints[0]['msg']}"
+        if text and not self._stop:
+            result = self._stops.feed(text, len(self._token_ids) > self._min_tokens)
+            self._text += result.text
+            self._stop = result.stop

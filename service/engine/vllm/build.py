@@ -56,6 +56,9 @@ def build_engine(
     if operators is not None:
         # vLLM takes this one argument as an object only.
         arguments.structured_outputs_config = StructuredOutputsConfig(**operators)
+    if current_platform.is_cpu() and arguments.enforce_eager:
+        # vLLM compiles parts of its sampler on first use even so. That took more than a minute on a busy machine.
+        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
     config = arguments.create_engine_config()
     use_paced_scheduler(config.scheduler_config)
     requests = RunningRequests(config)

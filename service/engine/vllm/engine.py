@@ -25,17 +25,18 @@ from ...protocol.request import Chat, EmbedRequest, Request
 from ...syntax.names import ModelName
 from ..backend import check_prompt
 from ..vectors import packed_unit_vector
-from .answer_parser import AnswerParser, Parsers, structured
+from .answer_parser import AnswerParser, Stops
 from .failures import answer_of_core, engine_gone, vllm_errors
 from .message_orders import without_old_images
 from .metrics import RunningRequests, VllmMetrics
 from .outputs import Answers
+from .parsers import Parsers, structured
 from .render import count_images, render
 from .resume import SO_FAR, Resuming
 from .sampling import sampling_arguments
 from .templating import RendererTemplating
 from .vision import engine_input, sees, without_images
-from .warm_up import warm_up_embedding, warm_up_generation
+from .warm_up import Abilities, warm_up_embedding, warm_up_generation
 
 SHUTDOWN_SECONDS = 15.0
 
@@ -79,9 +80,9 @@ class VllmEngine:
         inputs = engine_input(prompt)
         room = limit - len(prompt.ids)
         parser = parsers[0]
-        parameters = self._parameters(request, parser, min(room, request.caller.max_output_tokens or room))
+        parameters, stops = self._parameters(request, parser, min(room, request.caller.max_output_tokens or room))
         prompt_ids = without_images(inputs)
-        answers = Answers(id, request, parsers, prompt_ids, self._templating.decode)
+        answers = Answers(id, request, parsers, prompt_ids, stops, self._templating.decode)
         with vllm_errors(self._engine):
             outputs = self._engine.generate(
                 inputs,
@@ -96,6 +97,8 @@ class VllmEngine:
                 async for output in outputs:
                     for event in answers.events(output):
                         yield event
+                    if answers.ended:
+                        break
 
     async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Vectors, None]:
         """Raises BadRequest, Unsupported, Unavailable and EngineGone."""
@@ -126,7 +129,9 @@ class VllmEngine:
     async def warm_up(self) -> None:
         tasks = await self._tasks()
         if "generate" in tasks:
-            await warm_up_generation(self)
+            kind = self._parsers.family
+            chats = self._templating.has_chat_template
+            await warm_up_generation(self, Abilities(chats, chats and bool(kind.tools), chats and self._sees))
         elif "embed" in tasks:
             await warm_up_embedding(self)
 
@@ -196,7 +201,8 @@ class VllmEngine:
         parsers = [self._parsers.parser(chat, bool(think), request.format) for _ in range(request.n)]
         return msgspec.structs.replace(request, prompt=chat), parsers
 
-    def _parameters(self, request: Request, parser: AnswerParser | None, room: int) -> SamplingParams:
+    def _parameters(self, request: Request, parser: AnswerParser | None, room: int) -> tuple[SamplingParams, Stops]:
+        """Return vLLM's parameters, and the stop strings of answers with a parser: only there they end no thinking."""
         arguments = sampling_arguments(request.sampling, self._defaults, request.defaults, room)
         with vllm_errors(self._engine):
             shape = structured(request.format) if parser is None else parser.request.extract_structured_outputs()
@@ -208,9 +214,13 @@ class VllmEngine:
                 arguments["prompt_logprobs"] = request.logprobs if request.echo and not request.so_far else None
             if request.so_far is not None and request.so_far.token_ids:
                 arguments["extra_args"] = {SO_FAR: request.so_far.token_ids}
+            stops = Stops([])
             if parser is not None:
+                stops = Stops(arguments.pop("stop", []), arguments.get("min_tokens", 0))
                 arguments["skip_special_tokens"] = parser.request.skip_special_tokens
-            return SamplingParams(n=request.n, output_kind=RequestOutputKind.DELTA, **arguments)
+                # The parser decodes each token by itself; vLLM's log probabilities need its own detokenizer.
+                arguments["detokenize"] = request.logprobs is not None
+            return SamplingParams(n=request.n, output_kind=RequestOutputKind.DELTA, **arguments), stops
 
 
 def _trace_headers(request: Request | EmbedRequest) -> dict[str, str] | None:

@@ -10,14 +10,17 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from ...errors import EngineFailure, EngineGone
 from ...protocol.events import Delta, Finished, TokenLogprob
 from ...protocol.request import Infill, Request, SoFar, Text
-from .answer_parser import AnswerParser
+from .answer_parser import AnswerEnd, AnswerParser, Stops
 from .failures import ENGINE_GONE
 
 _HAS_NOTHING = SoFar([])
 
 
 class Answers:
-    """The answers to one request, which vLLM generates side by side. `decode` is the tokenizer's method."""
+    """The answers to one request, which vLLM generates side by side.
+
+    `stops` end the answers that have a parser; vLLM ends the others. `decode` is the tokenizer's method.
+    """
 
     def __init__(
         self,
@@ -25,14 +28,19 @@ class Answers:
         request: Request,
         parsers: list[AnswerParser | None],
         prompt_ids: list[int],
+        stops: Stops,
         decode: Callable[[list[int]], str],
     ) -> None:
         self._answers = [
-            _SequenceAnswer(id, index, request, parser, prompt_ids) for index, parser in enumerate(parsers)
+            _SequenceAnswer(id, index, request, parser, prompt_ids, stops) for index, parser in enumerate(parsers)
         ]
         self._request = request
         self._decode = decode
         self._echoes = request.echo
+
+    @property
+    def ended(self) -> bool:
+        return all(answer.ended for answer in self._answers)
 
     def events(self, output: RequestOutput) -> Iterator[Delta | Finished]:
         """Return the events of one output. Raises EngineGone and EngineFailure: vLLM reports some failures as ends."""
@@ -49,7 +57,7 @@ class Answers:
         else:
             text = prompt.text if isinstance(prompt, Text) else self._decode(ids)
         logprobs: list[TokenLogprob] = []
-        if self._request.logprobs is not None and self._request.so_far is None:
+        if self._request.logprobs is not None:
             # The first token has no probability, since nothing precedes it.
             logprobs = _logprobs(ids[1:], (output.prompt_logprobs or [None])[1:], self._request.logprobs)
             logprobs.insert(0, TokenLogprob(self._decode(ids[:1]), None))
@@ -59,7 +67,7 @@ class Answers:
 
 class _SequenceAnswer:
     def __init__(
-        self, id: int, index: int, request: Request, parser: AnswerParser | None, prompt_ids: list[int]
+        self, id: int, index: int, request: Request, parser: AnswerParser | None, prompt_ids: list[int], stops: Stops
     ) -> None:
         self._id, self._index = id, index
         self._parser = parser
@@ -68,9 +76,10 @@ class _SequenceAnswer:
         # vLLM always generates at least one token. When the client asked for none, that token is dropped.
         self._silent = request.echo and request.sampling.max_tokens == 0
         self._seq = 0
+        self.ended = False
         self._client_has = request.so_far
         if parser is not None:
-            parser.begin(prompt_ids)
+            parser.begin(prompt_ids, stops)
 
     def prompt(self, text: str, logprobs: list[TokenLogprob]) -> Delta:
         delta = Delta(self._id, 0, text, [], logprobs=logprobs, index=self._index)
@@ -79,30 +88,43 @@ class _SequenceAnswer:
         return delta
 
     def events(self, output: RequestOutput, completion: CompletionOutput) -> Iterator[Delta | Finished]:
-        finished = completion.finish_reason is not None
-        # A token can end inside a character: it adds no text yet, but it counts.
-        reported = completion.token_ids or completion.text or (finished and self._parser is not None)
-        if reported and not self._silent:
-            yield self._delta(output, completion, finished)
-            self._seq += len(completion.token_ids)
-        if finished:
-            yield self._finished(output, completion)
-
-    def _delta(self, output: RequestOutput, completion: CompletionOutput, finished: bool) -> Delta:
+        if self.ended:
+            # A stop string has ended it, and vLLM goes on until the other answers have ended, too.
+            return
+        _check(completion)
+        self.ended = completion.finish_reason is not None
+        stop = completion.stop_reason if isinstance(completion.stop_reason, str) else ""
         delta = Delta(self._id, self._seq, completion.text, list(completion.token_ids), index=self._index)
-        if not self._seq:
-            delta.prompt_tokens = len(output.prompt_token_ids or [])
         if self._parser is not None:
-            parts = self._parser.feed(completion.text, delta.token_ids, finished)
-            delta.text, delta.thinking, delta.tool_calls = parts
-        if self._logprobs is not None:
-            logprobs = completion.logprobs or []
-            # The tokens that another engine generated have none here.
-            ids = delta.token_ids[len(delta.token_ids) - len(logprobs) :]
-            delta.logprobs = _logprobs(ids, logprobs, self._logprobs)
-        if self._client_has is not None:
-            self._leave_out(delta, self._client_has)
-        return delta
+            stop = self._parse(self._parser, delta, completion)
+            self.ended = self.ended or bool(stop)
+        # A token can end inside a character: it adds no text yet, but it counts.
+        reported = delta.token_ids or completion.text or (self.ended and self._parser is not None)
+        if reported and not self._silent:
+            if not self._seq:
+                delta.prompt_tokens = len(output.prompt_token_ids or [])
+            if self._logprobs is not None:
+                logprobs = completion.logprobs or []
+                # The tokens that another engine generated have none here.
+                others = len(completion.token_ids) - len(logprobs)
+                delta.logprobs = _logprobs(delta.token_ids[others:], logprobs, self._logprobs)
+            self._seq += len(delta.token_ids)
+            if self._client_has is not None:
+                self._leave_out(delta, self._client_has)
+            yield delta
+        if self.ended:
+            reason = "length" if completion.finish_reason == "length" and not stop else "stop"
+            yield self._finished(output, reason, stop)
+
+    def _parse(self, parser: AnswerParser, delta: Delta, completion: CompletionOutput) -> str:
+        """Put the parts of the tokens into the delta. Return the stop string that ended the answer, or an empty one."""
+        end = None
+        if completion.finish_reason is not None:
+            end = AnswerEnd.TOKEN if completion.finish_reason == "stop" else AnswerEnd.LIMIT
+        parts = parser.feed(delta.token_ids, end)
+        delta.text, delta.thinking, delta.tool_calls = parts.text, parts.thinking, parts.tool_calls
+        del delta.token_ids[parts.tokens :]
+        return parts.stop
 
     def _leave_out(self, delta: Delta, has: SoFar) -> None:
         """Take out of a delta what the client has; the first delta of a moved request covers all tokens so far.
@@ -119,18 +141,12 @@ class _SequenceAnswer:
         left = SoFar(has.token_ids[tokens:], has.text - text, has.thinking - thinking, has.calls - calls)
         self._client_has = left if left != _HAS_NOTHING else None
 
-    def _finished(self, output: RequestOutput, completion: CompletionOutput) -> Finished:
-        """Return the end of the answer. Raises EngineGone and EngineFailure, which vLLM reports as ends."""
-        if completion.finish_reason == "abort":
-            # We abort by closing the iterator, so an engine that shuts down has aborted this answer.
-            raise EngineGone(ENGINE_GONE)
-        if completion.finish_reason == "error":
-            raise EngineFailure("an error was encountered while running the model")
+    def _finished(self, output: RequestOutput, reason: str, stop: str) -> Finished:
         timing = output.metrics
         assert timing is not None, "vLLM keeps no metrics: disable_log_stats must stay off"
         return Finished(
             self._id,
-            "length" if completion.finish_reason == "length" else "stop",
+            reason,
             len(output.prompt_token_ids or []),
             self._seq,
             output.num_cached_tokens or 0,
@@ -139,10 +155,18 @@ class _SequenceAnswer:
             _nanoseconds(timing.last_token_ts - timing.first_token_ts),
             self._prompt_ids,
             self._index,
-            # vLLM names a token that ended the answer by its id, a stop string by its text.
-            completion.stop_reason if isinstance(completion.stop_reason, str) else "",
+            stop,
             0 if self._parser is None else self._parser.thinking_tokens(),
         )
+
+
+def _check(completion: CompletionOutput) -> None:
+    """Raise EngineGone or EngineFailure, which vLLM reports as ends."""
+    if completion.finish_reason == "abort":
+        # We abort by closing the iterator, so an engine that shuts down has aborted this answer.
+        raise EngineGone(ENGINE_GONE)
+    if completion.finish_reason == "error":
+        raise EngineFailure("an error was encountered while running the model")
 
 
 def _logprobs(

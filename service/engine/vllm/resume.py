@@ -102,7 +102,7 @@ def _resumed_state(**fields: Any) -> Any:
 
 
 class ResumingWorker:
-    """vLLM's `worker_extension_cls`: naming it has each worker process of the engine import this module."""
+    """The base of our worker extension: with it, each worker process of the engine imports this module."""
 
 
 gpu_model_runner.CachedRequestState = _resumed_state

@@ -24,6 +24,7 @@ class RendererTemplating:
         self._tokenizer = renderer.get_tokenizer()
         multimodal = renderer.model_config.multimodal_config
         self._image_options = multimodal.media_io_kwargs.get("image", {}) if multimodal is not None else {}
+        self.has_chat_template = bool(template or getattr(self._tokenizer, "chat_template", None))
         # We check our own limit afterwards, and it is never above vLLM's.
         self._tokenize = dataclasses.replace(renderer.default_chat_tok_params, max_total_tokens=None)
 

@@ -1,19 +1,42 @@
-"""What an engine answers before it is called ready, so that no client's request is the first of its kind."""
+"""What an engine answers before it is called ready, so that no client's request is the first of its kind.
+
+The first use of a feature imports, allocates and on some machines compiles something, which takes from a tenth of a
+second to minutes; all other streams of the engine would stand still meanwhile.
+"""
 
 from __future__ import annotations
 
+import base64
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from ...protocol.request import EmbedRequest, Request, Sampling, Tokens
+from ...errors import EngineGone, ServiceError
+from ...protocol.request import Chat, EmbedRequest, Image, Message, Request, Sampling, Tokens
 
 logger = logging.getLogger("vllm_wsgi.worker")
 
 # As many tokens as oneDNN's products and vLLM's attention need to take the paths that long prompts take.
 PROMPT_TOKENS = 64
+ID = "warm-up"
+
+_TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+_SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+# A white image of 32 by 32 pixels: smaller ones are refused by some models' processors.
+_IMAGE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAIAAAD8GO2jAAAAJklEQVR42u3NMQ0AAAwDoPo33arYsQQMkB6LQCAQCAQCgUAg+BIM"
+    "i1X0ptsIcT0AAAAASUVORK5CYII="
+)
+
+
+class Abilities(NamedTuple):
+    """What a model does beside continuing a text."""
+
+    chats: bool = False
+    tools: bool = False
+    sees: bool = False
 
 
 class WarmedEngine(Protocol):
@@ -26,17 +49,49 @@ class WarmedEngine(Protocol):
     def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Any, None]: ...
 
 
-async def warm_up_generation(engine: WarmedEngine) -> None:
-    """Generate two tokens behind a prompt. Raises what `generate` raises."""
-    length = max(1, min(PROMPT_TOKENS, engine.context_length - 2))
-    request = Request("", Tokens([0] * length), Sampling(max_tokens=2, ignore_eos=True), request_id="warm-up")
-    await _answer("a first answer", engine.generate(0, request))
+async def warm_up_generation(engine: WarmedEngine, abilities: Abilities) -> None:
+    """Use each feature once. Raises what `generate` raises for a plain prompt, and EngineGone for any."""
+    prompt = Tokens([0] * max(1, min(PROMPT_TOKENS, engine.context_length - 2)))
+    short = Sampling(max_tokens=2, ignore_eos=True)
+    await _answer("a first answer", engine.generate(0, Request(ID, prompt, short, request_id=ID)))
+    for name, request in _features(prompt, abilities):
+        try:
+            await _answer(name, engine.generate(0, request))
+        except EngineGone:
+            raise
+        except ServiceError as error:
+            # A model need not have every feature, and what it can't do is refused to clients in the same way.
+            logger.info("not warmed up: %s: %s", name, error.message)
 
 
 async def warm_up_embedding(engine: WarmedEngine) -> None:
     """Embed a text. Raises what `embed` raises."""
-    request = EmbedRequest("", ["warm up " * PROMPT_TOKENS], request_id="warm-up")
+    request = EmbedRequest(ID, ["warm up " * PROMPT_TOKENS], request_id=ID)
     await _answer("a first embedding", engine.embed(0, request))
+
+
+def _features(prompt: Tokens, abilities: Abilities) -> Iterator[tuple[str, Request]]:
+    """One request for each feature, with its name for the log."""
+    short = Sampling(max_tokens=2, ignore_eos=True)
+    drawn = Sampling(max_tokens=2, ignore_eos=True, temperature=1.0, top_k=5, top_p=0.9, min_p=0.1, seed=1)
+    yield "sampling", Request(ID, prompt, drawn, request_id=ID)
+    penalties = Sampling(
+        max_tokens=2, ignore_eos=True, temperature=1.0, repetition_penalty=1.1, presence_penalty=0.1,
+        frequency_penalty=0.1, logit_bias={0: 1.0}, min_tokens=1, bad_words=["warm"],
+    )  # fmt: skip
+    yield "penalties", Request(ID, prompt, penalties, request_id=ID)
+    yield "log probabilities", Request(ID, prompt, short, logprobs=2, echo=True, request_id=ID)
+    for form in ("json", _SCHEMA):
+        yield "structured output", Request(ID, prompt, Sampling(max_tokens=4), format=form, request_id=ID)
+    if abilities.chats:
+        chat = Chat([Message("user", "Hello")], must_think=False)
+        yield "chat", Request(ID, chat, short, request_id=ID)
+    if abilities.tools:
+        calling = Chat([Message("user", "Hello")], [_TOOL], must_think=False, tool_choice="required")
+        yield "tools", Request(ID, calling, Sampling(max_tokens=4), request_id=ID)
+    if abilities.sees:
+        seeing = Chat([Message("user", [Image(_IMAGE), "What is this?"])], must_think=False)
+        yield "images", Request(ID, seeing, short, request_id=ID)
 
 
 async def _answer(name: str, events: AsyncGenerator[Any, None]) -> None:

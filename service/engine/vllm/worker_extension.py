@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import torch
 
+from .resume import ResumingWorker
 
-class WorkerExtension:
+
+class WorkerExtension(ResumingWorker):
     """vLLM adds this class to the bases of its worker. It has no methods: only the import of its module counts."""
 
 

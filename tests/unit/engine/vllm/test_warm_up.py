@@ -6,23 +6,25 @@ from typing import Any
 
 import pytest
 
-from service.engine.vllm.warm_up import PROMPT_TOKENS, warm_up_embedding, warm_up_generation
-from service.errors import EngineGone
-from service.protocol.request import EmbedRequest, Request, Tokens
+from service.engine.vllm.warm_up import PROMPT_TOKENS, Abilities, warm_up_embedding, warm_up_generation
+from service.errors import BadRequest, EngineGone, ServiceError
+from service.protocol.request import Chat, EmbedRequest, Request, Tokens
+
+NOTHING = Abilities()
 
 
 class Engine:
-    """Keeps what it is asked."""
+    """Keeps what it is asked, and fails at the requests with these numbers."""
 
-    def __init__(self, context_length: int = 2048, fails: bool = False) -> None:
+    def __init__(self, context_length: int = 2048, fails: dict[int, ServiceError] | None = None) -> None:
         self.context_length = context_length
-        self.fails = fails
+        self.fails = fails or {}
         self.asked: list[Any] = []
 
     async def generate(self, id: int, request: Request) -> AsyncGenerator[Any, None]:
         self.asked.append(request)
-        if self.fails:
-            raise EngineGone("the engine stopped")
+        if error := self.fails.get(len(self.asked)):
+            raise error
         yield None
 
     async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Any, None]:
@@ -30,12 +32,31 @@ class Engine:
         yield None
 
 
+def warm_up(engine: Engine, abilities: Abilities = NOTHING) -> Engine:
+    asyncio.run(warm_up_generation(engine, abilities))
+    return engine
+
+
 @pytest.mark.parametrize(("context", "tokens"), [(2048, PROMPT_TOKENS), (16, 14), (2, 1)])
 def test_a_generation_fits_the_context(context: int, tokens: int):
-    asyncio.run(warm_up_generation(engine := Engine(context)))
-    prompt = engine.asked[0].prompt
+    prompt = warm_up(Engine(context)).asked[0].prompt
     assert isinstance(prompt, Tokens)
     assert len(prompt.ids) == tokens
+
+
+def test_what_a_model_can_do_is_done_once():
+    plain, able = warm_up(Engine()).asked, warm_up(Engine(), Abilities(chats=True, tools=True, sees=True)).asked
+    assert not any(isinstance(request.prompt, Chat) for request in plain)
+    chats = [request.prompt for request in able[len(plain) :]]
+    assert [bool(chat.tools) for chat in chats] == [False, True, False]
+    assert chats[2].messages[0].images
+
+
+def test_the_image_is_one():
+    engine = warm_up(Engine(), Abilities(sees=True))
+    data = engine.asked[-1].prompt.messages[0].images[0].data
+    assert data.startswith(b"\x89PNG")
+    assert data.endswith(b"IEND\xaeB`\x82")
 
 
 def test_a_pooling_model_embeds():
@@ -43,6 +64,11 @@ def test_a_pooling_model_embeds():
     assert isinstance(engine.asked[0], EmbedRequest)
 
 
-def test_an_engine_that_dies_of_its_first_answer_is_not_ready():
+def test_a_feature_that_the_model_does_not_have_is_left_out():
+    assert len(warm_up(Engine(fails={2: BadRequest("no penalties")})).asked) == len(warm_up(Engine()).asked)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_an_engine_that_dies_meanwhile_is_not_ready(number: int):
     with pytest.raises(EngineGone):
-        asyncio.run(warm_up_generation(Engine(fails=True)))
+        warm_up(Engine(fails={number: EngineGone("the engine stopped")}))
