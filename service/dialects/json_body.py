@@ -19,6 +19,7 @@ _SYNTAX = {
     "Expecting value": "looking for beginning of value",
     "Expecting property name enclosed in double quotes": "looking for beginning of object key string",
     "Illegal trailing comma before end of object": "looking for beginning of object key string",
+    "Illegal trailing comma before end of array": "looking for beginning of value",
     "Expecting ':' delimiter": "after object key",
     "Expecting ',' delimiter": "after object key:value pair",
     "Invalid control character at": "in string literal",
@@ -115,7 +116,9 @@ def _has_long_integer(value: Any) -> bool:
 def _explain(text: str, error: json.JSONDecodeError) -> str:
     if error.msg == "Unterminated string starting at" or not text[error.pos :].strip(_SPACE):
         return "unexpected EOF"
-    rest = text[error.pos :].lstrip(_SPACE)
+    # From Python 3.13 on, the place of a trailing comma is the comma itself; Go names what follows it.
+    place = error.pos + error.msg.startswith("Illegal trailing comma")
+    rest = text[place:].lstrip(_SPACE)
     for word in ("true", "false", "null"):
         common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word, rest)))
         if common == len(rest):

@@ -30,6 +30,8 @@ jsonish = st.text('{}[]":,\\ud0129eE+-. \n\x00tfnNaI').map(str.encode)
         (b'{"model":', "unexpected EOF"),
         (b"nul", "unexpected EOF"),
         (b'{"model":"x",}', "invalid character '}' looking for beginning of object key string"),
+        (b'{"model":["x",]}', "invalid character ']' looking for beginning of value"),
+        (b'{"model":"x", \n}', "invalid character '}' looking for beginning of object key string"),
         (b"{'model':'x'}", "invalid character '\\'' looking for beginning of object key string"),
         (b"model=x", "invalid character 'm' looking for beginning of value"),
         (b"\xef\xbb\xbf{}", "invalid character 'ï' looking for beginning of value"),
