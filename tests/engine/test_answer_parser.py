@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from vllm.tokenizers import get_tokenizer
 
 from service.engine.vllm.answer_parser import AnswerEnd, Stops
+from service.engine.vllm.grammars import Grammars
 from service.engine.vllm.parsers import Parsers
 from service.models.parser_names import ParserNames
 from service.protocol.request import Chat, Message
@@ -85,7 +86,7 @@ def tokenizer() -> Any:
 
 @cache
 def parsers(family: Family) -> Parsers:
-    return Parsers(ParserNames(family.tools, family.thinking), tokenizer(), None)
+    return Parsers(ParserNames(family.tools, family.thinking), tokenizer(), None, Grammars("auto"))
 
 
 def tokens(text: str) -> list[int]:
@@ -103,7 +104,7 @@ def parse(
 ) -> Answer:
     """What becomes of the answer when it ends by itself, or at `limit` tokens; `cuts`: how many come at a time."""
     chat = Chat([Message("user", "?")], tools=[ADD] if tools else [], **choice)
-    parser = parsers(family).parser(chat, bool(family.thinking), None)
+    parser = parsers(family).parser(chat, bool(family.thinking))
     assert parser is not None
     ids, end = [*tokens(raw), tokenizer().eos_token_id], AnswerEnd.TOKEN
     if limit is not None and limit < len(ids):

@@ -64,8 +64,9 @@ class AnswerParser:
     """Parses one answer. Tool calls come out whole, as Ollama's clients expect them.
 
     `make_parser` makes a parser of vLLM's with an empty state. `request` is vLLM's, with the constraints that its
-    parser needs: with the tool choice "required" or a named tool, the answer is constrained to a call. Unless the
-    answer `thinks`, its thinking is dropped. `tracked`: what the parser passes on can be found again in the text.
+    parser needs: with the tool choice "required" or a named tool, the answer is constrained to a call. `constraint` is
+    what vLLM constrains the answer to in the end. Unless the answer shows its thinking, the thinking is dropped.
+    `tracked`: what the parser passes on can be found again in the text.
     """
 
     def __init__(
@@ -74,13 +75,16 @@ class AnswerParser:
         request: ChatCompletionRequest,
         tokenizer: Any,
         thinks: bool,
+        shows_thinking: bool = True,
         tracked: bool = True,
     ) -> None:
         self._make_parser = make_parser
         self._parser = make_parser()
         self.request = self._parser.adjust_request(request)
+        self.constraint = self.request.extract_structured_outputs()
         self._tokenizer = tokenizer
         self._thinks = thinks
+        self._shows_thinking = thinks and shows_thinking
         self._tracked = tracked
         self._tokens: TokenText | None = None
         self._prompt_ids: list[int] | None = None
@@ -173,7 +177,7 @@ class AnswerParser:
         if delta.reasoning:
             self._settle(self._swallowed_before(delta.reasoning))
             thought = self._thinking.feed(delta.reasoning)
-            self._thought += thought if self._thinks else ""
+            self._thought += thought if self._shows_thinking else ""
         if delta.content:
             self._settle(self._swallowed_before(delta.content))
             self._say(delta.content)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from vllm import PoolingParams, SamplingParams
@@ -27,14 +28,16 @@ from ..backend import check_prompt
 from ..vectors import packed_unit_vector
 from .answer_parser import AnswerParser, Stops
 from .failures import answer_of_core, engine_gone, vllm_errors
+from .grammars import Grammars
 from .message_orders import without_old_images
 from .metrics import RunningRequests, VllmMetrics
 from .outputs import Answers
-from .parsers import Parsers, structured
+from .parsers import Parsers
+from .preparation import Preparation
 from .render import count_images, render
 from .resume import SO_FAR, Resuming
 from .sampling import sampling_arguments
-from .templating import RendererTemplating
+from .templating import CallersTemplating, RendererTemplating
 from .vision import engine_input, sees, without_images
 from .warm_up import Abilities, warm_up_embedding, warm_up_generation
 
@@ -53,8 +56,10 @@ class VllmEngine:
         self._metrics = VllmMetrics(engine.model_config.served_model_name)
         self._ids = itertools.count(1)
         self._adapters: dict[str, LoRARequest] = {}
+        self._preparation = Preparation()
         self._templating = RendererTemplating(engine.renderer, template)
-        self._parsers = Parsers(kind, engine.renderer.get_tokenizer(), engine.model_config)
+        self._grammars = Grammars(engine.vllm_config.structured_outputs_config.backend)
+        self._parsers = Parsers(kind, engine.renderer.get_tokenizer(), engine.model_config, self._grammars)
         self._sees = sees(engine.renderer)
         self._defaults = engine.model_config.get_diff_sampling_param()
         self.context_length: int = engine.model_config.max_model_len
@@ -68,19 +73,22 @@ class VllmEngine:
         if request.so_far is not None and request.so_far.token_ids and not self._resumes:
             # The operator has chosen a scheduler of their own, which can't continue an answer.
             raise EngineFailure("the answer can't be continued: the engine has a scheduler of the operator's own")
-        request, parsers = self._understood(request)
+        templating = CallersTemplating(self._templating, self._preparation, request.caller.name)
+        request, constraint, parsers = await templating.in_thread(self._understood, request)
         limit = min(self.context_length, request.context_limit or self.context_length)
         # A prompt that is only rendered may be longer than the context: its length is what the client asks for.
         whole = request.render_only and not request.truncate
-        prompt = await render(request, self._templating, sys.maxsize if whole else limit)
+        prompt = await render(request, templating, sys.maxsize if whole else limit)
         if request.render_only:
-            yield Rendered(id, self._templating.decode(prompt.ids), count_images(request), len(prompt.ids))
+            text = await templating.decode(prompt.ids)
+            yield Rendered(id, text, count_images(request), len(prompt.ids))
             return
         check_prompt(request.caller, len(prompt.ids))
         inputs = engine_input(prompt)
         room = limit - len(prompt.ids)
         parser = parsers[0]
-        parameters, stops = self._parameters(request, parser, min(room, request.caller.max_output_tokens or room))
+        room = min(room, request.caller.max_output_tokens or room)
+        parameters, stops = self._parameters(request, constraint, parser, room)
         prompt_ids = without_images(inputs)
         answers = Answers(id, request, parsers, prompt_ids, stops, self._templating.decode)
         with vllm_errors(self._engine):
@@ -148,7 +156,8 @@ class VllmEngine:
         limit = min(self.context_length, request.context_limit or self.context_length)
         with vllm_errors(self._engine):
             # One token more than fits shows that the text is too long.
-            token_ids = await self._templating.tokenize(text, limit if request.truncate else limit + 1)
+            templating = CallersTemplating(self._templating, self._preparation, request.caller.name)
+            token_ids = await templating.encode_start(text, limit if request.truncate else limit + 1)
             if len(token_ids) > limit:
                 raise PromptTooLong("the input length exceeds the context length", limit=limit)
             check_prompt(request.caller, len(token_ids))
@@ -176,14 +185,15 @@ class VllmEngine:
         number = str(next(self._ids))
         return f"{request.request_id}-{number}" if request.request_id else number
 
-    def _understood(self, request: Request) -> tuple[Request, list[AnswerParser | None]]:
-        """Decide on thinking and tools. Return the request with that, and a parser for each answer.
+    def _understood(self, request: Request) -> tuple[Request, Any, list[AnswerParser | None]]:
+        """Decide on thinking and tools. Return the request with that, the constraint, and a parser for each answer.
 
         Raises BadRequest.
         """
         chat, kind = request.prompt, self._parsers.family
+        constraint = self._grammars.constraint(request.format, request.constraint)
         if not isinstance(chat, Chat):
-            return request, [None] * request.n
+            return request, constraint, [None] * request.n
         if chat.think and chat.must_think and not kind.thinking:
             raise BadRequest(f'"{request.model}" does not support thinking')
         if not self._sees:
@@ -198,29 +208,33 @@ class VllmEngine:
         # The model can't call a tool that its prompt does not name.
         tools = [] if chat.tool_choice == "none" else chat.tools
         chat = msgspec.structs.replace(chat, think=think, tools=tools)
-        parsers = [self._parsers.parser(chat, bool(think), request.format) for _ in range(request.n)]
-        return msgspec.structs.replace(request, prompt=chat), parsers
+        parsers = [self._parsers.parser(chat, bool(think), constraint) for _ in range(request.n)]
+        return msgspec.structs.replace(request, prompt=chat), constraint, parsers
 
-    def _parameters(self, request: Request, parser: AnswerParser | None, room: int) -> tuple[SamplingParams, Stops]:
-        """Return vLLM's parameters, and the stop strings of answers with a parser: only there they end no thinking."""
+    def _parameters(
+        self, request: Request, constraint: Any, parser: AnswerParser | None, room: int
+    ) -> tuple[SamplingParams, Stops]:
+        """Return vLLM's parameters, and the stop strings of answers with a parser, which must not end the thinking."""
         arguments = sampling_arguments(request.sampling, self._defaults, request.defaults, room)
+        stops = Stops([])
+        if request.logprobs is not None:
+            arguments["logprobs"] = request.logprobs
+            # A client whose answer has moved has the prompt's already.
+            arguments["prompt_logprobs"] = request.logprobs if request.echo and not request.so_far else None
+        if request.so_far is not None and request.so_far.token_ids:
+            arguments["extra_args"] = {SO_FAR: request.so_far.token_ids}
+        if parser is not None:
+            constraint = parser.constraint
+            include = arguments.get("include_stop_str_in_output", False)
+            stops = Stops(arguments.pop("stop", []), arguments.get("min_tokens", 0), include)
+            arguments["skip_special_tokens"] = parser.request.skip_special_tokens
+            # The parser decodes each token by itself; vLLM's log probabilities need its own detokenizer.
+            arguments["detokenize"] = request.logprobs is not None
         with vllm_errors(self._engine):
-            shape = structured(request.format) if parser is None else parser.request.extract_structured_outputs()
-            if shape is not None:
-                arguments["structured_outputs"] = shape
-            if request.logprobs is not None:
-                arguments["logprobs"] = request.logprobs
-                # A client whose answer has moved has the prompt's already.
-                arguments["prompt_logprobs"] = request.logprobs if request.echo and not request.so_far else None
-            if request.so_far is not None and request.so_far.token_ids:
-                arguments["extra_args"] = {SO_FAR: request.so_far.token_ids}
-            stops = Stops([])
-            if parser is not None:
-                stops = Stops(arguments.pop("stop", []), arguments.get("min_tokens", 0))
-                arguments["skip_special_tokens"] = parser.request.skip_special_tokens
-                # The parser decodes each token by itself; vLLM's log probabilities need its own detokenizer.
-                arguments["detokenize"] = request.logprobs is not None
-            return SamplingParams(n=request.n, output_kind=RequestOutputKind.DELTA, **arguments), stops
+            parameters = self._grammars.parameters(
+                constraint, n=request.n, output_kind=RequestOutputKind.DELTA, **arguments
+            )
+        return parameters, stops
 
 
 def _trace_headers(request: Request | EmbedRequest) -> dict[str, str] | None:

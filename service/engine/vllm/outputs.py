@@ -13,6 +13,9 @@ from ...protocol.request import Infill, Request, SoFar, Text
 from .answer_parser import AnswerEnd, AnswerParser, Stops
 from .failures import ENGINE_GONE
 
+# What OpenAI reports for a token that is very improbable.
+LEAST_LOGPROB = -9999.0
+
 _HAS_NOTHING = SoFar([])
 
 
@@ -185,7 +188,9 @@ def _logprobs(
 
 def _token_logprob(choice: Logprob) -> TokenLogprob:
     token = choice.decoded_token or ""
-    return TokenLogprob(token, choice.logprob, list(token.encode()))
+    # A token that a grammar rules out has a probability of 0; JSON has no number for its logarithm. NaN is not >=.
+    logprob = choice.logprob if choice.logprob >= LEAST_LOGPROB else LEAST_LOGPROB
+    return TokenLogprob(token, logprob, list(token.encode()))
 
 
 def _nanoseconds(seconds: float) -> int:

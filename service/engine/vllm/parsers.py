@@ -1,4 +1,4 @@
-"""Makes the parsers of one model's answers, and says what the answers are constrained to."""
+"""Makes the parsers of one model's answers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from vllm.config import ModelConfig
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.parser import Parser, ParserManager
-from vllm.sampling_params import StructuredOutputsParams
 
 from ...errors import BadRequest
 from ...models.parser_names import ParserNames
 from ...protocol.request import Chat
 from .answer_parser import AnswerParser
+from .grammars import Grammars
 from .render import template_tool
 
 # The name of vLLM's reasoning parser for GPT-OSS, whose format is called Harmony.
@@ -23,36 +23,44 @@ _HARMONY = "openai_gptoss"
 class Parsers:
     """Makes a parser for each answer of one model."""
 
-    def __init__(self, family: ParserNames, tokenizer: Any, model_config: ModelConfig | None) -> None:
+    def __init__(
+        self, family: ParserNames, tokenizer: Any, model_config: ModelConfig | None, grammars: Grammars
+    ) -> None:
         self.family = family
         self._tokenizer = tokenizer
         self._model_config = model_config
+        self._grammars = grammars
         self._classes: dict[tuple[bool, bool, str], type[Parser] | None] = {}
         # vLLM logs the whole text of a call that does not parse, with a trace. We log one line.
         logging.getLogger("vllm.tool_parsers").setLevel(logging.CRITICAL)
 
-    def parser(self, chat: Chat, thinks: bool, shape: str | dict[str, Any] | None) -> AnswerParser | None:
+    def parser(self, chat: Chat, thinks: bool, constraint: Any = None) -> AnswerParser | None:
         """Return the parser of one answer; None when the answer is plain content.
 
-        Raises BadRequest when vLLM does not take the tools or the tool choice.
+        `constraint` is what the answer must fit, in vLLM's terms. Raises BadRequest when vLLM does not take the tools
+        or the tool choice.
         """
-        constrained = shape is not None or bool(chat.forced_tool) or chat.tool_choice == "required"
+        constrained = constraint is not None or bool(chat.forced_tool) or chat.tool_choice == "required"
         # A constraint holds from the first token on unless the answer thinks, so that there is no thinking to read.
         with_thinking = thinks or (self.family.always_thinks and not constrained)
         # With a call's marks in the grammar, an answer can be a call or what the schema asks for.
-        level = "function" if shape is not None and chat.tools else "auto"
+        level = "function" if constraint is not None and chat.tools else "auto"
         kind = self._class(
             with_thinking and bool(self.family.thinking), bool(chat.tools) and bool(self.family.tools), level
         )
         if kind is None:
             return None
-        request = _vllm_request(chat, shape)
+        request = _vllm_request(chat, constraint)
         arguments = {"enable_thinking": thinks, "thinking": thinks}
 
         def make() -> Parser:
             return kind(self._tokenizer, request.tools, chat_template_kwargs=arguments, model_config=self._model_config)
 
-        return AnswerParser(make, request, self._tokenizer, thinks, tracked=self.family.thinking != _HARMONY)
+        parser = AnswerParser(
+            make, request, self._tokenizer, thinks, chat.show_thinking, tracked=self.family.thinking != _HARMONY
+        )
+        parser.constraint = self._grammars.bounded(parser.constraint)
+        return parser
 
     def _class(self, thinking: bool, tools: bool, level: str) -> type[Parser] | None:
         key = thinking, tools, level
@@ -68,14 +76,7 @@ class Parsers:
         return self._classes[key]
 
 
-def structured(shape: str | dict[str, Any] | None) -> StructuredOutputsParams | None:
-    """Return a Request's `format` in vLLM's terms."""
-    if shape is None:
-        return None
-    return StructuredOutputsParams(json_object=True) if isinstance(shape, str) else StructuredOutputsParams(json=shape)
-
-
-def _vllm_request(chat: Chat, shape: str | dict[str, Any] | None) -> ChatCompletionRequest:
+def _vllm_request(chat: Chat, constraint: Any) -> ChatCompletionRequest:
     """Return the request as vLLM's own server has it: vLLM's parsers read the tools and the choice from there."""
     fields: dict[str, Any] = {}
     if chat.tools:
@@ -85,7 +86,7 @@ def _vllm_request(chat: Chat, shape: str | dict[str, Any] | None) -> ChatComplet
         fields["parallel_tool_calls"] = chat.parallel_tool_calls
     try:
         # An answer that must be a tool call can have no other format.
-        outputs = structured(None if chat.forced_tool else shape)
+        outputs = None if chat.forced_tool else constraint
         return ChatCompletionRequest(messages=[], structured_outputs=outputs, **fields)
     except (ValueError, TypeError, KeyError) as error:
         raise BadRequest(f"tools: {_first_complaint(error)}") from None

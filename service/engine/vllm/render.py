@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ...errors import BadRequest, PromptTooLong
 from ...models.infill import fim_tokens
 from ...protocol.request import Chat, Image, Infill, Message, Request, Text, Tokens
-from ...syntax import go_template
+from ...syntax.go_template import GoTemplate, TextTooLong
 from ...syntax.names import ModelName
+from .fitting import Conversation, longest_fit
 from .message_orders import FormFinder
 
 # Ollama's text (`server/prompt.go`), in one line.
@@ -25,6 +26,8 @@ _EFFORTS = {"low": "low", "medium": "medium", "high": "high", "max": "high"}
 _TURN = ("System", "Prompt", "Response")
 _FIELDS = {"system": "System", "user": "Prompt", "assistant": "Response"}
 
+T = TypeVar("T")
+
 
 class Prompt(NamedTuple):
     """Token ids, those of the images included, and what the model's processor made of the images.
@@ -38,9 +41,16 @@ class Prompt(NamedTuple):
 
 
 class Templating(Protocol):
-    """The model's side of rendering."""
+    """The model's side of rendering, for one caller. What takes time is done in a thread, when the caller's turn comes.
 
-    def encode(self, text: str) -> list[int]:
+    `longest_token` is the length of the vocabulary's longest token in characters.
+    """
+
+    longest_token: int
+
+    async def in_thread(self, work: Callable[..., T], *arguments: Any) -> T: ...
+
+    async def encode(self, text: str) -> list[int]:
         """Return token ids, with the model's own first token. Special tokens in the text become special tokens."""
 
     def vocabulary(self) -> dict[str, int]: ...
@@ -52,20 +62,72 @@ class Templating(Protocol):
         """Render messages. Raises BadRequest when the template or the images' processor refuses them."""
 
 
+class Room(NamedTuple):
+    """How long a prompt may be: it has fewer than `tokens` tokens, so at most `characters` characters."""
+
+    tokens: int
+    characters: int
+    longest_token: int
+
+    @classmethod
+    def of(cls, tokens: int, longest_token: int) -> Room:
+        return cls(tokens, tokens * longest_token, longest_token)
+
+    def check_text(self, characters: int) -> None:
+        """Raise PromptTooLong for a text that is too long in any tokenizer, before it is tokenized."""
+        if characters > self.characters:
+            raise self.too_long(characters // self.longest_token)
+
+    def check(self, prompt: Prompt) -> Prompt:
+        """Return the prompt. Raises BadRequest, and PromptTooLong when it has too many tokens."""
+        if not prompt.ids:
+            raise BadRequest("the prompt is empty")
+        if len(prompt.ids) >= self.tokens:
+            raise self.too_long(len(prompt.ids))
+        return prompt
+
+    def too_long(self, tokens: int) -> PromptTooLong:
+        """Return the error of a prompt of so many tokens, or of at least as many as the context where that is less."""
+        tokens = max(tokens, self.tokens)
+        numbers = f"the prompt has {tokens} tokens, and the maximum context length is {self.tokens} tokens"
+        return PromptTooLong(f"{TOO_LONG}; {numbers}", tokens=tokens, limit=self.tokens)
+
+
 async def render(request: Request, templating: Templating, limit: int) -> Prompt:
     """Return the prompt, in fewer tokens than `limit`. Raises BadRequest."""
-    prompt = request.prompt
+    prompt, room = request.prompt, Room.of(limit, templating.longest_token)
     if isinstance(prompt, Chat):
-        return await _render_chat(prompt, request.truncate, templating, limit)
-    if isinstance(prompt, Tokens):
-        ids = prompt.ids
+        rendered = await _render_chat(prompt, request, templating, room)
+    elif isinstance(prompt, Tokens):
+        rendered = Prompt(prompt.ids)
     elif isinstance(prompt, Text):
-        ids = templating.encode(prompt.text)
+        rendered = Prompt(await _encode_text(prompt.text, request, templating, room))
     else:
-        ids = templating.encode(infill_prompt(prompt, request.model, templating.vocabulary()))
-    if len(ids) >= limit and request.truncate and isinstance(prompt, Text):
-        ids = ids[len(ids) - limit + 1 :]
-    return _checked(Prompt(ids), limit)
+        text = infill_prompt(prompt, request.model, templating.vocabulary())
+        room.check_text(len(text))
+        rendered = Prompt(await templating.encode(text))
+    return room.check(_shortened(rendered, request, limit))
+
+
+async def _encode_text(text: str, request: Request, templating: Templating, room: Room) -> list[int]:
+    """Return the tokens of a text, the last ones alone when it is too long and may be cut."""
+    if request.prompt_tokens is not None:
+        text = text[: room.characters] if request.keep_start else text[-room.characters :]
+    elif request.truncate:
+        text = text[-room.characters :]
+    room.check_text(len(text))
+    ids = await templating.encode(text)
+    return ids[len(ids) - room.tokens + 1 :] if len(ids) >= room.tokens and request.truncate else ids
+
+
+def _shortened(prompt: Prompt, request: Request, limit: int) -> Prompt:
+    """Keep as many tokens as the request asks for (vLLM's `truncate_prompt_tokens`). A prompt with images stays."""
+    if request.prompt_tokens is None or prompt.media is not None:
+        return prompt
+    most = min(limit - 1, request.prompt_tokens) if request.prompt_tokens >= 0 else limit - 1
+    if len(prompt.ids) <= most:
+        return prompt
+    return Prompt(prompt.ids[:most] if request.keep_start else prompt.ids[len(prompt.ids) - most :])
 
 
 def count_images(request: Request) -> int:
@@ -81,63 +143,59 @@ def infill_prompt(infill: Infill, model: str, vocabulary: dict[str, int]) -> str
     return f"{before_prefix}{infill.prefix}{before_suffix}{infill.suffix}{before_middle}"
 
 
-async def _render_chat(chat: Chat, truncate: bool, templating: Templating, limit: int) -> Prompt:
+async def _render_chat(chat: Chat, request: Request, templating: Templating, room: Room) -> Prompt:
+    cuts = request.truncate and request.prompt_tokens is None
+    conversation = Conversation(chat.messages)
+    first = await templating.in_thread(conversation.first_within, room.characters, room.tokens)
+    if first == len(conversation) or (first and not cuts):
+        shortest = conversation.after(len(conversation) - 1 if cuts else 0)
+        raise room.too_long(sum(len(each.text) for each in shortest) // room.longest_token)
     pictures = await templating.read_images([image for message in chat.messages for image in message.images])
+    template = await templating.in_thread(GoTemplate, chat.template) if chat.template else None
 
     async def templated(messages: list[Message]) -> Prompt:
         return await templating.apply_chat_template(
-            [template_message(each, pictures) for each in messages],
-            add_generation_prompt=True,
-            tools=[template_tool(tool) for tool in chat.tools] or None,
-            # Model families spell this key in several ways; vLLM drops those that the template does not read.
-            enable_thinking=bool(chat.think),
-            thinking=bool(chat.think),
-            **({"reasoning_effort": _EFFORTS[chat.think]} if isinstance(chat.think, str) else {}),
+            [template_message(each, pictures) for each in messages], **_template_arguments(chat)
         )
 
     in_a_form_it_takes = FormFinder(templated)
 
-    async def prompt_of(messages: list[Message]) -> Prompt:
-        if chat.template:
-            prompt = Prompt(templating.encode(render_turns(chat.template, messages)))
+    async def prompt_of(messages: list[Message]) -> Prompt | None:
+        """None for a text that is longer than the context in any tokenizer."""
+        if template is not None:
+            try:
+                text = await templating.in_thread(render_turns, template, messages, room.characters)
+            except TextTooLong:
+                return None
+            prompt = Prompt(await templating.encode(text))
         else:
             prompt = await in_a_form_it_takes(messages)
-        surplus = len(chat.context) + len(prompt.ids) - limit + 1 if truncate else 0
+        surplus = len(chat.context) + len(prompt.ids) - room.tokens + 1 if cuts else 0
         return prompt._replace(ids=chat.context[max(0, surplus) :] + prompt.ids)
 
-    if not truncate:
-        return _checked(await prompt_of(chat.messages), limit)
-    return await fitting(chat.messages, prompt_of, limit)
+    def fits(prompt: Prompt | None) -> bool:
+        return prompt is not None and len(prompt.ids) < room.tokens
+
+    rendered = await (longest_fit(conversation, first, prompt_of, fits) if cuts else prompt_of(chat.messages))
+    if rendered is None:
+        raise room.too_long(room.tokens)
+    return rendered
 
 
-async def fitting(
-    messages: list[Message], prompt_of: Callable[[list[Message]], Awaitable[Prompt]], limit: int
-) -> Prompt:
-    """Return the prompt of as many of the latest messages as fit; system messages and the last one always stay.
-
-    As Ollama's `server/prompt.go`. Whole messages are dropped, since a template that is cut is not a valid prompt. The
-    results of tools are dropped together with their call.
-    """
-    prompt = await prompt_of(messages)
-    last = len(messages) - 1
-    while last > 0 and messages[last].role == "tool":
-        last -= 1
-    oldest = 0
-    while len(prompt.ids) >= limit and oldest < last:
-        oldest += 1
-        while messages[oldest].role == "tool":
-            oldest += 1
-        prompt = await prompt_of([m for m in messages[:oldest] if m.role == "system"] + messages[oldest:])
-    return _checked(prompt, limit)
-
-
-def _checked(prompt: Prompt, limit: int) -> Prompt:
-    if not prompt.ids:
-        raise BadRequest("the prompt is empty")
-    if (tokens := len(prompt.ids)) >= limit:
-        numbers = f"the prompt has {tokens} tokens, and the maximum context length is {limit} tokens"
-        raise PromptTooLong(f"{TOO_LONG}; {numbers}", tokens=tokens, limit=limit)
-    return prompt
+def _template_arguments(chat: Chat) -> dict[str, Any]:
+    """Return what a chat template gets beside the messages. Model families spell the switch of thinking in two ways."""
+    arguments: dict[str, Any] = {
+        "add_generation_prompt": chat.add_generation_prompt and not chat.continue_final,
+        "tools": [template_tool(tool) for tool in chat.tools] or None,
+        "enable_thinking": bool(chat.think),
+        "thinking": bool(chat.think),
+    }
+    if chat.continue_final:
+        arguments["continue_final_message"] = True
+    if isinstance(chat.think, str):
+        arguments["reasoning_effort"] = _EFFORTS[chat.think]
+    # vLLM drops the names that the template does not read.
+    return arguments | chat.template_arguments
 
 
 def template_message(message: Message, pictures: Mapping[Image, Any]) -> dict[str, Any]:
@@ -156,21 +214,23 @@ def template_message(message: Message, pictures: Mapping[Image, Any]) -> dict[st
     return {name: value for name, value in fields.items() if value or name in ("role", "content")}
 
 
-def render_turns(template: str, messages: list[Message]) -> str:
+def render_turns(template: GoTemplate, messages: list[Message], limit: int) -> str:
     """Return a conversation rendered by a Go template of one turn: once for each turn, the last up to `.Response`.
 
-    As Ollama's `template/template.go` does for templates without `.Messages`. Raises BadRequest.
+    As Ollama's `template/template.go` does for templates without `.Messages`. Raises TextTooLong when the text has more
+    than `limit` characters.
     """
-    rendered, turn = [], dict.fromkeys(_TURN, "")
+    rendered, turn, room = list[str](), dict.fromkeys(_TURN, ""), limit
     for message in messages:
         field = _FIELDS.get(message.role, "Prompt")
         # A turn is complete when the next message belongs before a part that the turn has already.
         if any(turn[later] for later in _TURN[_TURN.index(field) + 1 :]):
-            rendered.append(go_template.render(template, turn))
+            rendered.append(template.render(turn, room))
+            room -= len(rendered[-1])
             turn = dict.fromkeys(_TURN, "")
         turn[field] = "\n\n".join(text for text in (turn[field], message.text) if text)
     begun = turn.pop("Response")
-    return "".join([*rendered, go_template.render(template, turn), begun])
+    return "".join([*rendered, template.render(turn, max(0, room)), begun])
 
 
 def template_tool(tool: dict[str, Any]) -> dict[str, Any]:

@@ -1,18 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from service.engine.vllm.render import TOO_LONG, Prompt, fitting, infill_prompt, render, render_turns, template_message
-from service.errors import BadRequest
+from service.engine.vllm.render import TOO_LONG, Prompt, infill_prompt, render, render_turns, template_message
+from service.errors import BadRequest, PromptTooLong
 from service.models.infill import FIM_TOKENS, fim_tokens
-from service.protocol.request import Chat, Image, Infill, Message, Request, Text
+from service.protocol.request import Chat, Image, Infill, Message, Request, Text, Tokens
+from service.syntax.go_template import GoTemplate, TextTooLong
 
 CALL = {"function": {"name": "f", "arguments": {}}}
 
@@ -20,12 +20,19 @@ CALL = {"function": {"name": "f", "arguments": {}}}
 class Letters:
     """A model whose tokens are letters and whose chat template is `role:content|`, with what it was given in front."""
 
+    longest_token = 1
+
     def __init__(self, *tokens: str) -> None:
         self._tokens = tokens
         self.arguments: dict[str, Any] = {}
+        self.encoded: list[str] = []
 
-    def encode(self, text: str) -> list[int]:
-        return [ord(letter) for letter in text]
+    async def in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return work(*arguments)
+
+    async def encode(self, text: str) -> list[int]:
+        self.encoded.append(text)
+        return letters(text)
 
     def vocabulary(self) -> dict[str, int]:
         return {token: number for number, token in enumerate(self._tokens)}
@@ -36,7 +43,11 @@ class Letters:
     async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> Prompt:
         self.arguments = arguments
         turns = [f"{message['role']}:{written(message['content'])}|" for message in messages]
-        return Prompt(self.encode("".join(turns)), media=len(turns))
+        return Prompt(letters("".join(turns)), media=len(turns))
+
+
+def letters(text: str) -> list[int]:
+    return [ord(letter) for letter in text]
 
 
 def written(content: str | list[dict[str, str]]) -> str:
@@ -78,7 +89,7 @@ def test_texts_and_images_stay_in_their_order():
 def test_images_go_with_the_turns_that_are_dropped():
     messages = [Message("user", [Image(b"1"), "a" * 20]), Message("user", [Image(b"2"), "b"])]
     prompt = asyncio.run(render(Request("m", Chat(messages, context=[33])), Letters(), 20))
-    assert prompt == Prompt([33, *Letters().encode("user:[2]b|")], media=1)
+    assert prompt == Prompt([33, *letters("user:[2]b|")], media=1)
 
 
 def test_a_template_of_the_clients_replaces_the_models():
@@ -137,7 +148,7 @@ SYSTEM, USER, ASSISTANT = (partial(Message, role) for role in ("system", "user",
     ],
 )
 def test_a_go_template_is_rendered_for_each_turn(messages: list[Message], text: str):
-    assert render_turns(TURN, messages) == text
+    assert render_turns(GoTemplate(TURN), messages, 100) == text
 
 
 def test_a_prompt_without_tokens_is_refused():
@@ -178,49 +189,6 @@ def test_what_can_not_or_must_not_be_cut_is_refused(request_: Request, limit: in
         prompt_of(request_, limit, Letters(*FIM_TOKENS[0]))
 
 
-@st.composite
-def conversations(draw: st.DrawFn) -> list[Message]:
-    """Turns with their numbers as content; answers of tools stand behind the calls that they answer."""
-    turns: list[Message] = []
-    for kind in draw(st.lists(st.sampled_from(["system", "user", "assistant", "call"]), min_size=1, max_size=10)):
-        turns.append(Message("assistant" if kind == "call" else kind, tool_calls=[CALL] if kind == "call" else []))
-        turns += [Message("tool")] * (draw(st.integers(1, 3)) if kind == "call" else 0)
-    return [Message(turn.role, str(number), tool_calls=turn.tool_calls) for number, turn in enumerate(turns)]
-
-
-@given(conversations(), st.data())
-def test_what_fits_is_a_conversation_with_its_system_messages_and_its_end(turns: list[Message], data: st.DataObject):
-    lengths = data.draw(st.lists(st.integers(1, 9), min_size=len(turns), max_size=len(turns)))
-    limit = data.draw(st.integers(2, sum(lengths) + 2))
-
-    async def prompt_of(messages: list[Message]) -> Prompt:
-        return Prompt([int(turn.text) for turn in messages for _ in range(lengths[int(turn.text)])])
-
-    try:
-        ids = asyncio.run(fitting(turns, prompt_of, limit)).ids
-    except BadRequest:
-        # Then not even the least that must stay fits; what that is, the other tests say.
-        return
-    kept = [turn for number, turn in enumerate(turns) if number in ids]
-    assert len(ids) < limit
-    assert ids == sorted(ids)
-    assert kept[-1] == turns[-1]
-    assert [turn for turn in turns if turn.role == "system" and turn not in kept] == []
-    _assert_answers_follow_calls(kept)
-    if sum(lengths) < limit:
-        assert kept == turns
-
-
-def _assert_answers_follow_calls(turns: list[Message]) -> None:
-    before: Message | None = None
-    for turn in turns:
-        if turn.role == "tool":
-            assert before is not None
-            assert before.tool_calls
-        else:
-            before = turn
-
-
 def test_the_last_answers_of_tools_keep_the_call_that_they_answer():
     turns = [*chat("a" * 20), Message("assistant", "b", tool_calls=[CALL]), Message("tool", "c"), Message("tool", "d")]
     assert prompt_of(Request("m", Chat(turns)), limit=40) == "assistant:b|tool:c|tool:d|"
@@ -230,6 +198,65 @@ def test_the_last_answers_of_tools_keep_the_call_that_they_answer():
 
 def test_no_more_is_dropped_than_must_be():
     assert prompt_of(Request("m", Chat(chat("a", "b", "c"))), limit=15) == "user:b|user:c|"
+
+
+# --- work that a client makes long ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request("m", Text("a" * 1000), truncate=False),
+        Request("m", Infill("a" * 600, "b" * 600)),
+        Request("m", Chat(chat("a" * 1000)), truncate=False),
+        Request("m", Chat(chat("a", "b" * 1000))),
+        Request("m", Chat([Message("system", "s" * 1000), *chat("a")])),
+    ],
+)
+def test_what_is_too_long_in_any_tokenizer_is_refused_before_it_is_tokenized(request_: Request):
+    model = Letters(*FIM_TOKENS[0])
+    with pytest.raises(PromptTooLong) as refused:
+        prompt_of(request_, 100, model)
+    assert (model.encoded, model.arguments) == ([], {})
+    assert refused.value.tokens >= refused.value.limit == 100
+
+
+def test_a_text_that_may_be_cut_is_cut_before_it_is_tokenized():
+    model = Letters()
+    assert prompt_of(Request("m", Text("a" * 1000 + "b")), 10, model) == "aaaaaaaab"
+    assert [len(text) for text in model.encoded] == [10]
+
+
+def test_a_go_template_stops_where_its_text_is_too_long():
+    with pytest.raises(TextTooLong):
+        render_turns(GoTemplate("{{ .Prompt }}" * 100), chat("a" * 10), 500)
+    request = Request("m", Chat(chat("a" * 50), template="{{ .Prompt }}{{ .Prompt }}{{ .Response }}"))
+    with pytest.raises(PromptTooLong):
+        prompt_of(request, 60)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "keep_start", "expected"), [(2, False, "ef"), (2, True, "ab"), (-1, False, "bcdef"), (9, True, "abcde")]
+)
+def test_as_many_tokens_are_kept_as_the_request_asks_for(wanted: int, keep_start: bool, expected: str):
+    request = Request("m", Text("abcdef"), truncate=False, prompt_tokens=wanted, keep_start=keep_start)
+    assert prompt_of(request, 6) == expected
+    assert prompt_of(msgspec.structs.replace(request, prompt=Tokens(letters("abcdef"))), 6) == expected
+
+
+def test_a_chat_keeps_as_many_tokens_as_the_request_asks_for():
+    request = Request("m", Chat(chat("hello"), template="{{ .Prompt }}{{ .Response }}"), prompt_tokens=3)
+    assert prompt_of(request) == "llo"
+
+
+def test_vllms_arguments_of_the_template_go_over_ours():
+    model = Letters()
+    arguments = {"enable_thinking": False, "documents": []}
+    prompt_of(
+        Request("m", Chat(chat("hi"), think=True, template_arguments=arguments, continue_final=True)), model=model
+    )
+    assert (model.arguments["enable_thinking"], model.arguments["documents"]) == (False, [])
+    assert (model.arguments["add_generation_prompt"], model.arguments["continue_final_message"]) == (False, True)
 
 
 # --- filling in ------------------------------------------------------------------------------------------

@@ -1,0 +1,83 @@
+"""Fits a conversation into a context, as Ollama's `server/prompt.go` does: the oldest messages are dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from ...protocol.request import Message
+
+T = TypeVar("T")
+
+
+class Conversation:
+    """The messages of a chat, and the places where its oldest messages can be cut off.
+
+    Whole messages are dropped, since a template that is cut is not a valid prompt. System messages and the last message
+    always stay, and the results of tools are dropped together with their call.
+    """
+
+    def __init__(self, messages: list[Message]) -> None:
+        self._messages = messages
+        last = len(messages) - 1
+        while last > 0 and messages[last].role == "tool":
+            last -= 1
+        inner = (index for index in range(1, last + 1) if messages[index].role != "tool")
+        # The indices of the oldest message that can stay; the first one leaves the conversation whole.
+        self._cuts = [0, *inner]
+
+    def __len__(self) -> int:
+        return len(self._cuts)
+
+    def after(self, cut: int) -> list[Message]:
+        """Return the messages that are left when the conversation begins at its `cut`-th place."""
+        oldest = self._cuts[cut]
+        if not oldest:
+            return self._messages
+        return [message for message in self._messages[:oldest] if message.role == "system"] + self._messages[oldest:]
+
+    def first_within(self, characters: int, messages: int) -> int:
+        """Return the first place after which the rest can fit: it has no more characters and messages than these.
+
+        Return the number of places when there is none.
+        """
+        kept = sum(len(each.text) for each in self._messages if each.role == "system")
+        count = sum(each.role == "system" for each in self._messages)
+        first, behind = len(self._cuts), len(self._messages)
+        for cut in range(len(self._cuts) - 1, -1, -1):
+            for each in self._messages[self._cuts[cut] : behind]:
+                if each.role != "system":
+                    kept += len(each.text)
+                    count += 1
+            behind = self._cuts[cut]
+            # The last message stays however many there are.
+            if kept > characters or (count > messages and cut < len(self._cuts) - 1):
+                break
+            first = cut
+        return first
+
+
+async def longest_fit(
+    conversation: Conversation,
+    first: int,
+    render: Callable[[list[Message]], Awaitable[T]],
+    fits: Callable[[T], bool],
+) -> T:
+    """Return the rendering of as many of the latest messages as fit, from the `first` place on.
+
+    Return the shortest one when none fits. The number of renderings grows with the logarithm of that of the messages.
+    """
+    last = len(conversation) - 1
+    rendered = await render(conversation.after(first))
+    if fits(rendered) or first == last:
+        return rendered
+    low, high, best = first + 1, last, None
+    while low < high:
+        middle = (low + high) // 2
+        rendered = await render(conversation.after(middle))
+        if fits(rendered):
+            best, high = rendered, middle
+        else:
+            low = middle + 1
+    # Every place before `high` has been tried; `best` is the rendering from `high` on unless that is the last place.
+    return best if best is not None else await render(conversation.after(last))

@@ -1,0 +1,184 @@
+"""What xgrammar makes of clients' constraints. Needs vLLM's classes and the demo's tokenizer, but no engine."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+import pytest
+import xgrammar
+from vllm import SamplingParams
+from vllm.sampling_params import StructuredOutputsParams
+from vllm.tokenizers import get_tokenizer
+
+from service.engine.vllm.grammars import DIGITS, WHITE_SPACE, CheckedSamplingParams, Grammars
+from service.engine.vllm.parsers import Parsers
+from service.errors import BadRequest
+from service.models.parser_names import ParserNames
+from service.protocol.request import Chat, Constraint, Message
+from tests.support.asking import ADD
+from tests.support.schemas import SCHEMAS
+from tests.support.servers import ROOT
+
+FLAG = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
+REGEX_TAG = '{"type": "structural_tag", "format": {"type": "regex", "pattern": "a"}}'
+GRAMMARS = Grammars("auto")
+
+
+@cache
+def tokenizer() -> Any:
+    return get_tokenizer(str(ROOT / "models/demo"))
+
+
+@cache
+def compiler() -> xgrammar.GrammarCompiler:
+    return xgrammar.GrammarCompiler(xgrammar.TokenizerInfo.from_huggingface(tokenizer()), max_threads=1)
+
+
+def accepts(constraint: Any, text: str) -> bool:
+    """Whether the text is a whole answer under the constraint."""
+    grammar = compiler().compile_structural_tag(constraint.structural_tag)
+    matcher = xgrammar.GrammarMatcher(grammar, override_stop_tokens=[tokenizer().eos_token_id])
+    return matcher.accept_string(text) and matcher.accept_token(tokenizer().eos_token_id)
+
+
+@pytest.mark.parametrize("shape", [FLAG, {"type": "object"}, "json"])
+def test_white_space_is_bounded(shape: Any):
+    constraint = GRAMMARS.constraint(shape, None)
+    assert accepts(constraint, '{"a": true}')
+    assert accepts(constraint, '{\n    "a": true\n}')
+    assert accepts(constraint, '{"a":' + " " * WHITE_SPACE + "true}")
+    assert not accepts(constraint, '{"a":' + " " * (WHITE_SPACE + 1) + "true}")
+
+
+@pytest.mark.parametrize("schema", [{"type": "integer"}, {"type": "number"}, {"type": "integer", "minimum": 1}, {}])
+def test_the_digits_of_a_number_are_bounded(schema: dict[str, Any]):
+    constraint = GRAMMARS.constraint(schema, None)
+    assert accepts(constraint, "9" * (DIGITS - 1))
+    assert not accepts(constraint, "9" * (DIGITS + 1))
+
+
+@pytest.mark.parametrize("number", ["1.5", "-0.25", "1e10", "6.02E+23"])
+def test_numbers_have_fractions_and_exponents(number: str):
+    assert accepts(GRAMMARS.constraint({"type": "number"}, None), number)
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_schema_takes_what_fits_it_and_nothing_else(name: str):
+    schema, *examples = SCHEMAS[name]
+    constraint = GRAMMARS.constraint(schema, None)
+    for example in examples:
+        assert accepts(constraint, json.dumps(example, ensure_ascii=False)), example
+    if schema:
+        assert not accepts(constraint, "no JSON")
+
+
+@pytest.mark.parametrize(
+    ("schema", "complaint"),
+    [
+        ({"type": "string", "pattern": r"^\p{L}{2}$"}, "#/pattern: can't be compiled: Regex parsing error"),
+        ({"items": {"type": "string", "pattern": "["}}, "#/items/pattern: can't be compiled"),
+        ({"type": "nonsense"}, 'Unsupported type "nonsense"'),
+        ({"enum": []}, "enum array must not be empty"),
+        ({"properties": 5}, "properties must be an object"),
+    ],
+)
+def test_what_can_not_be_compiled_is_refused_with_its_keyword_and_place(schema: dict[str, Any], complaint: str):
+    with pytest.raises(BadRequest) as refused:
+        GRAMMARS.constraint(schema, None)
+    assert refused.value.message.startswith("invalid JSON schema: ")
+    assert complaint in refused.value.message
+    assert "/project/" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("constraint", "fits", "other"),
+    [
+        (Constraint(regex="a+b"), "aab", "b"),
+        (Constraint(choice=["yes", 'no "really"\n']), 'no "really"\n', "perhaps"),
+        (Constraint(grammar='root ::= "a" | "b"'), "b", "c"),
+        (Constraint(grammar='start: "a" | "b"'), "b", "c"),
+        (
+            Constraint(structural_tag='{"type": "structural_tag", "format": {"type": "regex", "pattern": "a"}}'),
+            "a",
+            "b",
+        ),
+        (
+            Constraint(
+                structural_tag=json.dumps(
+                    {"structures": [{"begin": "<f>", "schema": FLAG, "end": "</f>"}], "triggers": ["<f>"]}
+                )
+            ),
+            'Well, <f>{"a": true}</f>',
+            "<f>no</f>",
+        ),
+    ],
+)
+def test_vllms_other_constraints_are_kept_to(constraint: Constraint, fits: str, other: str):
+    made = GRAMMARS.constraint(None, constraint)
+    assert (accepts(made, fits), accepts(made, other)) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        Constraint(regex="["),
+        Constraint(regex="(a{1,99}){1,99}"),
+        Constraint(grammar="root ::="),
+        Constraint(grammar="a" * 20_001),
+        Constraint(structural_tag="{"),
+        Constraint(structural_tag='{"structures": [5], "triggers": []}'),
+        Constraint(choice=["x" * 20_000]),
+    ],
+)
+def test_a_constraint_that_is_none_is_refused(constraint: Constraint):
+    with pytest.raises(BadRequest):
+        GRAMMARS.constraint(None, constraint)
+
+
+def test_a_checked_constraint_is_not_checked_again_and_others_are():
+    checked = GRAMMARS.parameters(GRAMMARS.constraint(FLAG, None), max_tokens=5)
+    checked._validate_structured_outputs(None, None, None)
+    assert isinstance(checked, CheckedSamplingParams)
+    assert checked.structured_outputs._backend == "xgrammar"
+    assert type(GRAMMARS.parameters(StructuredOutputsParams(grammar="x"))) is SamplingParams
+    assert type(GRAMMARS.parameters(None)) is SamplingParams
+
+
+def test_another_backend_gets_the_schema_itself():
+    guidance = Grammars("guidance")
+    assert guidance.constraint(FLAG, None).json == FLAG
+    assert guidance.constraint(None, Constraint(regex="a")).regex == "a"
+    assert type(guidance.parameters(guidance.constraint(FLAG, None))) is SamplingParams
+
+
+# --- with tools -------------------------------------------------------------------------------------------
+
+CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
+
+
+def with_tools(constraint: Any = None, **choice: Any) -> Any:
+    parsers = Parsers(ParserNames("hermes", "qwen3"), tokenizer(), None, GRAMMARS)
+    parser = parsers.parser(Chat([Message("user", "?")], [ADD], **choice), False, constraint)
+    assert parser is not None
+    return parser.constraint
+
+
+def test_with_a_schema_and_tools_an_answer_is_a_call_or_fits_the_schema():
+    constraint = with_tools(GRAMMARS.constraint(FLAG, None))
+    assert accepts(constraint, CALL)
+    assert accepts(constraint, '{"a": true}')
+    assert not accepts(constraint, "neither")
+
+
+@pytest.mark.parametrize("choice", [{"tool_choice": "required"}, {"forced_tool": "add"}])
+def test_an_answer_that_must_be_a_call_is_one_with_bounded_white_space(choice: dict[str, Any]):
+    constraint = with_tools(**choice)
+    assert accepts(constraint, CALL)
+    assert not accepts(constraint, "no call")
+    assert not accepts(constraint, CALL.replace('"a": 1', '"a":' + " " * 20 + "1"))
+
+
+def test_tools_alone_constrain_nothing():
+    assert with_tools() is None
