@@ -202,12 +202,12 @@ def should_close(request: Message) -> bool:
 
     gunicorn closes a connection after a body that it can't read, and its own function says that it stays open.
     """
-    return bool(_wants_to_close(request) or (request.body and request.body.failed))
+    return bool(_wants_to_close(request) or (request.body and getattr(request.body, "failed", False)))
 
 
 def _chunk_size(unreader: SocketUnreader, wanted: int | None) -> int:
     """Return how many bytes gunicorn's own `chunk` would ask for."""
-    size: int = max(unreader.mxchunk, min(wanted or 0, unreader.max_body_chunk))
+    size: int = max(unreader.mxchunk, min(wanted or 0, getattr(unreader, "max_body_chunk", 0)))
     return size
 
 
