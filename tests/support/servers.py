@@ -109,7 +109,8 @@ class Program:
         """Every process of it that lives; one that has ended and waits for its parent does not."""
         self._popen.poll()
         everyone = list(psutil.process_iter())
-        self._sessions |= {_session(process) for process in everyone if self._is_marked(process)}
+        # A process that is just ending has session 0, as the system's own processes have.
+        self._sessions |= {_session(process) for process in everyone if self._is_marked(process)} - {-1, 0}
         return [process for process in everyone if _session(process) in self._sessions and _lives(process)]
 
     def running(self, module: str) -> list[int]:
