@@ -105,7 +105,7 @@ def engine_core(server: Server) -> psutil.Process:
 
 
 def assert_all_are_whole(streams: Streams, undisturbed: list[Any]) -> None:
-    took = until(lambda: all(stream.done() for stream in streams), PATIENCE_SECONDS, "every stream ends")
+    took = until(lambda: all(stream.done() for stream in streams), READY_SECONDS, "every stream ends")
     print(f"the streams ended after {took:.2f} s")
     for kind, stream, answer in zip([kind for kind in KINDS for _ in range(2)], streams, undisturbed, strict=True):
         assert whole(stream.result()) == answer, kind
