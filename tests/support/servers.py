@@ -27,7 +27,8 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "TESTS_PROGRAM"
 NDJSON, SSE = "application/x-ndjson", "text/event-stream"
-SCRIPTED = {"VLLM_WSGI_ENGINE": "scripted"}
+# Most tests that harm an engine want to see what becomes of its requests; those of moves allow some.
+SCRIPTED = {"VLLM_WSGI_ENGINE": "scripted", "VLLM_WSGI_MOVES": "0"}
 
 
 # How long a test waits for what a busy machine does late. Waits end before where it can't come any more.
