@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
 import sys
+from collections.abc import Iterator
 
 import pytest
 from flask import Flask
@@ -45,22 +47,26 @@ def test_two_requests_have_two(app: Flask):
     assert len(ids) == 2
 
 
-class Socket:
-    def fileno(self) -> int:
-        return 7
+@pytest.fixture
+def client() -> Iterator[socket.socket]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours
 
 
-def test_under_gunicorn_the_clients_socket_is_watched(app: Flask, monkeypatch: pytest.MonkeyPatch):
+def test_under_gunicorn_the_clients_socket_is_watched(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, client: socket.socket
+):
     monkeypatch.setattr(sys, "platform", "linux")
-    with app.test_request_context("/", environ_base={"gunicorn.socket": Socket()}):
+    with app.test_request_context("/", environ_base={"gunicorn.socket": client}):
         found = presence()
     assert found.fileno is not None
-    assert (found.fileno(), found.gone) == (7, None)
+    assert (found.fileno(), found.gone) == (client.fileno(), None)
 
 
-def test_a_system_without_epoll_watches_nothing(app: Flask, monkeypatch: pytest.MonkeyPatch):
+def test_a_system_without_epoll_watches_nothing(app: Flask, monkeypatch: pytest.MonkeyPatch, client: socket.socket):
     monkeypatch.setattr(sys, "platform", "darwin")
-    with app.test_request_context("/", environ_base={"gunicorn.socket": Socket()}):
+    with app.test_request_context("/", environ_base={"gunicorn.socket": client}):
         assert presence().fileno is None
 
 
