@@ -38,7 +38,7 @@ endif
 # Groups of tests that `make test` leaves to targets of their own, because they take long or install much.
 HEAVY := $(foreach group,legacy agents page,--ignore tests/$(group))
 
-.PHONY: help check test test-http test-engine test-compat test-deploy test-faults docs site bench soak serve install \
+.PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-page docs site bench soak serve install \
 	install-dev clean
 
 help: ## list the targets
@@ -73,6 +73,12 @@ test-compat: install-dev ## other people's clients, against vLLM with the demo m
 
 test-deploy: install-dev ## the proxies, the systemd units and the wheel
 	$(PYTEST) tests/deploy
+
+# The browser is Debian's `chromium`; without it the tests are skipped.
+test-page: $(VENV)/installed-check ## the web page in Chromium: no vLLM
+	$(UV) pip install --python $(VENV)/bin/python -r requirements/page.txt
+	$(if $(shell command -v npm),npm ci --no-audit --no-fund --prefix tests/page/npm)
+	$(PYTEST) tests/page
 
 test-faults: install-dev ## kills, stalls and floods; writes docs/reference/faults.md
 	$(PYTEST) tests/faults --write-faults

@@ -10,6 +10,7 @@
     ├── ResponseNotFound        404
     ├── ClientTooSlow           408
     ├── PayloadTooLarge         413
+    ├── UnsupportedCoding       415
     ├── TooManyRequests         429
     ├── HTTPRefusal             4xx
     ├── ClientGone              499
@@ -157,6 +158,18 @@ class PayloadTooLarge(ServiceError):
     """The request's body is longer than VLLM_WSGI_MAX_BODY."""
 
     status = 413
+
+
+class UnsupportedCoding(ServiceError):
+    """The request's body has a Content-Encoding that can't be decoded here."""
+
+    status = 415
+    accepted = "gzip, deflate"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        # RFC 9110 §15.5.16 asks for it.
+        return {**super().headers, "Accept-Encoding": self.accepted}
 
 
 class TooManyRequests(ServiceError):

@@ -33,8 +33,12 @@ options = {{ num_predict = 9 }}
 template = "loud.jinja"
 engine_args = {{ kv_cache_memory_bytes = 67_108_864 }}
 """
-# Says the same as the model's own, and knows only one question.
-LOUD_TEMPLATE = """<|im_start|>system
+# Says the same as the model's own, and knows only one question. As the templates of Qwen3.5 and later do, it raises an
+# error for a system message that is not the first.
+LOUD_TEMPLATE = """{%- for message in messages[1:] if message.role == 'system' %}
+{{- raise_exception('System message must be at the beginning.') }}
+{%- endfor %}
+{{- '<|im_start|>system' }}
 {{ messages[0].content }}<|im_end|>
 <|im_start|>user
 What is vllm-wsgi?<|im_end|>

@@ -17,7 +17,7 @@ import msgspec
 from ..config import Settings
 from ..errors import Forbidden, SettingsError, Unauthorized
 from ..protocol.request import Caller
-from ..syntax.toml_file import Kinds, TomlFile, read_text
+from ..syntax.toml_file import Kinds, TomlFile, as_settings_error, read_text
 from .scopes import SCOPE_NAMES, SCOPES, Scope
 
 logger = logging.getLogger("vllm_wsgi.access")
@@ -119,7 +119,8 @@ def read_keys(path: Path, defaults: Caller) -> list[Key]:
 
     Raises SettingsError, which names the line of a mistake.
     """
-    return _KeysToml(path, read_text(path, "VLLM_WSGI_KEYS")).keys(defaults)
+    with as_settings_error(path):
+        return _KeysToml(path, read_text(path, "VLLM_WSGI_KEYS")).keys(defaults)
 
 
 class _KeysToml(TomlFile):

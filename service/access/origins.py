@@ -7,6 +7,7 @@ is not allowed is refused before anything is done, whatever its method (gin-cont
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 _LOCAL = [f"{scheme}://{host}" for host in ("localhost", "127.0.0.1", "0.0.0.0") for scheme in ("http", "https")]
@@ -19,13 +20,31 @@ _STAINLESS = (
 )  # fmt: skip
 # Not in Ollama's list: the headers that Anthropic's own client sends from a browser, its key among them.
 _ANTHROPIC = "X-Api-Key,Anthropic-Version,Anthropic-Beta,Anthropic-Dangerous-Direct-Browser-Access"
+_HEADERS = "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta," + ",".join(
+    [_ANTHROPIC, *(f"X-Stainless-{name}" for name in _STAINLESS)]
+)
 PREFLIGHT_HEADERS = {
     "Access-Control-Allow-Methods": "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
-    "Access-Control-Allow-Headers": "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,"
-    + ",".join([_ANTHROPIC, *(f"X-Stainless-{name}" for name in _STAINLESS)]),
     "Access-Control-Max-Age": "43200",
 }
+# What a page may read of an answer besides the headers that every page may (Fetch, "CORS-safelisted response-header
+# name"): the id for reports, the time to try again in, and what says why a request was refused.
+EXPOSED_HEADERS = "X-Request-Id,Retry-After,WWW-Authenticate,Allow,Accept-Encoding,Location"
+# RFC 9110 §5.1.
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z")
 PREFLIGHT_VARY = ("Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers")
+
+
+def allowed_headers(requested: str) -> str:
+    """Return the headers that a page of an allowed origin may send: Ollama's, and those that its browser asks for.
+
+    An origin that may call at all may send any header: what may be done is decided by its key, not by its headers.
+    `requested` is the value of Access-Control-Request-Headers; what is not a header's name in it is left out.
+    """
+    known = {name.lower() for name in _HEADERS.split(",")}
+    asked = [name.strip() for name in requested.split(",")]
+    more = [name for name in dict.fromkeys(asked) if _NAME.match(name) and name.lower() not in known]
+    return ",".join([_HEADERS, *more])
 
 
 class AllowedOrigins:

@@ -123,16 +123,18 @@ def libraries(settings: Settings) -> Finding:
 
 
 def engine_host(settings: Settings) -> Iterator[Finding]:
-    """Yield a row for the engine host and one for each model that it knows."""
+    """Yield a row for the engine host, and one for each model that it serves or has left out."""
     from ..engine_client.client import Client
 
     client = Client(settings.engine_socket, HEARTBEAT_SECONDS)
     try:
-        trouble, loaded, known = client.trouble(), client.loaded(), client.models()
+        trouble, status, known = client.trouble(), client.status(), client.models()
     except ServiceError as error:
         yield Finding("engine host", False, f"{settings.engine_socket}: {error.message}")
         return
     yield Finding("engine host", not trouble, f"{settings.engine_socket}: {trouble or 'ready for requests'}")
-    states = {each.info.name: f"{each.state}, {each.running} running, {each.waiting} waiting" for each in loaded}
+    states = {each.info.name: f"{each.state}, {each.running} running, {each.waiting} waiting" for each in status.models}
     for info in known:
         yield Finding(f"model {info.name}", True, states.get(info.name, "not loaded; loaded when a client asks for it"))
+    for left_out in status.left_out:
+        yield Finding(f"model {left_out.name}", False, f"left out: {left_out.reason}; delete it, or make it anew")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from ..errors import BadRequest
 from ..syntax.names import ModelName
-from ..syntax.numbers import as_integer, as_number
+from ..syntax.numbers import as_integer, as_integers, as_number
 
 KINDS = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
 
@@ -54,11 +54,10 @@ class Fields:
 
     def integers(self, name: str) -> list[int]:
         values = self.array(name, "[]int")
-        integers = [as_integer(item) for item in values]
-        for item, integer in zip(values, integers):
-            if integer is None:
-                self._refuse(name, item, "int")
-        return [integer for integer in integers if integer is not None]
+        integers = as_integers(values)
+        if None in integers:
+            self._refuse(name, values[integers.index(None)], "int")
+        return cast("list[int]", integers)
 
     def array(self, name: str, go_type: str) -> list[Any]:
         value = self._values.get(name, [])

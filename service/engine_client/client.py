@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ServiceError, Unavailable
+from ..errors import ResponseNotFound, ServiceError, Unavailable
 from ..protocol.commands import (
     Check,
     Command,
@@ -108,7 +108,11 @@ class Client:
         return self._ask(ListModels, Models).models
 
     def loaded(self) -> list[LoadedModel]:
-        return self._ask(ListLoaded, Loaded).models
+        return self.status().models
+
+    def status(self) -> Loaded:
+        """Return the models that are loaded, and those that are in the store and not served."""
+        return self._ask(ListLoaded, Loaded)
 
     def show(self, model: str) -> ModelInfo:
         return self._ask(lambda id: ShowModel(id, model), Models).models[0]
@@ -158,9 +162,12 @@ class Client:
         self._ask(lambda id: StoreResponse(id, response, owner, data), Done, EDIT_SECONDS)
 
     def fetch_response(self, owner: str, response: str) -> Any:
-        """Return what the owner has stored under this id. Raises ResponseNotFound."""
+        """Return what the owner has stored under this id. Raises ResponseNotFound, for a damaged file too."""
         stored = self._ask(lambda id: FetchResponse(id, response, owner), StoredResponse, EDIT_SECONDS)
-        return msgspec.json.decode(stored.data)
+        try:
+            return msgspec.json.decode(stored.data)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            raise ResponseNotFound(f"Response with id '{response}' not found.") from None
 
     def drop_response(self, owner: str, response: str) -> None:
         """Delete what the owner has stored under this id. Raises ResponseNotFound."""

@@ -1,10 +1,12 @@
-"""gunicorn's gevent worker, changed in three ways.
+"""gunicorn's gevent worker, changed in four ways.
 
 1. At SIGTERM it closes the idle connections that a load balancer keeps for its next request. gunicorn's gthread worker
    does so too; its gevent worker (27.0) waits until their `keepalive` is over, and the master waits with it.
 2. A request that is not valid HTTP never reaches the application. gunicorn answers with an HTML page, we with JSON.
 3. A TLS handshake, a request header and a request body each have a time limit. gunicorn has none for the first and
    the last, and gives the rest of a header as long as it waits for the next request.
+4. `request_rules.py` refuses what HTTP forbids and gunicorn accepts. Of a body that the application did not read, as
+   after a 401, a few megabytes are taken; gunicorn would take all of it.
 
 tests/unit/gunicorn/test_contract.py names each attribute of gunicorn and gevent that is replaced or extended here.
 """
@@ -24,7 +26,8 @@ from gevent import Greenlet, Timeout
 from gevent.local import local
 from gevent.server import StreamServer
 from gunicorn import util
-from gunicorn.http.message import Message
+from gunicorn.http.body import Body
+from gunicorn.http.message import Message, Request
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers import ggevent
 from gunicorn.workers.ggevent import GeventWorker
@@ -32,6 +35,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from ..config import Settings
 from ..drain import drain
 from ..web.framing import encode
+from .request_rules import DRAIN_SECONDS, drain_body, set_body_reader, should_close
 
 # How often idle connections are looked for during a shutdown.
 LOOK_SECONDS = 0.2
@@ -65,6 +69,10 @@ class Arrival:
     def begin_body(self) -> None:
         """Expect the body. Each 1,000 bytes that come in add a second."""
         self._due, self._begins, self._in_body = time.monotonic() + self._body_seconds, False, True
+
+    def begin_drain(self) -> None:
+        """Expect the rest of a body that the application did not read."""
+        self._due, self._begins, self._in_body = time.monotonic() + DRAIN_SECONDS, False, False
 
     def receive(self, size: int) -> bytes:
         """Return up to `size` bytes. Raises TimeoutError."""
@@ -103,6 +111,7 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
         util.write_error = write_json_error
         util.write, util.write_chunk = write, write_chunk
         Message.should_close = should_close
+        Request.set_body_reader = set_body_reader
         SocketUnreader.chunk = lambda unreader, size=None: self._own.arrival.receive(_chunk_size(unreader, size))
         ggevent.StreamServer = Listener
         super().init_process()
@@ -143,12 +152,27 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
                 del self._waiting[timeout]
 
     def handle_request(self, *request: Any) -> None:
-        """End a connection that breaks without gunicorn's trace, which it logs for some causes."""
+        """Answer a request, and take what the application left of its body.
+
+        End a connection that breaks without gunicorn's trace, which it logs for some causes.
+        """
+        body = request[1].body
         try:
             super().handle_request(*request)
+        except StopIteration:
+            # Closed with bytes unread, the connection would be reset, and the client could lose the answer.
+            self._drain(body)
+            raise
         except OSError as error:
             self.log.debug("the connection broke: %s", error)
             raise StopIteration from None
+        if not self._drain(body):
+            raise StopIteration
+
+    def _drain(self, body: Body) -> bool:
+        """Return whether the whole body has been read now."""
+        self._own.arrival.begin_drain()
+        return drain_body(body)
 
     def handle_exit(self, sig: int, frame: object) -> None:
         """At SIGTERM let running requests continue and end the waits for the next ones."""
@@ -192,17 +216,6 @@ def write(sock: Any, data: bytes, chunked: bool = False) -> None:
 def write_chunk(sock: Any, data: bytes) -> None:
     """Write one chunk, or the last one when `data` is empty; replaces gunicorn's `util.write_chunk`."""
     write(sock, data, chunked=True)
-
-
-_wants_to_close = Message.should_close
-
-
-def should_close(request: Message) -> bool:
-    """Return whether the answer says that the connection closes; replaces `Message.should_close`.
-
-    gunicorn closes a connection after a body that it can't read, and its own function says that it stays open.
-    """
-    return bool(_wants_to_close(request) or (request.body and request.body.failed))
 
 
 def _chunk_size(unreader: SocketUnreader, wanted: int | None) -> int:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+
 from ..errors import ModelNotFound
-from ..protocol.model_info import ModelInfo
+from ..protocol.model_info import LeftOutModel, ModelInfo
 from ..syntax.names import DEFAULT_TAG, ModelName
 from .declaration import HUGGING_FACE
 from .inspection import describe
 from .model import Model
+
+logger = logging.getLogger("vllm_wsgi.host")
+
+# How much is reported of why a model is left out, in characters.
+MAX_REASON = 500
 
 
 class Catalog:
@@ -16,17 +23,41 @@ class Catalog:
     def __init__(self, models: list[Model]) -> None:
         self._models: dict[str, Model] = {}
         self._infos: dict[str, ModelInfo] = {}
+        self._left_out: dict[str, LeftOutModel] = {}
+        # Models whose files came after the start, and are not read again.
+        self._undescribed: set[str] = set()
         for model in models:
-            self.put(model, describe(model))
+            try:
+                self.put(model, describe(model))
+            except Exception as error:
+                # Whatever is wrong with one model, the others are served.
+                self.leave_out(model.name, f"it can't be described: {error}")
 
     def put(self, model: Model, info: ModelInfo) -> None:
         """Add the model, or replace the one of that name."""
         self._models[model.name.key] = model
         self._infos[model.name.key] = info
+        self._left_out.pop(model.name.key, None)
+        self._undescribed.discard(model.name.key)
+
+    def leave_out(self, name: ModelName, reason: str) -> None:
+        """Note that a model is in the store and can't be served."""
+        logger.error("%s is left out: %s", name.short, reason)
+        text = reason.encode(errors="backslashreplace").decode()
+        self._left_out[name.key] = LeftOutModel(name.short, text[:MAX_REASON])
+
+    def left_out(self) -> list[LeftOutModel]:
+        """Return the models that are in the store and not served."""
+        return list(self._left_out.values())
+
+    def leaves_out(self, name: ModelName) -> bool:
+        """Return whether the model of that name is in the store and not served."""
+        return name.key in self._left_out
 
     def remove(self, name: ModelName) -> None:
-        """Remove the model of that name, which must be there."""
-        del self._models[name.key], self._infos[name.key]
+        """Remove the model of that name, served or left out."""
+        for known in (self._models, self._infos, self._left_out):
+            known.pop(name.key, None)
 
     def get(self, name: ModelName) -> Model | None:
         """Return the model of that name; None when there is none."""
@@ -46,8 +77,14 @@ class Catalog:
     def info(self, model: Model) -> ModelInfo:
         """Return the model's description. It is read again until a repository's files have been downloaded."""
         info = self._infos[model.name.key]
-        if not info.size:
-            info = self._infos[model.name.key] = describe(model)
+        # What a client has made of files is all there, even where its weights are empty.
+        incomplete = not info.size and not (model.made_at and info.digest)
+        if incomplete and model.name.key not in self._undescribed:
+            try:
+                info = self._infos[model.name.key] = describe(model)
+            except Exception as error:
+                self._undescribed.add(model.name.key)
+                logger.error("%s can't be described: %s", model.name.short, error)
         return info
 
     def models(self) -> list[Model]:

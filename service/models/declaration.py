@@ -6,10 +6,13 @@ An error in the file is reported with its line before anything is started.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from ..config import Settings
 from ..errors import BadRequest, SettingsError
@@ -17,7 +20,7 @@ from ..protocol.request import Sampling
 from ..syntax.durations import parse_keep_alive
 from ..syntax.names import ModelName
 from ..syntax.options import NAMES, parse_options
-from ..syntax.toml_file import TomlFile, read_text
+from ..syntax.toml_file import TomlFile, as_settings_error, read_text
 from .model import Model
 
 HUGGING_FACE = ("hf.co", "huggingface.co")
@@ -82,7 +85,8 @@ KINDS: dict[str, tuple[type, ...]] = {
 
 def read_models(path: Path) -> list[Model]:
     """Return the models of a models.toml. Raises SettingsError, which names the line."""
-    return _ModelsToml(path, read_text(path, "VLLM_WSGI_MODELS")).models()
+    with as_settings_error(path):
+        return _ModelsToml(path, read_text(path, "VLLM_WSGI_MODELS")).models()
 
 
 class _ModelsToml(TomlFile):
@@ -104,6 +108,7 @@ class _ModelsToml(TomlFile):
         place = ("models", text)
         name = self._checked(place, ModelName.parse, text)
         self._check_kinds(place, table, KINDS)
+        self._check_engine_args((*place, "engine_args"), table.get("engine_args", {}))
         sampling, context_limit = self._options(place, table.get("options", {}))
         fields = {key: table[key] for key in KINDS if key in table}
         fields["source"] = self._source(place, name, table.get("source"))
@@ -112,6 +117,13 @@ class _ModelsToml(TomlFile):
         if fields.get("memory", 0) < 0:
             self._refuse((*place, "memory"), "must not be negative")
         return Model(name=name, sampling=sampling, context_limit=context_limit, **fields)
+
+    def _check_engine_args(self, place: tuple[str, ...], arguments: dict[str, Any]) -> None:
+        """They go to vLLM, which reads them from JSON."""
+        try:
+            msgspec.json.decode(json.dumps(arguments, allow_nan=False))
+        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+            self._refuse(place, f"holds a value that JSON can't: {error}")
 
     def _options(self, place: tuple[str, ...], options: dict[str, Any]) -> tuple[Sampling, int | None]:
         for name, value in options.items():

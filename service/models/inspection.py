@@ -1,55 +1,86 @@
-"""Describe a model by reading its files, without loading it."""
+"""Describe a model by reading its files, without loading it.
+
+In: models, and their directories. Out: what the queue and the dialects say of them. Each value that comes from a file
+has been checked for its type and its range (`model_files`).
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import os
-import struct
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from ..errors import BadRequest
+from ..protocol.events import Event, Located, Models, Shown
 from ..protocol.model_info import ModelInfo, Tensor
+from ..protocol.wire import UNFIT, decode_events, pack
 from .infill import fim_tokens
 from .model import Model
+from .model_files import (
+    JSON_FILES,
+    MAX_VALUES,
+    TEMPLATE_BYTES,
+    Count,
+    GenerationConfig,
+    ModelConfig,
+    ProcessorConfig,
+    TextConfig,
+    TokenizerConfig,
+    read,
+    read_header,
+    read_json,
+    read_text,
+    read_tokenizer,
+)
 from .parser_names import parser_names
 from .task import embeds
 
 # A larger file is identified by its name, size and time: reading it would take minutes.
 HASHED_BYTES = 64 * 1024 * 1024
+# How much of a licence is shown.
+LICENSE_BYTES = 1 << 20
 
 
 def describe(model: Model) -> ModelInfo:
-    """Return what the model's files say; of a repository that is not downloaded yet, the name alone."""
+    """Return what the model's files say; of a repository that is not downloaded yet, the name alone.
+
+    Raises BadRequest where a file holds a value of a wrong kind, or what no message can hold, such as lone surrogates.
+    """
+    info = _described(model)
+    _check_crossing(Models(0, [info]))
+    return info
+
+
+def _described(model: Model) -> ModelInfo:
     directory = _directory(model.source)
     if directory is None:
         return ModelInfo(
             name=model.name.short, capabilities=["completion"], parameters=model.options, system=model.system,
             modified_at=model.made_at, parent=model.parent,
         )  # fmt: skip
-    config = _read_json(directory / "config.json")
-    text = config.get("text_config") or config
+    config = read(directory, "config.json", ModelConfig)
+    text = config.text_config or config
     weights = _weights(model, directory)
-    template = Path(model.template).read_text() if model.template else _template(directory)
+    template = read_text(Path(model.template), TEMPLATE_BYTES) if model.template else _template(directory)
     return ModelInfo(
         name=model.name.short,
         size=sum(path.stat().st_size for path in weights),
         digest=_digest(directory, model),
         modified_at=model.made_at or max((path.stat().st_mtime for path in directory.iterdir()), default=0.0),
-        architecture=config.get("model_type", ""),
-        parameter_count=sum(_parameter_count(path) for path in weights),
+        architecture=config.model_type or "",
+        parameter_count=_parameter_count(weights),
         quantization=_quantization(config),
-        context_length=model.engine_args.get("max_model_len") or text.get("max_position_embeddings", 0),
-        embedding_length=text.get("hidden_size", 0),
-        block_count=text.get("num_hidden_layers", 0),
-        head_count=text.get("num_attention_heads", 0),
-        head_count_kv=text.get("num_key_value_heads", text.get("num_attention_heads", 0)),
-        vocabulary_size=text.get("vocab_size", 0),
+        context_length=_context_length(model, text),
+        embedding_length=text.hidden_size or 0,
+        block_count=text.num_hidden_layers or 0,
+        head_count=_most(text.num_attention_heads),
+        head_count_kv=_most(text.num_key_value_heads or text.num_attention_heads),
+        vocabulary_size=text.vocab_size or 0,
         capabilities=_capabilities(model, directory, config, template),
-        parameters=_parameters(_read_json(directory / "generation_config.json")) | model.options,
+        parameters=_parameters(read(directory, "generation_config.json", GenerationConfig)) | model.options,
         template=model.go_template or template,
         system=model.system,
         license="\n".join(model.license) or _license(directory),
@@ -58,22 +89,45 @@ def describe(model: Model) -> ModelInfo:
     )
 
 
-def tensors(model: Model) -> list[Tensor]:
-    """Return the tensors of the model's weights, sorted by name."""
+def prove(model: Model) -> None:
+    """Raise BadRequest where the model could not be described, shown or served later, whatever the reason."""
     directory = _directory(model.source)
-    headers = [_header(path) for path in _weights(model, directory)] if directory else []
-    found = [Tensor(name, entry["dtype"], entry["shape"]) for header in headers for name, entry in header.items()]
+    for path in [directory / name for name in JSON_FILES] if directory else []:
+        if path.exists() and not isinstance(read_json(path), (dict, list)):
+            raise BadRequest(f"{path.name}: is not a JSON object")
+    try:
+        _check_crossing(Shown(0, _described(model), tensors(model), tokens(model)))
+        _check_crossing(Located(0, "", 0, [], model.defaults))
+    except OSError as error:
+        raise BadRequest(f"the model's files can't be read: {error.strerror}") from None
+
+
+def _check_crossing(event: Event) -> None:
+    """Raise BadRequest for an event that can't cross the queue."""
+    try:
+        decode_events(pack([event])[4:])
+    except UNFIT as error:
+        raise BadRequest(f"the model can't be described: {error}") from None
+
+
+def tensors(model: Model) -> list[Tensor]:
+    """Return the tensors of the model's weights, sorted by name. Raises BadRequest."""
+    directory = _directory(model.source)
+    headers = [read_header(path) for path in _weights(model, directory)] if directory else []
+    found = [Tensor(name, entry.dtype, entry.shape or []) for header in headers for name, entry in header.items()]
     return sorted(found, key=lambda tensor: tensor.name)
 
 
 def tokens(model: Model) -> list[str]:
-    """Return the model's vocabulary in the order of the ids; empty when tokenizer.json has none."""
+    """Return the model's vocabulary in the order of the ids; empty when tokenizer.json has none. Raises BadRequest."""
     directory = _directory(model.source)
     if directory is None:
         return []
-    ids = _read_json(directory / "tokenizer.json").get("model", {}).get("vocab")
-    ids = (ids if isinstance(ids, dict) else {}) | _vocabulary(directory)
-    return sorted(ids, key=ids.__getitem__)
+    tokenizer = read_tokenizer(directory)
+    ids = tokenizer.model.vocab if tokenizer.model else None
+    added = {token.content: token.id for token in tokenizer.added_tokens or []}
+    known = (ids if isinstance(ids, dict) else {}) | added
+    return sorted(known, key=known.__getitem__)
 
 
 def _weights(model: Model, directory: Path) -> list[Path]:
@@ -81,39 +135,38 @@ def _weights(model: Model, directory: Path) -> list[Path]:
     return sorted([*directory.glob("*.safetensors"), *adapter])
 
 
-def _capabilities(model: Model, directory: Path, config: dict[str, Any], template: str) -> list[str]:
+def _capabilities(model: Model, directory: Path, config: ModelConfig, template: str) -> list[str]:
     """Return what the model can do, in Ollama's words and order. A model that embeds does nothing else."""
-    if embeds(model.engine_args, config, _modules(directory)):
+    if embeds(model.engine_args, {"architectures": config.architectures}, _modules(directory)):
         return ["embedding"]
-    kind = parser_names(template, config.get("model_type", ""), model.tool_parser, model.reasoning_parser)
+    kind = parser_names(template, config.model_type or "", model.tool_parser, model.reasoning_parser)
     able = {
         "completion": True,
         "tools": bool(kind.tools) and not model.go_template,
-        "insert": fim_tokens(_vocabulary(directory)) is not None,
+        "insert": fim_tokens(_added_tokens(directory)) is not None,
         "vision": _sees(model, directory, config) and not model.go_template,
         "thinking": bool(kind.thinking),
     }
     return [capability for capability, can in able.items() if can]
 
 
-def _sees(model: Model, directory: Path, config: dict[str, Any]) -> bool:
+def _sees(model: Model, directory: Path, config: ModelConfig) -> bool:
     """Return whether the model has a vision configuration or an image processor, and the operator allows images."""
     arguments = model.engine_args
-    limits = arguments.get("limit_mm_per_prompt") or {}
-    if arguments.get("language_model_only") or limits.get("image") in (0, {"count": 0}):
+    limits = arguments.get("limit_mm_per_prompt")
+    shut = isinstance(limits, dict) and limits.get("image") in (0, {"count": 0})
+    if arguments.get("language_model_only") or shut:
         return False
-    processor = _read_json(directory / "processor_config.json").get("image_processor")
-    older = _read_json(directory / "preprocessor_config.json").get("image_processor_type")
-    return bool(config.get("vision_config") or processor or older)
+    processor = read(directory, "processor_config.json", ProcessorConfig).image_processor
+    older = read(directory, "preprocessor_config.json", ProcessorConfig).image_processor_type
+    return bool(config.vision_config or processor or older)
 
 
 def _modules(directory: Path) -> list[str]:
     """Return the types of the model's Sentence Transformers modules; empty when modules.json lists none."""
-    try:
-        modules = json.loads((directory / "modules.json").read_text())
-        return [str(module["type"]) for module in modules]
-    except (OSError, ValueError, TypeError, KeyError):
-        return []
+    modules = read_json(directory / "modules.json")
+    entries = modules if isinstance(modules, list) else []
+    return [str(entry["type"]) for entry in entries if isinstance(entry, dict) and "type" in entry]
 
 
 def _directory(source: str) -> Path | None:
@@ -127,77 +180,70 @@ def _directory(source: str) -> Path | None:
     return Path(path).parent if isinstance(path, str) else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def _template(directory: Path) -> str:
     """Return the chat template, from its own file or from the tokenizer's configuration."""
     path = directory / "chat_template.jinja"
     if path.is_file():
-        return path.read_text()
-    template = _read_json(directory / "tokenizer_config.json").get("chat_template", "")
-    return template if isinstance(template, str) else ""
+        return read_text(path, TEMPLATE_BYTES)
+    template = read(directory, "tokenizer_config.json", TokenizerConfig).chat_template
+    if not isinstance(template, str):
+        return ""
+    if len(template) > TEMPLATE_BYTES:
+        raise BadRequest(f"tokenizer_config.json: its chat template has more than {TEMPLATE_BYTES} bytes")
+    return template
 
 
-def _vocabulary(directory: Path) -> dict[str, int]:
+def _added_tokens(directory: Path) -> dict[str, int]:
     """Return the ids of the added tokens, which include the special ones."""
-    added = _read_json(directory / "tokenizer.json").get("added_tokens") or []
-    return {token["content"]: token["id"] for token in added}
+    return {token.content: token.id for token in read_tokenizer(directory).added_tokens or []}
 
 
-def _parameter_count(path: Path) -> int:
-    try:
-        return sum(math.prod(tensor["shape"]) for tensor in _header(path).values())
-    except (TypeError, KeyError):
-        return 0
+def _parameter_count(weights: list[Path]) -> int:
+    count = sum(tensor.values for path in weights for tensor in read_header(path).values())
+    if count > MAX_VALUES:
+        raise BadRequest("the model has more than 2^60 parameters")
+    return count
 
 
-def _header(path: Path) -> dict[str, Any]:
-    """Return the tensors of a safetensors file by name; empty when the file is not one.
-
-    The file begins with the length of its header in bytes, 8 bytes little-endian, and the header in JSON.
-    """
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > path.stat().st_size:
-                return {}
-            header = json.loads(file.read(length))
-        return {name: tensor for name, tensor in header.items() if name != "__metadata__"}
-    except (OSError, ValueError, AttributeError, struct.error):
-        return {}
+def _context_length(model: Model, config: TextConfig) -> int:
+    """Return the engine's limit where the operator has set one as a number of tokens, else the model's own."""
+    limit = model.engine_args.get("max_model_len")
+    return limit if isinstance(limit, int) and 0 < limit < 2**48 else config.max_position_embeddings or 0
 
 
-def _quantization(config: dict[str, Any]) -> str:
+def _most(heads: Count | list[Count] | None) -> int:
+    """Return a number of heads; the largest where each layer has its own."""
+    return max(heads, default=0) if isinstance(heads, list) else heads or 0
+
+
+def _quantization(config: ModelConfig) -> str:
     """Return the quantization's name, else the type of the weights as GGUF spells it."""
-    quantization = config.get("quantization_config")
-    if isinstance(quantization, dict) and quantization.get("quant_method"):
-        return str(quantization["quant_method"]).upper()
-    dtype = str(config.get("dtype") or config.get("torch_dtype") or "")
-    return {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}.get(dtype, dtype.upper())
+    method = (config.quantization_config or {}).get("quant_method")
+    if isinstance(method, str) and method:
+        return method.upper()
+    dtype = config.dtype or config.torch_dtype
+    known = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+    return known.get(dtype, dtype.upper()) if isinstance(dtype, str) else ""
 
 
-def _parameters(generation: dict[str, Any]) -> dict[str, Any]:
+def _parameters(generation: GenerationConfig) -> dict[str, Any]:
     """Return the values of generation_config.json under the names of Ollama's options."""
-    names = {
-        "temperature": "temperature",
-        "top_k": "top_k",
-        "top_p": "top_p",
-        "min_p": "min_p",
-        "repetition_penalty": "repeat_penalty",
-        "max_new_tokens": "num_predict",
+    named = {
+        "temperature": generation.temperature,
+        "top_k": generation.top_k,
+        "top_p": generation.top_p,
+        "min_p": generation.min_p,
+        "repeat_penalty": generation.repetition_penalty,
+        "num_predict": generation.max_new_tokens,
     }
-    return {ours: generation[theirs] for theirs, ours in names.items() if generation.get(theirs) is not None}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _license(directory: Path) -> str:
+    """Return the beginning of the first file that holds a licence; empty where there is none."""
     for path in sorted(directory.glob("LICENSE*")):
-        return path.read_text(errors="replace")
+        with path.open("rb") as file:
+            return file.read(LICENSE_BYTES).decode(errors="replace")
     return ""
 
 

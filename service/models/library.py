@@ -5,8 +5,6 @@ Reads and writes the store's files; knows neither sockets nor engines.
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import time
 from collections.abc import Callable
@@ -16,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import BadRequest, Forbidden, ModelNotFound, ServiceError, Unsupported
+from ..errors import BadRequest, Forbidden, ModelNotFound, Unsupported
 from ..protocol.model_info import Recipe
 from ..store.blobs import Blobs
 from ..store.manifests import Manifest, Manifests
@@ -24,9 +22,9 @@ from ..syntax import go_template
 from ..syntax.names import DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG, ModelName
 from ..syntax.options import NAMES, parse_options
 from .declaration import HUGGING_FACE
+from .inspection import prove
 from .model import Model
-
-logger = logging.getLogger("vllm_wsgi.host")
+from .model_files import AdapterConfig, convert, read_json
 
 # The files that a model may consist of. Weights in other formats can hold code (pickle) or vLLM can't load them (GGUF).
 SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".tiktoken", ".md")
@@ -34,6 +32,9 @@ SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".tiktoken", ".
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 DEFAULT_LORA_RANK = 16
 MAIN = "main"
+# What common file systems take as one name, and what leaves room for the store's own path (Linux' PATH_MAX is 4096).
+MAX_NAME_BYTES = 255
+MAX_PATH_BYTES = 1024
 
 
 class Library:
@@ -47,16 +48,22 @@ class Library:
         self._manifests = Manifests(store / "manifests")
         self._declared = {model.name.key: model for model in declared}
         self._snapshot = snapshot
-        self.blobs.sweep(self._files(), time.time())
+        # The manifests that can't be served, by the names of their models, and why.
+        self.left_out: dict[str, str] = {}
+        if not self._manifests.damaged:
+            # A damaged manifest does not say which files are its own.
+            self.blobs.sweep(self._files(), time.time())
 
     def models(self) -> list[Model]:
-        """Return the model of every manifest. One that can't be served any more is left out and logged."""
+        """Return the model of every manifest. Those that can't be served are `left_out` from now on."""
         models = []
+        self.left_out = dict(self._manifests.damaged)
         for manifest in self._manifests.all():
             try:
                 models.append(self.model(manifest))
-            except ServiceError as error:
-                logger.error("%s is not served: %s", manifest.name, error.message)
+            except Exception as error:
+                # Whatever is wrong with one model, the others are served.
+                self.left_out[manifest.name] = str(error)
         return models
 
     def create(self, name: ModelName, recipe: Recipe, base: Model | None) -> Model:
@@ -116,6 +123,8 @@ class Library:
         Raises Forbidden and ModelNotFound.
         """
         manifest = self._manifests.find(name)
+        if manifest is None and name.key in self._manifests.damaged:
+            manifest = Manifest(name=name.short, made_at=0)
         if manifest is None:
             self._refuse_declared(name)
             raise ModelNotFound(f"model '{name.short}' not found")
@@ -173,13 +182,31 @@ class Library:
         return replace_set(manifest, name=name.short, made_at=time.time(), parent=base.name.short)
 
     def _keep(self, manifest: Manifest) -> Model:
-        """Write the manifest once it has become a model; remove the files of the manifest that it replaces."""
-        model = self.model(manifest)
-        before = self._manifests.find(model.name)
-        self._manifests.write(manifest)
+        """Write the manifest of a model that is proved; remove the files of the manifest that it replaces.
+
+        Nothing is left of one that fails. The blobs stay where they are not at fault, so that the client, who may have
+        uploaded them for hours, can try again.
+        """
+        try:
+            model = self.model(manifest)
+            self._prove(model, manifest)
+            before = self._manifests.find(model.name)
+            self._manifests.write(manifest)
+        except BaseException:
+            for files in (manifest.files, manifest.adapters):
+                self.blobs.dismantle(files, self._files())
+            raise
         if before is not None:
             self._discard(before)
         return model
+
+    def _prove(self, model: Model, manifest: Manifest) -> None:
+        """Raise BadRequest for a model that can't be described, and remove its blobs."""
+        try:
+            prove(model)
+        except BadRequest:
+            self._discard(manifest)
+            raise
 
     def _discard(self, manifest: Manifest) -> None:
         for files in (manifest.files, manifest.adapters):
@@ -225,6 +252,10 @@ def _check_files(files: dict[str, str], needed: str) -> None:
         path = PurePosixPath(text)
         if path.is_absolute() or ".." in path.parts or "\0" in text or not path.name:
             raise BadRequest("file path must be relative")
+        if str(path) != text or len(text.encode()) > MAX_PATH_BYTES or max(map(_length, path.parts)) > MAX_NAME_BYTES:
+            raise BadRequest(f"file path is too long or not in its simplest form: {text[:MAX_NAME_BYTES]}")
+        if any(str(parent) in files for parent in path.parents):
+            raise BadRequest(f"two files of the model have one path: {text}")
         if path.suffix == ".gguf":
             raise Unsupported("GGUF files are not supported: vLLM loads safetensors")
         if path.suffix not in SUFFIXES and path.suffix:
@@ -233,15 +264,16 @@ def _check_files(files: dict[str, str], needed: str) -> None:
         raise BadRequest(f"no files provided to convert: {needed} and safetensors are needed")
 
 
+def _length(part: str) -> int:
+    return len(part.encode())
+
+
 def with_adapter(engine_args: dict[str, Any], adapter: Path) -> dict[str, Any]:
     """Return the arguments of an engine that takes the adapter; unchanged when it takes it already.
 
     Raises BadRequest.
     """
-    try:
-        rank = int(json.loads((adapter / "adapter_config.json").read_text())["r"])
-    except (OSError, ValueError, TypeError, KeyError):
-        raise BadRequest("adapter_config.json has no rank `r`") from None
+    rank = convert(read_json(adapter / "adapter_config.json"), AdapterConfig, "adapter_config.json").r
     if engine_args.get("enable_lora") and rank <= engine_args.get("max_lora_rank", DEFAULT_LORA_RANK):
         return engine_args
     fitting = next((each for each in LORA_RANKS if each >= rank), None)

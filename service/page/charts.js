@@ -41,7 +41,7 @@ export class Chart {
     this.scale = el("span");
     this.paths = lines.map((_, index) => svg("path", { class: index ? "line second" : "line" }));
     this.area = svg("path", { class: "area" });
-    this.image = svg("svg", { viewBox: `0 -3 ${WIDTH} ${HEIGHT + 6}`, preserveAspectRatio: "none", role: "img" },
+    this.image = svg("svg", { viewBox: `0 -3 ${WIDTH} ${HEIGHT + 6}`, preserveAspectRatio: "none", role: "img", "aria-label": title },
       [0, HEIGHT / 2, HEIGHT].map((y) => svg("line", { class: "grid", x1: 0, x2: WIDTH, y1: y, y2: y })), this.area, this.paths);
     this.node = el("figure", { class: "chart" },
       el("figcaption", {}, lines.length > 1 ? el("span", {}, lines.map(legend)) : title, this.scale),

@@ -123,6 +123,8 @@ function cardOf(name) {
 }
 
 function summary(snapshot) {
+  // The notice below says more; that no model is known then means nothing.
+  if (snapshot.host?.state === "gone") return `The models are not known now · version ${snapshot.version}`;
   const ready = snapshot.models.filter((each) => each.state === "ready").length;
   const sum = (field) => snapshot.models.reduce((all, each) => all + (each[field] ?? 0), 0);
   const parts = [

@@ -16,7 +16,7 @@ import msgspec
 
 from ..errors import ServiceError, revive
 from .live import LiveEvent
-from .model_info import LoadedModel, ModelInfo, Tensor
+from .model_info import LeftOutModel, LoadedModel, ModelInfo, Tensor
 from .request import Defaults, Struct
 
 PROTOCOL = 2
@@ -57,10 +57,11 @@ class Models(Struct):
 
 
 class Loaded(Struct):
-    """The models that are loaded or being loaded."""
+    """The models that are loaded or being loaded, and those that are in the store and not served."""
 
     id: int
     models: list[LoadedModel]
+    left_out: list[LeftOutModel] = []
 
 
 class Shown(Struct):

@@ -38,6 +38,10 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     messages: list[Message] = []
     parent: str = ""
 
+    def listed(self) -> ModelInfo:
+        """Return it without its texts, which no list shows: those of all models might not fit into one message."""
+        return msgspec.structs.replace(self, parameters={}, template="", license="", system="", messages=[])
+
 
 class EngineState(str, Enum):
     """What an engine is doing. The values are what crosses the queue and what `/api/status` shows.
@@ -71,6 +75,13 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
     device: str = ""
     expires_at: float = math.inf
+
+
+class LeftOutModel(msgspec.Struct, frozen=True):
+    """A model that is in the store and not served, and why. It can be deleted, or made anew."""
+
+    name: str
+    reason: str
 
 
 class Recipe(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadRequest
-from .disk import storing, sync
+from .disk import is_own_file, storing, sync
+
+logger = logging.getLogger("vllm_wsgi.host")
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})\Z")
 _UPLOAD = re.compile(r"[0-9a-f]{32}\Z")
@@ -40,6 +43,10 @@ class Blobs:
         if match is None:
             raise BadRequest("invalid digest format")
         return self._blobs / f"sha256-{match[1]}"
+
+    def has(self, digest: str) -> bool:
+        """Return whether the blob is there, whole. Raises BadRequest for an invalid digest."""
+        return is_own_file(self.path(digest))
 
     def put(self, upload: str, digest: str, data: bytes, last: bool) -> bool:
         """Append to the upload, and return whether the blob is whole now. Raises BadRequest for a wrong digest."""
@@ -84,10 +91,10 @@ class Blobs:
     def assemble(self, files: dict[str, str]) -> Path:
         """Return that directory, and make it if need be: whole or not at all. Raises BadRequest for a missing blob."""
         directory = self.directory(files)
-        if directory.is_dir():
+        if self._is_whole(directory, files):
             return directory
         for digest in files.values():
-            if not self.path(digest).is_file():
+            if not self.has(digest):
                 raise BadRequest(f'blob "{digest}" not found')
         with storing():
             self._files.mkdir(parents=True, exist_ok=True)
@@ -96,22 +103,45 @@ class Blobs:
                 for path, digest in files.items():
                     (unfinished / path).parent.mkdir(parents=True, exist_ok=True)
                     os.link(self.path(digest), unfinished / path)
+                _remove(directory)
                 os.replace(unfinished, directory)
+            except (FileExistsError, NotADirectoryError):
+                shutil.rmtree(unfinished, ignore_errors=True)
+                raise BadRequest(f"two files of the model have one path: {path}") from None
             except BaseException:
                 shutil.rmtree(unfinished, ignore_errors=True)
                 raise
             sync(self._files)
         return directory
 
+    def _is_whole(self, directory: Path, files: dict[str, str]) -> bool:
+        """Return whether all files are in the directory itself, and not behind a symbolic link."""
+        real = os.path.realpath(self._files)
+        return all(
+            is_own_file(directory / path) and os.path.realpath(directory / path) == f"{real}/{directory.name}/{path}"
+            for path in files
+        )
+
+    def dismantle(self, files: dict[str, str], kept: list[dict[str, str]]) -> None:
+        """Remove the directory of `files`, and leave its blobs. `kept` are the files of all models."""
+        if files and files not in kept:
+            with contextlib.suppress(OSError):
+                _remove(self.directory(files))
+
     def discard(self, files: dict[str, str], kept: list[dict[str, str]]) -> None:
-        """Remove the directory of `files`, and those of its blobs that none of the `kept` models uses."""
+        """Remove the directory of `files`, and those of its blobs that none of the `kept` models uses.
+
+        What can't be removed is logged, and removed at the next start.
+        """
         if not files or files in kept:
             return
         held = {self.path(digest) for each in kept for digest in each.values()}
-        with storing():
-            shutil.rmtree(self.directory(files), ignore_errors=True)
-            for blob in {self.path(digest) for digest in files.values()} - held:
+        self.dismantle(files, kept)
+        for blob in {self.path(digest) for digest in files.values()} - held:
+            try:
                 blob.unlink(missing_ok=True)
+            except OSError as error:
+                logger.error("a blob can't be removed: %s", error)
 
     def sweep(self, kept: list[dict[str, str]], now: float) -> None:
         """Remove what crashes have left, and blobs of which no model was made within a day.
@@ -120,11 +150,27 @@ class Blobs:
         """
         directories = {self.directory(files) for files in kept}
         blobs = {self.path(digest) for files in kept for digest in files.values()}
-        with contextlib.suppress(OSError):
-            for directory in self._files.glob("*"):
-                if directory not in directories:
-                    shutil.rmtree(directory)
-            for blob in self._blobs.iterdir():
-                stale = blob.name.startswith("partial-") or now - blob.stat().st_mtime > UNUSED_SECONDS
+        for directory in _listed(self._files):
+            if directory not in directories:
+                with contextlib.suppress(OSError):
+                    _remove(directory)
+        for blob in _listed(self._blobs):
+            with contextlib.suppress(OSError):
+                stale = blob.name.startswith("partial-") or now - blob.lstat().st_mtime > UNUSED_SECONDS
                 if blob not in blobs and stale:
-                    blob.unlink()
+                    _remove(blob)
+
+
+def _listed(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except OSError:
+        return []
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a symbolic link or a directory with all that is in it, where there is one. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

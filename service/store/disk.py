@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..errors import StoreFailure
+from ..errors import BadRequest, StoreFailure
 
 logger = logging.getLogger("vllm_wsgi.host")
 
 
 @contextlib.contextmanager
 def storing() -> Any:
-    """Raise StoreFailure in place of an OSError."""
+    """Raise StoreFailure in place of an OSError, and BadRequest where a name is what the file system refuses."""
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ):
+            raise BadRequest(f"the file system takes no such name: {error.strerror}") from None
         logger.error("the model store: %s", error)
         raise StoreFailure(f"the model store can't be written: {error.strerror or error}") from None
 
@@ -38,6 +42,14 @@ def write_atomically(path: Path, data: bytes) -> None:
                 os.unlink(file.name)
             raise
     sync(path.parent)
+
+
+def is_own_file(path: Path) -> bool:
+    """Return whether there is a regular file. A symbolic link is not one: it could lead out of the store."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def sync(directory: Path) -> None:

@@ -8,16 +8,19 @@ from __future__ import annotations
 import contextlib
 import logging
 from pathlib import Path
-from typing import Any, Optional
+from typing import Annotated, Any, Optional
 
 import msgspec
 
 from ..errors import BadRequest
 from ..protocol.request import Message
 from ..syntax.names import ModelName
-from .disk import storing, sync, write_atomically
+from .disk import is_own_file, storing, sync, write_atomically
 
 logger = logging.getLogger("vllm_wsgi.host")
+
+
+Digest = Annotated[str, msgspec.Meta(pattern=r"^sha256[:-][0-9a-f]{64}\Z")]
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -35,8 +38,8 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     repository: str = ""
     revision: str = ""
     downloaded: bool = False
-    files: dict[str, str] = {}
-    adapters: dict[str, str] = {}
+    files: dict[str, Digest] = {}
+    adapters: dict[str, Digest] = {}
     template: str = ""
     system: Optional[str] = None
     license: list[str] = []
@@ -49,11 +52,16 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Manifests:
-    """The manifests under `directory`, read once and kept in memory. Only one process may write them."""
+    """The manifests under `directory`, read once and kept in memory. Only one process may write them.
+
+    `damaged` are the files that are not valid manifests, by the names of their models, and why. They are left alone.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._manifests = {ModelName.parse(each.name).key: each for each in self._read()}
+        self._manifests: dict[str, Manifest] = {}
+        self.damaged: dict[str, str] = {}
+        self._read()
 
     def all(self) -> list[Manifest]:
         return list(self._manifests.values())
@@ -67,26 +75,44 @@ class Manifests:
         with storing():
             write_atomically(self._path(name), msgspec.json.format(msgspec.json.encode(manifest), indent=2))
         self._manifests[name.key] = manifest
+        self.damaged.pop(name.key, None)
 
     def delete(self, name: ModelName) -> None:
-        """Remove a manifest if there is one. Raises StoreFailure."""
+        """Remove a manifest if there is one, a damaged one too. Raises StoreFailure."""
         with storing(), contextlib.suppress(FileNotFoundError):
             self._path(name).unlink()
             sync(self._path(name).parent)
         self._manifests.pop(name.key, None)
+        self.damaged.pop(name.key, None)
 
     def _path(self, name: ModelName) -> Path:
         host, namespace, model, tag = (part.lower() for part in (name.host, name.namespace, name.model, name.tag))
         return self._directory / host / namespace / model / f"{tag}.json"
 
-    def _read(self) -> list[Manifest]:
-        manifests = []
+    def _read(self) -> None:
+        """Read every file. Whatever is wrong with one, the others are read."""
         for path in sorted(self._directory.glob("*/*/*/*.json")):
             try:
-                manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-                if self._path(ModelName.parse(manifest.name)) != path:
-                    raise ValueError(f"it belongs to {manifest.name}")
-                manifests.append(manifest)
-            except (OSError, ValueError, msgspec.MsgspecError, BadRequest) as error:
+                name = self._name(path)
+            except BadRequest as error:
+                logger.error("%s is left alone: %s", path, error.message)
+                continue
+            try:
+                self._manifests[name.key] = self._manifest(path)
+            except Exception as error:
                 logger.error("%s is left alone: it is not a valid manifest: %s", path, error)
-        return manifests
+                self.damaged[name.key] = f"its manifest can't be read: {error}"
+
+    def _manifest(self, path: Path) -> Manifest:
+        """Raises whatever a damaged file may raise."""
+        if not is_own_file(path):
+            raise ValueError("it is not a regular file")
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        if self._path(ModelName.parse(manifest.name)) != path:
+            raise ValueError(f"it belongs to {manifest.name}")
+        return manifest
+
+    def _name(self, path: Path) -> ModelName:
+        """Return the name of the model whose manifest is at `path`. Raises BadRequest."""
+        host, namespace, model, file = path.relative_to(self._directory).parts
+        return ModelName.parse(f"{host}/{namespace}/{model}:{file.removesuffix('.json')}")

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import PayloadTooLarge, ResponseNotFound, StoreFailure
-from .disk import storing, sync, write_atomically
+from .disk import is_own_file, storing, sync, write_atomically
 
 logger = logging.getLogger("vllm_wsgi.host")
 
@@ -78,16 +78,19 @@ class Responses:
             logger.error("old responses can't be removed: %s", error)
 
     def _read(self, path: Path) -> _ResponseFile | None:
+        """Whatever a damaged file holds, it is not a response. Raises OSError."""
         try:
-            return None if self._is_too_old(path) else msgspec.json.decode(path.read_bytes(), type=_ResponseFile)
+            if self._is_too_old(path) or not is_own_file(path):
+                return None
+            return msgspec.json.decode(path.read_bytes(), type=_ResponseFile)
         except FileNotFoundError:
             return None
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             logger.error("%s is left alone: it is not a stored response: %s", path, error)
             return None
 
     def _is_too_old(self, path: Path) -> bool:
-        return path.stat().st_mtime <= time.time() - self._days * DAY_SECONDS
+        return path.lstat().st_mtime <= time.time() - self._days * DAY_SECONDS
 
     def _path(self, id: str) -> Path:
         if not _ID.fullmatch(id):

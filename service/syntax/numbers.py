@@ -24,3 +24,18 @@ def as_integer(value: Any) -> int | None:
     if isinstance(value, float) and not (math.isfinite(value) and value.is_integer()):
         return None
     return int(value) if int(value) in INT64 else None
+
+
+def as_integers(values: list[Any]) -> list[int | None]:
+    """Return `as_integer` of each value, up to the first None.
+
+    Hundreds of thousands of token ids are checked at once.
+    """
+    if set(map(type, values)) == {int} and min(values) in INT64 and max(values) in INT64:
+        return list(values)
+    integers: list[int | None] = []
+    for value in values:
+        integers.append(as_integer(value))
+        if integers[-1] is None:
+            break
+    return integers

@@ -1,61 +1,97 @@
-"""Reads a request's body within its limit, whole or in pieces."""
+"""Reads a request's body within its limit, whole or in pieces, and undoes its Content-Encoding.
+
+In: the WSGI input of the current request. Out: bytes.
+It never knows what the bytes mean.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import IO
 
 from flask import request
 
-from ..errors import BadRequest, ClientTooSlow, PayloadTooLarge
+from ..errors import BadRequest, ClientTooSlow, PayloadTooLarge, Unsupported
+from .content_coding import decoded
 
 CHUNK_BYTES = 1 << 20
+# What a body's reader takes at once from the server.
+READ_BYTES = 1 << 16
 
 
-def read_body(limit: int) -> bytes:
-    """Return the whole body. Raises PayloadTooLarge over `limit` bytes, and BadRequest when the body ends early.
+def read_body(limit: int, check: Callable[[bytes], None]) -> bytes:
+    """Return the whole body, decoded; `check` sees each chunk as it comes in, and may raise an error of its own.
 
-    Werkzeug's own limit is not used: it cuts off a chunked body without an error, and accepts a body that ends early.
+    Raises the errors of `body_chunks`, and PayloadTooLarge over `limit` bytes. The limit holds for the bytes that are
+    sent and for what they hold. Werkzeug's own limit is not used: it cuts off a chunked body without an error, and
+    accepts a body that ends early.
     """
-    length = request.content_length
-    if length is None and not request.environ.get("wsgi.input_terminated"):
-        # Without a length and a server that ends the input, there is no body (RFC 9112 §6.3).
-        return b""
-    wanted = limit + 1 if length is None else min(length, limit + 1)
-    body = b"" if wanted > limit and length is not None else _read(request.environ["wsgi.input"], wanted)
-    if len(body) > limit or (length is not None and length > limit):
+    if (request.content_length or 0) > limit:
         raise PayloadTooLarge(f"the request body is longer than {limit} bytes")
-    if length is not None and len(body) < length:
-        raise BadRequest(f"the request body ended after {len(body)} of {length} bytes")
-    return body
+    parts, length = [], 0
+    for chunk in decoded(_sent(limit), _coding()):
+        length += len(chunk)
+        if length > limit:
+            raise PayloadTooLarge(f"the request body holds more than {limit} bytes")
+        check(chunk)
+        parts.append(chunk)
+    return b"".join(parts)
 
 
 def body_chunks() -> Iterator[bytes]:
-    """Yield a body of any length in pieces of at most CHUNK_BYTES. Raises BadRequest when the body ends early."""
-    length, got = request.content_length, 0
+    """Yield a body of any length, decoded, in pieces of at most CHUNK_BYTES.
+
+    Raises BadRequest when the body ends early or is malformed, ClientTooSlow when the server's time for a body is over,
+    UnsupportedCoding for a Content-Encoding and Unsupported for a Transfer-Encoding that can't be undone.
+    """
+    kept = bytearray()
+    for chunk in decoded(_sent(sys.maxsize), _coding()):
+        kept += chunk
+        while len(kept) >= CHUNK_BYTES:
+            yield bytes(kept[:CHUNK_BYTES])
+            del kept[:CHUNK_BYTES]
+    if kept:
+        yield bytes(kept)
+
+
+def _coding() -> str:
+    return request.headers.get("Content-Encoding", "")
+
+
+def _sent(limit: int) -> Iterator[bytes]:
+    """Yield the body as it was sent. Raises PayloadTooLarge after `limit` bytes."""
+    transfer = request.headers.get("Transfer-Encoding", "chunked")
+    if transfer.strip().lower() not in ("chunked", "identity"):
+        raise Unsupported(f"Transfer-Encoding: {transfer} is not supported, only chunked is")
+    length, sent = request.content_length, 0
     if length is None and not request.environ.get("wsgi.input_terminated"):
+        # Without a length and a server that ends the input, there is no body (RFC 9112 §6.3).
         return
-    while chunk := _read(request.environ["wsgi.input"], min(CHUNK_BYTES, (length or sys.maxsize) - got)):
-        got += len(chunk)
+    while chunk := _read(request.environ["wsgi.input"], READ_BYTES if length is None else length - sent):
+        sent += len(chunk)
+        if sent > limit:
+            raise PayloadTooLarge(f"the request body is longer than {limit} bytes")
         yield chunk
-    if length is not None and got < length:
-        raise BadRequest(f"the request body ended after {got} of {length} bytes")
+        if sent != length:
+            # The body of a fast client is there without a wait, so other requests get their turn here.
+            time.sleep(0)
+    if length is not None and sent < length:
+        raise BadRequest(f"the request body ended after {sent} of {length} bytes")
 
 
 def _read(source: IO[bytes], wanted: int) -> bytes:
-    """Return `wanted` bytes, or fewer at the body's end; a single read may return fewer before that.
+    """Return up to `wanted` bytes, or nothing at the body's end.
 
     Raises BadRequest for malformed chunks, and ClientTooSlow when the server's time for a body is over.
     """
-    parts = []
+    if wanted <= 0:
+        return b""
     try:
-        while wanted > 0 and (part := source.read(min(wanted, 1 << 16))):
-            parts.append(part)
-            wanted -= len(part)
+        return source.read(min(wanted, READ_BYTES))
     except TimeoutError:
         raise ClientTooSlow("the request body came too slowly") from None
     except Exception:
         # Each WSGI server raises errors of its own for malformed input; nothing else can fail here.
         raise BadRequest("the request body can't be read: it is cut or its chunks are malformed") from None
-    return b"".join(parts)

@@ -11,7 +11,7 @@ from flask import Response, request
 from ..access.addresses import received
 from ..access.host_header import AllowedHosts
 from ..access.keys import Auth
-from ..access.origins import PREFLIGHT_HEADERS, PREFLIGHT_VARY, AllowedOrigins
+from ..access.origins import EXPOSED_HEADERS, PREFLIGHT_HEADERS, PREFLIGHT_VARY, AllowedOrigins, allowed_headers
 from ..access.scopes import Scope
 from ..config import Settings
 from ..drain import refuse_while_draining
@@ -42,13 +42,19 @@ class Guard:
             raise HTTPRefusal(f"origin {origin} is not allowed; VLLM_WSGI_ORIGINS can allow it", status=403)
         if request.method != "OPTIONS":
             return None
-        preflight = empty_response(204, PREFLIGHT_HEADERS)
+        headers = allowed_headers(request.headers.get("Access-Control-Request-Headers", ""))
+        preflight = empty_response(204, PREFLIGHT_HEADERS | {"Access-Control-Allow-Headers": headers})
         preflight.vary.update(PREFLIGHT_VARY)
         return preflight
 
     def check_host(self) -> Response | None:
-        """Return the answer to OPTIONS for a host's name. Raise HTTPRefusal (403) for a host that is not allowed."""
+        """Return the answer to OPTIONS for a host's name.
+
+        Raise HTTPRefusal (403) for a host that is not allowed, and for a missing header (400, RFC 9112 §3.2).
+        """
         host = request.headers.get("Host", "")
+        if "HTTP_HOST" not in request.environ and request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
+            raise HTTPRefusal("HTTP/1.1 requires a Host header", status=400)
         if not self._hosts.watches(received(request.environ)["SERVER_NAME"]):
             return None
         if not self._hosts.allows(host):
@@ -79,6 +85,7 @@ class Guard:
         origin = request.headers.get("Origin", "")
         if self._origins.foreign(origin, request.host) and self._origins.allows(origin):
             response.headers["Access-Control-Allow-Origin"] = "*" if self._origins.all else origin
+            response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
             if not self._origins.all:
                 response.vary.add("Origin")
         return response

@@ -54,6 +54,13 @@ def json_response(record: Any, status: int = 200) -> Response:
     return Response(framing.encode(record), status, content_type=JSON_TYPE)
 
 
+def single_response(record: Any, chosen: Framing | None) -> Response:
+    """Return one record as the whole answer: one event for a reader of events, which can't read JSON, else JSON."""
+    if chosen is not framing.SSE:
+        return json_response(record)
+    return Response(chosen.frame(record), content_type=chosen.media_type, headers=STREAM_HEADERS)
+
+
 def empty_response(status: int, headers: dict[str, str] | None = None) -> Response:
     """Return an answer without a body, and so without a media type."""
     response = Response(status=status, headers=headers)

@@ -1,6 +1,6 @@
 """Which stream format: the body beats the query, the query beats the Accept header.
 
-    body `"stream": false`                                           one JSON object
+    body `"stream": false`, whatever else is said                    one JSON object
     body `"stream": "sse"` | `"jsonl"` | `"ndjson"`                  that format
     body `"stream_type"` | `"StreamType"`: a media type              that format
     query `?alt=sse`                                                 SSE
@@ -33,13 +33,12 @@ def negotiate(stream: Any, stream_type: Any, query: str | None, accept: str) -> 
     `stream` and `stream_type` come from the body (None when absent), `query` is the value of `alt`, `accept` the
     header. Raises BadRequest for an unknown value, and when the body contradicts itself.
     """
+    if stream is False:
+        # A client may send its stream_type with every body.
+        return None
     by_stream, by_type = _from_stream(stream), _from_type(stream_type)
-    if by_type and stream is False:
-        raise BadRequest(f'stream is false, but stream_type asks for "{stream_type}"')
     if by_stream and by_type and by_stream is not by_type:
         raise BadRequest(f'stream "{stream}" and stream_type "{stream_type}" contradict each other')
-    if stream is False:
-        return None
     return by_stream or by_type or _from_query(query) or _from_accept(accept)
 
 

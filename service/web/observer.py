@@ -15,7 +15,7 @@ from ..telemetry.traces import traces
 from .context import Context, context
 
 # Machines ask the first ones every few seconds, and a browser asks for all files of the page at once.
-UNREPORTED = ("/livez", "/readyz", "/metrics", "/ui", "/ui/", "/ui/<file>")
+UNREPORTED = ("/livez", "/readyz", "/health", "/metrics", "/ui", "/ui/", "/ui/<file>")
 
 
 class Observer:

@@ -82,15 +82,15 @@ def test_tokens_arrive_one_by_one(client: httpx.Client, proxy: Proxy, accept: st
 
 
 def test_a_slow_first_token_survives_a_proxy_without_patience(proxy: Proxy, web: Server):
-    """What is not streamed has no heartbeat, and shows that the proxy has none: a 504, of Apache a 502."""
+    """An answer that is not streamed has no heartbeat: a 504, from Apache a 502, from Varnish a 503."""
 
     def ask(**fields: str | bool) -> httpx.Response:
-        body = chat("!sleep:1.6 late", **fields)
+        body = chat(f"!sleep:{proxy.patience + 2} late", **fields)
         return httpx.post(f"{proxy.url}/api/chat", json=body, timeout=20, verify=False)
 
     with ThreadPoolExecutor() as pool:
         collected, ndjson, sse = pool.map(lambda stream: ask(stream=stream), (False, "ndjson", "sse"))
-    assert collected.status_code in (502, 504)
+    assert collected.status_code in (502, 503, 504)
     assert text(parse(ndjson.content, NDJSON)) == "late "
     assert text(parse(sse.content.replace(b": heartbeat\n\n", b""), SSE)) == "late "
     web.wait_until_idle()
@@ -136,7 +136,8 @@ def test_a_long_body_passes(client: httpx.Client):
 
 def test_a_redirect_leads_back_through_the_proxy(client: httpx.Client, proxy: Proxy):
     root = client.get(proxy.url, headers={"X-Forwarded-Prefix": "/spoofed"})
-    assert root.headers["Location"] == f"{proxy.url}/"
+    # A client comes over TLS, wherever that ends.
+    assert root.headers["Location"] == f"{proxy.url}/".replace("http:", "https:")
     assert client.get("/api/tags/").headers["Location"] == f"{PREFIX}/api/tags"
 
 
@@ -153,14 +154,14 @@ def test_a_requests_id_is_the_clients_or_the_proxys(client: httpx.Client):
 
 
 @pytest.fixture
-def streams(proxies: dict[str, Proxy]) -> Iterator[list[httpx.Response]]:
+def streams(proxies: dict[str, Proxy]) -> Iterator[dict[str, httpx.Response]]:
     """A stream through each proxy that is installed, after its head."""
     if not proxies:
         pytest.skip("no proxy is installed")
     with httpx.Client(timeout=20, verify=False) as client:
-        urls = [f"{proxy.url}/api/chat" for proxy in proxies.values()]
-        requests = [client.build_request("POST", url, json=chat("a !sleep:30")) for url in urls]
-        yield [client.send(request, stream=True) for request in requests]
+        urls = {name: f"{proxy.url}/api/chat" for name, proxy in proxies.items()}
+        requests = {name: client.build_request("POST", url, json=chat("a !sleep:30")) for name, url in urls.items()}
+        yield {name: client.send(request, stream=True) for name, request in requests.items()}
 
 
 def last_line(stream: httpx.Response) -> str:
@@ -168,17 +169,22 @@ def last_line(stream: httpx.Response) -> str:
     return list(stream.iter_lines())[-1]
 
 
-def test_a_dead_engine_is_a_record_at_every_client(streams: list[httpx.Response], web: Server):
+def test_a_dead_engine_is_a_record_at_every_client(streams: dict[str, httpx.Response], web: Server):
     httpx.post(f"{web.url}/api/chat", json=chat("!crash"))
-    assert all('{"error":' in last_line(stream) for stream in streams)
+    assert [name for name, stream in streams.items() if '{"error":' not in last_line(stream)] == []
     until(lambda: web.status().get("state") == "ready", 15, "the engine is back")
 
 
-def test_a_dead_web_worker_is_a_broken_stream_at_every_client(streams: list[httpx.Response], web: Server):
+def test_a_dead_web_worker_is_a_broken_stream_at_every_client(streams: dict[str, httpx.Response], web: Server):
+    """Caddy before 2.8 ends such a stream as if it were whole; its client misses the last record."""
     (worker,) = web.web_workers()
     web.wait_until_running(len(streams))
     os.kill(worker, signal.SIGKILL)
     with ThreadPoolExecutor() as pool:
-        ends = [pool.submit(last_line, stream) for stream in streams]
-    assert [type(end.exception()) for end in ends] == [httpx.RemoteProtocolError] * len(streams)
+        ends = {name: pool.submit(last_line, stream) for name, stream in streams.items()}
+    errors = {name: end.exception() for name, end in ends.items()}
+    whole = [name for name, error in errors.items() if error is None]
+    assert {type(error) for name, error in errors.items() if name not in whole} == {httpx.RemoteProtocolError}
+    assert whole in ([], ["caddy"])
+    assert not any('"done":true' in ends[name].result() for name in whole)
     web.wait_until_ready()

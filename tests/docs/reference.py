@@ -19,6 +19,8 @@ from service.config import Documented
 from service.config import table as settings_table
 from service.dialects.anthropic.answer import error_record as anthropic_record
 from service.dialects.openai.answer import error_record as openai_record
+from service.dialects.vllm_fields import ROUTES as VLLM_ROUTES
+from service.dialects.vllm_fields import table as vllm_table
 from service.engine.host.metrics import Metrics, State
 from service.telemetry.metrics import UP
 from service.web.blueprint import all_routes
@@ -110,6 +112,18 @@ metrics follow with the prefix `vllm:`, with the model's name in `model_name`.
 `model` is a name that the server knows, or `unknown`. `ending` is `done`, `client_gone` (the client disconnected or
 was too slow), `refused` (nothing was generated), `drained` or `error`. `error` is the class of the
 [error](errors.md).
+"""
+
+
+VLLM_HEAD = """\
+# vLLM's own fields
+
+vLLM's server takes fields that neither OpenAI's nor Anthropic's API has. This server honours each of them or refuses it
+with a 400 that names it, because a field that changes the meaning of an answer is never ignored. *No effect* marks the
+fields with which vLLM's own server does nothing on that route either. The list is that of vLLM 0.32.
+
+A refused field is accepted when its value asks for nothing, for example `"use_beam_search": false`. Fields that nobody
+knows are ignored.
 """
 
 
@@ -216,11 +230,18 @@ def routes_page() -> str:
     return generated("service/web/routes", "\n".join(parts))
 
 
+def vllm_page() -> str:
+    rows = ([code(name), *rest] for name, *rest in vllm_table())
+    head = ["field", *(code(route) for route in VLLM_ROUTES), "note"]
+    return generated("service/dialects/vllm_fields.py", f"{VLLM_HEAD}\n{table(head, rows)}")
+
+
 PAGES: dict[Path, Callable[[], str]] = {
     REFERENCE / "settings.md": settings_page,
     REFERENCE / "routes.md": routes_page,
     REFERENCE / "errors.md": errors_page,
     REFERENCE / "metrics.md": metrics_page,
+    REFERENCE / "vllm-fields.md": vllm_page,
     ENVIRONMENT: environment_file,
 }
 

@@ -44,6 +44,16 @@ def test_a_wish_to_think_is_dropped_where_the_model_can_not(askers: tuple[Asker,
     assert plain.post("/v1/chat/completions", messages=user("x"), reasoning_effort="low").status_code == 400
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/chat/completions", "/v1/responses", "/api/chat"])
+def test_a_later_system_message_is_moved_where_the_template_refuses_it(askers: tuple[Asker, Asker], path: str) -> None:
+    """Claude Code sends it behind the user's message on its first turn."""
+    _, loud = askers
+    turns = [*user("Hello"), {"role": "system", "content": "Be brief."}]
+    said = {"input": turns} if path == "/v1/responses" else {"messages": turns}
+    answer = loud.post(path, **said, max_tokens=9, stream=False)
+    assert answer.status_code == 200, answer.text
+
+
 def test_one_is_unloaded_and_the_other_answers_on(two_models: Server, askers: tuple[Asker, Asker]) -> None:
     plain, loud = askers
     assert loud.post("/api/generate", keep_alive=0).json()["done_reason"] == "unload"

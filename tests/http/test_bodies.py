@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import socket
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from http.client import HTTPResponse
 from typing import Any
 
 import httpx
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -114,6 +118,61 @@ def test_no_length_is_no_body(server: Server):
     with server.connect() as connection:
         connection.sendall(f"{HEAD}\r\n".encode())
         assert answer(connection) == (400, {"error": "missing request body"})
+
+
+ENCODERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "zstd": zstandard.ZstdCompressor().compress,
+    "deflate, gzip": lambda data: gzip.compress(zlib.compress(data)),
+}
+
+
+@pytest.mark.parametrize("path", ["/api/generate", "/v1/completions"])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_compressed_body_is_decoded(client: httpx.Client, name: str, path: str):
+    content = ENCODERS[name](json.dumps(generate("a b", stream=False)).encode())
+    whole = client.post(path, content=content, headers={"Content-Encoding": name})
+    chunked = client.post(path, content=iter([content[:9], content[9:]]), headers={"Content-Encoding": name})
+    assert [answer.status_code for answer in (whole, chunked)] == [200, 200]
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_limit_holds_for_what_a_compressed_body_holds(small: Server, name: str):
+    headers = {"Content-Encoding": name}
+    fits = httpx.post(f"{small.url}/api/generate", content=ENCODERS[name](padded(LIMIT)), headers=headers)
+    bomb = httpx.post(f"{small.url}/api/generate", content=ENCODERS[name](padded(1000 * LIMIT)), headers=headers)
+    assert (fits.status_code, bomb.status_code) == (200, 413)
+    assert bomb.json() == {"error": f"the request body holds more than {LIMIT} bytes"}
+
+
+@pytest.mark.parametrize("name", ["br", "gzip, br", "nonsense"])
+def test_another_content_coding_is_a_415_that_names_it(client: httpx.Client, name: str):
+    for path in ("/api/chat", "/v1/chat/completions", "/v1/messages", "/api/create"):
+        answer = client.post(path, content=b"{}", headers={"Content-Encoding": name})
+        assert (answer.status_code, answer.headers["Accept-Encoding"]) == (415, "gzip, deflate, zstd")
+        assert name.rpartition(" ")[2] in answer.text
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_body_that_is_not_what_its_content_coding_says_is_a_400(client: httpx.Client, name: str):
+    answer = client.post("/api/chat", content=b'{"model": "demo"}', headers={"Content-Encoding": name})
+    assert answer.status_code == 400
+    assert "the request body is not valid" in answer.json()["error"]
+
+
+def test_a_file_is_uploaded_decoded(client: httpx.Client):
+    data = bytes(3_000_000) + b"end"
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    answer = client.post(f"/api/blobs/{digest}", content=gzip.compress(data), headers={"Content-Encoding": "gzip"})
+    assert answer.status_code == 201
+    assert client.head(f"/api/blobs/{digest}").status_code == 200
+
+
+def test_a_body_of_very_many_values_is_refused(client: httpx.Client):
+    answer = client.post("/api/generate", content=b'{"model":"demo","context":[' + b"0," * 10_000_000 + b"0]}")
+    assert answer.status_code == 400
+    assert "too many values" in answer.json()["error"]
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ";;"])

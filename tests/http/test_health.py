@@ -24,6 +24,12 @@ def application(tmp_path: Path, prefix: str | None = None) -> FlaskClient:
     return app.test_client()
 
 
+def test_vllms_health_is_an_empty_answer(client: httpx.Client, tmp_path: Path):
+    ready = client.get("/health")
+    assert (ready.status_code, ready.content, ready.headers["Cache-Control"]) == (200, b"", "no-store")
+    assert application(tmp_path).get("/health").status_code == 503
+
+
 def readiness(server: Server) -> httpx.Response:
     return httpx.get(f"{server.url}/readyz")
 
@@ -46,11 +52,11 @@ def test_an_answer_is_never_cached_and_heads_are_answered(client: httpx.Client, 
 
 
 def test_it_is_ready_once_its_pinned_model_is(tmp_path: Path):
-    server = Server(tmp_path, SCRIPTED | {"VLLM_WSGI_ENGINE_ARGS": '{"load_seconds": 2}'})
+    server = Server(tmp_path, SCRIPTED | {"VLLM_WSGI_ENGINE_ARGS": '{"load_seconds": 6}'})
     server.wait_until_serving()
     loading = readiness(server)
     assert (loading.status_code, loading.json()) == (503, {"error": "demo:latest is loading"})
-    until(lambda: readiness(server).status_code == 200, 10, "it is ready")
+    server.wait_until_ready()
     assert readiness(server).json() == {"status": "ready"}
     server.stop()
 

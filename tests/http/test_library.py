@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.support.hub import LoopbackHub
-from tests.support.servers import NDJSON, ROOT, SCRIPTED, SSE, Server, chat, parse, terminal, text, until
+from tests.support.servers import NDJSON, ROOT, SCRIPTED, SSE, Server, chat, one_is_done, parse, terminal, text, until
 
 DEMO = ROOT / "models" / "demo"
 WEIGHTS = {"config.json": b'{"model_type": "tiny"}', "model.safetensors": b"\x02\0\0\0\0\0\0\0{}"}
@@ -357,7 +357,7 @@ def test_a_host_that_is_killed_while_models_change_loses_none_that_it_had_promis
     (host,) = library.engine_hosts()
     with ThreadPoolExecutor(4) as pool:
         changes = [pool.submit(change, number) for number in range(4)]
-        until(lambda: len(promised) == 4, 60, "models change")
+        until(lambda: len(promised) == 4, 60, "models change", one_is_done(changes))
         os.kill(host, signal.SIGKILL)
         for each in changes:
             each.result()
@@ -366,6 +366,45 @@ def test_a_host_that_is_killed_while_models_change_loses_none_that_it_had_promis
     assert {name for name, there in promised.items() if there} <= here
     for name in here - {"demo:latest"}:
         assert http.post("/api/show", json={"model": name}).json()["system"] == f"I am {name[5]}."
+
+
+def test_a_model_that_can_not_be_described_ends_no_start_and_can_be_deleted(http: httpx.Client, library: Server):
+    content = b'{"model_type": "planted"}'
+    files = upload(http, WEIGHTS | {"config.json": content})
+    assert http.post("/api/create", json={"model": "planted", "files": files, "stream": False}).status_code == 200
+    (config,) = (path for path in library.directory.rglob("config.json") if path.read_bytes() == content)
+    config.unlink()
+    config.write_text('{"text_config": 5}')
+    (host,) = library.engine_hosts()
+    os.kill(host, signal.SIGKILL)
+    until(lambda: library.engine_hosts() not in ([host], []) and library.models(), 60, "another host serves")
+    assert names(http) == {"demo:latest"}
+    (left_out,) = http.get("/api/status").json()["vllm_wsgi"]["left_out"]
+    assert (left_out["name"], "text_config" in left_out["reason"]) == ("planted:latest", True)
+    assert "planted:latest is left out: " in library.output
+    assert http.post("/api/show", json={"model": "planted"}).status_code == 404
+    assert [delete(http, "planted").status_code, delete(http, "planted").status_code] == [200, 404]
+    assert http.get("/api/status").json()["vllm_wsgi"]["left_out"] == []
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"config.json": b'{"text_config": 5}'}, {"config.json": b'{"max_position_embeddings": "x"}'},
+        {"config.json": b"[" * 90_000}, {"model.safetensors": b"\x09\0\0\0\0\0\0\0" + b'{"w": 5} '},
+        {"chat_template.jinja": b"\xff"}, {"config.json/": b"{}"}, {"config.json/x.json": b"{}"},
+        {"x" * 305 + ".json": b"{}"},
+    ],
+)  # fmt: skip
+def test_files_that_can_not_become_a_model_are_a_bad_request(http: httpx.Client, files: dict[str, bytes]):
+    body = {"model": "planted", "files": upload(http, WEIGHTS | files), "stream": False}
+    answer = http.post("/api/create", json=body)
+    assert (answer.status_code, answer.json().keys()) == (400, {"error"})
+    assert names(http) == {"demo:latest"}
+
+
+def test_a_name_that_is_too_long_for_a_file_is_a_bad_request(http: httpx.Client):
+    assert create(http, "h" * 349 + "/a/b", stream=False).status_code == 400
 
 
 def test_a_host_that_is_killed_while_it_pulls_leaves_no_half_model(

@@ -20,14 +20,19 @@ def test_an_allowed_page_reads_the_answer_and_its_errors(client: httpx.Client):
         assert answer.status_code == status
         assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"
         assert "Origin" in answer.headers["vary"]
+        assert {"X-Request-Id", "Retry-After"} <= set(answer.headers["access-control-expose-headers"].split(","))
 
 
 def test_a_preflight_is_answered(client: httpx.Client):
-    headers = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
+    headers = {
+        "Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "cache-control,last-event-id,traceparent,x-request-id",
+    }  # fmt: skip
     answer = client.options("/api/chat", headers=headers)
     assert (answer.status_code, answer.content) == (204, b"")
     allowed = answer.headers["access-control-allow-headers"].split(",")
     assert {"Authorization", "Content-Type", "X-Api-Key", "Anthropic-Version", "X-Stainless-Lang"} <= set(allowed)
+    assert {"cache-control", "last-event-id", "traceparent", "x-request-id"} <= set(allowed)
     assert answer.headers["access-control-max-age"] == "43200"
     assert answer.headers["vary"].count(",") == 2
     assert client.options("/api/chat", headers=headers | {"Origin": "https://evil.example"}).status_code == 403

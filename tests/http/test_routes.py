@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.servers import Server, until
+from tests.support.servers import Server, parse, until
 
 JSON_TYPE = "application/json; charset=utf-8"
 
@@ -179,13 +179,48 @@ def test_a_wrong_field_is_named(client: httpx.Client, fields: dict[str, Any], te
     assert (answer.status_code, answer.json()) == (400, {"error": text})
 
 
-@pytest.mark.parametrize("stream", [None, True, "sse"])
-@pytest.mark.parametrize(("path", "empty"), [("/api/generate", {"prompt": ""}), ("/api/chat", {"messages": []})])
-def test_a_load_is_one_object_whatever_the_format(client: httpx.Client, path: str, empty: Any, stream: Any):
+LOADS = [("/api/generate", {"prompt": ""}), ("/api/chat", {"messages": []})]
+
+
+@pytest.mark.parametrize("stream", [None, True, False, "jsonl"])
+@pytest.mark.parametrize(("path", "empty"), LOADS)
+def test_a_load_is_one_object_with_or_without_streaming(client: httpx.Client, path: str, empty: Any, stream: Any):
     answer = client.post(path, json={"model": "demo", "stream": stream, **empty})
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, JSON_TYPE)
     assert answer.json().keys() - {"response", "message"} == {"model", "created_at", "done", "done_reason"}
     assert (answer.json()["done"], answer.json()["done_reason"]) == (True, "load")
+
+
+EVENTS: list[dict[str, Any]] = [
+    {"headers": {"Accept": "text/event-stream"}}, {"params": {"alt": "sse"}}, {"body": {"stream": "sse"}},
+    {"body": {"stream_type": "text/event-stream"}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", EVENTS)
+@pytest.mark.parametrize(("path", "empty"), [*LOADS, ("/api/generate", {"keep_alive": 0})])
+def test_a_load_or_unload_asked_for_as_events_is_one_event(
+    client: httpx.Client, model: str, path: str, empty: Any, asked: Any
+):
+    body = {"model": model, **empty, **asked.get("body", {})}
+    answer = client.post(path, json=body, headers=asked.get("headers"), params=asked.get("params"))
+    (record,) = parse(answer.content, answer.headers["Content-Type"])
+    assert (answer.headers["Content-Type"], record["done"]) == ("text/event-stream", True)
+
+
+@pytest.mark.parametrize("asked", EVENTS)
+def test_a_prompt_that_is_only_rendered_is_one_event_too(client: httpx.Client, asked: Any):
+    body = {"model": "demo", "prompt": "a", "_debug_render_only": True, **asked.get("body", {})}
+    answer = client.post("/api/generate", json=body, headers=asked.get("headers"), params=asked.get("params"))
+    (record,) = parse(answer.content, answer.headers["Content-Type"])
+    assert "_debug_info" in record
+
+
+@pytest.mark.parametrize("stream_type", ["text/event-stream", "application/x-ndjson", "anything"])
+def test_no_stream_means_one_object_whatever_the_stream_type(client: httpx.Client, stream_type: str):
+    body = {"model": "demo", "prompt": "a b", "stream": False, "stream_type": stream_type}
+    answer = client.post("/api/generate", json=body)
+    assert (answer.headers["Content-Type"], answer.json()["response"]) == (JSON_TYPE, "a b ")
 
 
 @pytest.mark.parametrize("keep_alive", [0, "0s"])

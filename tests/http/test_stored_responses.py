@@ -139,6 +139,18 @@ def test_what_is_not_there_and_what_is_somebody_elses_look_the_same(http: httpx.
     assert http.post(PATH, json=asked("a", previous_response_id=mine), headers=bearer("bob")).status_code == 400
 
 
+@pytest.mark.parametrize(
+    "stored",
+    ["", "[" * 100_000, "5", "{}", '{"input": 5, "response": {}}', '{"input": [{}], "response": {"output": []}}'],
+)
+def test_a_damaged_response_is_not_there(keyed: Server, http: httpx.Client, stored: str):
+    name = first(http)["id"]
+    (folder(keyed) / f"{name}.json").write_text(f'{{"owner": "alice", "stored": {stored}}}')
+    assert [http.get(f"{PATH}/{name}{below}").status_code for below in ("", "/input_items")] == [404, 404]
+    assert http.post(PATH, json=asked("a", previous_response_id=name)).status_code == 400
+    (folder(keyed) / f"{name}.json").unlink()
+
+
 def test_a_deleted_response_is_gone(http: httpx.Client):
     mine = first(http)["id"]
     answer = http.delete(f"{PATH}/{mine}")

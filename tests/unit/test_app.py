@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from flask import Flask
 from werkzeug.test import Client, TestResponse
 
 from app import create_app
 from service.config import Settings
 from service.errors import SettingsError
+from service.web.blueprint import create_blueprint
 
 FORWARDED = {
     "X-Forwarded-For": "203.0.113.9",
@@ -51,6 +53,31 @@ def test_without_hops_the_headers_are_ignored():
 def test_a_redirect_leads_to_where_the_client_came_from(headers: dict[str, str]):
     assert get("/llm", "/llm", 1, **headers).location == "https://llm.example/ai/llm/"
     assert get("/api/tags/", "", 1, **headers).location == "/ai/api/tags"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "location"),
+    [
+        ("//evil.example", "/evil.example/api/tags"),
+        ("///evil.example/", "/evil.example/api/tags"),
+        ("evil.example", "/evil.example/api/tags"),
+        ("/\\evil.example", "/%5Cevil.example/api/tags"),
+        ("/\t/evil.example", "/%09/evil.example/api/tags"),
+        ("//", "/api/tags"),
+        ("/", "/api/tags"),
+        ("/ai", "/ai/api/tags"),
+    ],
+)
+def test_a_forwarded_prefix_leads_to_no_other_host(prefix: str, location: str):
+    headers = FORWARDED | {"X-Forwarded-Prefix": prefix}
+    assert get("/api/tags/", "", 1, **headers).location == location
+
+
+def test_an_application_of_ones_own_redirects_to_no_other_host_either():
+    application = Flask(__name__, static_folder=None)
+    application.register_blueprint(create_blueprint(Settings(engine_socket="/nowhere/e.sock", allow_anyone=True)))
+    answer = Client(application).get("/api/tags/", environ_overrides={"SCRIPT_NAME": "//evil.example"})
+    assert answer.location == "/evil.example/api/tags"
 
 
 def test_each_hop_is_counted_exactly():

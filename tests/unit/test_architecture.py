@@ -28,7 +28,18 @@ PACKAGES = sorted(path.parent.relative_to(PACKAGE).as_posix() for path in PACKAG
 # What the three dialects share.
 DIALECT_BASE = {
     f"dialects/{name}"
-    for name in ("answer", "content", "fields", "float32", "go_base64", "history", "images", "json_body", "tools")
+    for name in (
+        "answer",
+        "content",
+        "fields",
+        "float32",
+        "go_base64",
+        "history",
+        "images",
+        "json_body",
+        "tools",
+        "vllm_fields",
+    )
 }
 # What a part may import of ours, besides itself. The longest name that fits a module is its part.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -102,6 +113,7 @@ FOREIGN: dict[str, set[str]] = {
     "PIL": {"engine/vllm"},
     "huggingface_hub": {"engine/hub", "models/inspection"},
     "opentelemetry": {"telemetry/traces"},
+    "zstandard": {"web/content_coding"},
 }
 # A dialect makes records, never bytes.
 WITHOUT_BYTES = ("dialects/ollama/", "dialects/openai/", "dialects/anthropic/", "dialects/answer")

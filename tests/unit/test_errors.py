@@ -32,6 +32,7 @@ from service.errors import (
     Unavailable,
     UnknownPrevious,
     Unsupported,
+    UnsupportedCoding,
     revive,
 )
 from service.protocol.events import Failed
@@ -47,6 +48,7 @@ STATUSES = {
     ResponseNotFound: 404,
     HTTPRefusal: 404,
     PayloadTooLarge: 413,
+    UnsupportedCoding: 415,
     TooManyRequests: 429,
     ClientGone: 499,
     EngineFailure: 500,

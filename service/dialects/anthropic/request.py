@@ -9,6 +9,7 @@ from ...errors import BadRequest
 from ...protocol.request import Chat, Request, Sampling
 from ...syntax.options import OLLAMA_DEFAULTS, parse_options
 from ..fields import Fields
+from ..vllm_fields import MESSAGES, refuse_unsupported, thinking_switch
 from .messages import all_blocks, parse_turns
 from .tools import parse_choice, parse_tools
 
@@ -31,6 +32,7 @@ class MessagesCall:
 def parse_messages(body: dict[str, Any]) -> MessagesCall:
     """Parse the body of `POST /v1/messages`. Raise BadRequest."""
     fields = Fields(body, _STRUCT)
+    refuse_unsupported(fields, MESSAGES)
     model, max_tokens = fields.model(), fields.integer("max_tokens")
     if max_tokens < 1:
         raise BadRequest("max_tokens is required and must be positive")
@@ -63,7 +65,8 @@ def _think(fields: Fields) -> bool | str | None:
         raise BadRequest(f'invalid thinking type "{kind}": must be one of {", ".join(THINKING)}')
     if effort and effort not in EFFORTS:
         raise BadRequest(f'invalid effort "{effort}": must be one of {", ".join(EFFORTS)}')
-    return False if kind == "disabled" else EFFORTS.get(effort)
+    switch = thinking_switch(fields)
+    return False if kind == "disabled" or switch is False else EFFORTS.get(effort, switch)
 
 
 def _format(fields: Fields) -> dict[str, Any] | None:

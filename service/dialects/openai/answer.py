@@ -93,7 +93,7 @@ class OpenAIAnswer(answer.Answer):
         # A collected answer is joined from a stream, which then needs its usage.
         self._include_usage = call.include_usage or not call.stream
         self._usage = Usage()
-        self._id = f"{self.prefix}-{secrets.token_hex(12)}"
+        self._id = f"{self.prefix}-{call.request_id or secrets.token_hex(12)}"
         self._created = int(now())
 
     def failure(self, error: ServiceError) -> Any:

@@ -88,6 +88,7 @@ class ChatAnswer(OpenAIAnswer):
     def __init__(self, call: OpenAICall, now: Callable[[], float] = time.time) -> None:
         super().__init__(call, now)
         self._tools = call.tools
+        self._show_thinking = call.show_thinking
         self._begun: set[int] = set()
         # The number of calls of each answer.
         self._calls: dict[int, int] = {}
@@ -95,7 +96,7 @@ class ChatAnswer(OpenAIAnswer):
     def _choices(self, delta: Delta) -> list[ChunkChoice]:
         """Return a choice each for the thinking, the text and the tool calls of a delta, in this order."""
         messages = []
-        if delta.thinking:
+        if delta.thinking and self._show_thinking:
             messages.append(ChatMessage(content="", reasoning=delta.thinking, reasoning_content=delta.thinking))
         if delta.text:
             messages.append(ChatMessage(content=delta.text))

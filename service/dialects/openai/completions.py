@@ -8,17 +8,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from ...errors import BadRequest
 from ...protocol.events import Delta, Finished, TokenLogprob
 from ...protocol.request import Infill, Request, Sampling, Text, Tokens
-from ...syntax.numbers import as_integer
+from ...syntax.numbers import as_integers
 from ..fields import Fields
+from ..vllm_fields import COMPLETIONS, refuse_unsupported
 from .answer import OpenAIAnswer
-from .parameters import MAX_ALTERNATIVES, OPENAI_DEFAULTS, OpenAICall, integer, parse_n, parse_sampling, parse_stream
+from .constraints import parse_response_format, with_vllms
+from .parameters import (
+    MAX_ALTERNATIVES,
+    OPENAI_DEFAULTS,
+    OpenAICall,
+    integer,
+    parse_n,
+    parse_request_id,
+    parse_sampling,
+    parse_stream,
+)
 
 # All prompts of a call are in vLLM at the same time.
 MAX_PROMPTS = 1024
@@ -27,6 +38,7 @@ MAX_PROMPTS = 1024
 def parse_completion(body: dict[str, Any]) -> OpenAICall:
     """Parse the body. Raise BadRequest."""
     fields = Fields(body, "CompletionRequest")
+    refuse_unsupported(fields, COMPLETIONS)
     model = fields.model()
     stream, include_usage = parse_stream(fields)
     echo, suffix, n = fields.boolean("echo", False), fields.string("suffix"), parse_n(fields)
@@ -34,11 +46,21 @@ def parse_completion(body: dict[str, Any]) -> OpenAICall:
     if best_of is not None and best_of > n:
         raise BadRequest("best_of is not supported")
     sampling, logprobs = _sampling(fields, echo), _logprobs(fields)
+    shape = with_vllms(fields, parse_response_format(fields))
     requests = [
-        Request(model, _with_suffix(prompt, suffix), sampling, OPENAI_DEFAULTS, logprobs=logprobs, n=n, echo=echo)
+        Request(
+            model,
+            _with_suffix(prompt, suffix),
+            sampling,
+            OPENAI_DEFAULTS,
+            format=shape,
+            logprobs=logprobs,
+            n=n,
+            echo=echo,
+        )
         for prompt in _prompts(fields.get("prompt"))
     ]
-    return OpenAICall(model, requests, n, stream, include_usage)
+    return OpenAICall(model, requests, n, stream, include_usage, request_id=parse_request_id(fields))
 
 
 def _prompts(value: Any) -> list[Text | Tokens]:
@@ -53,11 +75,10 @@ def _prompts(value: Any) -> list[Text | Tokens]:
 def _prompt(value: Any) -> Text | Tokens:
     if value is None or isinstance(value, str):
         return Text(value or "")
-    ids = [as_integer(item) for item in value] if isinstance(value, list) else [None]
-    known = [token_id for token_id in ids if token_id is not None and token_id >= 0]
-    if len(known) < len(ids):
+    ids = as_integers(value) if isinstance(value, list) else [None]
+    if None in ids or min(cast("list[int]", ids), default=0) < 0:
         raise BadRequest("prompt must be a string, token ids, or a list of either")
-    return Tokens(known)
+    return Tokens(cast("list[int]", ids))
 
 
 def _with_suffix(prompt: Text | Tokens, suffix: str) -> Text | Tokens | Infill:

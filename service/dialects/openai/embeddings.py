@@ -13,6 +13,7 @@ from ...protocol.events import Vectors
 from ...protocol.request import EmbedRequest
 from .. import float32
 from ..fields import Fields
+from ..vllm_fields import EMBEDDINGS, refuse_unsupported
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,15 @@ def parse_embeddings(body: dict[str, Any]) -> EmbeddingsCall:
     """Parse the body. Raise BadRequest in Ollama's words."""
     fields = Fields(body, "EmbedRequest")
     model, dimensions = fields.model(), fields.integer("dimensions")
+    refuse_unsupported(fields, EMBEDDINGS)
     encoding = fields.string("encoding_format", "float")
     if encoding.lower() not in ("float", "base64"):
         raise BadRequest(f"Invalid value for 'encoding_format' = {encoding}. Supported values: ['float', 'base64'].")
-    request = EmbedRequest(model, _inputs(fields.get("input")), dimensions)
+    kept = fields.integer("truncate_prompt_tokens", -1)
+    if kept != -1 and kept < 1:
+        raise BadRequest("truncate_prompt_tokens must be at least 1, or -1", param="truncate_prompt_tokens")
+    limit = None if kept == -1 else kept
+    request = EmbedRequest(model, _inputs(fields.get("input")), dimensions, context_limit=limit)
     return EmbeddingsCall(request, encoding.lower() == "base64")
 
 

@@ -6,6 +6,7 @@ too. Refusals that Ollama has as well have Ollama's texts (`openai/openai.go`).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,8 @@ OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0)
 MAX_CHOICES = 128
 MAX_ALTERNATIVES = 20
 
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
 # OpenAI's efforts in the words of the chat templates, as in Ollama.
 EFFORTS: dict[str, bool | str] = {
     "none": False, "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "max", "ultra": "max",
@@ -32,6 +35,7 @@ class OpenAICall:
     """A parsed body, whose `requests` have `n` answers each.
 
     `include_usage` is for streams: an answer that is not streamed always has its usage. `tools` are a chat's.
+    Without `show_thinking` the thinking is not sent. `request_id` ends the answer's id, which is random without it.
     """
 
     model: str
@@ -40,6 +44,8 @@ class OpenAICall:
     stream: bool
     include_usage: bool
     tools: Tools = field(default_factory=Tools)
+    show_thinking: bool = True
+    request_id: str = ""
 
 
 def parse_stream(fields: Fields) -> tuple[bool, bool]:
@@ -75,6 +81,14 @@ def parse_n(fields: Fields) -> int:
     if n is not None and n > MAX_CHOICES:
         raise BadRequest(f"n must be between 1 and {MAX_CHOICES}")
     return n or 1
+
+
+def parse_request_id(fields: Fields) -> str:
+    """Return the id that vLLM's clients choose for their answer, empty if they leave it to the server."""
+    request_id = fields.string("request_id")
+    if request_id and not _REQUEST_ID.fullmatch(request_id):
+        raise BadRequest("request_id must have up to 128 letters, digits, '.', '_', ':' or '-'", param="request_id")
+    return request_id
 
 
 def parse_alternatives(fields: Fields) -> int:

@@ -112,7 +112,7 @@ class ResponsesAnswer(answer.Answer):
             yield self._event("response.in_progress", response=self._response("in_progress"))
 
     def _parts(self, delta: Delta) -> Iterator[Record]:
-        if delta.thinking:
+        if delta.thinking and self._call.show_thinking:
             yield from self._extend("reasoning", delta.thinking)
         if delta.text:
             logprobs = [_logprob(token) for token in delta.logprobs]

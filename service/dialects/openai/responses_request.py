@@ -17,6 +17,8 @@ from ...protocol.request import Chat, Request, Sampling
 from ..answer import Record
 from ..fields import Fields
 from ..tools import Tools
+from ..vllm_fields import RESPONSES, refuse_unsupported, thinking_switch
+from .constraints import with_vllms
 from .parameters import OPENAI_DEFAULTS, integer, parse_alternatives, parse_sampling, think
 from .responses_items import STRUCT, parse_conversation, parse_items
 from .responses_stored import resolved
@@ -47,6 +49,7 @@ class ResponsesCall:
     earlier: list[Record]
     tools: Tools
     split_names: bool = False
+    show_thinking: bool = True
 
     @property
     def store(self) -> bool:
@@ -73,6 +76,7 @@ def parse_responses(
     """
     fields = Fields(body, STRUCT)
     model = fields.model()
+    refuse_unsupported(fields, RESPONSES)
     _refuse_state(fields)
     if fields.boolean("store", False) and not stores:
         raise BadRequest("store: this server stores no responses (VLLM_WSGI_RESPONSES_DAYS is 0)")
@@ -85,11 +89,13 @@ def parse_responses(
         _sampling(fields),
         OPENAI_DEFAULTS,
         truncate=_truncates(fields),
-        format=_format(fields.child("text", "openai.Text").child("format", "openai.Format")),
+        format=with_vllms(fields, _format(fields.child("text", "openai.Text").child("format", "openai.Format"))),
         logprobs=parse_alternatives(fields) if "message.output_text.logprobs" in include else None,
     )
-    stream = fields.boolean("stream", False)
-    return ResponsesCall(model, request, stream, _echo(fields), include, items, list(earlier), tools, split_names)
+    stream, show_thinking = fields.boolean("stream", False), fields.boolean("include_reasoning", True)
+    return ResponsesCall(
+        model, request, stream, _echo(fields), include, items, list(earlier), tools, split_names, show_thinking
+    )
 
 
 def _refuse_state(fields: Fields) -> None:
@@ -120,7 +126,7 @@ def _chat(fields: Fields, items: list[Record], first: int, tools: Tools) -> Chat
 
 def _think(fields: Fields) -> bool | str | None:
     effort = fields.child("reasoning", "openai.Reasoning").string("effort")
-    return think(effort) if effort else None
+    return think(effort) if effort else thinking_switch(fields)
 
 
 def _format(format: Fields) -> str | dict[str, Any] | None:

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ...errors import BadRequest
+import msgspec
+
+from ...errors import BadRequest, ResponseNotFound
 from ..answer import Record
 
 # The prefixes of the items' ids.
@@ -18,6 +20,35 @@ MAX_REFERRED = 100
 
 # How many items a page may have.
 PAGE_SIZES = [str(size) for size in range(1, 101)]
+
+
+class StoredItem(msgspec.Struct):
+    """What every item before the output has."""
+
+    id: str
+
+
+class StoredOutput(msgspec.Struct):
+    """What every response has."""
+
+    output: list[dict[str, Any]]
+
+
+class StoredShape(msgspec.Struct):
+    """What everything that is stored has."""
+
+    input: list[StoredItem]
+    response: StoredOutput
+
+
+def whole(stored: Any, id: str) -> Record:
+    """Return what was stored under the id. Raise ResponseNotFound where it is damaged."""
+    try:
+        msgspec.convert(stored, StoredShape)
+    except msgspec.ValidationError:
+        raise ResponseNotFound(f"Response with id '{id}' not found.") from None
+    record: Record = stored
+    return record
 
 
 def conversation(stored: Record) -> list[Record]:

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
 
+from ...errors import ServiceError
 from ...models.catalog import Catalog
 from ...models.inspection import describe
 from ...models.library import Library
@@ -48,7 +49,7 @@ class Editor:
         }
 
     async def _find_blob(self, command: FindBlob) -> AsyncGenerator[Event, None]:
-        yield Blob(command.id, self._library.blobs.path(command.digest).is_file())
+        yield Blob(command.id, self._library.blobs.has(command.digest))
 
     async def _put_blob(self, command: PutBlob) -> AsyncGenerator[Event, None]:
         arguments = command.upload, command.digest, command.data, command.last
@@ -93,10 +94,13 @@ class Editor:
         await self._put(await asyncio.to_thread(self._library.copy, source, name))
 
     async def _remove(self, command: Delete) -> None:
-        model = self._catalog.find(command.model)
-        manifest = await asyncio.to_thread(self._library.delete, model.name)
-        self._catalog.remove(model.name)
-        await self._forget(model)
+        name = ModelName.parse(command.model)
+        model = None if self._catalog.leaves_out(name) else self._catalog.find(command.model)
+        name = model.name if model else name
+        manifest = await asyncio.to_thread(self._library.delete, name)
+        self._catalog.remove(name)
+        if model is not None:
+            await self._forget(model)
         if manifest.downloaded and not self._library.holds(manifest.repository, manifest.revision):
             await self._hub.remove(manifest.repository, manifest.revision)
 
@@ -123,6 +127,11 @@ class Editor:
         yield Done(command.id)
 
     async def _pulled(self, name: ModelName, repository: str, snapshot: Snapshot) -> None:
-        made = await asyncio.to_thread(self._library.pulled, name, repository, snapshot.commit, snapshot.downloaded)
+        try:
+            made = await asyncio.to_thread(self._library.pulled, name, repository, snapshot.commit, snapshot.downloaded)
+        except ServiceError:
+            if snapshot.downloaded and not self._library.holds(repository, snapshot.commit):
+                await self._hub.remove(repository, snapshot.commit)
+            raise
         if made is not None:
             await self._put(made)

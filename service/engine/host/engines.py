@@ -198,7 +198,7 @@ class Engines:
         if model.engine not in self._supervisors:
             weights = self._catalog.info(model).size
             # Until it has been loaded once, all that is known of its KV cache is what the operator wants.
-            memory = model.memory or weights + int(model.engine_args.get("kv_cache_memory_bytes") or 0)
+            memory = model.memory or weights + _cache_bytes(model)
             resident = Resident(model.name.short, self._keep_alive(model), model.pinned, memory)
             self._supervisors[model.engine] = self._new_supervisor(model, weights, resident, self._stir)
             self._residency.add(resident)
@@ -287,3 +287,9 @@ class Engines:
             engine = self._supervisors[key]
             if engine.state is EngineState.IDLE and not engine.resident.in_use:
                 self._residency.remove(self._supervisors.pop(key).resident)
+
+
+def _cache_bytes(model: Model) -> int:
+    """Return the size of the KV cache that the operator wants, in bytes; 0 where that is left to vLLM."""
+    size = model.engine_args.get("kv_cache_memory_bytes")
+    return size if isinstance(size, int) and size > 0 else 0

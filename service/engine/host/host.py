@@ -34,6 +34,7 @@ from ...protocol.commands import (
 )
 from ...protocol.events import Checked, Event, Loaded, Located, Measured, Models, Shown, Unloaded
 from ...store.responses import Responses
+from ...syntax.names import ModelName
 from ..hub.pulls import Hub
 from ..listener import Handler, listen
 from .editor import Editor
@@ -61,6 +62,8 @@ class Host:
         directory = store_directory(settings.store)
         library = Library(directory, declared, hub.directory)
         self._catalog = Catalog(declared + library.models())
+        for name, reason in library.left_out.items():
+            self._catalog.leave_out(ModelName.parse(name), reason)
         self._live = LiveEvents(lambda: self._engines.statuses())
         self._engines = Engines(self._catalog, settings, self._new_supervisor, self._live.changed)
         self._metrics = Metrics()
@@ -129,10 +132,10 @@ class Host:
         yield Unloaded(command.id)
 
     async def _list_models(self, command: ListModels) -> AsyncGenerator[Event, None]:
-        yield Models(command.id, [self._catalog.info(model) for model in self._catalog.models()])
+        yield Models(command.id, [self._catalog.info(model).listed() for model in self._catalog.models()])
 
     async def _list_loaded(self, command: ListLoaded) -> AsyncGenerator[Event, None]:
-        yield Loaded(command.id, self._engines.loaded())
+        yield Loaded(command.id, self._engines.loaded(), self._catalog.left_out())
 
     async def _show(self, command: ShowModel) -> AsyncGenerator[Event, None]:
         model = self._catalog.find(command.model)

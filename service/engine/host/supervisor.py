@@ -99,7 +99,7 @@ class EngineSupervisor:
 
     def serve(self, info: ModelInfo) -> None:
         """List this model among those that are served, until the engine is unloaded."""
-        self.served[ModelName.parse(info.name).key] = info
+        self.served[ModelName.parse(info.name).key] = info.listed()
 
     def leave(self) -> None:
         """Begin to end the worker; what it is generating ends with an error."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import logging
 import os
 import re
 import sys
@@ -19,10 +20,12 @@ from pathlib import Path
 
 import msgspec
 
-from ...errors import BadRequest, ServiceError, Unavailable, Unsupported, revive
+from ...errors import BadRequest, InternalError, ServiceError, Unavailable, Unsupported, revive
 from ...version import module
 from ..bell import Bell
 from .needed_files import needed_files
+
+logger = logging.getLogger("vllm_wsgi.hub")
 
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?\Z", re.ASCII)
 # A branch, a tag, a commit or "refs/pr/1". It becomes a path in the cache: no part of it begins with a dot.
@@ -198,6 +201,9 @@ class _Pull:
             await self._listen(repository, revision)
         except OSError as error:
             self._outcome = DownloadFailed.by(Unavailable(f"the download can't be started: {error.strerror}"))
+        except (ValueError, msgspec.MsgspecError):
+            logger.exception("the download of %s wrote a line that can't be read", repository)
+            self._outcome = DownloadFailed.by(InternalError())
         finally:
             self._outcome = self._outcome or DownloadFailed.by(Unavailable(INTERRUPTED))
             self._changed.ring()

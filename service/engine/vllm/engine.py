@@ -29,6 +29,7 @@ from ..vectors import packed_unit_vector
 from .answer_parser import AnswerParser, Stops
 from .failures import answer_of_core, engine_gone, vllm_errors
 from .grammars import Grammars
+from .message_orders import without_old_images
 from .metrics import RunningRequests, VllmMetrics
 from .outputs import Answers
 from .parsers import Parsers
@@ -195,6 +196,8 @@ class VllmEngine:
             return request, constraint, [None] * request.n
         if chat.think and chat.must_think and not kind.thinking:
             raise BadRequest(f'"{request.model}" does not support thinking')
+        if not self._sees:
+            chat = msgspec.structs.replace(chat, messages=without_old_images(chat.messages))
         wants = {"tools": bool(chat.tools), "vision": any(message.images for message in chat.messages)}
         # A Go template renders neither tools nor images.
         able = {"tools": bool(kind.tools), "vision": self._sees} if not chat.template else {}

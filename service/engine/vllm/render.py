@@ -11,6 +11,7 @@ from ...protocol.request import Chat, Image, Infill, Message, Request, Text, Tok
 from ...syntax.go_template import GoTemplate, TextTooLong
 from ...syntax.names import ModelName
 from .fitting import Conversation, longest_fit
+from .message_orders import FormFinder
 
 # Ollama's text (`server/prompt.go`), in one line.
 TOO_LONG = (
@@ -152,6 +153,13 @@ async def _render_chat(chat: Chat, request: Request, templating: Templating, roo
     pictures = await templating.read_images([image for message in chat.messages for image in message.images])
     template = await templating.in_thread(GoTemplate, chat.template) if chat.template else None
 
+    async def templated(messages: list[Message]) -> Prompt:
+        return await templating.apply_chat_template(
+            [template_message(each, pictures) for each in messages], **_template_arguments(chat)
+        )
+
+    in_a_form_it_takes = FormFinder(templated)
+
     async def prompt_of(messages: list[Message]) -> Prompt | None:
         """None for a text that is longer than the context in any tokenizer."""
         if template is not None:
@@ -161,9 +169,7 @@ async def _render_chat(chat: Chat, request: Request, templating: Templating, roo
                 return None
             prompt = Prompt(await templating.encode(text))
         else:
-            prompt = await templating.apply_chat_template(
-                [template_message(each, pictures) for each in messages], **_template_arguments(chat)
-            )
+            prompt = await in_a_form_it_takes(messages)
         surplus = len(chat.context) + len(prompt.ids) - room.tokens + 1 if cuts else 0
         return prompt._replace(ids=chat.context[max(0, surplus) :] + prompt.ids)
 

@@ -20,6 +20,7 @@ from ...access.scopes import Scope
 from ...config import Settings
 from ...dialects.answer import Answer
 from ...dialects.json_body import parse_json
+from ...dialects.json_size import JSONSize
 from ...engine_client.client import Client
 from ...engine_client.exchange import Job
 from ...engine_client.stream import Stream
@@ -97,7 +98,9 @@ class Routes:
         if request.path.endswith("/") and known:
             # As gin does: 307 keeps the method and the body. Only what no header may hold is escaped in the query.
             query = f"?{quote(request.query_string, safe=punctuation)}" if request.query_string else ""
-            location = f"{quote(request.script_root)}{quote(request.path[:-1])}{query}"
+            # Two slashes at its beginning would lead to another host.
+            path = f"{request.script_root}{request.path[:-1]}".lstrip("/")
+            location = f"/{quote(path)}{query}"
             return empty_response(301 if request.method == "GET" else 307, {"Location": location})
         if not known:
             raise HTTPRefusal(f"404 page not found: {base}/{path}", status=404)
@@ -114,7 +117,8 @@ class Routes:
 
     def _body(self, struct: str) -> dict[str, Any]:
         """Return the body's JSON object; refusals name `struct` as Go does. Raises BadRequest and PayloadTooLarge."""
-        return parse_json(read_body(self._settings.max_body), f"{self.package}.{struct}", self.empty_body)
+        body = read_body(self._settings.max_body, JSONSize().add)
+        return parse_json(body, f"{self.package}.{struct}", self.empty_body)
 
     def _stream_or_collect(
         self, requests: list[Request], answer: Answer, chosen: Framing | None, keep_alive: float | None = None

@@ -16,7 +16,8 @@ from ...errors import Unsupported
 from ...protocol.model_info import EngineState
 from ...version import __version__
 from ..context import context, presence
-from ..http_responses import json_response
+from ..framing import SSE
+from ..http_responses import json_response, single_response
 from ..negotiation import negotiate
 from ..route import Route
 from .library import LibraryRoutes
@@ -61,14 +62,17 @@ class OllamaRoutes(LibraryRoutes):
         return json_response({"version": self._settings.ollama_version})
 
     def status(self) -> Response:
-        """Return Ollama's answer about its cloud, and beside it ours: the version and what each model is doing."""
+        """Return Ollama's answer about its cloud. Beside it is ours: the version, the models, and those left out."""
+        status = self._client.status()
         models = [
             {"name": model.info.name, "state": model.state, "running": model.running, "waiting": model.waiting,
              "restarts": model.restarts}
-            for model in self._client.loaded()
+            for model in status.models
         ]  # fmt: skip
+        left_out = [{"name": model.name, "reason": model.reason} for model in status.left_out]
         cloud = {"disabled": True, "source": "config"}
-        return json_response({"cloud": cloud, "vllm_wsgi": {"version": __version__, "models": models}})
+        ours = {"version": __version__, "models": models, "left_out": left_out}
+        return json_response({"cloud": cloud, "vllm_wsgi": ours})
 
     def tags(self) -> Response:
         newest_first = sorted(self._client.models(), key=lambda info: -info.modified_at)
@@ -119,9 +123,10 @@ class OllamaRoutes(LibraryRoutes):
         """Return one generation in the format that the client asks for, or the record of a load or an unload."""
         chosen = negotiate(call.stream, call.stream_type, request.args.get("alt"), request.headers.get("Accept", ""))
         if call.request is None:
-            response = json_response(self._load_or_unload(call, answer))
+            response = single_response(self._load_or_unload(call, answer), chosen)
         else:
-            framed = None if call.request.render_only else chosen
+            # What would be sent to the model is one record, which is streamed only to a reader of events.
+            framed = chosen if chosen is SSE or not call.request.render_only else None
             response = self._stream_or_collect([call.request], answer, framed, call.keep_alive)
         response.vary.add("Accept")
         return response

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Response, request
 
 from ...access.scopes import Scope
+from ...dialects.answer import Record
 from ...dialects.openai import answer as openai_answer
 from ...dialects.openai import completions as openai_completions
 from ...dialects.openai import embeddings as openai_embeddings
@@ -18,7 +19,7 @@ from ...dialects.openai.chat_answer import ChatAnswer
 from ...dialects.openai.chat_request import parse_chat
 from ...dialects.openai.parameters import OpenAICall
 from ...dialects.openai.responses_request import parse_responses, previous_response_id
-from ...dialects.openai.responses_stored import conversation, input_items, referred_responses
+from ...dialects.openai.responses_stored import conversation, input_items, referred_responses, whole
 from ...errors import ResponseNotFound, UnknownPrevious
 from ...syntax.names import ModelName
 from ..context import context
@@ -71,24 +72,27 @@ class OpenAIRoutes(Routes):
         return self._stream_or_collect([call.request], answer, SSE_NAMED if call.stream else None)
 
     def response(self, id: str) -> Response:
-        return json_response(self._client.fetch_response(owner(), id)["response"])
+        return json_response(self._stored(id)["response"])
 
     def delete_response(self, id: str) -> Response:
         self._client.drop_response(owner(), id)
         return json_response({"id": id, "object": "response", "deleted": True})
 
     def input_items(self, id: str) -> Response:
-        return json_response(input_items(self._client.fetch_response(owner(), id), request.args))
+        return json_response(input_items(self._stored(id), request.args))
+
+    def _stored(self, id: str) -> Record:
+        return whole(self._client.fetch_response(owner(), id), id)
 
     def _earlier(self, previous: str) -> list[dict[str, Any]]:
         try:
-            return conversation(self._client.fetch_response(owner(), previous))
+            return conversation(self._stored(previous))
         except ResponseNotFound:
             raise UnknownPrevious(f"Previous response with id '{previous}' not found.") from None
 
     def _stored_items(self, id: str) -> list[dict[str, Any]]:
         try:
-            return conversation(self._client.fetch_response(owner(), id))
+            return conversation(self._stored(id))
         except ResponseNotFound:
             return []
 

@@ -10,7 +10,7 @@ from ...drain import refuse_while_draining
 from ...engine_client.client import Client
 from ...errors import Unavailable
 from ...telemetry.metrics import MEDIA_TYPE, exposition
-from ..http_responses import json_response
+from ..http_responses import empty_response, json_response
 from ..route import Route
 from .base import Routes
 
@@ -32,6 +32,7 @@ class OperationsRoutes(Routes):
         return [
             Route("/livez", ("GET", "HEAD"), self.live, Scope.OPEN, "whether this web worker lives"),
             Route("/readyz", ("GET", "HEAD"), self.ready, Scope.OPEN, "whether requests can be served now"),
+            Route("/health", ("GET", "HEAD"), self.health, Scope.OPEN, "as `/readyz`, in vLLM's form: an empty answer"),
             Route("/metrics", ("GET",), self.metrics, Scope.OBSERVE, "metrics in Prometheus' text format"),
         ]
 
@@ -47,6 +48,11 @@ class OperationsRoutes(Routes):
     def ready(self) -> Response:
         check_ready(self._client)
         return json_response({"status": "ready"})
+
+    def health(self) -> Response:
+        """Answer as vLLM's server does, for clients that wait for it to be ready (guidellm)."""
+        check_ready(self._client)
+        return empty_response(200)
 
     def metrics(self) -> Response:
         return Response(exposition(self._client), content_type=MEDIA_TYPE)

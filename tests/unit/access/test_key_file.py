@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.access import key_file
 from service.access.key_file import KeyFile, read_keys
@@ -15,6 +20,7 @@ from service.access.scopes import SCOPES, Scope
 from service.config import Settings
 from service.errors import Forbidden, SettingsError, Unauthorized
 from service.protocol.request import Caller
+from service.syntax.toml_file import MAX_BYTES
 from tests.support.keys import table
 
 ROOT = Path(__file__).parents[3]
@@ -130,6 +136,82 @@ def test_a_broken_file_leaves_the_keys_as_they_were(
     (message,) = caplog.messages
     assert message.startswith("the keys stay as they were: ")
     assert ("line 2" if damage else "can't be read") in message
+
+
+DEEP = 100_000
+UNPARSABLE = {
+    "lists": f"z={'[' * DEEP}",
+    "closed lists": f"z={'[' * DEEP}{']' * DEEP}",
+    "tables": f"z={'{a=' * DEEP}",
+    "dotted": f"z{'.a' * DEEP}=1",
+    "dotted in quotes": "z" + '."a b"' * DEEP + "=1",
+    "dotted in single quotes": "z" + " . 'a b'" * DEEP + "=1",
+    "dotted table": f"[keys.a{'.a' * DEEP}]",
+    "digits": f"z={'9' * DEEP}",
+    "digits of a priority": f"[keys.a]\npriority={'9' * DEEP}",
+    "hexadecimal digits": f"[keys.a]\n{HASH}\nscopes=[0x{'f' * DEEP}]",
+    "decimal places": f"[keys.a]\npriority=1.{'9' * DEEP}",
+    "a scope in lists": f"[keys.a]\n{HASH}\nscopes={'[' * 200}{']' * 200}",
+    "a long scope": f'[keys.a]\n{HASH}\nscopes=["{"a" * DEEP}"]',
+    "a long name": f"[keys.{'a' * DEEP}]",
+    "many lines": "\n" * DEEP + "z = 1",
+    "many keys and a mistake": "".join(f"[keys.a{n}]\n{HASH}\nscopes=['observe']\n" for n in range(500)),
+    "an open string": '[keys.a]\nhash = """' + "\n" * DEEP,
+    "a byte order mark": "\ufeff[keys.a]",
+    "a date": "[keys.a]\nhash = 1979-05-27",
+    "not a date": "[keys.a]\nhash = 1979-13-99",
+}
+
+
+@pytest.mark.parametrize("kind", UNPARSABLE)
+def test_what_can_not_be_parsed_leaves_the_keys_as_they_were_and_ends_a_start_with_a_sentence(
+    file: KeyFile, keys: Path, kind: str, caplog: pytest.LogCaptureFixture
+):
+    keys.write_text(UNPARSABLE[kind], encoding="utf-8")
+    with caplog.at_level(logging.ERROR, "vllm_wsgi.access"):
+        assert knows(file, "observe")
+    (message,) = caplog.messages
+    assert message.startswith("the keys stay as they were: ")
+    assert len(message) < 1000
+    with pytest.raises(SettingsError) as caught:
+        KeyFile(Settings(keys=str(keys)))
+    assert str(keys) in caught.value.message
+
+
+def test_a_file_of_many_megabytes_is_not_parsed(file: KeyFile, keys: Path):
+    keys.write_bytes(bytes(MAX_BYTES + 1))
+    assert knows(file, "observe")
+    with pytest.raises(SettingsError, match="is longer than"):
+        KeyFile(Settings(keys=str(keys)))
+
+
+VALUES = st.recursive(
+    st.booleans() | st.integers() | st.floats() | st.dates() | st.text() | st.sampled_from(["observe", "sha256:0"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=9,
+)
+FIELDS = st.dictionaries(st.sampled_from(["hash", "scopes", "priority", "max_concurrent", "key", ""]), VALUES)
+
+
+def toml(value: object) -> str:
+    """The value as TOML writes it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, (str, bool)):
+        return json.dumps(value)
+    return str(value)
+
+
+@given(tables=st.dictionaries(st.text(), FIELDS, max_size=3), junk=st.text(max_size=20) | st.just(""))
+def test_whatever_a_file_says_is_keys_or_a_settings_error(tmp_path_factory: Any, tables: Any, junk: str):
+    path = tmp_path_factory.getbasetemp() / "any.toml"
+    lines = [f"[keys.{json.dumps(name)}]\n" + "".join(f"{json.dumps(key)} = {toml(value)}\n" for key, value in
+             fields.items()) for name, fields in tables.items()]  # fmt: skip
+    path.write_text("".join(lines) + junk, encoding="utf-8", errors="surrogatepass")
+    with contextlib.suppress(SettingsError):
+        read_keys(path, Caller())
 
 
 def knows(file: KeyFile, key: str) -> bool:

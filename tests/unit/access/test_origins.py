@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import re
 
-from service.access.origins import AllowedOrigins
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.access.origins import AllowedOrigins, allowed_headers
 
 
 @pytest.mark.parametrize(
@@ -33,3 +37,17 @@ def test_more_origins_can_be_allowed():
     assert origins.allows("https://a.corp.example")
     assert not origins.allows("https://corp.example")
     assert AllowedOrigins(["*"]).allows("null")
+
+
+def test_a_page_may_send_the_headers_that_its_browser_asks_for():
+    allowed = allowed_headers("traceparent, X-Request-Id,last-event-id,authorization,X-Weird!#$").split(",")
+    assert {"traceparent", "X-Request-Id", "last-event-id", "X-Weird!#$", "Authorization", "X-Stainless-Lang"} <= set(
+        allowed
+    )
+    assert len({name.lower() for name in allowed}) == len(allowed)
+
+
+@given(st.text())
+def test_what_is_not_a_headers_name_is_never_repeated(requested: str):
+    more = allowed_headers(requested).removeprefix(allowed_headers(""))
+    assert re.fullmatch(r"(,[!#$%&'*+.^_`|~0-9A-Za-z-]+)*", more)

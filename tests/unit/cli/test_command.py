@@ -14,6 +14,8 @@ from service.access.key_file import KeyFile
 from service.cli import processes, serve
 from service.cli.command import command
 from service.config import table
+from service.protocol.events import Loaded
+from service.protocol.model_info import EngineState, LeftOutModel, LoadedModel, ModelInfo
 
 RUNNER = CliRunner()
 
@@ -151,6 +153,35 @@ def test_a_check_fails_where_something_can_not_serve(name: str, value: str, row:
     (failed,) = [line for line in result.output.splitlines() if "FAILED" in line]
     assert failed.startswith(row)
     assert value in failed
+
+
+class AnsweringClient:
+    """An engine host with a loaded model, one that is not loaded, and one that can't be served."""
+
+    def __init__(self, socket: str, heartbeat: float) -> None:
+        assert socket == "/run/e.sock"
+
+    def trouble(self) -> str:
+        return ""
+
+    def status(self) -> Loaded:
+        ready = LoadedModel(info=ModelInfo(name="a:latest"), state=EngineState.READY, running=3)
+        return Loaded(1, [ready], [LeftOutModel("c:latest", "config.json is not JSON")])
+
+    def models(self) -> list[ModelInfo]:
+        return [ModelInfo(name="a:latest"), ModelInfo(name="b:latest")]
+
+
+def test_a_check_lists_the_models_of_the_engine_host_and_fails_for_one_that_is_left_out(monkeypatch) -> None:
+    monkeypatch.setattr("service.engine_client.client.Client", AnsweringClient)
+    result = run("check", VLLM_WSGI_ENGINE_SOCKET="/run/e.sock")
+    rows = [line.split(maxsplit=3) for line in result.output.splitlines() if line.startswith("model ")]
+    assert result.exit_code == 1
+    assert rows == [
+        ["model", "a:latest", "ok", "ready, 3 running, 0 waiting"],
+        ["model", "b:latest", "ok", "not loaded; loaded when a client asks for it"],
+        ["model", "c:latest", "FAILED", "left out: config.json is not JSON; delete it, or make it anew"],
+    ]
 
 
 def test_an_application_with_the_blueprint_has_key_and_check() -> None:

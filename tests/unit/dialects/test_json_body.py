@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from service.dialects.fields import Fields
 from service.dialects.json_body import parse_json
 from service.errors import BadRequest
-from service.syntax.numbers import as_integer
+from service.syntax.numbers import INT64, as_integer
 
 jsonish = st.text('{}[]":,\\ud0129eE+-. \n\x00tfnNaI').map(str.encode)
 
@@ -84,6 +84,16 @@ def test_a_body_of_any_depth_is_read_or_refused(depth: int, leaf: bytes):
 def test_every_body_is_an_object_or_a_bad_request(data: bytes):
     with suppress(BadRequest):
         assert isinstance(parse_json(data, "GenerateRequest"), dict)
+
+
+DIGITS = st.from_regex("-?[1-9][0-9]{0,25}", fullmatch=True) | st.sampled_from(["1" + "0" * 400, "-1" + "0" * 5000])
+
+
+@given(st.lists(DIGITS))
+def test_integers_of_more_than_64_bits_are_floats(texts: list[str]):
+    parsed = parse_json(f'{{"a":[{",".join(texts)}]}}'.encode(), "api.X")["a"]
+    assert parsed == [int(text) if len(text) < 30 and int(text) in INT64 else float(text) for text in texts]
+    assert all(type(number) is float or number in INT64 for number in parsed)
 
 
 def test_the_case_of_a_field_does_not_matter():

@@ -15,13 +15,13 @@ import gevent.socket
 import pytest
 from gunicorn import util
 from gunicorn.arbiter import Arbiter
-from gunicorn.http.body import Body
+from gunicorn.http.body import Body, ChunkedReader, LengthReader
 from gunicorn.http.message import Message, Request
-from gunicorn.http.unreader import SocketUnreader
+from gunicorn.http.unreader import IterUnreader, SocketUnreader
 from gunicorn.http.wsgi import Response
 from gunicorn.workers import base, base_async, ggevent
 
-from service.gunicorn import conf, worker
+from service.gunicorn import conf, request_rules, worker
 
 
 def parameters(function: Any) -> list[str]:
@@ -36,6 +36,7 @@ def parameters(function: Any) -> list[str]:
         (util, "write", ["sock", "data", "chunked"]),
         (util, "write_chunk", ["sock", "data"]),
         (Message, "should_close", ["self"]),
+        (Request, "set_body_reader", ["self"]),
         (SocketUnreader, "chunk", ["self", "size_hint"]),
         # Extended.
         (ggevent.GeventWorker, "init_process", ["self"]),
@@ -63,7 +64,8 @@ def test_what_the_worker_uses_is_there(owner: Any, name: str, expected: list[str
         (worker.write, util.write),
         (worker.write_chunk, util.write_chunk),
         (worker.write_json_error, util.write_error),
-        (worker.should_close, Message.should_close),
+        (request_rules.should_close, Message.should_close),
+        (request_rules.set_body_reader, Request.set_body_reader),
     ],
 )
 def test_a_replacement_takes_what_it_replaces_takes(ours: Any, theirs: Any):
@@ -83,6 +85,18 @@ def test_gunicorn_looks_up_in_its_module_what_is_replaced():
 def test_a_body_says_whether_reading_it_failed():
     assert issubclass(Request, Message)
     assert Body(io.BytesIO()).failed is False
+
+
+def test_a_body_with_a_length_counts_it_down():
+    reader = LengthReader(IterUnreader([b"abcd"]), 4)
+    Body(reader).read(3)
+    assert reader.length == 0 or reader.length == 1
+    assert not hasattr(ChunkedReader(None, IterUnreader([])), "length")
+
+
+def test_a_request_has_a_version_and_headers_when_its_body_is_looked_for():
+    source = inspect.getsource(Message.__init__)
+    assert source.index("self.parse(") < source.index("self.set_body_reader()")
 
 
 def test_an_unreader_has_the_sizes_that_the_worker_asks_for():

@@ -25,6 +25,9 @@ headers = st.text() | st.text(st.characters(max_codepoint=255)) | st.lists(entri
     ("stream", "stream_type", "query", "accept", "framing"),
     [
         (False, None, None, "", None),
+        (False, SSE_TYPE, None, "", None),
+        (False, NDJSON_TYPE, "sse", SSE_TYPE, None),
+        (False, "text/plain", "xml", "", None),
         ("sse", None, None, "", SSE),
         ("jsonl", None, None, "", NDJSON),
         ("ndjson", None, None, "", NDJSON),
@@ -120,8 +123,6 @@ def test_parameters_and_case_do_not_matter_in_the_body(stream_type: str):
 @pytest.mark.parametrize(
     ("stream", "stream_type"),
     [
-        (False, SSE_TYPE),
-        (False, NDJSON_TYPE),
         ("sse", NDJSON_TYPE),
         ("jsonl", SSE_TYPE),
         ("ndjson", SSE_TYPE),

@@ -71,6 +71,8 @@ def test_openais_defaults_lie_beneath_the_models_own():
         ({"type": "text"}, None),
         ({"type": "json_object"}, "json"),
         ({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}, {"type": "object"}),
+        ({"type": "json_schema", "json_schema": {"name": "x"}}, "json"),
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}, "json"),
     ],
 )
 def test_a_response_format_is_json_or_a_schema(fields: dict[str, Any], format: Any):
@@ -181,7 +183,7 @@ def test_a_developer_is_the_system_and_reasoning_is_kept():
         ({"reasoning_effort": "huge"}, 'invalid reasoning value: "huge" (must be "minimal", "low", "medium", "high", '
          '"xhigh", "ultra", "max", or "none")'),
         ({"response_format": {"type": "xml"}}, 'response_format.type must be "text", "json_object" or "json_schema"'),
-        ({"response_format": {"type": "json_schema", "json_schema": {}}},
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": "x"}}},
          "response_format.json_schema.schema must be a JSON schema"),
         ({"tools": [{"type": "custom"}]}, "tools[0] must be a function with a name"),
         ({"tools": [WEATHER, 1]}, "tools[1] must be a function with a name"),

@@ -1,0 +1,186 @@
+"""The fields that vLLM's own server adds to OpenAI's and Anthropic's APIs: which are honoured, and which are refused.
+
+A field that changes the meaning of an answer is never ignored. The list is that of the request models of vLLM 0.32
+(`vllm/entrypoints/openai`, `pooling/embed` and `anthropic`), and of the names that older versions had. Fields that
+neither API nor vLLM has are ignored, as clients of OpenAI expect.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, NamedTuple
+
+from ..errors import BadRequest
+from .fields import Fields
+
+
+class Treatment(str, Enum):
+    """What becomes of a field. `NO_EFFECT`: vLLM's own server does nothing with it on this route either."""
+
+    HONOURED = "honoured"
+    REFUSED = "refused"
+    NO_EFFECT = "no effect"
+
+
+class VllmField(NamedTuple):
+    """A field of vLLM's. `harmless` are the values of a refused field that ask for nothing, and so are accepted."""
+
+    treatment: Treatment
+    note: str = ""
+    harmless: tuple[Any, ...] = ()
+
+
+Route = dict[str, VllmField]
+
+
+def _honoured(**notes: str) -> Route:
+    return {name: VllmField(Treatment.HONOURED, note) for name, note in notes.items()}
+
+
+def _no_effect(*names: str) -> Route:
+    return {name: VllmField(Treatment.NO_EFFECT) for name in names}
+
+
+def _refused(note: str, **harmless: Any) -> Route:
+    return {name: VllmField(Treatment.REFUSED, note, (value,)) for name, value in harmless.items()}
+
+
+_SAMPLING = {
+    **_honoured(
+        top_k="-1 and 0 for no limit", min_p="", repetition_penalty="", stop_token_ids="", ignore_eos="", min_tokens=""
+    ),
+    **_refused(
+        "this server has no such option",
+        bad_words=None, allowed_token_ids=None, include_stop_str_in_output=False, skip_special_tokens=True,
+        spaces_between_special_tokens=True, thinking_token_budget=-1,
+    ),
+}  # fmt: skip
+_CONSTRAINTS = {
+    **_honoured(
+        structured_outputs="`json` and `json_object`; the other constraints are refused",
+        guided_json="the older name of `structured_outputs.json`",
+    ),
+    **_refused(
+        "only JSON schemas constrain an answer here", guided_regex=None, guided_choice=None, guided_grammar=None
+    ),
+}
+_TRUNCATION = _refused("shorten the prompt", truncate_prompt_tokens=None, truncation_side=None)
+_SWITCHES = _honoured(chat_template_kwargs="`enable_thinking` and `thinking`; other arguments are refused")
+_TEMPLATE = {
+    **_SWITCHES,
+    **_refused(
+        "an answer is always a new turn, and has no documents",
+        add_generation_prompt=True, continue_final_message=False, documents=None,
+    ),
+}  # fmt: skip
+_OPERATORS = _refused(
+    "the operator decides it",
+    priority=0, cache_salt=None, kv_transfer_params=None, ec_transfer_params=None, vllm_xargs=None, watermarking=False,
+    guided_decoding_backend=None, guided_whitespace_pattern=None,
+)  # fmt: skip
+_MEDIA = _refused("the operator sets it in engine_args", media_io_kwargs=None, mm_processor_kwargs=None)
+_BEAMS = _refused("vLLM's engine has no beam search; use n", use_beam_search=False, length_penalty=1.0,
+                  early_stopping=False)  # fmt: skip
+_UNANSWERED = _refused(
+    "the answer has no place for what it asks for",
+    prompt_logprobs=None, logprob_token_ids=None, return_tokens_as_token_ids=False, return_token_ids=False,
+    return_prompt_text=False, routed_experts_prompt_start=0,
+)  # fmt: skip
+_STREAM = _refused("tokens are joined by the server's load", stream_interval=1)
+_REPETITION = _refused("use max_tokens or the penalties", repetition_detection=None)
+_IGNORED = _no_effect(
+    "user", "session_id", "mm_payload", "return_mm_kwargs", "return_token_offsets", "metadata", "service_tier"
+)
+_REQUEST_ID = _honoured(request_id="the answer's `id` ends with it")
+
+CHAT: Route = {
+    **_SAMPLING, **_CONSTRAINTS, **_TRUNCATION, **_TEMPLATE, **_OPERATORS, **_MEDIA, **_BEAMS,
+    **_UNANSWERED, **_STREAM, **_REPETITION, **_IGNORED, **_REQUEST_ID,
+    **_honoured(include_reasoning="without it the thinking is not sent"),
+    **_refused("the operator sets a model's template", chat_template=None),
+    **_refused("the template adds them", add_special_tokens=False),
+    **_refused("an answer holds its own text alone", echo=False),
+}  # fmt: skip
+COMPLETIONS: Route = {
+    **_SAMPLING, **_CONSTRAINTS, **_TRUNCATION, **_OPERATORS, **_MEDIA, **_BEAMS, **_UNANSWERED, **_STREAM,
+    **_REPETITION, **_IGNORED, **_REQUEST_ID,
+    **_honoured(response_format="as on `/v1/chat/completions`"),
+    **_refused("send token ids as the prompt", add_special_tokens=True),
+    **_refused("send a text or token ids", prompt_embeds=None),
+}  # fmt: skip
+RESPONSES: Route = {
+    **_SAMPLING, **_CONSTRAINTS, **_OPERATORS, **_MEDIA, **_STREAM, **_IGNORED,
+    **_honoured(
+        include_reasoning="without it the thinking is not sent", seed="", stop="", logit_bias="", presence_penalty="",
+        frequency_penalty="",
+    ),
+    **_SWITCHES,
+    **_no_effect("prompt_cache_key", "max_tool_calls"),
+    **_refused("the server makes the ids of responses", request_id=None),
+    **_refused("send the conversation as input", previous_input_messages=None, enable_response_messages=False),
+}  # fmt: skip
+MESSAGES: Route = {
+    **_OPERATORS,
+    **_SWITCHES,
+    **_no_effect("mm_payload", "return_mm_kwargs", "metadata"),
+}
+EMBEDDINGS: Route = {
+    **_OPERATORS, **_MEDIA,
+    **_honoured(
+        truncate_prompt_tokens="how many tokens of each text are kept, from its start; -1 keeps as many as fit"
+    ),
+    **_no_effect("user", "request_id"),
+    **_refused("the first tokens are kept", truncation_side="right"),
+    **_refused("send texts as input", messages=None, chat_template=None, chat_template_kwargs=None,
+               add_generation_prompt=False, continue_final_message=False, padding=None),
+    **_refused("vectors have length 1 and are float32", use_activation=True, normalize=True, embed_dtype="float32"),
+    **_refused("vectors are little-endian", endianness="little"),
+    **_refused("the tokenizer adds them", add_special_tokens=True),
+}  # fmt: skip
+ROUTES: dict[str, Route] = {
+    "/v1/chat/completions": CHAT,
+    "/v1/completions": COMPLETIONS,
+    "/v1/responses": RESPONSES,
+    "/v1/messages": MESSAGES,
+    "/v1/embeddings": EMBEDDINGS,
+}
+
+
+def refuse_unsupported(fields: Fields, route: Route) -> None:
+    """Raise a BadRequest that names the first field that this server can't honour."""
+    for name in fields.values.keys() & route.keys():
+        field, value = route[name], fields.get(name)
+        if field.treatment is Treatment.REFUSED and not any(_equal(value, each) for each in field.harmless):
+            raise BadRequest(f"{name} is not supported: {field.note}", param=name, code="unsupported_parameter")
+
+
+def thinking_switch(fields: Fields) -> bool | None:
+    """Return whether `chat_template_kwargs` switches the thinking on or off. Raise BadRequest for other arguments."""
+    arguments = fields.mapping("chat_template_kwargs")
+    for name, value in arguments.items():
+        if name not in ("enable_thinking", "thinking"):
+            place = f"chat_template_kwargs.{name}"
+            raise BadRequest(f"{place} is not supported", param=place, code="unsupported_parameter")
+        if not isinstance(value, bool):
+            raise BadRequest(f"chat_template_kwargs.{name} must be true or false", param=f"chat_template_kwargs.{name}")
+    return next(iter(arguments.values()), None)
+
+
+def table() -> list[tuple[str, ...]]:
+    """Return a row for each field: its name, and what becomes of it on each of the ROUTES, for the documentation."""
+    names = sorted({name for route in ROUTES.values() for name in route})
+    return [(name, *(_cell(route.get(name)) for route in ROUTES.values()), _note(name)) for name in names]
+
+
+def _cell(field: VllmField | None) -> str:
+    return "" if field is None else field.treatment.value
+
+
+def _note(name: str) -> str:
+    notes = [route[name].note for route in ROUTES.values() if name in route and route[name].note]
+    return "; ".join(dict.fromkeys(notes))
+
+
+def _equal(value: Any, harmless: Any) -> bool:
+    """A bool is a number to Python, and not to JSON. Empty lists and objects ask for nothing either."""
+    return value in ([], {}) or (value == harmless and isinstance(value, bool) == isinstance(harmless, bool))

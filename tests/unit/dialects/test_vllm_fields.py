@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from service.dialects.anthropic.request import parse_messages
+from service.dialects.openai.chat_answer import ChatAnswer
+from service.dialects.openai.chat_request import parse_chat
+from service.dialects.openai.completions import CompletionAnswer, parse_completion
+from service.dialects.openai.embeddings import parse_embeddings
+from service.dialects.openai.responses_request import parse_responses
+from service.dialects.vllm_fields import ROUTES, Treatment, VllmField, table
+from service.errors import BadRequest
+from service.protocol.events import Delta
+
+SAID = [{"role": "user", "content": "hi"}]
+PARSERS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "/v1/chat/completions": (parse_chat, {"messages": SAID}),
+    "/v1/completions": (parse_completion, {"prompt": "hi"}),
+    "/v1/responses": (parse_responses, {"input": "hi"}),
+    "/v1/messages": (parse_messages, {"messages": SAID, "max_tokens": 9}),
+    "/v1/embeddings": (parse_embeddings, {"input": "hi"}),
+}
+REFUSED = [
+    (route, name, field)
+    for route, fields in ROUTES.items()
+    for name, field in fields.items()
+    if field.treatment is Treatment.REFUSED
+]
+
+
+def parsed(route: str, **fields: Any) -> Any:
+    parse, body = PARSERS[route]
+    return parse({"model": "x", **body, **fields})
+
+
+def refusal(route: str, **fields: Any) -> BadRequest:
+    with pytest.raises(BadRequest) as caught:
+        parsed(route, **fields)
+    return caught.value
+
+
+@pytest.mark.parametrize(("route", "name", "field"), REFUSED)
+def test_a_field_that_can_not_be_honoured_is_refused_by_its_name(route: str, name: str, field: VllmField):
+    error = refusal(route, **{name: "something"})
+    assert error.message.startswith(f"{name} is not supported: ")
+    assert (error.param, error.code) == (name, "unsupported_parameter")
+
+
+@pytest.mark.parametrize(("route", "name", "field"), REFUSED)
+def test_a_value_that_asks_for_nothing_is_accepted(route: str, name: str, field: VllmField):
+    for value in (None, *field.harmless):
+        assert parsed(route, **{name: value})
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_field_that_nobody_knows_is_ignored(route: str):
+    assert parsed(route, field_of_next_year={"a": 1})
+
+
+@pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/responses", "/v1/messages"])
+@pytest.mark.parametrize("name", ["enable_thinking", "thinking"])
+def test_the_thinking_is_switched_by_an_argument_of_the_template(route: str, name: str):
+    call = parsed(route, chat_template_kwargs={name: False})
+    (request,) = getattr(call, "requests", None) or [call.request]
+    assert request.prompt.think is False
+    assert refusal(route, chat_template_kwargs={"custom": 1}).param == "chat_template_kwargs.custom"
+    assert "must be true or false" in refusal(route, chat_template_kwargs={name: "no"}).message
+
+
+SCHEMA = {"type": "object"}
+
+
+@pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
+@pytest.mark.parametrize(
+    ("fields", "format"),
+    [
+        ({"structured_outputs": {"json": SCHEMA}}, SCHEMA),
+        ({"structured_outputs": {"json": '{"type":"object"}'}}, SCHEMA),
+        ({"structured_outputs": {"json_object": True}}, "json"),
+        ({"guided_json": SCHEMA}, SCHEMA),
+        ({"structured_outputs": {}}, None),
+    ],
+)
+def test_vllms_json_constraints_shape_the_answer(route: str, fields: dict[str, Any], format: Any):
+    call = parsed(route, **fields)
+    (request,) = getattr(call, "requests", None) or [call.request]
+    assert request.format == format
+
+
+@pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"structured_outputs": {"choice": ["a"]}}, "structured_outputs.choice is not supported"),
+        ({"structured_outputs": {"regex": "a+"}}, "structured_outputs.regex is not supported"),
+        ({"structured_outputs": {"json": "{"}}, "structured_outputs.json must be a JSON schema"),
+        ({"guided_choice": ["a"]}, "guided_choice is not supported"),
+    ],
+)
+def test_another_constraint_is_refused_and_never_dropped(route: str, fields: dict[str, Any], text: str):
+    assert text in refusal(route, **fields).message
+
+
+def test_two_formats_are_refused():
+    both = {"response_format": {"type": "json_object"}, "structured_outputs": {"json": SCHEMA}}
+    assert "can't go with another format" in refusal("/v1/chat/completions", **both).message
+
+
+def test_thinking_is_not_sent_where_it_is_not_wanted():
+    answer = ChatAnswer(parsed("/v1/chat/completions", include_reasoning=False))
+    (batch,) = answer.records([[Delta(1, 0, "a", [1], thinking="hm")]])
+    assert [(choice.delta.content, choice.delta.reasoning) for record in batch for choice in record.choices] == [
+        ("a", batch[0].choices[0].delta.reasoning)
+    ]
+    assert not batch[0].choices[0].delta.reasoning
+
+
+def test_the_answers_id_ends_with_the_clients():
+    (batch,) = ChatAnswer(parsed("/v1/chat/completions", request_id="r-1")).records([[Delta(1, 0, "a", [1])]])
+    assert batch[0].id == "chatcmpl-r-1"
+    (batch,) = CompletionAnswer(parsed("/v1/completions", request_id="r-1")).records([[Delta(1, 0, "a", [1])]])
+    assert batch[0].id == "cmpl-r-1"
+    assert refusal("/v1/completions", request_id="a b").param == "request_id"
+
+
+@pytest.mark.parametrize(("kept", "limit"), [(5, 5), (-1, None), (None, None)])
+def test_so_many_tokens_of_a_text_are_embedded(kept: int | None, limit: int | None):
+    assert parsed("/v1/embeddings", truncate_prompt_tokens=kept).request.context_limit == limit
+    assert refusal("/v1/embeddings", truncate_prompt_tokens=0).param == "truncate_prompt_tokens"
+
+
+def test_the_documented_table_has_every_field_once():
+    rows = table()
+    assert [row[0] for row in rows] == sorted({name for route in ROUTES.values() for name in route})
+    assert {len(row) for row in rows} == {len(ROUTES) + 2}
