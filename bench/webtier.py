@@ -15,7 +15,7 @@ import msgspec
 
 from .cpu import WEB, used
 from .load import Outcome
-from .rounds import Failed, expect, outcome_of, percentiles
+from .rounds import Failed, expect, outcome_of, percentiles, send_task
 from .servers import Ours
 
 # How many of the streams carry the times at which their tokens were made.
