@@ -154,9 +154,8 @@ async def _render_chat(chat: Chat, request: Request, templating: Templating, roo
     template = await templating.in_thread(GoTemplate, chat.template) if chat.template else None
 
     async def templated(messages: list[Message]) -> Prompt:
-        return await templating.apply_chat_template(
-            [template_message(each, pictures) for each in messages], **_template_arguments(chat)
-        )
+        written = await templating.in_thread(_template_messages, messages, pictures)
+        return await templating.apply_chat_template(written, **_template_arguments(chat))
 
     in_a_form_it_takes = FormFinder(templated)
 
@@ -196,6 +195,10 @@ def _template_arguments(chat: Chat) -> dict[str, Any]:
         arguments["reasoning_effort"] = _EFFORTS[chat.think]
     # vLLM drops the names that the template does not read.
     return arguments | chat.template_arguments
+
+
+def _template_messages(messages: list[Message], pictures: Mapping[Image, Any]) -> list[dict[str, Any]]:
+    return [template_message(each, pictures) for each in messages]
 
 
 def template_message(message: Message, pictures: Mapping[Image, Any]) -> dict[str, Any]:

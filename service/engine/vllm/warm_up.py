@@ -20,6 +20,8 @@ logger = logging.getLogger("vllm_wsgi.worker")
 
 # As many tokens as oneDNN's products and vLLM's attention need to take the paths that long prompts take.
 PROMPT_TOKENS = 64
+# A feature needs no long prompt.
+FEATURE_TOKENS = 8
 ID = "warm-up"
 
 _TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
@@ -54,7 +56,7 @@ async def warm_up_generation(engine: WarmedEngine, abilities: Abilities) -> None
     prompt = Tokens([0] * max(1, min(PROMPT_TOKENS, engine.context_length - 2)))
     short = Sampling(max_tokens=2, ignore_eos=True)
     await _answer("a first answer", engine.generate(0, Request(ID, prompt, short, request_id=ID)))
-    for name, request in _features(prompt, abilities):
+    for name, request in _features(Tokens(prompt.ids[:FEATURE_TOKENS]), abilities):
         try:
             await _answer(name, engine.generate(0, request))
         except EngineGone:
