@@ -11,14 +11,14 @@ import socket
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 # RFC 1918 and RFC 4193, as in Go's IsPrivate; Python's `is_private` includes more.
 _PRIVATE = [ip_network(network) for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")]
 _SUFFIXES = (".localhost", ".local", ".internal")
 
 if TYPE_CHECKING:
-    Address = IPv4Address | IPv6Address
+    Address = Union[IPv4Address, IPv6Address]
 
 
 class AllowedHosts:

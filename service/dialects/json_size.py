@@ -14,24 +14,26 @@ from ..errors import BadRequest
 # 100,000 small objects. So a body may have this many commas, colons and opening brackets outside of its texts. That is
 # a prompt of 500,000 token ids, or a conversation of 80,000 messages.
 MAX_MARKS = 500_000
-# No number needs more digits, and converting them takes a time that grows with their square.
-MAX_DIGITS = 1_000
-
 _MARKS = (b",", b":", b"[", b"{")
 _DIGITS = b"0123456789"
-_TOO_MANY_DIGITS = re.compile(rb"(?<![0-9])[0-9]{%d}" % (MAX_DIGITS + 1))
+# The longest integer of 64 bits has 19.
+_LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{20}")
 
 
 class JSONSize:
-    """Counts what is outside of texts. Chunks may be cut anywhere."""
+    """Counts what is outside of texts. Chunks may be cut anywhere.
+
+    `long_numbers` is whether numbers of many digits were seen, unless a cut between two chunks hid them.
+    """
 
     def __init__(self) -> None:
         self.marks = 0
+        self.long_numbers = False
         self._in_text = False
         self._escape = b""
 
     def add(self, chunk: bytes) -> None:
-        """Count a chunk. Raise BadRequest when the body has too many values so far, or a number of too many digits."""
+        """Count a chunk. Raise BadRequest when the body has too many values so far."""
         chunk = self._escape + chunk
         # The first half of an escape waits for the second one.
         whole = len(chunk) - (len(chunk) - len(chunk.rstrip(b"\\"))) % 2
@@ -45,5 +47,5 @@ class JSONSize:
             raise BadRequest(f"the body has too many values: more than {MAX_MARKS} commas, colons and brackets")
         # Dropping all digits is quick, and rules out most chunks.
         digits = len(outside) - len(outside.translate(None, _DIGITS))
-        if digits > MAX_DIGITS and _TOO_MANY_DIGITS.search(outside):
-            raise BadRequest(f"the body has a number of more than {MAX_DIGITS} digits")
+        if not self.long_numbers and digits >= 20:
+            self.long_numbers = _LONG_NUMBER.search(outside) is not None

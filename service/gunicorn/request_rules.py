@@ -51,7 +51,7 @@ def should_close(request: Any) -> bool:
     that is too long to be drained.
     """
     body = request.body
-    return bool(_wants_to_close(request) or (body and (body.failed or _left(body) > DRAIN_BYTES)))
+    return bool(_wants_to_close(request) or (body and (getattr(body, "failed", False) or _left(body) > DRAIN_BYTES)))
 
 
 def drain_body(body: Body) -> bool:
@@ -59,7 +59,7 @@ def drain_body(body: Body) -> bool:
     taken = 0
     # A client that breaks off, is too slow or sends malformed chunks has its answer already.
     with suppress(Exception):
-        while not body.failed and taken < DRAIN_BYTES:
+        while not getattr(body, "failed", False) and taken < DRAIN_BYTES:
             data = body.read(min(65536, DRAIN_BYTES - taken))
             if not data:
                 return True

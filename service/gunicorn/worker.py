@@ -220,7 +220,7 @@ def write_chunk(sock: Any, data: bytes) -> None:
 
 def _chunk_size(unreader: SocketUnreader, wanted: int | None) -> int:
     """Return how many bytes gunicorn's own `chunk` would ask for."""
-    size: int = max(unreader.mxchunk, min(wanted or 0, unreader.max_body_chunk))
+    size: int = max(unreader.mxchunk, min(wanted or 0, getattr(unreader, "max_body_chunk", 0)))
     return size
 
 

@@ -7,7 +7,6 @@ It never knows a dialect.
 from __future__ import annotations
 
 import re
-import sys
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from flask import request
 from ..access.key_file import ANYONE, Key
 from ..engine_client.disconnect import Presence
 from ..telemetry.request_stats import RequestStats
+from .presence import presence_of
 from .route import Route
 
 HEADER = "X-Request-Id"
@@ -61,12 +61,5 @@ def accept_or_make(offered: str) -> str:
 
 
 def presence() -> Presence:
-    """Return how the current request's server can tell that the client has disconnected.
-
-    gunicorn puts the client's socket into the WSGI environ, which can be watched where the system has epoll. waitress
-    puts a callable there when its `channel_request_lookahead` is above 0.
-    """
-    client = request.environ.get("gunicorn.socket") if sys.platform == "linux" else None
-    return Presence(
-        fileno=None if client is None else client.fileno, gone=request.environ.get("waitress.client_disconnected")
-    )
+    """Return how the current request's server lets us notice that the client disconnects."""
+    return presence_of(request.environ)

@@ -165,7 +165,8 @@ def test_raw_spells_out_what_the_chat_template_would_have_written(demo: Asker) -
 def test_a_prompt_can_be_rendered_and_not_answered(demo: Asker) -> None:
     head, tail = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", "<think>\n\n</think>\n\n"
     for stream in (True, False, "sse"):
-        record = demo.post("/api/chat", messages=user("Hi"), _debug_render_only=True, stream=stream).json()
+        answer = demo.post("/api/chat", messages=user("Hi"), _debug_render_only=True, stream=stream)
+        record = json.loads(answer.text.removeprefix("data: "))
         assert record["_debug_info"] == {"rendered_template": head}
         assert (record["message"], record["done"]) == ({"role": "assistant", "content": ""}, False)
     record = demo.generate("Hi", _debug_render_only=True, keep_alive="5m")

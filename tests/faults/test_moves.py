@@ -95,14 +95,14 @@ def kill_worker_twice(server: Server) -> None:
 def test_every_stream_is_whole(
     start_server: StartServer, pool: ThreadPoolExecutor, undisturbed: list[Any], harm: Callable[[Server], None]
 ):
-    server = start_server({"VLLM_WSGI_ENGINE_TIMEOUT": "2"})
+    server = start_server({"VLLM_WSGI_ENGINE_TIMEOUT": "2", "VLLM_WSGI_MOVES": "2"})
     posts = begin(server, pool)
     harm(server)
     assert answers(posts) == undisturbed
 
 
 def test_a_request_that_kills_its_engine_is_given_up(start_server: StartServer):
-    server = start_server()
+    server = start_server({"VLLM_WSGI_MOVES": "2"})
     answer = ask(server, "/api/chat", chat("a b !crash", stream=False))
     assert answer.status_code == 500
     assert "died 2 times" in answer.json()["error"]

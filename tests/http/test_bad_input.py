@@ -69,11 +69,14 @@ WITHOUT_BODY = {
     "/", "/livez", "/readyz", "/metrics", "/v1/responses/<id>", "/v1/responses/<id>/input_items",
     "/api/version", "/api/status", "/api/tags", "/api/ps", "/v1/models", "/v1/models/<path:name>",
     "/api/<path:path>", "/v1/<path:path>", "/v1/messages/", "/v1/messages/<path:path>",
+    "/health",
 }  # fmt: skip
+# A stream without an end, and files for a browser: tests/http/test_events.py and tests/page have these.
+ELSEWHERE = {"/api/events", "/ui", "/ui/", "/ui/<file>"}
 # 501: what needs ollama.com, or another kind of model. All else that is 5xx would be the server's failure.
 DOCUMENTED = {501}
 APP = create_app(Settings(engine_socket="none"))
-RULES = {rule.rule: sorted(rule.methods or ()) for rule in APP.url_map.iter_rules()}
+RULES = {rule.rule: sorted(rule.methods or ()) for rule in APP.url_map.iter_rules() if rule.rule not in ELSEWHERE}
 # Good only where there is something to be found, or that can't be had twice.
 CONDITIONAL = {"/api/blobs/<digest>", "/api/pull", "/api/delete", "/api/create"}
 

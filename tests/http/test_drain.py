@@ -45,7 +45,9 @@ def host(scratch: Path) -> Iterator[EngineHost]:
 @pytest.fixture
 def web(host: EngineHost, tmp_path: Path) -> Iterator[Server]:
     """A web tier of its own on that host."""
-    server = Server(tmp_path, QUICK | {"VLLM_WSGI_ENGINE_SOCKET": host.socket})
+    # Streams that may move would wait for another host.
+    stay = {"VLLM_WSGI_MOVES": "0"}
+    server = Server(tmp_path, QUICK | stay | {"VLLM_WSGI_ENGINE_SOCKET": host.socket})
     server.wait_until_ready()
     yield server
     server.stop()

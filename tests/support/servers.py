@@ -28,7 +28,8 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "TESTS_PROGRAM"
 NDJSON, SSE = "application/x-ndjson", "text/event-stream"
-SCRIPTED = {"VLLM_WSGI_ENGINE": "scripted"}
+# Most tests that harm an engine want to see what becomes of its requests; those of moves allow some.
+SCRIPTED = {"VLLM_WSGI_ENGINE": "scripted", "VLLM_WSGI_MOVES": "0"}
 
 
 # How long a test waits for what a busy machine does late. Waits end before where it can't come any more.
@@ -112,7 +113,8 @@ class Program:
         """Every process of it that lives; one that has ended and waits for its parent does not."""
         self._popen.poll()
         everyone = list(psutil.process_iter())
-        self._sessions |= {_session(process) for process in everyone if self._is_marked(process)}
+        # A process that is just ending has session 0, as the system's own processes have.
+        self._sessions |= {_session(process) for process in everyone if self._is_marked(process)} - {-1, 0}
         return [process for process in everyone if _session(process) in self._sessions and _lives(process)]
 
     def running(self, module: str) -> list[int]:

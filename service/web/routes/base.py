@@ -117,8 +117,9 @@ class Routes:
 
     def _body(self, struct: str) -> dict[str, Any]:
         """Return the body's JSON object; refusals name `struct` as Go does. Raises BadRequest and PayloadTooLarge."""
-        body = read_body(self._settings.max_body, JSONSize().add)
-        return parse_json(body, f"{self.package}.{struct}", self.empty_body)
+        size = JSONSize()
+        body = read_body(self._settings.max_body, size.add)
+        return parse_json(body, f"{self.package}.{struct}", self.empty_body, size.long_numbers)
 
     def _stream_or_collect(
         self, requests: list[Request], answer: Answer, chosen: Framing | None, keep_alive: float | None = None

@@ -30,6 +30,8 @@ jsonish = st.text('{}[]":,\\ud0129eE+-. \n\x00tfnNaI').map(str.encode)
         (b'{"model":', "unexpected EOF"),
         (b"nul", "unexpected EOF"),
         (b'{"model":"x",}', "invalid character '}' looking for beginning of object key string"),
+        (b'{"model":["x",]}', "invalid character ']' looking for beginning of value"),
+        (b'{"model":"x", \n}', "invalid character '}' looking for beginning of object key string"),
         (b"{'model':'x'}", "invalid character '\\'' looking for beginning of object key string"),
         (b"model=x", "invalid character 'm' looking for beginning of value"),
         (b"\xef\xbb\xbf{}", "invalid character 'ï' looking for beginning of value"),
@@ -89,9 +91,9 @@ def test_every_body_is_an_object_or_a_bad_request(data: bytes):
 DIGITS = st.from_regex("-?[1-9][0-9]{0,25}", fullmatch=True) | st.sampled_from(["1" + "0" * 400, "-1" + "0" * 5000])
 
 
-@given(st.lists(DIGITS))
-def test_integers_of_more_than_64_bits_are_floats(texts: list[str]):
-    parsed = parse_json(f'{{"a":[{",".join(texts)}]}}'.encode(), "api.X")["a"]
+@given(st.lists(DIGITS), st.booleans())
+def test_integers_of_more_than_64_bits_are_floats(texts: list[str], expected: bool):
+    parsed = parse_json(f'{{"a":[{",".join(texts)}]}}'.encode(), "api.X", long_numbers=expected)["a"]
     assert parsed == [int(text) if len(text) < 30 and int(text) in INT64 else float(text) for text in texts]
     assert all(type(number) is float or number in INT64 for number in parsed)
 

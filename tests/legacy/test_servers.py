@@ -1,0 +1,178 @@
+"""The blueprint under every server of the matrix: streams, clients that disconnect, SIGTERM, and refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.engine_client.client import Client
+from tests.legacy import servers
+from tests.legacy.servers import AT_ONCE, FINISHES, SERVERS, Server
+from tests.legacy.table import PAGE, Seen, page
+from tests.support.servers import NDJSON, SSE, EngineHost, WebProgram, chat, free_port, parse, terminal, text, until
+
+HOST = Path(__file__).parent / "host.py"
+# What else is never in the log at a normal end: gevent 24 wrote it.
+TRACES = ("Traceback", "greenlet is being finalized")
+SEEN = Seen()
+
+
+@pytest.fixture(scope="module", params=SERVERS, ids=lambda server: server.id)
+def server(request: pytest.FixtureRequest) -> Server:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def python(server: Server, wheel: Path) -> Path:
+    if "mod_wsgi" in server.name:
+        skip_without_apache()
+    return server.environment.make(wheel)
+
+
+def skip_without_apache() -> None:
+    if shutil.which("apxs") is None:
+        pytest.skip("mod_wsgi is compiled with Apache's apxs, which is not installed here")
+    if os.getuid() == 0 and subprocess.run([*servers.AS_ANOTHER_USER, "true"]).returncode:
+        pytest.skip("Apache refuses to serve as root, and this system has no user namespaces")
+
+
+class Running(WebProgram):
+    """The application under the server; its engine is asked directly, since a sync worker answers one at a time."""
+
+    def __init__(self, server: Server, python: Path, directory: Path, engine: EngineHost, env: dict[str, str]) -> None:
+        self.engine = Client(engine.socket, heartbeat=10)
+        port = free_port()
+        shutil.copy(HOST, directory)
+        command = servers.arguments(server, python, directory, port)
+        env = {"VLLM_WSGI_ENGINE_SOCKET": engine.socket, "PYTHONPATH": "", "HOME": str(directory), **env}
+        super().__init__(command, directory, port, env, "/llm", directory)
+
+    def wait_until_it_runs(self, requests: int) -> None:
+        """Until the engine runs this many requests; the engine reports once a second."""
+        until(lambda: [model.running for model in self.engine.loaded()] == [requests], 30, f"{requests} requests run")
+
+
+@contextmanager
+def running(server: Server, python: Path, engine: EngineHost, directory: Path, **settings: str) -> Iterator[Running]:
+    env = {f"VLLM_WSGI_{name.upper()}": value for name, value in settings.items()}
+    host = Running(server, python, directory, engine, env)
+    host.wait_until_ready()
+    host.wait_until_it_runs(0)
+    try:
+        yield host
+    finally:
+        host.stop(60)
+
+
+@pytest.fixture(scope="module")
+def host(
+    server: Server, python: Path, engine: EngineHost, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """A heartbeat that never comes where the server itself can notice that a client disconnects."""
+    heartbeat = "3600" if server.notices == AT_ONCE else "1"
+    directory = tmp_path_factory.mktemp("host")
+    with running(server, python, engine, directory, heartbeat=heartbeat, max_body="10000") as host:
+        yield host
+
+
+@pytest.mark.parametrize("accept", [NDJSON, SSE])
+def test_streams_flow_piece_by_piece(host: Running, server: Server, accept: str):
+    body = chat("!rate:20 a b c d e f <g>")
+    with httpx.stream("POST", f"{host.url}/api/chat", json=body, headers={"Accept": accept}, timeout=30) as answer:
+        reads = list(answer.iter_raw())
+    *records, last = parse(b"".join(reads), accept)
+    assert (text(records), last["done"], len(reads) >= 4) == ("a b c d e f <g> ", True, True)
+
+
+def test_streams_flow_side_by_side_and_leave_no_trace(host: Running, server: Server):
+    """All of them run at the same time, or one after the other where the server says so."""
+    with ThreadPoolExecutor(4) as pool:
+        posts = [pool.submit(post, host, "!rate:10 !repeat:20:word") for _ in range(4)]
+        host.wait_until_it_runs(min(4, server.streams))
+        assert [text(parse(each.result().content, NDJSON)).count("word") for each in posts] == [20] * 4
+    assert [trace for trace in TRACES if trace in host.output] == []
+    SEEN.add(server, "streams")
+
+
+def post(host: Running, script: str) -> httpx.Response:
+    return httpx.post(f"{host.url}/api/chat", json=chat(script), headers={"Accept": NDJSON}, timeout=60)
+
+
+def test_a_client_that_disconnects_is_noticed(host: Running, server: Server):
+    """Before the first token and after it; without a stream only where the server itself can notice it."""
+    for script in ("!sleep:600", "a !sleep:600"):
+        for stream in (True, False) if server.notices == AT_ONCE else (True,):
+            connection = begin(host, chat(script, stream=stream))
+            host.wait_until_it_runs(1)
+            connection.close()
+            host.wait_until_it_runs(0)
+    assert [trace for trace in TRACES if trace in host.output] == []
+    SEEN.add(server, "leaves")
+
+
+def begin(host: Running, body: dict[str, object]) -> socket.socket:
+    content = json.dumps(body)
+    connection = host.connect()
+    head = f"POST /llm/api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
+    connection.sendall((head + content).encode())
+    return connection
+
+
+def test_what_must_be_refused_is(host: Running, server: Server):
+    foreign_page = httpx.get(f"{host.url}/api/tags", headers={"Origin": "https://evil.example"})
+    foreign_host = httpx.get(f"{host.url}/api/tags", headers={"Host": "evil.example"})
+    too_long = httpx.post(f"{host.url}/api/chat", json=chat("a" * 20_000))
+    unknown = httpx.get(f"{host.url}/api/nothing")
+    assert (foreign_page.status_code, too_long.status_code, unknown.status_code) == (403, 413, 404)
+    assert foreign_host.status_code == (403 if server.knows_address else 200)
+    assert all("error" in answer.json() for answer in (foreign_page, too_long, unknown))
+    SEEN.add(server, "refuses")
+
+
+def test_open_streams_at_sigterm(server: Server, python: Path, engine: EngineHost, tmp_path: Path):
+    with running(server, python, engine, tmp_path) as host, ThreadPoolExecutor(1) as pool:
+        stream = pool.submit(read_to_end, host, "!rate:10 !repeat:30:word")
+        host.wait_until_it_runs(1)
+        os.kill(host.pid, signal.SIGTERM)
+        records = stream.result()
+        host.wait_until_gone(60)
+        assert any(map(terminal, records)) is (server.at_sigterm == FINISHES)
+        assert [trace for trace in TRACES if trace in host.output] == []
+        host.wait_until_it_runs(0)
+    SEEN.add(server, "drains")
+
+
+def read_to_end(host: Running, script: str) -> list[dict[str, object]]:
+    """The records of a stream, up to where its connection ends."""
+    lines = b""
+    try:
+        with httpx.stream("POST", f"{host.url}/api/chat", json=chat(script), timeout=60) as answer:
+            for piece in answer.iter_raw():
+                lines += piece
+    except httpx.TransportError:
+        pass
+    return [json.loads(line) for line in lines.split(b"\n") if line.strip().endswith(b"}")]
+
+
+def test_the_page_says_what_was_seen(request: pytest.FixtureRequest):
+    """The last test of all; without one of the servers there is nothing to compare."""
+    if SEEN.servers() != SERVERS:
+        pytest.skip(f"not tried, or not passed: {sorted({each.name for each in SERVERS} - names())}")
+    if request.config.getoption("--write-servers"):
+        PAGE.write_text(page(SERVERS))
+    assert PAGE.read_text() == page(SERVERS)
+
+
+def names() -> set[str]:
+    return {each.name for each in SEEN.servers()}
