@@ -39,20 +39,25 @@ def test_every_schema_ends_with_json_or_inside_a_text_or_a_list_that_has_no_boun
 
 def without_texts(text: str) -> str:
     """The JSON without what stands in its strings, also in one that is not closed."""
-    return re.sub(r'"(?:[^"\\]|\\.)*("|$)', "", text, flags=re.DOTALL)
+    return re.sub(r'"(?:[^"\\]|\\.)*("|$)', "TEXT", text, flags=re.DOTALL)
 
 
 def is_within_text(text: str) -> bool:
     return len(re.findall(r'(?<!\\)"', text.replace("\\\\", ""))) % 2 == 1
 
 
-@pytest.mark.parametrize("stream", [True, False])
-def test_json_mode_ends(demo: Asker, stream: bool):
+@pytest.mark.parametrize("temperature", [0, 0.7, 1.0])
+def test_the_first_schema_that_people_try_ends(demo: Asker, temperature: float):
     flag = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
-    for shape in ("json", flag):
-        answer = ask(demo, shape, 0)
-        assert answer["done_reason"] == "stop"
-        assert isinstance(json.loads(answer["message"]["content"]), dict)
+    answer = ask(demo, flag, temperature)
+    assert answer["done_reason"] == "stop"
+    assert isinstance(json.loads(answer["message"]["content"])["a"], bool)
+
+
+def test_json_without_a_schema_has_bounded_white_space(demo: Asker):
+    text = ask(demo, "json", 0)["message"]["content"]
+    assert text.startswith("{")
+    assert not re.search(r"\s" + f"{{{WHITE_SPACE + 1}}}", without_texts(text))
 
 
 @pytest.mark.parametrize(

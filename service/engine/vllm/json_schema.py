@@ -37,6 +37,10 @@ FORMATS = {
     "email", "date", "time", "date-time", "duration", "ipv4", "ipv6", "hostname", "uuid", "uri", "uri-reference",
     "uri-template", "json-pointer", "relative-json-pointer",
 }  # fmt: skip
+# RFC 3339, with at most nine digits behind the second: xgrammar lets them go on without end.
+_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+_DATE = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+_PATTERNS = {"time": f"^{_TIME}$", "date-time": f"^{_DATE}T{_TIME}$"}
 _UNENFORCED = {
     "uniqueItems", "contains", "minContains", "maxContains", "multipleOf", "not", "if", "then", "else",
     "dependentRequired", "dependentSchemas", "dependencies",
@@ -230,6 +234,8 @@ def _drop_unenforced(schema: dict[str, Any]) -> None:
     if isinstance(named_format, str) and named_format not in FORMATS:
         _report(f"format {named_format[:40]}")
         del schema["format"]
+    elif named_format in _PATTERNS and "pattern" not in schema:
+        schema["pattern"] = _PATTERNS[schema.pop("format")]
     if "pattern" in schema or "format" in schema:
         dropped |= {key for key in ("minLength", "maxLength") if key in schema}
     if "patternProperties" in schema and "properties" in schema:
