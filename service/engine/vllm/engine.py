@@ -209,6 +209,9 @@ class VllmEngine:
         tools = [] if chat.tool_choice == "none" else chat.tools
         chat = msgspec.structs.replace(chat, think=think, tools=tools)
         parsers = [self._parsers.parser(chat, bool(think), constraint) for _ in range(request.n)]
+        for parser in parsers:
+            if parser is not None and request.sampling.skip_special_tokens is False:
+                parser.request.skip_special_tokens = False
         return msgspec.structs.replace(request, prompt=chat), constraint, parsers
 
     def _parameters(
