@@ -29,7 +29,7 @@ def test_every_schema_ends_with_json_or_inside_a_text_or_a_list_that_has_no_boun
         answers = list(pool.map(lambda schema: ask(demo, schema, temperature), schemas))
     for name, answer in zip(SCHEMAS, answers, strict=True):
         text = answer["message"]["content"]
-        assert not re.search(r"[ \t\r\n]" + f"{{{WHITE_SPACE + 1}}}", without_texts(text)), name
+        assert not re.search(r"[ \t\r\n]" + f"{{{2 * WHITE_SPACE + 1}}}", without_texts(text)), name
         if answer["done_reason"] == "stop":
             json.loads(text)
         else:
