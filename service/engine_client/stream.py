@@ -108,6 +108,7 @@ class Stream(Exchange):
         logger.warning("request %s moves to another engine: %s", self._inbox.request_id, failed.message)
         self._cancel()
         gives_up_at = time.monotonic() + HOST_SECONDS
+        beats_at = time.monotonic() + self._times.heartbeat
         while True:
             try:
                 for events in self.locate(self._model, self._keep_alive, len(self._moves.left()), self._moves.lost):
@@ -121,7 +122,9 @@ class Stream(Exchange):
                 if time.monotonic() > gives_up_at or drain.begun:
                     raise
             self._pause(HOST_PAUSE_SECONDS)
-            yield []
+            if time.monotonic() >= beats_at:
+                beats_at += self._times.heartbeat
+                yield []
 
     def _take(self, events: list[Event]) -> Failed | None:
         """Number the answers up to the end of the last one, or up to a failure, and drop what follows."""
