@@ -16,6 +16,7 @@ from .constraints import parse_response_format, with_vllms
 from .parameters import (
     OPENAI_DEFAULTS,
     OpenAICall,
+    check_alternatives,
     integer,
     parse_alternatives,
     parse_n,
@@ -55,6 +56,7 @@ def parse_chat(body: dict[str, Any]) -> OpenAICall:
         template_arguments=arguments,
     )
     n = parse_n(fields)
+    check_alternatives(logprobs := _logprobs(fields), n)
     form, constraint = with_vllms(fields, parse_response_format(fields))
     prompt_tokens, keep_start = truncation(fields)
     request = Request(
@@ -63,7 +65,7 @@ def parse_chat(body: dict[str, Any]) -> OpenAICall:
         _sampling(fields),
         OPENAI_DEFAULTS,
         format=form,
-        logprobs=_logprobs(fields),
+        logprobs=logprobs,
         n=n,
         constraint=constraint,
         prompt_tokens=prompt_tokens,

@@ -24,6 +24,7 @@ from .parameters import (
     MAX_ALTERNATIVES,
     OPENAI_DEFAULTS,
     OpenAICall,
+    check_alternatives,
     integer,
     parse_n,
     parse_request_id,
@@ -47,6 +48,7 @@ def parse_completion(body: dict[str, Any]) -> OpenAICall:
     if best_of is not None and best_of > n:
         raise BadRequest("best_of is not supported")
     sampling, logprobs = _sampling(fields, echo), _logprobs(fields)
+    check_alternatives(logprobs, n)
     form, constraint = with_vllms(fields, parse_response_format(fields))
     prompt_tokens, keep_start = truncation(fields)
     requests = [

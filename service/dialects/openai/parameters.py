@@ -20,6 +20,8 @@ from ..tools import Tools
 OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0)
 MAX_CHOICES = 128
 MAX_ALTERNATIVES = 20
+# Alternatives of all answers of a prompt. Each is an object of its own for each token, in every process on its way.
+MAX_ALTERNATIVES_IN_ALL = 400
 # vLLM tokenizes each of them.
 MAX_BAD_WORDS = 1024
 
@@ -105,6 +107,12 @@ def parse_alternatives(fields: Fields) -> int:
     if not 0 <= alternatives <= MAX_ALTERNATIVES:
         raise BadRequest(f"top_logprobs must be between 0 and {MAX_ALTERNATIVES}")
     return alternatives
+
+
+def check_alternatives(alternatives: int | None, n: int) -> None:
+    """Raise BadRequest for more log probabilities a token than this server reports at once."""
+    if alternatives is not None and alternatives * n > MAX_ALTERNATIVES_IN_ALL:
+        raise BadRequest(f"n times top_logprobs must be at most {MAX_ALTERNATIVES_IN_ALL}", param="top_logprobs")
 
 
 def think(effort: str) -> bool | str:

@@ -26,7 +26,8 @@ MAX_ENUM_VALUES = 1_000
 # OpenAI's bound for an enum of more than 250 values.
 MAX_ENUM_CHARACTERS = 15_000
 MAX_PATTERN_CHARACTERS = 1_000
-# The upper bounds of a pattern's repetitions, multiplied.
+# xgrammar 0.2.8 fails to compile more repetitions than these. The second one is of nested ones, multiplied.
+MAX_REPETITION = 128
 MAX_REPETITIONS = 500
 # JavaScript's largest integer: the other bound of a number that has one.
 MAX_NUMBER = 9_007_199_254_740_991
@@ -170,7 +171,10 @@ def check_pattern(pattern: str, place: str) -> None:
         _refuse(place, f"has {len(pattern)} characters, and may have {MAX_PATTERN_CHARACTERS}")
     repetitions = 1
     for least, most in _REPETITION.findall(pattern):
-        repetitions *= max(1, int((most or least)[:9]))
+        times = max(1, int((most or least)[:9]))
+        if times > MAX_REPETITION:
+            _refuse(place, f"repeats something {times} times, and may repeat it {MAX_REPETITION} times")
+        repetitions *= times
     if repetitions > MAX_REPETITIONS:
         _refuse(place, f"has repetitions of {repetitions} in all, and may have {MAX_REPETITIONS}")
 
