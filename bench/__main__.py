@@ -1,4 +1,4 @@
-"""`python -m bench`: everything, one after the other; RESULTS.md, results.json and results.svg beside this file."""
+"""`python -m bench`: run every measurement in turn; write RESULTS.md, results.json and results.svg beside this file."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from .tables import aims_table, document
 from .webtier import Silent, Start, Steady, silent, steady
 
 HERE = Path(__file__).parent
-# So many words make a prompt of 500 tokens.
+# This many words make a prompt of 500 tokens.
 LONG = 118
-# Answers so long that what a request costs does not hide what a token costs, and so short that it all takes 15 minutes.
+# Long enough that the cost of a request does not hide that of a token, short enough that a run takes 15 minutes.
 SHORT_POINTS = [Point(1, 0, 256), Point(16, 0, 256), Point(64, 0, 256), Point(128, 0, 192), Point(256, 0, 128)]
 LONG_POINTS = [
     Point(1, LONG, 128),
@@ -36,9 +36,9 @@ LONG_POINTS = [
     Point(256, LONG, 48),
 ]
 QUICK_POINTS = [Point(1, 0, 128), Point(64, 0, 128), Point(256, 0, 64)]
-# vLLM's own layout was seen to be many times slower where cores are few, so that this is enough.
+# With few cores vLLM's own layout was many times slower, so these points are enough.
 SHIPPED_POINTS = [Point(16, 0, 32), Point(64, 0, 32)]
-# Streams and tokens a second each: growing with the streams, then 40,000 and 80,000 in all.
+# Streams, and tokens a second for each: more streams at one rate, then 40,000 and 80,000 tokens a second in all.
 STEADY = [(50, 20), (200, 20), (1000, 20), (2000, 20), (50, 800), (200, 200), (1000, 40)]
 STEADY += [(50, 1600), (200, 400), (1000, 80), (2000, 40)]
 QUICK_STEADY = [(50, 20), (2000, 20), (200, 200)]
@@ -50,12 +50,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="rounds of the sides beside each other (3; quick: 1)")
     parser.add_argument("--to", type=Path, default=HERE, help="the directory to write to")
     arguments = parser.parse_args()
-    # What was started is stopped, whoever ends this.
+    # Every program that was started is stopped, however this process ends.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         results = run(Path(directory), arguments.quick, arguments.rounds or (1 if arguments.quick else 3))
     if arguments.quick and arguments.to == HERE:
-        # The last whole run's results stay.
+        # A quick run does not replace the results of the last full run.
         print(document(results))
         return
     (arguments.to / "RESULTS.md").write_text(document(results))
@@ -76,7 +76,7 @@ def run(directory: Path, quick: bool, rounds: int) -> Results:
 
 
 def web_tier(directory: Path, loads: list[tuple[int, int]], streams: int) -> tuple[Start, list[Steady], Silent]:
-    """One web worker in front of the scripted engine."""
+    """Measure one web worker in front of the scripted engine."""
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         side = Ours.scripted(directory)
@@ -92,7 +92,7 @@ def web_tier(directory: Path, loads: list[tuple[int, int]], streams: int) -> tup
             try:
                 measured.append(steady(side, number, rate, 4.0))
             except Failed as failure:
-                # More than this machine can bear just now; the rest is not lost for that.
+                # This is more than the machine can take now; the other points are still measured.
                 say(f"left out: {failure}")
     return start, measured, still
 
@@ -100,7 +100,7 @@ def web_tier(directory: Path, loads: list[tuple[int, int]], streams: int) -> tup
 def side_by_side(
     directory: Path, points: list[Point], rounds: int, quick: bool
 ) -> tuple[dict[str, float], list[Run], list[Run]]:
-    """Every side at every point; after that, unless it is to be quick, vLLM's server with its own layout."""
+    """Measure every side at every point; then, in a full run, vLLM's server with its own layout of processes."""
     model = write_endless(directory)
     kinds: list[Callable[[], Side]] = [
         lambda: Bare(directory, model), lambda: Vllm(directory, model), lambda: Ours.with_vllm(directory, model)
@@ -120,14 +120,14 @@ def side_by_side(
 
 
 def started(kind: Callable[[], Side], stack: contextlib.ExitStack, starts: dict[str, float]) -> Side:
-    """The side, up and warm; it is stopped with the stack."""
+    """Return the side, started and warmed up; the stack stops it."""
     began = time.monotonic()
     side = kind()
     stack.callback(side.stop)
     side.wait_until_ready()
     ask(side, streams=1, tokens=1)
     starts[side.name] = time.monotonic() - began
-    # What is done once: caches, first imports.
+    # The first requests fill caches and import modules.
     ask(side, streams=16, tokens=32)
     say(f"{side.name} answers after {starts[side.name]:.0f} s")
     return side

@@ -1,4 +1,4 @@
-"""The aims, and how far a run is from them."""
+"""The aims of the benchmark, and how far a run is from each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BARE, VLLM, OURS = "bare AsyncLLM", "vLLM's server", ("this server, NDJSON", "th
 
 
 class Aim(NamedTuple):
-    """`found` and `wanted` are told in words; `met` says whether the one is within the other."""
+    """One aim. `found` and `wanted` are texts for the table; `met`: the value found is within the aim."""
 
     what: str
     wanted: str
@@ -22,7 +22,7 @@ class Aim(NamedTuple):
 
 
 def ratios(results: Results, side: str, other: str, point: Point, value: Callable[[Run], float]) -> list[float]:
-    """One side's value over the other's, round by round, so that what slowed a round down slowed down both."""
+    """Return one side's value over the other's for each round: what slows down a round slows down both sides."""
     pairs = zip(of(results.runs, side, point), of(results.runs, other, point), strict=True)
     return [value(ours) / value(theirs) for ours, theirs in pairs]
 
@@ -93,7 +93,7 @@ def _gap(run: Run) -> float:
 
 
 def _difference(results: Results, side: str, other: str, point: Point) -> float:
-    """Seconds to the first token over the other side's, the median over the rounds."""
+    """Return how many seconds later the first token comes than on the other side: the median over the rounds."""
     pairs = zip(of(results.runs, side, point), of(results.runs, other, point), strict=True)
     return statistics.median(_first(ours) - _first(theirs) for ours, theirs in pairs)
 
@@ -103,5 +103,5 @@ def _at_most(what: str, found: float, limit: float, unit: str = "") -> Aim:
 
 
 def _at_least(what: str, found: float, limit: float) -> Aim:
-    # Of what is offered at a rate, a window can hold a step more or less.
+    # A window can hold one step more or less of what is offered at a rate.
     return Aim(what, f"at least {limit:.3g}", f"{found:.3g}", found >= limit * 0.995)

@@ -1,6 +1,6 @@
-"""What a client received of one answer: pieces of bytes with their times go in, arrivals of text come out.
+"""Reads what a client received of one answer. In: pieces of bytes with their times. Out: arrivals of text.
 
-Read after the run that is measured, so that it may be as strict as it likes.
+Runs after the measurement, so that strict checks cost it nothing.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ Piece = tuple[float, bytes]
 
 
 class Broken(Exception):
-    """An answer that is not the one that was asked for."""
+    """The answer is not the one that was asked for."""
 
 
 class Arrival(NamedTuple):
-    """A piece that brought text; `at` in seconds."""
+    """A piece with text; `at` is in seconds."""
 
     at: float
     text: str
 
 
 class Answer(NamedTuple):
-    """`tokens` is what the server counted."""
+    """A whole answer; `tokens` is the server's own count."""
 
     arrivals: list[Arrival]
     tokens: int
@@ -33,7 +33,7 @@ class Answer(NamedTuple):
 
 
 def read(pieces: Iterable[Piece], dialect: str) -> Answer:
-    """A whole answer; raises Broken for one that fails or is cut, or that ends twice or never."""
+    """Return a whole answer. Raises Broken when it failed, was cut off, or ended more than once."""
     arrivals, ends = [], []
     for at, records in _records(pieces):
         texts, last = zip(*(DIALECTS[dialect](record) for record in records), strict=True)
@@ -46,7 +46,7 @@ def read(pieces: Iterable[Piece], dialect: str) -> Answer:
 
 
 def arrivals(pieces: Iterable[Piece], dialect: str) -> list[Arrival]:
-    """The text of an answer that need not have ended."""
+    """Return the arrivals of an answer that may not have ended."""
     read_record = DIALECTS[dialect]
     texts = ((at, "".join(read_record(record)[0] for record in records)) for at, records in _records(pieces))
     return [Arrival(at, text) for at, text in texts if text]
@@ -56,7 +56,7 @@ End = tuple[int, int]
 
 
 def _ollama(record: dict[str, Any]) -> tuple[str, End | None]:
-    """The text, and at the end the tokens of answer and prompt."""
+    """Return a record's text and, in the last record, the tokens of answer and prompt."""
     if "error" in record:
         raise Broken(record["error"])
     end = (record["eval_count"], record["prompt_eval_count"]) if record["done"] else None
@@ -75,7 +75,7 @@ DIALECTS: dict[str, Callable[[dict[str, Any]], tuple[str, End | None]]] = {"olla
 
 
 def _records(pieces: Iterable[Piece]) -> Iterable[tuple[float, list[dict[str, Any]]]]:
-    """Those that each piece completed, at its time; pieces that complete none are left out."""
+    """Return the records that each piece completed, with its time; pieces that complete none are left out."""
     body, rest = Chunks(), b""
     for at, piece in pieces:
         *lines, rest = (rest + body.feed(piece)).split(b"\n")
@@ -85,19 +85,19 @@ def _records(pieces: Iterable[Piece]) -> Iterable[tuple[float, list[dict[str, An
 
 
 def _is_record(line: bytes) -> bool:
-    """Not the blank line that ends an event, a comment, or OpenAI's last word."""
+    """Return whether a line is a record: not the blank line behind an event, a comment, or OpenAI's `[DONE]`."""
     return bool(line.strip()) and not line.startswith(b":") and line != b"data: [DONE]"
 
 
 class Chunks:
-    """An HTTP/1.1 answer with a chunked body (RFC 9112 §7.1), cut anywhere, to that body."""
+    """Reads the body of a chunked HTTP/1.1 answer (RFC 9112 §7.1), which may be cut anywhere."""
 
     def __init__(self) -> None:
         self._buffer = b""
         self._in_body = False
 
     def feed(self, data: bytes) -> bytes:
-        """What the data adds to the body; raises Broken where the status is not 200."""
+        """Return what the data adds to the body. Raises Broken when the status is not 200."""
         self._buffer += data
         if not self._in_body and not self._skip_head():
             return b""

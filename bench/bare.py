@@ -1,6 +1,6 @@
 """The floor: AsyncLLM in one process, asked in Python, without HTTP, JSON or a queue.
 
-Speaks as load.py does; its own process is what stands in front of the engine's core.
+It follows load.py's protocol; its own process is the part in front of the engine's core.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 
 
 class Task(msgspec.Struct):
-    """`questions` of the user's, each answered with so many `tokens`."""
+    """The user's `questions`, and how many `tokens` each answer has."""
 
     questions: list[str]
     tokens: int
@@ -58,7 +58,7 @@ async def main(model: str, engine_args: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    # vLLM prints where it likes, and this process' answers go to its first output.
+    # vLLM prints to standard output, where this process' own lines must go alone.
     sys.stdout = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     asyncio.run(main(sys.argv[1], msgspec.json.decode(sys.argv[2])))

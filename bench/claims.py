@@ -29,7 +29,7 @@ CLAIMS: list[Claim] = [
 
 
 def claims_table(results: Results) -> str:
-    """The table, with one row for one stream, for 16, and for 64 and more, for short and for long prompts."""
+    """Return the table: rows for 1, for 16, and for 64 streams and more, with short and with long prompts."""
     titles = ["prompt", "streams", *(title for title, _, _ in CLAIMS)]
     return table(titles, [_row(results, group) for group in _groups(results)])
 

@@ -1,4 +1,4 @@
-"""How much CPU and memory processes have taken, by the part they play."""
+"""Measures the CPU and the memory of processes, by the part that they play."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import suppress
 
 import psutil
 
-# Parts of a side. Front is what stands between the engine's core and the client.
+# The parts of a side. The front is everything between the engine's core and the client.
 CORE, ENGINE_FRONT, WEB, OTHER = "core", "engine front", "web", "other"
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of all threads, those that have ended too: clock_getcpuclockid(3), in nanoseconds.
+    """Return the user and system time of all threads in seconds, ended ones included (clock_getcpuclockid(3)).
 
     `/proc/PID/stat` counts in hundredths of a second, which is a tenth of what a short run takes.
     """
@@ -22,7 +22,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def part(command: Iterable[str]) -> str:
-    """The part that a process plays, by its command line, or by the title that it has written over it."""
+    """Return the part that a process plays, from its command line or from the title that it has put in its place."""
     line = " ".join(command)
     if line.startswith("VLLM::"):
         return CORE
@@ -34,7 +34,7 @@ def part(command: Iterable[str]) -> str:
 
 
 class Processes:
-    """A program and its descendants as they are now."""
+    """A program and its present descendants."""
 
     def __init__(self, pid: int, part_of: Callable[[Iterable[str]], str] = part) -> None:
         root = psutil.Process(pid)
@@ -44,11 +44,11 @@ class Processes:
                 self._parts[process.pid] = part_of(process.cmdline())
 
     def cpu(self) -> dict[str, float]:
-        """Seconds so far, by part."""
+        """Return the CPU seconds so far, by part."""
         return self._summed(cpu_seconds)
 
     def memory(self) -> dict[str, float]:
-        """Resident bytes, by part; what processes share counts in each."""
+        """Return the resident bytes, by part; memory that processes share counts in each of them."""
         return self._summed(lambda pid: psutil.Process(pid).memory_info().rss)
 
     def _summed(self, measure: Callable[[int], float]) -> dict[str, float]:

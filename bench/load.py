@@ -1,13 +1,13 @@
-"""The load generator: a process that asks one server for many streams at once, and says how they came.
+"""The load generator: a process that requests many streams of one server at once, and reports how they arrived.
 
     ─▶ a Load, a line of JSON          connect, and prepare the requests
     ◀─ "ready"
     ─▶ "go"                            ask; until every answer has ended, or with `window` until every one has begun
     ◀─ "begun"                         only with `window`, unless it fails: that many seconds begin
-    ◀─ "done"                          whoever accounts for CPU looks now
-    ◀─ an Outcome, a line of JSON      after what has been received was read, which takes time of its own
+    ◀─ "done"                          the CPU is read now
+    ◀─ an Outcome, a line of JSON      after the received bytes were parsed
 
-While it is measured it receives, notes the time and keeps the bytes; nothing else.
+During the measurement it only receives bytes and notes their times.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from . import answer
 from .answer import Broken
 
 RECEIVE_BYTES = 1 << 18
-# Whoever brings nothing for so long will bring nothing any more.
+# A stream that is silent for this long is broken.
 PATIENCE_SECONDS = 120.0
 
 
 class Load(msgspec.Struct, omit_defaults=True):
-    """`bodies` are JSON, a stream each. `tokens`: what each must bring. `window` in seconds.
+    """The streams to request: one for each of the `bodies` (JSON), each with this many `tokens`.
 
-    Every `probes`-th stream brings the engine's clock instead of words; 0: none.
+    `window` is in seconds. Every `probes`-th stream carries the engine's clock instead of words; no stream when 0.
     """
 
     port: int
@@ -46,10 +46,12 @@ class Load(msgspec.Struct, omit_defaults=True):
 
 
 class Outcome(msgspec.Struct, omit_defaults=True):
-    """Times in seconds. `first`: a stream's first text after its request; `gaps`: between two arrivals of one stream.
+    """The times of a run, in seconds.
 
-    Tokens that came together are one arrival, so gaps are never shorter than the tokens' own. `late`: how long after
-    the engine had made it a token arrived. `load_cpu`: what this process took meanwhile.
+    - `first`: from a stream's request to its first text.
+    - `gaps`: between two arrivals of one stream. Tokens that came together are one arrival.
+    - `late`: from the moment when the engine made a token to its arrival.
+    - `load_cpu`: the CPU time of this process.
     """
 
     tokens: int
@@ -64,7 +66,7 @@ class Outcome(msgspec.Struct, omit_defaults=True):
 
 
 class Connection:
-    """One stream: its request, and what has come of it."""
+    """One stream: its request, and what was received of it."""
 
     def __init__(self, load: Load, body: str) -> None:
         self.socket = socket.create_connection(("127.0.0.1", load.port))
@@ -132,7 +134,7 @@ def say(word: str) -> None:
 
 
 class Receiving:
-    """Whatever comes, from whomever, with its time."""
+    """Receives from all streams and notes the times."""
 
     def __init__(self, connections: list[Connection]) -> None:
         self._poll = select.epoll()
@@ -146,7 +148,7 @@ class Receiving:
             self.some(PATIENCE_SECONDS)
 
     def until_begun(self) -> None:
-        """Until every stream has brought a word; heartbeats are none. Raises Broken where that lasts too long."""
+        """Wait until every stream has a word; heartbeats don't count. Raises Broken when that takes too long."""
         end = time.monotonic() + PATIENCE_SECONDS
         while self._silent:
             self.some(PATIENCE_SECONDS)
@@ -158,7 +160,7 @@ class Receiving:
             self.some(left, must=False)
 
     def some(self, seconds: float, must: bool = True) -> None:
-        """Raises Broken where nothing comes for so long, unless 0, and it `must`."""
+        """Receive something. Raises Broken when nothing comes for `seconds` (not 0) though it `must`."""
         ready = self._poll.poll(seconds)
         if not ready and seconds and must:
             raise Broken(f"nothing for {seconds:g} s from {len(self._open)} streams")
@@ -179,7 +181,7 @@ class Receiving:
 
 
 def read_answers(load: Load, connections: list[Connection]) -> Outcome:
-    """Every answer, whole; raises Broken for one that has not its tokens."""
+    """Return every answer, whole. Raises Broken when one lacks tokens."""
     outcome = Outcome(0, 0.0)
     last = 0.0
     for connection in connections:
@@ -200,10 +202,10 @@ def add_times(outcome: Outcome, asked: float, times: list[float]) -> None:
 
 
 def read_window(load: Load, connections: list[Connection], opened: float, closed: float) -> Outcome:
-    """What came between the two times: words, each a token and each with a "~", and the engine's clock."""
+    """Return what came between the two times: words that end with "~", one for each token, and the engine's clock."""
     outcome = Outcome(0, closed - opened)
     for number, connection in enumerate(connections):
-        # From the beginning, for the head and for what was cut.
+        # From the beginning, since the head and words that were cut come first.
         arrivals = [each for each in answer.arrivals(connection.pieces, load.dialect) if opened <= each.at < closed]
         outcome.tokens += sum(arrival.text.count("~") for arrival in arrivals)
         if load.probes and number % load.probes == 0:

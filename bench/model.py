@@ -1,6 +1,6 @@
-"""The demo model without an end: every answer has as many tokens as were asked for, on every side.
+"""The demo model without an end token, so that every answer has as many tokens as requested, on every side.
 
-Neither Ollama's API nor a plain request to vLLM's can say that the end token is to be ignored, so the model has none.
+Neither Ollama's API nor a plain request to vLLM's server can have the end token ignored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ NAME = "endless"
 
 
 def write_endless(directory: Path) -> Path:
-    """The demo model's files in `directory`/endless, those that name an end token without it."""
+    """Write the demo model's files to `directory`/endless, without the end token."""
     model = directory / NAME
     model.mkdir()
     for name in ("model.safetensors", "tokenizer.json", "chat_template.jinja"):
@@ -30,6 +30,6 @@ def _write(model: Path, name: str, changes: dict[str, Any]) -> None:
 
 
 def question(words: int, number: int) -> str:
-    """A question of its own, so that no prefix cache knows it, with `words` words that are a few tokens each."""
+    """Return a question that no prefix cache holds, with `words` words of a few tokens each."""
     filling = " ".join(f"word{(number * 7 + index) % 90 + 10}" for index in range(words))
     return f"{number} {filling} What is vllm-wsgi?" if words else f"{number} What is vllm-wsgi?"

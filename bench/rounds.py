@@ -1,6 +1,6 @@
-"""The sides beside each other: each point is measured on one side after the other, and that several times.
+"""Measures the sides beside each other: each point on one side after the other, in several rounds.
 
-One engine works at a time; the others are up and idle, which costs them a fiftieth of a core.
+One engine works at a time; the others are idle, which costs a fiftieth of a core each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .servers import Program, Side
 
 
 class Point(msgspec.Struct, frozen=True):
-    """What is asked: `streams` at once, questions of so many `words`, answers of so many `tokens`."""
+    """A load: `streams` at once, questions of `words` words, answers of `tokens` tokens."""
 
     streams: int
     words: int
@@ -25,9 +25,9 @@ class Point(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, omit_defaults=True):
-    """One side at one point in one round. Times in seconds; `cpu` and `memory` (bytes) by part.
+    """One side at one point in one round. Times are in seconds; `cpu` and `memory` (bytes) are by part.
 
-    `arrivals`: how often a stream's client got text; fewer than tokens where some came together.
+    `arrivals` counts how often a stream's client got text: less often than tokens when some came together.
     """
 
     side: str
@@ -45,47 +45,47 @@ class Run(msgspec.Struct, omit_defaults=True):
 
     @property
     def rate(self) -> float:
-        """Tokens a second."""
+        """Return the tokens a second."""
         return self.tokens / self.seconds
 
 
 class Failed(Exception):
-    """A side did not answer as it was asked to."""
+    """A side did not answer as requested."""
 
 
 def measured(side: Side, task: msgspec.Struct) -> tuple[Outcome, dict[str, float]]:
-    """What came of the task, and the seconds of CPU by part. Raises Failed."""
+    """Return the outcome of the task, and the CPU seconds by part. Raises Failed."""
     processes = side.processes()
-    tell(side.talker, task)
+    send_task(side.generator, task)
     before = processes.cpu()
-    side.talker.say("go")
-    expect(side.talker, "done")
+    side.generator.send("go")
+    expect(side.generator, "done")
     cpu = used(before, processes.cpu())
     return outcome_of(side), cpu
 
 
-def tell(talker: Program, task: msgspec.Struct) -> None:
-    """The task; it is begun by "go" after "ready"."""
-    talker.say(msgspec.json.encode(task).decode())
-    expect(talker, "ready")
+def send_task(generator: Program, task: msgspec.Struct) -> None:
+    """Send the task, which begins with "go" after "ready"."""
+    generator.send(msgspec.json.encode(task).decode())
+    expect(generator, "ready")
 
 
-def expect(talker: Program, wanted: str) -> None:
-    """Wait for the word; raises Failed for another."""
-    if (word := talker.hear()) != wanted:
+def expect(generator: Program, wanted: str) -> None:
+    """Wait for the word. Raises Failed when another one comes."""
+    if (word := generator.receive()) != wanted:
         raise Failed(f"{word!r} instead of {wanted!r}")
 
 
 def outcome_of(side: Side) -> Outcome:
-    """What the talker says in the end; raises Failed."""
-    outcome = msgspec.json.decode(side.talker.hear(), type=Outcome)
+    """Return the load generator's outcome. Raises Failed."""
+    outcome = msgspec.json.decode(side.generator.receive(), type=Outcome)
     if outcome.failure:
         raise Failed(f"{side.name}: {outcome.failure}")
     return outcome
 
 
 def measure(side: Side, point: Point, number: int) -> Run:
-    """One run; its questions are the same on every engine, but for their number, and new in every round."""
+    """Measure one run. Its questions differ between engines in a number only, and are new in every round."""
     first = number * 1000 + side.shift
     questions = [question(point.words, first + stream) for stream in range(point.streams)]
     outcome, cpu = measured(side, side.task(questions, point.tokens))
@@ -97,7 +97,7 @@ def measure(side: Side, point: Point, number: int) -> Run:
 
 
 def percentiles(values: list[float]) -> dict[str, float]:
-    """p50 and p99, between the nearest two."""
+    """Return p50 and p99, interpolated between the nearest two values."""
     if len(values) < 2:
         return dict.fromkeys(("p50", "p99"), values[0] if values else 0.0)
     cuts = statistics.quantiles(values, n=100, method="inclusive")
@@ -105,7 +105,7 @@ def percentiles(values: list[float]) -> dict[str, float]:
 
 
 def interleaved(sides: list[Side], points: list[Point], rounds: int, report: Callable[[str], object]) -> Iterator[Run]:
-    """A run of every side at every point in every round; who begins changes, so that nobody is always the first."""
+    """Measure every side at every point in every round. Each round begins with another side."""
     for number in range(1, rounds + 1):
         for place, point in enumerate(points):
             turn = (number + place) % len(sides)
@@ -116,5 +116,5 @@ def interleaved(sides: list[Side], points: list[Point], rounds: int, report: Cal
 
 
 def ask(side: Side, streams: int, tokens: int) -> None:
-    """Without measuring. Raises Failed."""
+    """Send one request without measuring it. Raises Failed."""
     measured(side, side.task([question(0, number) for number in range(streams)], tokens))

@@ -1,7 +1,7 @@
-"""The sides of the benchmark: each starts its program, says how it is asked, and what its processes are.
+"""The sides of the benchmark: each starts its program, and knows its requests and its processes.
 
-Every side has the same model and the same engine arguments, and in its environment the same number of threads and the
-same layout of vLLM's processes, unless it says that it runs as it ships.
+Every side has the same model and the same engine arguments. Their environments give all of them the same number of
+threads and the same layout of vLLM's processes, except for the side that runs as it ships.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ START_SECONDS = 300.0
 STOP_SECONDS = 60.0
 
 ON_CPU = shutil.which("nvidia-smi") is None
-# What this server's own defaults are on a CPU, and limits that vLLM sets by who starts it.
+# This server's own defaults on a CPU, and limits whose defaults in vLLM depend on how it is started.
 ENGINE_ARGS: dict[str, Any] = {"max_num_seqs": 256, "max_num_batched_tokens": 4096} | (
     {"enforce_eager": True, "kv_cache_memory_bytes": 1 << 30} if ON_CPU else {}
 )
@@ -52,7 +52,7 @@ def free_port() -> int:
 
 
 class Program:
-    """A program and all that it starts, in a session of its own; what they print goes to `log`."""
+    """A program and all that it starts, in a session of its own; their output goes to `log`."""
 
     def __init__(self, arguments: list[str], log: Path, env: dict[str, str], talks: bool = False) -> None:
         ours = ("MODEL", "HOST", "PORT", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", *LAYOUT)
@@ -68,13 +68,13 @@ class Program:
         self.pid = self._popen.pid
         self._log = log
 
-    def say(self, line: str) -> None:
+    def send(self, line: str) -> None:
         assert self._popen.stdin is not None
         self._popen.stdin.write(line + "\n")
         self._popen.stdin.flush()
 
-    def hear(self) -> str:
-        """The next line; raises RuntimeError with the log's end where the program has ended."""
+    def receive(self) -> str:
+        """Return the next line. Raises RuntimeError, with the end of the log, when the program has ended."""
         assert self._popen.stdout is not None
         line = self._popen.stdout.readline()
         if not line:
@@ -91,7 +91,7 @@ class Program:
         )
 
     def stop(self) -> None:
-        """SIGTERM, and after a while SIGKILL to what it started too."""
+        """Send SIGTERM, and after a while SIGKILL, to the program and all that it started."""
         with contextlib.suppress(ProcessLookupError):
             self._popen.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -102,15 +102,15 @@ class Program:
 
 
 class Side:
-    """One thing that is measured. `name` is what the tables call it, `shift` is added to its questions' numbers."""
+    """A side of the benchmark. `name` is its name in the tables; `shift` is added to its questions' numbers."""
 
     name: str
     shift = 0
     program: Program
-    talker: Program
+    generator: Program
 
     def task(self, questions: list[str], tokens: int) -> msgspec.Struct:
-        """What the talker is told."""
+        """Return the task for the load generator."""
         raise NotImplementedError
 
     def wait_until_ready(self) -> None:
@@ -120,27 +120,27 @@ class Side:
         return Processes(self.program.pid)
 
     def stop(self) -> None:
-        self.talker.stop()
+        self.generator.stop()
         self.program.stop()
 
 
 class Bare(Side):
-    """AsyncLLM in Python, which does its own asking."""
+    """AsyncLLM in Python, which generates its own load."""
 
     def __init__(self, directory: Path, model: Path) -> None:
         self.name = "bare AsyncLLM"
         arguments = [sys.executable, "-m", "bench.bare", str(model), json.dumps(ENGINE_ARGS)]
-        self.program = self.talker = Program(arguments, directory / "bare.log", LAYOUT, talks=True)
+        self.program = self.generator = Program(arguments, directory / "bare.log", LAYOUT, talks=True)
 
     def wait_until_ready(self) -> None:
-        self.talker.hear()
+        self.generator.receive()
 
     def task(self, questions: list[str], tokens: int) -> Task:
         return Task(questions, tokens)
 
 
 class HttpSide(Side):
-    """A server that is asked over HTTP, by a load generator of its own."""
+    """A server with a load generator of its own, over HTTP."""
 
     path: str
     dialect: str
@@ -152,7 +152,7 @@ class HttpSide(Side):
         self.port = port
         label = "".join(letter for letter in name if letter.isalnum())
         self.program = Program(arguments, directory / f"{label}.log", env)
-        self.talker = load_generator(directory / f"{label}-load.log")
+        self.generator = load_generator(directory / f"{label}-load.log")
 
     def body(self, question: str, tokens: int) -> dict[str, Any]:
         raise NotImplementedError
@@ -212,9 +212,9 @@ class Ours(HttpSide):
 
     @classmethod
     def scripted(cls, directory: Path) -> Ours:
-        """With an engine that plays what it is told to: the web tier alone, one worker."""
+        """Return a server with one web worker and the scripted engine: the web tier alone."""
         env = {"VLLM_WSGI_ENGINE": "scripted", "VLLM_WSGI_MODEL_NAME": NAME, "WEB_CONCURRENCY": "1"}
-        # Thousands of streams are what is measured, so none waits and none is refused.
+        # Thousands of streams are measured, so none may wait or be refused.
         env |= {"VLLM_WSGI_ENGINE_ARGS": '{"max_num_seqs": 100000}', "VLLM_WSGI_MAX_QUEUE": "0"}
         return cls(directory, env, "the web tier alone")
 
@@ -230,18 +230,18 @@ class Ours(HttpSide):
 
 
 class OursInEvents(Ours):
-    """The same server, asked for server-sent events."""
+    """The same server with server-sent events."""
 
     accept = "text/event-stream"
-    # Else the engine's prefix cache would know the questions from the other format.
+    # Otherwise the engine's prefix cache would hold the questions of the other format.
     shift = 500
 
     def __init__(self, ours: Ours) -> None:
         self.name = "this server, SSE"
-        self.port, self.program, self.talker = ours.port, ours.program, ours.talker
+        self.port, self.program, self.generator = ours.port, ours.program, ours.generator
 
     def stop(self) -> None:
-        """The other one does."""
+        """Leave it to the other side, which runs the server."""
 
 
 def load_generator(log: Path) -> Program:
@@ -249,7 +249,7 @@ def load_generator(log: Path) -> Program:
 
 
 def flags(arguments: dict[str, Any]) -> list[str]:
-    """Engine arguments as vLLM's command line has them."""
+    """Return engine arguments as options of vLLM's command line."""
     found = []
     for name, value in arguments.items():
         found += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
@@ -257,7 +257,7 @@ def flags(arguments: dict[str, Any]) -> list[str]:
 
 
 def get(port: int, path: str) -> bytes | None:
-    """The body of a 200, else None."""
+    """Return the body of a 200, else None."""
     connection = HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)

@@ -1,4 +1,4 @@
-"""Results to Markdown: RESULTS.md, and the tables that a terminal shows."""
+"""Writes results as Markdown: RESULTS.md, and the tables for the terminal."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def runs_table(runs: list[Run]) -> str:
 
 
 def cell(found: Figure, form: str) -> str:
-    """The median, and in brackets the least and the most where they are not the same."""
+    """Return the median and, in brackets, the least and the most when they differ."""
     shown, low, high = (form.format(value) for value in found)
     return shown if low == high else f"{shown} [{low}–{high}]"
 

@@ -1,7 +1,7 @@
-"""The web tier alone: one gevent worker in front of an engine that plays a script.
+"""Measures the web tier alone: one gevent worker in front of an engine that plays a script.
 
-The script's tokens come in steps, as vLLM's do, and some streams bring the engine's clock, so that what the web tier
-adds in time can be told. What is measured is a window in which all streams are open, not how they begin.
+The script's tokens come in steps, as vLLM's do. Some streams carry the engine's clock, which shows how much time the
+web tier adds. The measurement is a window in which all streams are open; their beginning is left out.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import msgspec
 
 from .cpu import WEB, used
 from .load import Outcome
-from .rounds import Failed, expect, outcome_of, percentiles, tell
+from .rounds import Failed, expect, outcome_of, percentiles, send_task
 from .servers import Ours
 
-# So many of the streams tell when their tokens were made.
+# How many of the streams carry the times at which their tokens were made.
 PROBES = 10
-# More than any window lasts.
+# More tokens than any window has.
 ENDLESS = 10_000_000
-# Between two requests that are made while thousands of streams are silent.
+# The pause between two requests while thousands of streams are silent.
 ASK_SECONDS = 0.25
 
 
 class Steady(msgspec.Struct):
-    """`streams` at `rate` tokens a second each, for `seconds`. `cpu` by part, in seconds; `late` in seconds."""
+    """`streams` at `rate` tokens a second each, for `seconds`. `cpu` (by part) and `late` are in seconds."""
 
     streams: int
     rate: float
@@ -48,12 +48,12 @@ class Steady(msgspec.Struct):
 
     @property
     def web_microseconds(self) -> float:
-        """Of the web worker's CPU, per token."""
+        """Return the web worker's CPU time in microseconds a token."""
         return self.cpu.get(WEB, 0.0) / max(1, self.tokens) * 1e6
 
 
 class Silent(msgspec.Struct):
-    """`streams` that are open and say nothing: bytes each of the web worker's memory, and what new requests take."""
+    """`streams` that are open and silent: the web worker's memory for each in bytes, and the times of new requests."""
 
     streams: int
     bytes_each: float
@@ -62,14 +62,14 @@ class Silent(msgspec.Struct):
 
 
 class Start(msgspec.Struct):
-    """From exec to the first answer, in seconds, and the web worker's memory then, in bytes."""
+    """The seconds from exec to the first answer, and the web worker's memory then, in bytes."""
 
     seconds: float
     memory: float
 
 
 def steady(side: Ours, streams: int, rate: float, seconds: float) -> Steady:
-    """Raises Failed."""
+    """Measure it. Raises Failed."""
     apart = max(1, streams // PROBES)
     words, clock = f"!step:{rate:g} !repeat:{ENDLESS}:word~", f"!step:{rate:g} !clock:{ENDLESS}"
     questions = [words if number % apart else clock for number in range(streams)]
@@ -80,7 +80,7 @@ def steady(side: Ours, streams: int, rate: float, seconds: float) -> Steady:
 
 
 def silent(side: Ours, streams: int, seconds: float) -> Silent:
-    """Raises Failed."""
+    """Measure it. Raises Failed."""
     before, after, answered = side.processes().memory()[WEB], [0.0], []
 
     def ask() -> None:
@@ -98,21 +98,21 @@ def _window(
     side: Ours, questions: list[str], probes: int, seconds: float, meanwhile: Callable[[], None]
 ) -> tuple[Outcome, dict[str, float]]:
     task = msgspec.structs.replace(side.task(questions, ENDLESS), window=seconds, probes=probes)
-    talker, processes = side.talker, side.processes()
-    tell(talker, task)
-    talker.say("go")
-    if talker.hear() != "begun":
+    generator, processes = side.generator, side.processes()
+    send_task(generator, task)
+    generator.send("go")
+    if generator.receive() != "begun":
         outcome_of(side)
         raise Failed("the streams did not begin")
     before = processes.cpu()
     meanwhile()
-    expect(talker, "done")
+    expect(generator, "done")
     cpu = used(before, processes.cpu())
     return outcome_of(side), cpu
 
 
 def ask_once(port: int) -> float:
-    """How long a new request's whole answer takes: a connection, one token, the end."""
+    """Return how long a new request's whole answer takes: a connection, one token, the end."""
     body = {"model": "endless", "messages": [{"role": "user", "content": "word~"}], "stream": False}
     began = time.monotonic()
     connection = HTTPConnection("127.0.0.1", port, timeout=30)

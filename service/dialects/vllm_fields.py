@@ -13,6 +13,13 @@ from typing import Any, NamedTuple
 from ..errors import BadRequest
 from .fields import Fields
 
+_THINKING = ("enable_thinking", "thinking")
+# What a chat template gets from the request's other fields, and what decides how it is rendered.
+_OWN_ARGUMENTS = (
+    "messages", "conversation", "tools", "chat_template", "tokenize", "add_generation_prompt",
+    "continue_final_message", "return_dict", "return_tensors",
+)  # fmt: skip
+
 
 class Treatment(str, Enum):
     """What becomes of a field. `NO_EFFECT`: vLLM's own server does nothing with it on this route either."""
@@ -49,30 +56,27 @@ _SAMPLING = {
     **_honoured(
         top_k="-1 and 0 for no limit", min_p="", repetition_penalty="", stop_token_ids="", ignore_eos="", min_tokens=""
     ),
-    **_refused(
-        "this server has no such option",
-        bad_words=None, allowed_token_ids=None, include_stop_str_in_output=False, skip_special_tokens=True,
-        spaces_between_special_tokens=True, thinking_token_budget=-1,
+    **_honoured(
+        bad_words="", allowed_token_ids="", include_stop_str_in_output="", skip_special_tokens="",
+        spaces_between_special_tokens="", thinking_token_budget="if the operator has configured it in engine_args",
     ),
 }  # fmt: skip
-_CONSTRAINTS = {
-    **_honoured(
-        structured_outputs="`json` and `json_object`; the other constraints are refused",
-        guided_json="the older name of `structured_outputs.json`",
-    ),
-    **_refused(
-        "only JSON schemas constrain an answer here", guided_regex=None, guided_choice=None, guided_grammar=None
-    ),
-}
-_TRUNCATION = _refused("shorten the prompt", truncate_prompt_tokens=None, truncation_side=None)
-_SWITCHES = _honoured(chat_template_kwargs="`enable_thinking` and `thinking`; other arguments are refused")
+_CONSTRAINTS = _honoured(
+    structured_outputs="`json`, `json_object`, `regex`, `choice`, `grammar` and `structural_tag`",
+    guided_json="the older names of `structured_outputs`",
+    guided_regex="",
+    guided_choice="",
+    guided_grammar="",
+)
+_TRUNCATION = _honoured(
+    truncate_prompt_tokens="how many tokens of the prompt are kept; -1 keeps as many as fit",
+    truncation_side='"left", the default, keeps the last ones',
+)
+_SWITCHES = _honoured(chat_template_kwargs="but for what the server sets itself: the messages, the tools, the template")
 _TEMPLATE = {
     **_SWITCHES,
-    **_refused(
-        "an answer is always a new turn, and has no documents",
-        add_generation_prompt=True, continue_final_message=False, documents=None,
-    ),
-}  # fmt: skip
+    **_honoured(add_generation_prompt="", continue_final_message="", documents=""),
+}
 _OPERATORS = _refused(
     "the operator decides it",
     priority=0, cache_salt=None, kv_transfer_params=None, ec_transfer_params=None, vllm_xargs=None, watermarking=False,
@@ -154,16 +158,20 @@ def refuse_unsupported(fields: Fields, route: Route) -> None:
             raise BadRequest(f"{name} is not supported: {field.note}", param=name, code="unsupported_parameter")
 
 
-def thinking_switch(fields: Fields) -> bool | None:
-    """Return whether `chat_template_kwargs` switches the thinking on or off. Raise BadRequest for other arguments."""
-    arguments = fields.mapping("chat_template_kwargs")
-    for name, value in arguments.items():
-        if name not in ("enable_thinking", "thinking"):
+def template_arguments(fields: Fields) -> tuple[bool | None, dict[str, Any]]:
+    """Return whether `chat_template_kwargs` switches the thinking on or off, and its other arguments.
+
+    Raise BadRequest for arguments that the server sets itself.
+    """
+    arguments = dict(fields.mapping("chat_template_kwargs"))
+    for name in arguments:
+        if name in _OWN_ARGUMENTS:
             place = f"chat_template_kwargs.{name}"
             raise BadRequest(f"{place} is not supported", param=place, code="unsupported_parameter")
-        if not isinstance(value, bool):
+        if name in _THINKING and not isinstance(arguments[name], bool):
             raise BadRequest(f"chat_template_kwargs.{name} must be true or false", param=f"chat_template_kwargs.{name}")
-    return next(iter(arguments.values()), None)
+    switches = [arguments.pop(name) for name in _THINKING if name in arguments]
+    return (switches[0] if switches else None), arguments
 
 
 def table() -> list[tuple[str, ...]]:

@@ -18,8 +18,8 @@ _BLANKS = " \t\r\n"
 MAX_DEPTH = 64
 
 
-class TextTooLong(BadRequest):
-    """A template makes a longer text than its caller has allowed."""
+class TextTooLong(Exception):
+    """A template makes a longer text than its caller has allowed. No client gets this error."""
 
 
 class _Part(NamedTuple):

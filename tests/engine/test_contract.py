@@ -27,6 +27,7 @@ from service.engine.vllm.paced_scheduler import PacedScheduler
 from service.engine.vllm.worker_extension import WorkerExtension
 
 PARAMETERS: list[tuple[Callable[..., Any], str]] = [
+    (Scheduler.schedule, "self throttle_prefills"),
     (Scheduler.update_from_output, "self scheduler_output model_runner_output"),
     (
         Scheduler.make_stats,
@@ -75,7 +76,7 @@ def test_an_output_of_the_core_has_these_fields_in_this_order():
 @pytest.mark.parametrize(
     ("ours", "theirs", "replaced"),
     [
-        (PacedScheduler, Scheduler, {"update_from_output", "make_stats"}),
+        (PacedScheduler, Scheduler, {"schedule", "update_from_output", "make_stats"}),
         (RunningRequests, StatLoggerBase, {"record", "log_engine_initialized"}),
     ],
 )

@@ -125,6 +125,7 @@ def test_vllms_other_constraints_are_kept_to(constraint: Constraint, fits: str, 
     [
         Constraint(regex="["),
         Constraint(regex="(a{1,99}){1,99}"),
+        Constraint(regex="a{1,129}"),
         Constraint(grammar="root ::="),
         Constraint(grammar="a" * 20_001),
         Constraint(structural_tag="{"),

@@ -212,10 +212,9 @@ def test_a_bad_image_is_the_clients_mistake(eyes: Asker, images: list[str], sent
     assert (refused.status_code, refused.json()) == (400, {"error": sentence})
 
 
-def test_an_image_that_the_template_leaves_out_is_refused(eyes: Asker) -> None:
-    refused = eyes.post("/api/chat", messages=[user("Look.", RED, role="system"), user("Hi")])
-    message = "the model refuses the messages: Failed to apply prompt replacement for mm_items['image'][0]"
-    assert (refused.status_code, refused.json()) == (400, {"error": message})
+def test_an_image_that_the_template_leaves_out_is_shown_in_another_form(eyes: Asker) -> None:
+    """The template has no place for an image of the system; in the user's turn there is one."""
+    assert look(eyes, user("Look.", RED, role="system"), user("Hi"))["done"]
 
 
 def test_an_image_token_in_a_text_harms_nobody(eyes: Asker) -> None:

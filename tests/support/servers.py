@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -88,7 +89,9 @@ class Program:
         self._mark = uuid.uuid4().hex
         self.directory = directory
         self._log = directory / f"{self._mark}.log"
-        store = {"VLLM_WSGI_STORE": str(directory / "store")}
+        # What vLLM learns of a model's class takes it ten seconds; the servers of a test run share it.
+        cache = os.environ.get("VLLM_CACHE_ROOT", str(Path(tempfile.gettempdir()) / "vllm-wsgi-tests-cache"))
+        store = {"VLLM_WSGI_STORE": str(directory / "store"), "VLLM_CACHE_ROOT": cache}
         environment = clean_environment(store | dict(env or {})) | {MARK: self._mark}
         with self._log.open("wb") as log:
             self._popen = subprocess.Popen(

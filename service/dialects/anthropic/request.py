@@ -9,7 +9,7 @@ from ...errors import BadRequest
 from ...protocol.request import Chat, Request, Sampling
 from ...syntax.options import OLLAMA_DEFAULTS, parse_options
 from ..fields import Fields
-from ..vllm_fields import MESSAGES, refuse_unsupported, thinking_switch
+from ..vllm_fields import MESSAGES, refuse_unsupported, template_arguments
 from .messages import all_blocks, parse_turns
 from .tools import parse_choice, parse_tools
 
@@ -54,10 +54,12 @@ def _chat(fields: Fields) -> Chat:
     messages = parse_turns(fields)
     tools = parse_tools(fields.children("tools", "[]Tool", "Tool"), all_blocks(fields))
     choice = parse_choice(fields, tools)
-    return Chat(messages, tools.shown(), _think(fields), must_think=False, **choice)
+    switch, arguments = template_arguments(fields)
+    think = _think(fields, switch)
+    return Chat(messages, tools.shown(), think, must_think=False, template_arguments=arguments, **choice)
 
 
-def _think(fields: Fields) -> bool | str | None:
+def _think(fields: Fields, switch: bool | None) -> bool | str | None:
     """Return False if the client switches thinking off, else its effort. None leaves the choice to the model."""
     kind = fields.child("thinking", "anthropic.ThinkingConfig").string("type", "enabled")
     effort = fields.child("output_config", "anthropic.OutputConfig").string("effort")
@@ -65,7 +67,6 @@ def _think(fields: Fields) -> bool | str | None:
         raise BadRequest(f'invalid thinking type "{kind}": must be one of {", ".join(THINKING)}')
     if effort and effort not in EFFORTS:
         raise BadRequest(f'invalid effort "{effort}": must be one of {", ".join(EFFORTS)}')
-    switch = thinking_switch(fields)
     return False if kind == "disabled" or switch is False else EFFORTS.get(effort, switch)
 
 

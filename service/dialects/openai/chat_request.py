@@ -6,15 +6,17 @@ from typing import Any
 
 import msgspec
 
+from ...errors import BadRequest
 from ...protocol.request import Chat, Request, Sampling
 from ..fields import Fields
-from ..vllm_fields import CHAT, refuse_unsupported, thinking_switch
+from ..vllm_fields import CHAT, refuse_unsupported, template_arguments
 from .chat_messages import parse_messages
 from .chat_tools import parse_choice, parse_tools
 from .constraints import parse_response_format, with_vllms
 from .parameters import (
     OPENAI_DEFAULTS,
     OpenAICall,
+    check_alternatives,
     integer,
     parse_alternatives,
     parse_n,
@@ -22,6 +24,7 @@ from .parameters import (
     parse_sampling,
     parse_stream,
     think,
+    truncation,
 )
 
 
@@ -34,33 +37,49 @@ def parse_chat(body: dict[str, Any]) -> OpenAICall:
     messages = parse_messages(fields)
     tools = parse_tools(fields)
     tool_choice, forced_tool, allowed = parse_choice(fields.get("tool_choice"), tools)
+    switch, arguments = template_arguments(fields)
+    if documents := fields.array("documents", "[]map[string]string"):
+        arguments["documents"] = documents
+    continue_final = fields.boolean("continue_final_message", False)
+    generation_prompt = fields.boolean("add_generation_prompt", not continue_final)
+    if continue_final and generation_prompt:
+        raise BadRequest("continue_final_message can't go with add_generation_prompt", param="continue_final_message")
     chat = Chat(
         messages,
         tools.shown(allowed),
-        think=_think(fields),
+        think=_think(fields, switch),
         tool_choice=tool_choice,
         forced_tool=forced_tool,
         parallel_tool_calls=fields.boolean("parallel_tool_calls", True),
+        continue_final=continue_final,
+        add_generation_prompt=generation_prompt,
+        template_arguments=arguments,
     )
     n = parse_n(fields)
+    check_alternatives(logprobs := _logprobs(fields), n)
+    form, constraint = with_vllms(fields, parse_response_format(fields))
+    prompt_tokens, keep_start = truncation(fields)
     request = Request(
         model,
         chat,
         _sampling(fields),
         OPENAI_DEFAULTS,
-        format=with_vllms(fields, parse_response_format(fields)),
-        logprobs=_logprobs(fields),
+        format=form,
+        logprobs=logprobs,
         n=n,
+        constraint=constraint,
+        prompt_tokens=prompt_tokens,
+        keep_start=keep_start,
     )
     show_thinking = fields.boolean("include_reasoning", True)
     return OpenAICall(model, [request], n, stream, include_usage, tools, show_thinking, parse_request_id(fields))
 
 
-def _think(fields: Fields) -> bool | str | None:
+def _think(fields: Fields, switch: bool | None) -> bool | str | None:
     """Return `reasoning.effort` or `reasoning_effort`, else the switch that vLLM's clients send for the template."""
     effort = fields.child("reasoning", "openai.Reasoning").string("effort") or fields.string("reasoning_effort")
     if not effort:
-        return thinking_switch(fields)
+        return switch
     return think(effort)
 
 

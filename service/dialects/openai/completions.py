@@ -24,11 +24,13 @@ from .parameters import (
     MAX_ALTERNATIVES,
     OPENAI_DEFAULTS,
     OpenAICall,
+    check_alternatives,
     integer,
     parse_n,
     parse_request_id,
     parse_sampling,
     parse_stream,
+    truncation,
 )
 
 # All prompts of a call are in vLLM at the same time.
@@ -46,17 +48,22 @@ def parse_completion(body: dict[str, Any]) -> OpenAICall:
     if best_of is not None and best_of > n:
         raise BadRequest("best_of is not supported")
     sampling, logprobs = _sampling(fields, echo), _logprobs(fields)
-    shape = with_vllms(fields, parse_response_format(fields))
+    check_alternatives(logprobs, n)
+    form, constraint = with_vllms(fields, parse_response_format(fields))
+    prompt_tokens, keep_start = truncation(fields)
     requests = [
         Request(
             model,
             _with_suffix(prompt, suffix),
             sampling,
             OPENAI_DEFAULTS,
-            format=shape,
+            format=form,
             logprobs=logprobs,
             n=n,
             echo=echo,
+            constraint=constraint,
+            prompt_tokens=prompt_tokens,
+            keep_start=keep_start,
         )
         for prompt in _prompts(fields.get("prompt"))
     ]

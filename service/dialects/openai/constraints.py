@@ -1,4 +1,4 @@
-"""What an answer has to look like: OpenAI's formats, and the JSON constraints that vLLM's server takes beside them."""
+"""What an answer has to look like: OpenAI's formats, and the constraints that vLLM's server takes beside them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 import msgspec
 
 from ...errors import BadRequest
+from ...protocol.request import Constraint
 from ..fields import Fields
 
-_OTHERS = ("regex", "choice", "grammar", "structural_tag", "whitespace_pattern")
-_SWITCHES = ("disable_any_whitespace", "disable_additional_properties")
+_KINDS = ("regex", "choice", "grammar", "structural_tag")
+_SWITCHES = ("whitespace_pattern", "disable_any_whitespace", "disable_additional_properties")
+_BOTH = "structured_outputs can't go with another format"
 
 
 def parse_response_format(fields: Fields) -> str | dict[str, Any] | None:
@@ -28,25 +30,40 @@ def parse_response_format(fields: Fields) -> str | dict[str, Any] | None:
     return "json" if kind == "json_object" else None
 
 
-def with_vllms(fields: Fields, format: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
-    """Return the format, or what vLLM's own fields ask for. Raise BadRequest if the request has both."""
-    own = _structured_outputs(fields)
-    if own is None and fields.get("guided_json") is not None:
-        own = _schema(fields.get("guided_json"), "guided_json")
-    if own is not None and format is not None:
-        raise BadRequest("structured_outputs can't go with another format", param="structured_outputs")
-    return own if own is not None else format
+def with_vllms(
+    fields: Fields, format: str | dict[str, Any] | None
+) -> tuple[str | dict[str, Any] | None, Constraint | None]:
+    """Return the format and the constraint of a Request: what `format` asks for, or vLLM's own fields do.
 
-
-def _structured_outputs(fields: Fields) -> str | dict[str, Any] | None:
+    Raise BadRequest if the request asks for more than one.
+    """
     outputs = fields.child("structured_outputs", "vllm.StructuredOutputsParams")
-    for name in _OTHERS + _SWITCHES:
+    for name in _SWITCHES:
         if outputs.get(name) not in (None, False):
             place = f"structured_outputs.{name}"
             raise BadRequest(f"{place} is not supported", param=place, code="unsupported_parameter")
-    if outputs.get("json") is not None:
-        return _schema(outputs.get("json"), "structured_outputs.json")
-    return "json" if outputs.boolean("json_object", False) else None
+    asked = [format] if format is not None else []
+    if outputs.boolean("json_object", False):
+        asked.append("json")
+    for place, value in (("structured_outputs.json", outputs.get("json")), ("guided_json", fields.get("guided_json"))):
+        if value is not None:
+            asked.append(_schema(value, place))
+    constraints = [_constraint(outputs, "", kind) for kind in _KINDS]
+    constraints += [_constraint(fields, "guided_", kind) for kind in _KINDS[:3]]
+    own = [each for each in constraints if each is not None]
+    if len(asked) + len(own) > 1:
+        raise BadRequest(_BOTH, param="structured_outputs")
+    return (asked[0] if asked else None), (own[0] if own else None)
+
+
+def _constraint(fields: Fields, prefix: str, kind: str) -> Constraint | None:
+    name = prefix + kind
+    if fields.get(name) is None:
+        return None
+    value: Any = fields.strings(name, "[]string", "string") if kind == "choice" else fields.string(name)
+    if not value or (kind == "choice" and "" in value):
+        raise BadRequest(f"{name} must not be empty", param=name)
+    return Constraint(**{kind: value})
 
 
 def _schema(value: Any, place: str) -> str | dict[str, Any]:

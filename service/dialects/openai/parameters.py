@@ -20,6 +20,10 @@ from ..tools import Tools
 OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0)
 MAX_CHOICES = 128
 MAX_ALTERNATIVES = 20
+# Alternatives of all answers of a prompt. Each is an object of its own for each token, in every process on its way.
+MAX_ALTERNATIVES_IN_ALL = 400
+# vLLM tokenizes each of them.
+MAX_BAD_WORDS = 1024
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -72,6 +76,12 @@ def parse_sampling(fields: Fields) -> Sampling:
         logit_bias=_logit_bias(fields),
         stop_token_ids=fields.integers("stop_token_ids") or None,
         ignore_eos=fields.boolean("ignore_eos", False) or None,
+        bad_words=_bad_words(fields),
+        include_stop_str_in_output=fields.boolean("include_stop_str_in_output", False) or None,
+        allowed_token_ids=fields.integers("allowed_token_ids") or None,
+        skip_special_tokens=None if fields.boolean("skip_special_tokens", True) else False,
+        spaces_between_special_tokens=None if fields.boolean("spaces_between_special_tokens", True) else False,
+        thinking_token_budget=_thinking_budget(fields),
     )
 
 
@@ -97,6 +107,12 @@ def parse_alternatives(fields: Fields) -> int:
     if not 0 <= alternatives <= MAX_ALTERNATIVES:
         raise BadRequest(f"top_logprobs must be between 0 and {MAX_ALTERNATIVES}")
     return alternatives
+
+
+def check_alternatives(alternatives: int | None, n: int) -> None:
+    """Raise BadRequest for more log probabilities a token than this server reports at once."""
+    if alternatives is not None and alternatives * n > MAX_ALTERNATIVES_IN_ALL:
+        raise BadRequest(f"n times top_logprobs must be at most {MAX_ALTERNATIVES_IN_ALL}", param="top_logprobs")
 
 
 def think(effort: str) -> bool | str:
@@ -142,6 +158,30 @@ def _logit_bias(fields: Fields) -> dict[int, float] | None:
         if not -100 <= bias <= 100:
             raise BadRequest("logit_bias must be between -100 and 100")
     return {int(token): float(bias) for token, bias in biases.items()} or None
+
+
+def _bad_words(fields: Fields) -> list[str] | None:
+    words = fields.strings("bad_words", "[]string", "string")
+    if len(words) > MAX_BAD_WORDS:
+        raise BadRequest(f"bad_words must hold at most {MAX_BAD_WORDS} words", param="bad_words")
+    return words or None
+
+
+def _thinking_budget(fields: Fields) -> int | None:
+    """Return how many tokens the thinking may have, None for no limit, which is -1 to vLLM."""
+    budget = integer(fields, "thinking_token_budget", at_least=-1)
+    return None if budget == -1 else budget
+
+
+def truncation(fields: Fields) -> tuple[int | None, bool]:
+    """Return how many tokens of a prompt are kept (-1: as many as fit), and whether the first ones are."""
+    tokens = integer(fields, "truncate_prompt_tokens", at_least=-1)
+    if tokens == 0:
+        raise BadRequest("truncate_prompt_tokens must be -1 or at least 1", param="truncate_prompt_tokens")
+    side = fields.string("truncation_side", "left")
+    if side not in ("left", "right"):
+        raise BadRequest('truncation_side must be "left" or "right"', param="truncation_side")
+    return tokens, side == "right"
 
 
 def go_type(value: Any) -> str:

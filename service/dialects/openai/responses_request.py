@@ -17,7 +17,7 @@ from ...protocol.request import Chat, Request, Sampling
 from ..answer import Record
 from ..fields import Fields
 from ..tools import Tools
-from ..vllm_fields import RESPONSES, refuse_unsupported, thinking_switch
+from ..vllm_fields import RESPONSES, refuse_unsupported, template_arguments
 from .constraints import with_vllms
 from .parameters import OPENAI_DEFAULTS, integer, parse_alternatives, parse_sampling, think
 from .responses_items import STRUCT, parse_conversation, parse_items
@@ -83,13 +83,15 @@ def parse_responses(
     items = resolved(parse_items(fields), [*earlier, *referred])
     tools = parse_tools(fields, [*earlier, *items])
     include = fields.array("include", "[]string")
+    form, constraint = with_vllms(fields, _format(fields.child("text", "openai.Text").child("format", "openai.Format")))
     request = Request(
         model,
         _chat(fields, [*earlier, *items], -len(earlier), tools),
         _sampling(fields),
         OPENAI_DEFAULTS,
         truncate=_truncates(fields),
-        format=with_vllms(fields, _format(fields.child("text", "openai.Text").child("format", "openai.Format"))),
+        format=form,
+        constraint=constraint,
         logprobs=parse_alternatives(fields) if "message.output_text.logprobs" in include else None,
     )
     stream, show_thinking = fields.boolean("stream", False), fields.boolean("include_reasoning", True)
@@ -113,20 +115,22 @@ def _chat(fields: Fields, items: list[Record], first: int, tools: Tools) -> Chat
             "input: none of its items has content that the model can read" if items else "input is required"
         )
     choice = parse_choice(fields, tools)
+    switch, arguments = template_arguments(fields)
     return Chat(
         messages,
         tools.shown(choice.allowed),
-        _think(fields),
+        _think(fields, switch),
         tool_choice=choice.mode,
         forced_tool=choice.forced,
         parallel_tool_calls=fields.boolean("parallel_tool_calls", True),
         must_think=False,
+        template_arguments=arguments,
     )
 
 
-def _think(fields: Fields) -> bool | str | None:
+def _think(fields: Fields, switch: bool | None) -> bool | str | None:
     effort = fields.child("reasoning", "openai.Reasoning").string("effort")
-    return think(effort) if effort else thinking_switch(fields)
+    return think(effort) if effort else switch
 
 
 def _format(format: Fields) -> str | dict[str, Any] | None:

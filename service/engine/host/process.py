@@ -8,11 +8,13 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
 from ...config import PREFIX, Settings
 from ...errors import EngineGone
+from ...models.library import store_directory
 from ...models.model import Model
 from ...protocol.reports import Report, WorkerOptions
 from ...protocol.wire import Unpacker, decode_report
@@ -54,7 +56,7 @@ class Process:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", module("engine.worker.process"), msgspec.json.encode(options).decode(),
                 pass_fds=[theirs.fileno()], start_new_session=True, stdin=asyncio.subprocess.DEVNULL,
-                env=_environment(),
+                env=_environment(store_directory(settings.store) / "cache"),
             )  # fmt: skip
         return cls(process, await asyncio.open_connection(sock=ours), path)
 
@@ -96,10 +98,11 @@ class Process:
         return status
 
 
-def _environment() -> dict[str, str]:
+def _environment(cache: Path) -> dict[str, str]:
     """The worker's environment: quiet and private unless the operator says otherwise.
 
-    VLLM_WSGI_* is left out, since vLLM takes each variable that begins with VLLM_ for one of its own, misspelt.
+    What vLLM, torch and Triton compile is kept under `cache`. VLLM_WSGI_* is left out, since vLLM takes each variable
+    that begins with VLLM_ for one of its own, misspelt.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     # vLLM must not write its metrics into the files of the application that started the host.
@@ -108,6 +111,9 @@ def _environment() -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_CACHE_ROOT": str(cache / "vllm"),
+        "TORCHINDUCTOR_CACHE_DIR": str(cache / "torchinductor"),
+        "TRITON_CACHE_DIR": str(cache / "triton"),
         "TORCH_CPP_LOG_LEVEL": "ERROR",
         "PYTHONWARNINGS": "ignore",
         # The web worker sends its traces in the same way.

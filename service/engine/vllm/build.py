@@ -54,8 +54,10 @@ def build_engine(
     arguments = AsyncEngineArgs(**(defaults | {"model": model_path} | engine_args))
     operators = engine_args.get("structured_outputs_config")
     if operators is not None:
-        # vLLM takes this one argument as an object only.
-        arguments.structured_outputs_config = StructuredOutputsConfig(**operators)
+        # vLLM takes this one argument as an object only. White space of JSON is bounded only by xgrammar, for which
+        # grammars.py does it; guidance can leave it out.
+        bounds = {"disable_any_whitespace": True} if operators.get("backend") == "guidance" else {}
+        arguments.structured_outputs_config = StructuredOutputsConfig(**(bounds | operators))
     if current_platform.is_cpu() and arguments.enforce_eager:
         # vLLM compiles parts of its sampler on first use even so. That took more than a minute on a busy machine.
         os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -42,6 +41,8 @@ from .vision import engine_input, sees, without_images
 from .warm_up import Abilities, warm_up_embedding, warm_up_generation
 
 SHUTDOWN_SECONDS = 15.0
+# How many contexts a prompt may fill whose tokens are only counted.
+COUNTED_CONTEXTS = 8
 
 # How many texts of one request vLLM has at a time: enough to fill its batches, few enough that others get their turn.
 EMBED_WINDOW = 256
@@ -76,9 +77,10 @@ class VllmEngine:
         templating = CallersTemplating(self._templating, self._preparation, request.caller.name)
         request, constraint, parsers = await templating.in_thread(self._understood, request)
         limit = min(self.context_length, request.context_limit or self.context_length)
-        # A prompt that is only rendered may be longer than the context: its length is what the client asks for.
-        whole = request.render_only and not request.truncate
-        prompt = await render(request, templating, sys.maxsize if whole else limit)
+        if request.render_only and not request.truncate:
+            # The client asks how long the prompt is. It may be longer than the context, but not by any length.
+            limit *= COUNTED_CONTEXTS
+        prompt = await render(request, templating, limit)
         if request.render_only:
             text = await templating.decode(prompt.ids)
             yield Rendered(id, text, count_images(request), len(prompt.ids))
@@ -136,6 +138,10 @@ class VllmEngine:
 
     async def warm_up(self) -> None:
         tasks = await self._tasks()
+        # vLLM copies the tokenizer for each thread that uses it at the same time.
+        text, threads = "warm up " * 4096, range(self._preparation.threads)
+        encode = self._templating.encode
+        await asyncio.gather(*(self._preparation.run(f"warm-up {number}", encode, text) for number in threads))
         if "generate" in tasks:
             kind = self._parsers.family
             chats = self._templating.has_chat_template
@@ -209,6 +215,9 @@ class VllmEngine:
         tools = [] if chat.tool_choice == "none" else chat.tools
         chat = msgspec.structs.replace(chat, think=think, tools=tools)
         parsers = [self._parsers.parser(chat, bool(think), constraint) for _ in range(request.n)]
+        for parser in parsers:
+            if parser is not None and request.sampling.skip_special_tokens is False:
+                parser.request.skip_special_tokens = False
         return msgspec.structs.replace(request, prompt=chat), constraint, parsers
 
     def _parameters(

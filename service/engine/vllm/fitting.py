@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable
+from itertools import accumulate
 from typing import TypeVar
 
 from ...protocol.request import Message
@@ -25,6 +27,10 @@ class Conversation:
         inner = (index for index in range(1, last + 1) if messages[index].role != "tool")
         # The indices of the oldest message that can stay; the first one leaves the conversation whole.
         self._cuts = [0, *inner]
+        # The characters from each of these places on, negative so that they grow.
+        ends = [*self._cuts[1:], len(messages)]
+        lengths = [-sum(len(each.text) + 1 for each in messages[a:b]) for a, b in zip(self._cuts, ends, strict=True)]
+        self._negative_lengths = list(accumulate(reversed(lengths)))[::-1]
 
     def __len__(self) -> int:
         return len(self._cuts)
@@ -35,6 +41,10 @@ class Conversation:
         if not oldest:
             return self._messages
         return [message for message in self._messages[:oldest] if message.role == "system"] + self._messages[oldest:]
+
+    def place_of(self, cut: int, share: float) -> int:
+        """Return the first place after which the rest has at most this share of the characters after `cut`."""
+        return bisect_left(self._negative_lengths, self._negative_lengths[cut] * share)
 
     def first_within(self, characters: int, messages: int) -> int:
         """Return the first place after which the rest can fit: it has no more characters and messages than these.
@@ -61,23 +71,30 @@ async def longest_fit(
     conversation: Conversation,
     first: int,
     render: Callable[[list[Message]], Awaitable[T]],
-    fits: Callable[[T], bool],
+    tokens: Callable[[T], int],
+    limit: int,
 ) -> T:
-    """Return the rendering of as many of the latest messages as fit, from the `first` place on.
+    """Return the rendering of as many of the latest messages as have fewer tokens than `limit`.
 
-    Return the shortest one when none fits. The number of renderings grows with the logarithm of that of the messages.
+    Begins at the `first` place, and returns the shortest rendering when none fits. The number of renderings grows with
+    the logarithm of that of the messages. Mostly it is three: the characters of the messages show where to look.
     """
     last = len(conversation) - 1
     rendered = await render(conversation.after(first))
-    if fits(rendered) or first == last:
+    if (length := tokens(rendered)) < limit or first == last:
         return rendered
-    low, high, best = first + 1, last, None
+    # Every place before `low` is too long, and from `high` on the rest fits or is the shortest that there is.
+    low, high, best, missed = first + 1, last, None, False
+    place, step = conversation.place_of(first, limit / length), 1
     while low < high:
-        middle = (low + high) // 2
-        rendered = await render(conversation.after(middle))
-        if fits(rendered):
-            best, high = rendered, middle
+        place = max(low, min(high - 1, place))
+        rendered = await render(conversation.after(place))
+        if tokens(rendered) < limit:
+            best, high = rendered, place
         else:
-            low = middle + 1
-    # Every place before `high` has been tried; `best` is the rendering from `high` on unless that is the last place.
+            low, missed = place + 1, True
+        # In ever larger steps away from the first guess until it is known from both sides, then in halves.
+        between = best is not None and missed
+        place = (low + high) // 2 if between else high - step if best is not None else low - 1 + step
+        step *= 2
     return best if best is not None else await render(conversation.after(last))

@@ -26,6 +26,7 @@ WHITE_SPACE = 8
 # Before the point, behind it, and in the exponent; as in llama.cpp's grammars, which Ollama uses.
 DIGITS = 16
 MAX_GRAMMAR_CHARACTERS = 20_000
+CACHE_BYTES = 64 * 1024 * 1024
 # vLLM's backends that take xgrammar's structural tags; the others get the schema itself.
 _WITH_TAGS = ("auto", "xgrammar")
 # What xgrammar writes before a message: a time, and a line of its source.
@@ -199,7 +200,8 @@ def _compiler() -> xgrammar.GrammarCompiler:
     """Return a compiler for a vocabulary of bytes: it refuses what any compiler would, and is as quick as it gets."""
     vocabulary = [b"<end>", *(bytes([value]) for value in range(1, 256))]
     tokens = xgrammar.TokenizerInfo(vocabulary, vocab_type=xgrammar.VocabType.RAW, stop_token_ids=[0])
-    return xgrammar.GrammarCompiler(tokens, max_threads=1, cache_enabled=False)
+    # With the cache, as vLLM has it: some patterns fail in the cache alone.
+    return xgrammar.GrammarCompiler(tokens, max_threads=1, cache_enabled=True, cache_limit_bytes=CACHE_BYTES)
 
 
 def _reason(error: Exception) -> str:

@@ -26,7 +26,8 @@ MAX_ENUM_VALUES = 1_000
 # OpenAI's bound for an enum of more than 250 values.
 MAX_ENUM_CHARACTERS = 15_000
 MAX_PATTERN_CHARACTERS = 1_000
-# The upper bounds of a pattern's repetitions, multiplied.
+# xgrammar 0.2.8 fails to compile more repetitions than these. The second one is of nested ones, multiplied.
+MAX_REPETITION = 128
 MAX_REPETITIONS = 500
 # JavaScript's largest integer: the other bound of a number that has one.
 MAX_NUMBER = 9_007_199_254_740_991
@@ -37,6 +38,10 @@ FORMATS = {
     "email", "date", "time", "date-time", "duration", "ipv4", "ipv6", "hostname", "uuid", "uri", "uri-reference",
     "uri-template", "json-pointer", "relative-json-pointer",
 }  # fmt: skip
+# RFC 3339, with at most nine digits behind the second: xgrammar lets them go on without end.
+_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+_DATE = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+_PATTERNS = {"time": f"^{_TIME}$", "date-time": f"^{_DATE}T{_TIME}$"}
 _UNENFORCED = {
     "uniqueItems", "contains", "minContains", "maxContains", "multipleOf", "not", "if", "then", "else",
     "dependentRequired", "dependentSchemas", "dependencies",
@@ -166,7 +171,10 @@ def check_pattern(pattern: str, place: str) -> None:
         _refuse(place, f"has {len(pattern)} characters, and may have {MAX_PATTERN_CHARACTERS}")
     repetitions = 1
     for least, most in _REPETITION.findall(pattern):
-        repetitions *= max(1, int((most or least)[:9]))
+        times = max(1, int((most or least)[:9]))
+        if times > MAX_REPETITION:
+            _refuse(place, f"repeats something {times} times, and may repeat it {MAX_REPETITION} times")
+        repetitions *= times
     if repetitions > MAX_REPETITIONS:
         _refuse(place, f"has repetitions of {repetitions} in all, and may have {MAX_REPETITIONS}")
 
@@ -230,6 +238,8 @@ def _drop_unenforced(schema: dict[str, Any]) -> None:
     if isinstance(named_format, str) and named_format not in FORMATS:
         _report(f"format {named_format[:40]}")
         del schema["format"]
+    elif named_format in _PATTERNS and "pattern" not in schema:
+        schema["pattern"] = _PATTERNS[schema.pop("format")]
     if "pattern" in schema or "format" in schema:
         dropped |= {key for key in ("minLength", "maxLength") if key in schema}
     if "patternProperties" in schema and "properties" in schema:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from vllm.logprobs import Logprob
 from vllm.outputs import CompletionOutput, RequestOutput
 
-from ...errors import EngineFailure, EngineGone
+from ...errors import BadRequest, EngineFailure, EngineGone
 from ...protocol.events import Delta, Finished, TokenLogprob
 from ...protocol.request import Infill, Request, SoFar, Text
 from .answer_parser import AnswerEnd, AnswerParser, Stops
@@ -81,6 +81,7 @@ class _SequenceAnswer:
         self._seq = 0
         self.ended = False
         self._client_has = request.so_far
+        self._constrained = request.format is not None or request.constraint is not None
         if parser is not None:
             parser.begin(prompt_ids, stops)
 
@@ -94,7 +95,7 @@ class _SequenceAnswer:
         if self.ended:
             # A stop string has ended it, and vLLM goes on until the other answers have ended, too.
             return
-        _check(completion)
+        _check(completion, begun=bool(self._seq), constrained=self._constrained)
         self.ended = completion.finish_reason is not None
         stop = completion.stop_reason if isinstance(completion.stop_reason, str) else ""
         delta = Delta(self._id, self._seq, completion.text, list(completion.token_ids), index=self._index)
@@ -163,11 +164,14 @@ class _SequenceAnswer:
         )
 
 
-def _check(completion: CompletionOutput) -> None:
-    """Raise EngineGone or EngineFailure, which vLLM reports as ends."""
+def _check(completion: CompletionOutput, begun: bool, constrained: bool) -> None:
+    """Raise EngineGone or EngineFailure, which vLLM reports as ends, or BadRequest for a constraint."""
     if completion.finish_reason == "abort":
         # We abort by closing the iterator, so an engine that shuts down has aborted this answer.
         raise EngineGone(ENGINE_GONE)
+    if completion.finish_reason == "error" and constrained and not begun:
+        # vLLM ends a request in this way when the grammar of its constraint can't be compiled for this vocabulary.
+        raise BadRequest("the format or the constraint of the answer can't be compiled for this model")
     if completion.finish_reason == "error":
         raise EngineFailure("an error was encountered while running the model")
 

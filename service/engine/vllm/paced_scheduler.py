@@ -15,6 +15,7 @@ from operator import attrgetter, is_
 from typing import Any
 
 from vllm.config import SchedulerConfig
+from vllm.platforms import current_platform
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
@@ -23,6 +24,7 @@ from vllm.v1.metrics.stats import SchedulerStats
 from vllm.v1.outputs import ModelRunnerOutput
 
 from .resume import Resuming
+from .step_limit import StepLimit
 
 # With this many streams or fewer, one token at a time costs little enough.
 FREE_STREAMS = 8
@@ -104,17 +106,35 @@ def _only_tokens(output: EngineCoreOutput) -> bool:
 
 
 class PacedScheduler(Resuming, Scheduler):  # type: ignore[misc]
-    """vLLM's scheduler, which sends outputs at intervals.
+    """vLLM's scheduler, which sends outputs at intervals, and keeps the steps of a CPU short.
 
     Tokens wait until the end of the step in which the interval ends, at the longest. Every stream of which something
     is held back takes part in each step, so that no token waits for a step that does not come.
     """
 
+    max_num_scheduled_tokens: int
+
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._joiner = TokenJoiner()
+        self._most_tokens: int = self.max_num_scheduled_tokens
+        self._limit = StepLimit(self._most_tokens) if _can_be_short(self.scheduler_config) else None
+        # When each step began that is still computed.
+        self._begun: dict[int, float] = {}
+
+    def schedule(self, *arguments: Any, **named: Any) -> SchedulerOutput:
+        if self._limit is not None:
+            self.max_num_scheduled_tokens = min(self._most_tokens, len(self.running) + self._limit.tokens)
+        step: SchedulerOutput = super().schedule(*arguments, **named)
+        self._begun[id(step)] = time.monotonic()
+        return step
 
     def update_from_output(self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput) -> Outputs:
+        began = self._begun.pop(id(scheduler_output), None)
+        if self._limit is not None and began is not None:
+            # One token of each request is not of its prompt, but of its answer.
+            tokens = scheduler_output.total_num_scheduled_tokens - len(scheduler_output.num_scheduled_tokens)
+            self._limit.took(time.monotonic() - began, tokens)
         return self._joiner.passed(super().update_from_output(scheduler_output, model_runner_output))
 
     def make_stats(self, *counted: Any, **named: Any) -> SchedulerStats | None:
@@ -130,6 +150,11 @@ class PacedScheduler(Resuming, Scheduler):  # type: ignore[misc]
 
 class PacedAsyncScheduler(PacedScheduler, AsyncScheduler):  # type: ignore[misc]
     """The same for vLLM's asynchronous scheduler."""
+
+
+def _can_be_short(config: SchedulerConfig) -> bool:
+    """Return whether prompts may be computed in pieces of any size, and are computed on a CPU."""
+    return bool(current_platform.is_cpu() and config.enable_chunked_prefill and not config.disable_chunked_mm_input)
 
 
 _PACED: dict[type, type] = {Scheduler: PacedScheduler, AsyncScheduler: PacedAsyncScheduler}

@@ -1,8 +1,7 @@
 """Threads for the work before generation: rendering, tokenizing, reading images, checking schemas.
 
-A client decides how much of this work there is. So it is done off the loop that serves, each caller has one thread at
-the most, and callers take turns. The work of one request is done in several steps, and between two of them others get
-their turn.
+A client decides how much of this work there is. So it is done off the loop that serves, no caller ever has all threads,
+and callers take turns. The work of one request is done in several steps, and between two of them others get their turn.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -21,7 +20,7 @@ from ...errors import Unavailable
 
 logger = logging.getLogger("vllm_wsgi.worker")
 
-MOST_THREADS = 4
+LEAST_THREADS, MOST_THREADS = 3, 5
 # What fits a context takes a few seconds; a step that takes longer is taken for one that does not end.
 STEP_SECONDS = 30.0
 
@@ -29,14 +28,15 @@ T = TypeVar("T")
 
 
 class Preparation:
-    """A pool of threads, of which each caller has one at a time."""
+    """A pool of threads, of which a caller has all but one at the most."""
 
     def __init__(self, threads: int = 0, step_seconds: float = STEP_SECONDS) -> None:
-        self._threads = threads or max(2, min(MOST_THREADS, len(os.sched_getaffinity(0))))
+        self.threads = threads or max(LEAST_THREADS, min(MOST_THREADS, len(os.sched_getaffinity(0)) + 1))
+        self._most = max(1, self.threads - 1)
         self._step_seconds = step_seconds
-        self._free = self._threads
-        self._pool = ThreadPoolExecutor(self._threads, "preparation")
-        self._busy: set[str] = set()
+        self._free = self.threads
+        self._pool = ThreadPoolExecutor(self.threads, "preparation")
+        self._busy: Counter[str] = Counter()
         # By caller, in the order of their next turns.
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
@@ -74,7 +74,7 @@ class Preparation:
             self._end_turn(caller)
 
     async def _turn(self, caller: str) -> None:
-        if self._free and caller not in self._busy and caller not in self._waiting:
+        if self._may_begin(caller) and caller not in self._waiting:
             self._begin(caller)
             return
         given = asyncio.get_running_loop().create_future()
@@ -88,19 +88,23 @@ class Preparation:
                 self._end_turn(caller)
             raise
 
+    def _may_begin(self, caller: str) -> bool:
+        return self._free > 0 and self._busy[caller] < self._most
+
     def _begin(self, caller: str) -> None:
         self._free -= 1
-        self._busy.add(caller)
+        self._busy[caller] += 1
 
     def _end_turn(self, caller: str) -> None:
         self._free += 1
-        self._busy.discard(caller)
-        for waiting in list(self._waiting):
-            while self._free and waiting in self._waiting and waiting not in self._busy:
-                given = self._next(waiting)
-                if not given.cancelled():
-                    self._begin(waiting)
-                    given.set_result(None)
+        self._busy[caller] -= 1
+        # A caller without a thread must not stay in memory, since names come from keys that come and go.
+        self._busy += Counter()
+        while (waiting := next(filter(self._may_begin, self._waiting), None)) is not None:
+            given = self._next(waiting)
+            if not given.cancelled():
+                self._begin(waiting)
+                given.set_result(None)
 
     def _next(self, caller: str, given: asyncio.Future[None] | None = None) -> asyncio.Future[None]:
         """Take a caller's next turn, or `given`, out of the queue. The caller's other turns come after everybody's."""
@@ -117,4 +121,4 @@ class Preparation:
             "a step of preparing a request has not ended after %g s: its thread is given up", self._step_seconds
         )
         self._pool.shutdown(wait=False)
-        self._pool = ThreadPoolExecutor(self._threads, "preparation")
+        self._pool = ThreadPoolExecutor(self.threads, "preparation")

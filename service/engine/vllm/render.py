@@ -145,7 +145,7 @@ def infill_prompt(infill: Infill, model: str, vocabulary: dict[str, int]) -> str
 
 async def _render_chat(chat: Chat, request: Request, templating: Templating, room: Room) -> Prompt:
     cuts = request.truncate and request.prompt_tokens is None
-    conversation = Conversation(chat.messages)
+    conversation = await templating.in_thread(Conversation, chat.messages)
     first = await templating.in_thread(conversation.first_within, room.characters, room.tokens)
     if first == len(conversation) or (first and not cuts):
         shortest = conversation.after(len(conversation) - 1 if cuts else 0)
@@ -154,9 +154,8 @@ async def _render_chat(chat: Chat, request: Request, templating: Templating, roo
     template = await templating.in_thread(GoTemplate, chat.template) if chat.template else None
 
     async def templated(messages: list[Message]) -> Prompt:
-        return await templating.apply_chat_template(
-            [template_message(each, pictures) for each in messages], **_template_arguments(chat)
-        )
+        written = await templating.in_thread(_template_messages, messages, pictures)
+        return await templating.apply_chat_template(written, **_template_arguments(chat))
 
     in_a_form_it_takes = FormFinder(templated)
 
@@ -173,10 +172,14 @@ async def _render_chat(chat: Chat, request: Request, templating: Templating, roo
         surplus = len(chat.context) + len(prompt.ids) - room.tokens + 1 if cuts else 0
         return prompt._replace(ids=chat.context[max(0, surplus) :] + prompt.ids)
 
-    def fits(prompt: Prompt | None) -> bool:
-        return prompt is not None and len(prompt.ids) < room.tokens
+    def tokens(prompt: Prompt | None) -> int:
+        # How long a text is that is not tokenized does not matter, since it is too long.
+        return room.tokens * 2 if prompt is None else len(prompt.ids)
 
-    rendered = await (longest_fit(conversation, first, prompt_of, fits) if cuts else prompt_of(chat.messages))
+    if cuts:
+        rendered = await longest_fit(conversation, first, prompt_of, tokens, room.tokens)
+    else:
+        rendered = await prompt_of(chat.messages)
     if rendered is None:
         raise room.too_long(room.tokens)
     return rendered
@@ -196,6 +199,10 @@ def _template_arguments(chat: Chat) -> dict[str, Any]:
         arguments["reasoning_effort"] = _EFFORTS[chat.think]
     # vLLM drops the names that the template does not read.
     return arguments | chat.template_arguments
+
+
+def _template_messages(messages: list[Message], pictures: Mapping[Image, Any]) -> list[dict[str, Any]]:
+    return [template_message(each, pictures) for each in messages]
 
 
 def template_message(message: Message, pictures: Mapping[Image, Any]) -> dict[str, Any]:

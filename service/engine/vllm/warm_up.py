@@ -18,8 +18,11 @@ from ...protocol.request import Chat, EmbedRequest, Image, Message, Request, Sam
 
 logger = logging.getLogger("vllm_wsgi.worker")
 
-# As many tokens as oneDNN's products and vLLM's attention need to take the paths that long prompts take.
-PROMPT_TOKENS = 64
+# The lengths of prompts, in tokens: oneDNN and vLLM's attention take other paths for longer ones, and prepare each.
+LENGTHS = (64, 256, 1024, 2048)
+LONG_SECONDS = 2.0
+# A feature needs no long prompt.
+FEATURE_TOKENS = 8
 ID = "warm-up"
 
 _TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
@@ -51,10 +54,15 @@ class WarmedEngine(Protocol):
 
 async def warm_up_generation(engine: WarmedEngine, abilities: Abilities) -> None:
     """Use each feature once. Raises what `generate` raises for a plain prompt, and EngineGone for any."""
-    prompt = Tokens([0] * max(1, min(PROMPT_TOKENS, engine.context_length - 2)))
     short = Sampling(max_tokens=2, ignore_eos=True)
-    await _answer("a first answer", engine.generate(0, Request(ID, prompt, short, request_id=ID)))
-    for name, request in _features(prompt, abilities):
+    for length in LENGTHS:
+        prompt = Tokens([0] * max(1, min(length, engine.context_length - 2)))
+        request = Request(ID, prompt, short, request_id=ID)
+        seconds = await _answer(f"a prompt of {len(prompt.ids)} tokens", engine.generate(0, request))
+        if seconds > LONG_SECONDS or len(prompt.ids) < length:
+            # A slow machine, on which longer prompts are slow anyway; or the context is full.
+            break
+    for name, request in _features(Tokens(prompt.ids[:FEATURE_TOKENS]), abilities):
         try:
             await _answer(name, engine.generate(0, request))
         except EngineGone:
@@ -66,7 +74,7 @@ async def warm_up_generation(engine: WarmedEngine, abilities: Abilities) -> None
 
 async def warm_up_embedding(engine: WarmedEngine) -> None:
     """Embed a text. Raises what `embed` raises."""
-    request = EmbedRequest(ID, ["warm up " * PROMPT_TOKENS], request_id=ID)
+    request = EmbedRequest(ID, ["warm up " * LENGTHS[0]], request_id=ID)
     await _answer("a first embedding", engine.embed(0, request))
 
 
@@ -94,9 +102,12 @@ def _features(prompt: Tokens, abilities: Abilities) -> Iterator[tuple[str, Reque
         yield "images", Request(ID, seeing, short, request_id=ID)
 
 
-async def _answer(name: str, events: AsyncGenerator[Any, None]) -> None:
+async def _answer(name: str, events: AsyncGenerator[Any, None]) -> float:
+    """Return the seconds that it took."""
     began = time.monotonic()
     async with aclosing(events):
         async for _ in events:
             pass
-    logger.info("warmed up: %s, %.1f s", name, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    logger.info("warmed up: %s, %.1f s", name, seconds)
+    return seconds

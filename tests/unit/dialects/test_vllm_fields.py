@@ -14,6 +14,7 @@ from service.dialects.openai.responses_request import parse_responses
 from service.dialects.vllm_fields import ROUTES, Treatment, VllmField, table
 from service.errors import BadRequest
 from service.protocol.events import Delta
+from service.protocol.request import Constraint, Request
 
 SAID = [{"role": "user", "content": "hi"}]
 PARSERS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
@@ -34,6 +35,12 @@ REFUSED = [
 def parsed(route: str, **fields: Any) -> Any:
     parse, body = PARSERS[route]
     return parse({"model": "x", **body, **fields})
+
+
+def parsed_request(route: str, **fields: Any) -> Request:
+    call = parsed(route, **fields)
+    (request,) = getattr(call, "requests", None) or [call.request]
+    return request
 
 
 def refusal(route: str, **fields: Any) -> BadRequest:
@@ -63,10 +70,10 @@ def test_a_field_that_nobody_knows_is_ignored(route: str):
 @pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/responses", "/v1/messages"])
 @pytest.mark.parametrize("name", ["enable_thinking", "thinking"])
 def test_the_thinking_is_switched_by_an_argument_of_the_template(route: str, name: str):
-    call = parsed(route, chat_template_kwargs={name: False})
-    (request,) = getattr(call, "requests", None) or [call.request]
-    assert request.prompt.think is False
-    assert refusal(route, chat_template_kwargs={"custom": 1}).param == "chat_template_kwargs.custom"
+    request = parsed_request(route, chat_template_kwargs={name: False})
+    assert (request.prompt.think, request.prompt.template_arguments) == (False, {})
+    assert parsed_request(route, chat_template_kwargs={"custom": 1}).prompt.template_arguments == {"custom": 1}
+    assert refusal(route, chat_template_kwargs={"tools": []}).param == "chat_template_kwargs.tools"
     assert "must be true or false" in refusal(route, chat_template_kwargs={name: "no"}).message
 
 
@@ -85,23 +92,86 @@ SCHEMA = {"type": "object"}
     ],
 )
 def test_vllms_json_constraints_shape_the_answer(route: str, fields: dict[str, Any], format: Any):
-    call = parsed(route, **fields)
-    (request,) = getattr(call, "requests", None) or [call.request]
-    assert request.format == format
+    assert parsed_request(route, **fields).format == format
 
 
-@pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
+GENERATING = ["/v1/chat/completions", "/v1/completions", "/v1/responses"]
+
+
+@pytest.mark.parametrize("route", GENERATING)
+@pytest.mark.parametrize(
+    ("fields", "constraint"),
+    [
+        ({"structured_outputs": {"regex": "a+"}}, Constraint(regex="a+")),
+        ({"structured_outputs": {"choice": ["a", "b"]}}, Constraint(choice=["a", "b"])),
+        ({"structured_outputs": {"grammar": 'root ::= "a"'}}, Constraint(grammar='root ::= "a"')),
+        ({"structured_outputs": {"structural_tag": "{}"}}, Constraint(structural_tag="{}")),
+        ({"guided_regex": "a+"}, Constraint(regex="a+")),
+        ({"guided_choice": ["a"]}, Constraint(choice=["a"])),
+        ({"guided_grammar": "a"}, Constraint(grammar="a")),
+    ],
+)
+def test_vllms_other_constraints_shape_the_answer(route: str, fields: dict[str, Any], constraint: Constraint):
+    request = parsed_request(route, **fields)
+    assert (request.format, request.constraint) == (None, constraint)
+
+
+@pytest.mark.parametrize("route", GENERATING)
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"structured_outputs": {"choice": ["a"]}}, "structured_outputs.choice is not supported"),
-        ({"structured_outputs": {"regex": "a+"}}, "structured_outputs.regex is not supported"),
         ({"structured_outputs": {"json": "{"}}, "structured_outputs.json must be a JSON schema"),
-        ({"guided_choice": ["a"]}, "guided_choice is not supported"),
+        ({"structured_outputs": {"choice": []}}, "choice must not be empty"),
+        ({"structured_outputs": {"choice": ["a", ""]}}, "choice must not be empty"),
+        ({"guided_regex": ""}, "guided_regex must not be empty"),
+        ({"structured_outputs": {"whitespace_pattern": " "}}, "structured_outputs.whitespace_pattern is not supported"),
+        ({"structured_outputs": {"regex": "a", "choice": ["b"]}}, "can't go with another format"),
+        ({"guided_regex": "a", "guided_json": {"type": "object"}}, "can't go with another format"),
     ],
 )
-def test_another_constraint_is_refused_and_never_dropped(route: str, fields: dict[str, Any], text: str):
+def test_a_constraint_that_is_none_is_refused_and_never_dropped(route: str, fields: dict[str, Any], text: str):
     assert text in refusal(route, **fields).message
+
+
+@pytest.mark.parametrize("route", GENERATING)
+def test_vllms_sampling_parameters_reach_the_engine(route: str):
+    fields = {
+        "bad_words": ["a"], "allowed_token_ids": [1, 2], "include_stop_str_in_output": True,
+        "skip_special_tokens": False, "spaces_between_special_tokens": False, "thinking_token_budget": 5,
+    }  # fmt: skip
+    sampling = parsed_request(route, **fields).sampling
+    assert {name: getattr(sampling, name) for name in fields} == fields
+    unset = dict.fromkeys(fields) | {"skip_special_tokens": True, "thinking_token_budget": -1}
+    sampling = parsed_request(route, **unset).sampling
+    assert {getattr(sampling, name) for name in fields} == {None}
+    assert refusal(route, bad_words=["a"] * 1025).param == "bad_words"
+
+
+@pytest.mark.parametrize("route", GENERATING[:2])
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ({}, (None, False)),
+        ({"truncate_prompt_tokens": 5}, (5, False)),
+        ({"truncate_prompt_tokens": -1, "truncation_side": "right"}, (-1, True)),
+    ],
+)
+def test_a_prompt_is_cut_on_the_side_that_is_asked_for(route: str, fields: dict[str, Any], kept: tuple[Any, bool]):
+    request = parsed_request(route, **fields)
+    assert (request.prompt_tokens, request.keep_start) == kept
+    assert refusal(route, truncate_prompt_tokens=0).param == "truncate_prompt_tokens"
+    assert refusal(route, truncation_side="middle").param == "truncation_side"
+
+
+def test_an_answer_continues_the_last_message():
+    route = "/v1/chat/completions"
+    chat = parsed_request(route, continue_final_message=True, documents=[{"title": "t"}]).prompt
+    assert (chat.continue_final, chat.add_generation_prompt) == (True, False)
+    assert chat.template_arguments == {"documents": [{"title": "t"}]}
+    assert parsed_request(route).prompt.add_generation_prompt is True
+    assert parsed_request(route, add_generation_prompt=False).prompt.add_generation_prompt is False
+    both = {"continue_final_message": True, "add_generation_prompt": True}
+    assert refusal(route, **both).param == "continue_final_message"
 
 
 def test_two_formats_are_refused():

@@ -180,6 +180,7 @@ def test_a_developer_is_the_system_and_reasoning_is_kept():
         ({"stream_options": {"include_usage": 1}},
          f"{GO} number into Go struct field ChatCompletionRequest.stream_options.include_usage of type bool"),
         ({"top_logprobs": 21}, "top_logprobs must be between 0 and 20"),
+        ({"n": 128, "logprobs": True, "top_logprobs": 4}, "n times top_logprobs must be at most 400"),
         ({"reasoning_effort": "huge"}, 'invalid reasoning value: "huge" (must be "minimal", "low", "medium", "high", '
          '"xhigh", "ultra", "max", or "none")'),
         ({"response_format": {"type": "xml"}}, 'response_format.type must be "text", "json_object" or "json_schema"'),

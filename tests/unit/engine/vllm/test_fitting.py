@@ -35,7 +35,7 @@ def test_what_fits_is_a_conversation_with_its_system_messages_and_its_end(turns:
     async def render(messages: list[Message]) -> list[int]:
         return [int(turn.text) for turn in messages for _ in range(lengths[int(turn.text)])]
 
-    ids = asyncio.run(longest_fit(Conversation(turns), 0, render, lambda ids: len(ids) < limit))
+    ids = asyncio.run(longest_fit(Conversation(turns), 0, render, len, limit))
     if len(ids) >= limit:
         # Then not even the shortest conversation fits.
         assert ids == asyncio.run(render(Conversation(turns).after(len(Conversation(turns)) - 1)))
@@ -67,23 +67,28 @@ def test_as_much_is_kept_as_when_messages_are_dropped_one_by_one(turns: list[Mes
     async def render(messages: list[Message]) -> list[Message]:
         return messages
 
-    found = asyncio.run(longest_fit(conversation, 0, render, lambda messages: len(messages) <= limit))
+    found = asyncio.run(longest_fit(conversation, 0, render, len, limit + 1))
     one_by_one = [conversation.after(cut) for cut in range(len(conversation))]
     assert found == next((messages for messages in one_by_one if len(messages) <= limit), one_by_one[-1])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 1000, 4097])
-@pytest.mark.parametrize("share", [0, 0.1, 0.5, 1])
-def test_the_number_of_renderings_grows_with_the_logarithm(count: int, share: float):
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.999, 1])
+@pytest.mark.parametrize("lengths", [(1,), (1, 50), (30, 1, 1, 1, 1, 1, 1, 400)])
+def test_the_number_of_renderings_grows_with_the_logarithm(count: int, share: float, lengths: tuple[int, ...]):
+    """A token is a message, so that what the characters show is wrong where the messages differ in length."""
     rendered: list[int] = []
 
     async def render(messages: list[Message]) -> int:
         rendered.append(len(messages))
         return len(messages)
 
-    found = asyncio.run(longest_fit(Conversation(users(count)), 0, render, lambda length: length <= count * share))
+    messages = [Message("user", "x" * lengths[number % len(lengths)]) for number in range(count)]
+    found = asyncio.run(longest_fit(Conversation(messages), 0, render, int, int(count * share) + 1))
     assert found == max(1, int(count * share))
-    assert len(rendered) <= 2 + math.log2(count)
+    assert len(rendered) <= 4 + 2 * math.log2(count)
+    if len(lengths) == 1:
+        assert len(rendered) <= 5
 
 
 @pytest.mark.parametrize(

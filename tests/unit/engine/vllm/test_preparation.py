@@ -54,12 +54,11 @@ def _fail() -> None:
     raise BadRequest("no")
 
 
-def test_a_caller_has_one_thread_and_the_callers_take_turns():
+def test_no_caller_has_all_threads_and_the_callers_take_turns():
     async def play() -> None:
         gate, preparation = Gate(), Preparation(threads=2)
-        tasks = [
-            asyncio.create_task(preparation.run(name[0], gate.work(name))) for name in ("a1", "a2", "a3", "b1", "c1")
-        ]
+        names = ("a1", "a2", "a3", "b1", "c1")
+        tasks = [asyncio.create_task(preparation.run(name[0], gate.work(name))) for name in names]
         await until(lambda: len(gate.begun) == 2)
         assert sorted(gate.begun) == ["a1", "b1"]
         gate.open("b1")
@@ -67,8 +66,21 @@ def test_a_caller_has_one_thread_and_the_callers_take_turns():
         gate.open("a1")
         await until(lambda: "a2" in gate.begun)
         gate.open("a2", "a3", "c1")
-        assert await asyncio.gather(*tasks) == ["a1", "a2", "a3", "b1", "c1"]
+        assert await asyncio.gather(*tasks) == list(names)
         assert gate.begun.index("c1") < gate.begun.index("a2") < gate.begun.index("a3")
+
+    asyncio.run(play())
+
+
+def test_one_caller_has_several_threads_and_leaves_one_for_others():
+    async def play() -> None:
+        gate, preparation = Gate(), Preparation(threads=3)
+        tasks = [asyncio.create_task(preparation.run("a", gate.work(name))) for name in ("a1", "a2", "a3")]
+        await until(lambda: len(gate.begun) == 2)
+        assert await preparation.run("b", lambda: "b") == "b"
+        assert len(gate.begun) == 2
+        gate.open("a1", "a2", "a3")
+        assert await asyncio.gather(*tasks) == ["a1", "a2", "a3"]
 
     asyncio.run(play())
 

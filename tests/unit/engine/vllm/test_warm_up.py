@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
-from service.engine.vllm.warm_up import PROMPT_TOKENS, Abilities, warm_up_embedding, warm_up_generation
+from service.engine.vllm.warm_up import LENGTHS, LONG_SECONDS, Abilities, warm_up_embedding, warm_up_generation
 from service.errors import BadRequest, EngineGone, ServiceError
-from service.protocol.request import Chat, EmbedRequest, Request, Tokens
+from service.protocol.request import Chat, EmbedRequest, Request
 
 NOTHING = Abilities()
 
@@ -37,11 +39,19 @@ def warm_up(engine: Engine, abilities: Abilities = NOTHING) -> Engine:
     return engine
 
 
-@pytest.mark.parametrize(("context", "tokens"), [(2048, PROMPT_TOKENS), (16, 14), (2, 1)])
-def test_a_generation_fits_the_context(context: int, tokens: int):
-    prompt = warm_up(Engine(context)).asked[0].prompt
-    assert isinstance(prompt, Tokens)
-    assert len(prompt.ids) == tokens
+@pytest.mark.parametrize(
+    ("context", "lengths"), [(4096, [*LENGTHS]), (2048, [64, 256, 1024, 2046]), (16, [14]), (2, [1])]
+)
+def test_prompts_of_all_lengths_are_answered_that_fit_the_context(context: int, lengths: list[int]):
+    prompts = [request.prompt for request in warm_up(Engine(context)).asked]
+    assert [len(prompt.ids) for prompt in prompts[: len(lengths)]] == lengths
+    assert all(len(prompt.ids) <= 8 for prompt in prompts[len(lengths) :])
+
+
+def test_a_slow_machine_is_not_warmed_up_with_long_prompts(monkeypatch: pytest.MonkeyPatch):
+    times = itertools.count(step=LONG_SECONDS * 2)
+    monkeypatch.setattr(time, "monotonic", lambda: next(times))
+    assert len(warm_up(Engine()).asked[1].prompt.ids) <= 8
 
 
 def test_what_a_model_can_do_is_done_once():
@@ -65,10 +75,10 @@ def test_a_pooling_model_embeds():
 
 
 def test_a_feature_that_the_model_does_not_have_is_left_out():
-    assert len(warm_up(Engine(fails={2: BadRequest("no penalties")})).asked) == len(warm_up(Engine()).asked)
+    assert len(warm_up(Engine(fails={6: BadRequest("no penalties")})).asked) == len(warm_up(Engine()).asked)
 
 
-@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("number", [1, 7])
 def test_an_engine_that_dies_meanwhile_is_not_ready(number: int):
     with pytest.raises(EngineGone):
         warm_up(Engine(fails={number: EngineGone("the engine stopped")}))

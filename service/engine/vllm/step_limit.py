@@ -1,0 +1,30 @@
+"""How many tokens of prompts one step of the engine may have.
+
+A long prompt is computed in pieces, and all other streams wait for each piece. On a CPU a piece of vLLM's size takes
+seconds. So the pieces become smaller while steps take long, and larger again while they are short.
+"""
+
+from __future__ import annotations
+
+# A step longer than this is felt in a stream; one shorter than the other costs less than what a step costs anyway.
+LONG_SECONDS = 0.25
+SHORT_SECONDS = 0.1
+FIRST, LEAST = 512, 32
+
+
+class StepLimit:
+    """The limit of one engine, from LEAST to `most` tokens."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.tokens = min(FIRST, most)
+
+    def took(self, seconds: float, tokens: int) -> None:
+        """Learn from a step that had this many tokens of prompts."""
+        if tokens * 2 <= self.tokens:
+            # It was not the prompts that made this step as long as it was.
+            return
+        if seconds > LONG_SECONDS:
+            self.tokens = min(self._most, max(LEAST, self.tokens // 2))
+        elif seconds < SHORT_SECONDS:
+            self.tokens = min(self._most, self.tokens * 2)

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from service.engine.vllm.step_limit import FIRST, LEAST, LONG_SECONDS, SHORT_SECONDS, StepLimit
+
+SLOW, FAST, BETWEEN = LONG_SECONDS * 2, SHORT_SECONDS / 2, (LONG_SECONDS + SHORT_SECONDS) / 2
+
+
+def after(*seconds: float, most: int = 2048) -> int:
+    limit = StepLimit(most)
+    for each in seconds:
+        limit.took(each, limit.tokens)
+    return limit.tokens
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tokens"),
+    [
+        ([], FIRST),
+        ([SLOW], FIRST // 2),
+        ([SLOW, SLOW, FAST], FIRST // 2),
+        ([BETWEEN] * 9, FIRST),
+        ([SLOW] * 99, LEAST),
+        ([FAST] * 99, 2048),
+    ],
+)
+def test_a_step_gets_shorter_while_steps_are_long_and_longer_while_they_are_short(seconds: list[float], tokens: int):
+    assert after(*seconds) == tokens
+
+
+def test_an_engine_that_takes_few_tokens_gets_no_more():
+    assert [after(most=16), after(FAST, most=16), after(SLOW, most=16)] == [16, 16, 16]
+
+
+def test_a_step_with_few_tokens_of_prompts_teaches_nothing():
+    limit = StepLimit(2048)
+    limit.took(SLOW, FIRST // 2)
+    limit.took(FAST, 1)
+    assert limit.tokens == FIRST
