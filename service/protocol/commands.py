@@ -61,7 +61,8 @@ class Locate(Struct):
 
     `keep_alive` is in seconds: infinity means never unloaded, None leaves it as it is. The host keeps the model loaded
     for the `submits` Submits or Embeds that follow. `caller` is the name of the key. `lost`:
-    data sockets whose engines the asker has lost, which the host may not have noticed yet.
+    data sockets whose engines the asker has lost, which the host may not have noticed yet. Requests of one conversation
+    have the same `beginning`.
     """
 
     id: int
@@ -70,6 +71,7 @@ class Locate(Struct):
     submits: int = 1
     caller: str = ""
     lost: list[str] = []
+    beginning: str = ""
 
 
 class Unload(Struct):
