@@ -49,7 +49,7 @@ def setting(group: Group, default: str, sentence: str, parse: Callable[[str], An
 
 @dataclass(frozen=True)
 class Settings:
-    """What a process of ours is set to. Durations are in seconds, sizes in bytes.
+    """The settings of one process. Durations are in seconds, sizes in bytes.
 
     In Python a field takes its value or the text of its variable: `Settings(keep_alive=300)`, `Settings(hosts="a,b")`.
     Raises SettingsError for a text that is not valid.

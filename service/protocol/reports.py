@@ -16,7 +16,7 @@ from .request import Struct
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):
-    """What the host starts a worker with.
+    """The options with which the host starts a worker.
 
     `lifeline` is the number of an inherited file descriptor, `parent` the host's pid.
     """

@@ -154,7 +154,7 @@ def test_a_draining_host_says_so(start_server: Callable[..., Server]):
         next(lines)
         os.kill(server.engine_hosts()[0], signal.SIGTERM)
         draining = observed.next("snapshot", lambda data: data["host"]["state"] == "draining")
-        assert draining.data["host"]["reason"] == "it was told to end"
+        assert draining.data["host"]["reason"] == "it was asked to end"
 
 
 def test_a_web_worker_that_ends_closes_the_stream_at_once(start_server: Callable[..., Server]):

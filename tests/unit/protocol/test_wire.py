@@ -107,7 +107,7 @@ COMMANDS = [
     Submit(20, Request("m", Text("a")), Defaults(Sampling(seed=1), 9, "s", [Message("user", "é")], "t", "/a")),
 ]
 STATUS = ModelStatus(name="m", replicas=[EngineStatus(state=EngineState.FAILED, reason="é", retry_at=2.5)])
-STATE = LiveSnapshot(1.5, HostState.DRAINING, "it was told to end", [STATUS])
+STATE = LiveSnapshot(1.5, HostState.DRAINING, "it was asked to end", [STATUS])
 EVENTS = [
     Hello(),
     Located(1, "socket", 5, ["embedding"]),
