@@ -115,7 +115,7 @@ class Stream(Exchange):
             try:
                 left, lost = len(self._moves.left()), self._moves.lost
                 for events in self.locate(self._model, self._keep_alive, left, lost, self._beginning):
-                    # The client has been told of the first engine's load, so the Located stays here.
+                    # The client already knows of the first engine's load, so the Located stays here.
                     if not events:
                         yield events
                 return

@@ -122,7 +122,7 @@ class Engines:
         """Return what observers are shown: the host's state, why, and every model that is not idle."""
         models = [status for engine in self._engines.values() for status in engine.statuses()]
         if self._draining:
-            return HostState.DRAINING, "it was told to end", models
+            return HostState.DRAINING, "it was asked to end", models
         return HostState.READY, "", models
 
     def measured(self) -> list[State]:
