@@ -61,6 +61,12 @@ class Model:
         return self.source, arguments, *parsers, self.template, str(self.replicas), *self.devices
 
     @property
+    def cache_bytes(self) -> int:
+        """The size of the KV cache that the operator wants, in bytes; 0 where that is left to vLLM."""
+        size = self.engine_args.get("kv_cache_memory_bytes")
+        return size if isinstance(size, int) and size > 0 else 0
+
+    @property
     def defaults(self) -> Defaults:
         """Return the defaults that the model adds to each request."""
         return Defaults(

@@ -7,7 +7,7 @@
         ListLoaded ─▶ Loaded                StoreResponse, DropResponse ─▶ Done
         ShowModel ─▶ Models or Shown        FetchResponse ─▶ StoredResponse
         Check ─▶ Checked                    Measure ─▶ Measured              Count ─▶ (nothing)
-        Observe ─▶ Observed
+        Observe ─▶ Observed                 Restart ─▶ Progress … Done
     to an engine worker (data socket)
         Submit ─▶ Delta … Finished for each answer, or Rendered
         Embed ─▶ Vectors …                  Measure ─▶ Measured
@@ -79,6 +79,19 @@ class Unload(Struct):
 
     id: int
     model: str
+
+
+class Restart(Struct):
+    """Replace the engine workers of a model, one after the other; those of every loaded model where the name is empty.
+
+    The requests of each worker have `seconds` to end; with None, as long as when the host is told to end. A model that
+    can't serve meanwhile is restarted only if it `may_pause`.
+    """
+
+    id: int
+    model: str = ""
+    seconds: Optional[float] = None
+    may_pause: bool = False
 
 
 class ListModels(Struct):
@@ -234,6 +247,7 @@ class Observe(Struct):
 Command = Union[
     Locate,
     Unload,
+    Restart,
     ListModels,
     ListLoaded,
     ShowModel,

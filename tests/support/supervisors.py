@@ -20,6 +20,7 @@ class FakeSupervisor:
     pause = 0.0
     load = waiting = 0
     is_well = True
+    is_leaving = False
 
     def __init__(self, model: Model, resident: Resident, number: int, stir: Callable[[], None]) -> None:
         self.model = model
@@ -27,7 +28,8 @@ class FakeSupervisor:
         self.number = number
         self.calls: list[str] = []
         self.failure: Unavailable | None = None
-        self.restarts = 0
+        self.restarts = self.generation = 0
+        self.reason = ""
         self.ready = Ready(4096, "cpu", 0)
         self._stir = stir
         self._changed = Bell()
@@ -42,7 +44,7 @@ class FakeSupervisor:
 
     @property
     def socket(self) -> str:
-        name = f"{self.resident.name}{self.number or ''}{self.restarts or ''}.sock"
+        name = f"{self.resident.name}{self.number or ''}{self.restarts or self.generation or ''}.sock"
         return name if self.state is EngineState.READY else ""
 
     def enter(self, state: EngineState) -> None:
@@ -67,6 +69,9 @@ class FakeSupervisor:
         while self.state is not EngineState.IDLE:
             await self._changed.rung()
 
+    def restart(self) -> None:
+        self.calls.append("restart")
+
     def check(self, lost: Collection[str] = ()) -> None:
         if self.failure is not None and not lost:
             raise self.failure
@@ -75,4 +80,4 @@ class FakeSupervisor:
         return State(self.resident.name, bool(self.socket), 0, 0, 0, 0, 0, int(bool(self.socket)))
 
     def status(self) -> EngineStatus:
-        return EngineStatus(id=self.number, state=self.state, waiting=self.waiting)
+        return EngineStatus(id=self.number, state=self.state, waiting=self.waiting, reason=self.reason)

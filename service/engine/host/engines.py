@@ -125,6 +125,13 @@ class Engines:
             return HostState.DRAINING, "it was asked to end", models
         return HostState.READY, "", models
 
+    def loaded_replicas(self, model: Model | None = None) -> list[Replicas]:
+        """Return those of every engine that is loaded, or only of the model's. Raises EngineGoingDown."""
+        if self._draining:
+            raise EngineGoingDown
+        engines = self._engines.values() if model is None else [self._replicas(model)]
+        return [engine for engine in engines if engine.resident.present]
+
     def measured(self) -> list[State]:
         return [engine.measured() for engine in self._engines.values()]
 
@@ -201,7 +208,7 @@ class Engines:
         if model.engine not in self._engines:
             weights = self._catalog.info(model).size
             # Until it has been loaded once, all that is known of its KV cache is what the operator wants.
-            memory = model.memory or weights + _cache_bytes(model)
+            memory = model.memory or weights + model.cache_bytes
             name, keep_alive = model.name.short, self._keep_alive(model)
             resident = Resident(name, keep_alive, model.pinned, memory, replicas=model.replicas)
             new_replica = partial(self._new_supervisor, model, weights, resident)
@@ -290,9 +297,3 @@ class Engines:
             engine = self._engines[key]
             if engine.state is EngineState.IDLE and not engine.resident.in_use:
                 self._residency.remove(self._engines.pop(key).resident)
-
-
-def _cache_bytes(model: Model) -> int:
-    """Return the size of the KV cache that the operator wants, in bytes; 0 where that is left to vLLM."""
-    size = model.engine_args.get("kv_cache_memory_bytes")
-    return size if isinstance(size, int) and size > 0 else 0

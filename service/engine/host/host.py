@@ -43,6 +43,7 @@ from .live_events import LiveEvents
 from .metrics import UNKNOWN, Metrics
 from .residency import Resident
 from .response_archive import ResponseArchive
+from .rolling_restart import RollingRestart
 from .supervisor import EngineSupervisor
 from .systemd import SystemdNotifier
 
@@ -79,6 +80,7 @@ class Host:
             Measure: self._measure,
             Count: self._count,
             **editor.handlers,
+            **RollingRestart(self._engines, self._catalog, settings).handlers,
             **self._archive.handlers,
             **self._live.handlers,
         }

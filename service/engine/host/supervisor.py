@@ -151,6 +151,11 @@ class EngineSupervisor:
         return not self.is_leaving and not self._pulses.is_late
 
     @property
+    def restarts(self) -> int:
+        """How often a worker died, hung or did not load, since the host started."""
+        return self._restarts
+
+    @property
     def pause(self) -> float:
         """Seconds until the worker may be started again; 0 where there is nothing to wait for."""
         return self._backoff.pause
