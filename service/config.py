@@ -49,7 +49,7 @@ def setting(group: Group, default: str, sentence: str, parse: Callable[[str], An
 
 @dataclass(frozen=True)
 class Settings:
-    """What a process of ours is set to. Durations are in seconds, sizes in bytes.
+    """The settings of one process. Durations are in seconds, sizes in bytes.
 
     In Python a field takes its value or the text of its variable: `Settings(keep_alive=300)`, `Settings(hosts="a,b")`.
     Raises SettingsError for a text that is not valid.
@@ -228,8 +228,8 @@ class Settings:
     engine_timeout: float = setting(
         Group.TIME_OUTS,
         "60",
-        "An engine that does not respond for this many seconds hangs and is replaced. "
-        "Set it longer than any decode step.",
+        "An engine that does not respond for this many seconds, and uses no CPU time, hangs and is replaced. "
+        "One that uses CPU time is replaced after five times as long.",
         parse_positive_seconds,
     )
     load_timeout: float = setting(

@@ -27,7 +27,7 @@ PREFLIGHT_HEADERS = {
     "Access-Control-Allow-Methods": "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
     "Access-Control-Max-Age": "43200",
 }
-# What a page may read of an answer besides the headers that every page may (Fetch, "CORS-safelisted response-header
+# Headers that a page may read of an answer besides those that every page may (Fetch, "CORS-safelisted response-header
 # name"): the id for reports, the time to try again in, and what says why a request was refused.
 EXPOSED_HEADERS = "X-Request-Id,Retry-After,WWW-Authenticate,Allow,Accept-Encoding,Location"
 # RFC 9110 §5.1.

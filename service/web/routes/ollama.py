@@ -125,7 +125,7 @@ class OllamaRoutes(LibraryRoutes):
         if call.request is None:
             response = single_response(self._load_or_unload(call, answer), chosen)
         else:
-            # What would be sent to the model is one record, which is streamed only to a reader of events.
+            # The answer is one record, the prompt. It is streamed only to a reader of events.
             framed = chosen if chosen is SSE or not call.request.render_only else None
             response = self._stream_or_collect([call.request], answer, framed, call.keep_alive)
         response.vary.add("Accept")
