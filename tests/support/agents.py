@@ -136,6 +136,34 @@ class ClaudeCode(Agent):
         return self.run("--continue", *self.OPTIONS, prompt)
 
 
+class Continue(Agent):
+    """Continue's command-line program with a model of its provider `ollama`."""
+
+    SETTINGS = """
+name: Local
+version: 1.0.0
+schema: v1
+models:
+  - name: demo
+    provider: ollama
+    model: demo
+    apiBase: {url}
+    capabilities: [tool_use]
+"""
+
+    def __init__(self, url: str, directory: Path, env: dict[str, str]) -> None:
+        super().__init__("@continuedev/cli/dist/cn.js", directory, {**env, "CONTINUE_TELEMETRY_ENABLED": "0"})
+        self._settings = self.home / "config.yaml"
+        self._settings.write_text(self.SETTINGS.format(url=url))
+
+    def ask(self, prompt: str, *options: str) -> list[Event]:
+        return self.run("--config", str(self._settings), "--auto", "-p", "--format", "json", *options, prompt)
+
+    def ask_further(self, prompt: str) -> list[Event]:
+        """The next turn of the newest conversation."""
+        return self.ask(prompt, "--resume")
+
+
 def scripted(*answers: str) -> str:
     """What an agent's user writes, so that the scripted engine gives these answers to the turn's requests."""
     return f"!begin {' !next '.join(answers)} !end"

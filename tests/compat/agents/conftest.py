@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.agents import CONTEXT, NODE_MODULES, ClaudeCode, ClosedProxy, Codex
+from tests.support.agents import CONTEXT, NODE_MODULES, ClaudeCode, ClosedProxy, Codex, Continue
 from tests.support.servers import SCRIPTED, Server
 
 
@@ -45,6 +45,11 @@ def proxy() -> Iterator[ClosedProxy]:
 @pytest.fixture
 def codex(agents_server: Server, proxy: ClosedProxy, tmp_path: Path) -> Codex:
     return Codex(agents_server.url, tmp_path, proxy.environment())
+
+
+@pytest.fixture
+def continue_cli(agents_server: Server, proxy: ClosedProxy, tmp_path: Path) -> Continue:
+    return Continue(agents_server.url, tmp_path, proxy.environment())
 
 
 @pytest.fixture
