@@ -75,7 +75,7 @@ class Exchange:
         """Cancel what has not ended yet. Idempotent."""
         self._cancel()
         if self._fd >= 0:
-            self._connections.watch().remove(self._fd)
+            self._connections.watch().remove(self._fd, self._inbox.client_left)
             self._fd = -1
 
     def locate(
