@@ -13,6 +13,8 @@ from ..config import Settings
 from ..dialects.ollama.answer import error_record
 from ..engine_client.client import Client
 from ..errors import ServiceError, SettingsError
+from ..transport.address import parse_address
+from ..transport.credentials import check_credentials
 from .context import open_context
 from .guard import Guard
 from .http_responses import add_request_id, error_response, http_error_response
@@ -59,10 +61,11 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
             "VLLM_WSGI_ENGINE_SOCKET is empty: start an engine host with `vllm-wsgi engine` and name its control "
             "socket, or start web tier and engine host with `vllm-wsgi serve`"
         )
+    check_credentials(parse_address(settings.engine_socket), settings.tls)
     blueprint = Blueprint(name, __name__, cli_group="vllm-wsgi")
     blueprint.cli.add_command(key)
     blueprint.cli.add_command(check_command(settings))
-    client = Client(settings.engine_socket, settings.heartbeat, settings.deadline, settings.moves)
+    client = Client(settings.engine_socket, settings.heartbeat, settings.deadline, settings.moves, settings.tls)
     dialects = [routes(settings, client) for routes in ALL_ROUTES]
     for routes in dialects:
         blueprint.register_blueprint(routes.blueprint())

@@ -51,7 +51,7 @@ class Process:
         options = WorkerOptions(
             path, theirs.fileno(), os.getpid(), settings.engine, model.source, model.engine_args,
             model.tool_parser, model.reasoning_parser, model.template,
-            settings.max_queue, model.name.short, settings.traces or "",
+            settings.max_queue, model.name.short, settings.traces or "", settings.tls,
         )  # fmt: skip
         with theirs:
             process = await asyncio.create_subprocess_exec(

@@ -14,7 +14,6 @@ import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
-from pathlib import Path
 from typing import NoReturn
 
 from ...config import Settings
@@ -50,7 +49,7 @@ class EngineSupervisor:
 
     Its engine is that of `model`, and of every model that differs from it in its defaults alone. `served` are those of
     them that were asked for since the engine was loaded. `weights` is their size in bytes. `stir` is called whenever
-    something changes that the residency depends on.
+    something changes that the residency depends on. `new_socket` returns where a worker listens, by its number.
     """
 
     def __init__(
@@ -58,14 +57,14 @@ class EngineSupervisor:
         settings: Settings,
         model: Model,
         weights: int,
-        directory: Path,
+        new_socket: Callable[[int], str],
         resident: Resident,
         stir: Callable[[], None],
         launch: Launch = Process.start,
         backoff: Backoff | None = None,
     ) -> None:
         self._settings = settings
-        self._directory = directory
+        self._new_socket = new_socket
         self.model = model
         self._weights = weights
         self.resident = resident
@@ -212,9 +211,9 @@ class EngineSupervisor:
 
     async def _live(self) -> ServiceError:
         """Run one worker from its start to its end, and return why it ended."""
-        path = self._directory / f"worker-{next(_numbers)}.sock"
+        socket = self._new_socket(next(_numbers))
         try:
-            process = await self._launch(self._settings, self.model, str(path))
+            process = await self._launch(self._settings, self.model, socket)
         except OSError as error:
             return Unavailable(f"the engine worker can't be started: {error.strerror}")
         patience = STOP_SECONDS
@@ -259,7 +258,7 @@ class EngineSupervisor:
         if isinstance(report, LoadFailed):
             raise Unavailable(f"the model can't be loaded: {report.message}")
         assert isinstance(report, Ready)
-        await self._is_ready(report, process.path)
+        await self._is_ready(report, report.address or process.path)
         logger.info(
             "%s is loaded on %s after %.0f s; its context has %d tokens",
             self.model.name.short, report.device, time.monotonic() - began, report.context_length,
