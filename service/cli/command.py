@@ -9,6 +9,7 @@ from .certificates import certificates
 from .check import check_environment
 from .engine import engine
 from .key import key
+from .restart import restart
 from .serve import serve
 from .settings import settings
 
@@ -22,7 +23,7 @@ def command() -> None:
     """
 
 
-for verb in (serve, engine, key, certificates, check_environment, settings):
+for verb in (serve, engine, restart, key, certificates, check_environment, settings):
     command.add_command(verb)
 
 

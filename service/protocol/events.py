@@ -36,7 +36,7 @@ class Alive(Struct):
 
 
 class Located(Struct):
-    """The model is loaded and served at the data socket `socket`: a path, or an address such as tls://host:port.
+    """The model is loaded and served by the replica with this number at `socket`: a path, or tls://host:port.
 
     `load_ns` is how long the request waited for the model, in nanoseconds. `capabilities` have Ollama's names; they are
     empty when they are not known. `defaults` go into the Submit.
@@ -47,6 +47,7 @@ class Located(Struct):
     load_ns: int
     capabilities: list[str] = []
     defaults: Defaults = Defaults()
+    replica: int = 0
 
 
 class Unloaded(Struct):

@@ -45,6 +45,7 @@ from .live_events import LiveEvents
 from .metrics import UNKNOWN, Metrics
 from .residency import Resident
 from .response_archive import ResponseArchive
+from .rolling_restart import RollingRestart
 from .supervisor import EngineSupervisor
 from .systemd import SystemdNotifier
 
@@ -84,6 +85,7 @@ class Host:
             Measure: self._measure,
             Count: self._count,
             **editor.handlers,
+            **RollingRestart(self._engines, self._catalog, settings).handlers,
             **self._archive.handlers,
             **self._live.handlers,
         }
@@ -121,9 +123,9 @@ class Host:
             Path(self._address.host).unlink(missing_ok=True)
 
     def _new_supervisor(
-        self, model: Model, weights: int, resident: Resident, stir: Callable[[], None]
+        self, model: Model, weights: int, resident: Resident, number: int, stir: Callable[[], None]
     ) -> EngineSupervisor:
-        return EngineSupervisor(self._settings, model, weights, self._data_socket, resident, stir)
+        return EngineSupervisor(self._settings, model, weights, self._data_socket, resident, number, stir)
 
     def _data_socket(self, number: int) -> str:
         """Return where the worker with this number listens."""
@@ -134,9 +136,11 @@ class Host:
     async def _locate(self, command: Locate) -> AsyncGenerator[Event, None]:
         began = time.monotonic_ns()
         model = self._catalog.find(command.model)
-        path = await self._engines.locate(model, command.caller, command.keep_alive, command.submits, command.lost)
-        capabilities = self._catalog.info(model).capabilities
-        yield Located(command.id, path, time.monotonic_ns() - began, capabilities, model.defaults)
+        replica = await self._engines.locate(
+            model, command.caller, command.keep_alive, command.submits, command.lost, command.beginning
+        )
+        capabilities, took = self._catalog.info(model).capabilities, time.monotonic_ns() - began
+        yield Located(command.id, replica.socket, took, capabilities, model.defaults, replica.number)
 
     async def _unload(self, command: Unload) -> AsyncGenerator[Event, None]:
         await self._engines.unload(self._catalog.find(command.model))
