@@ -193,7 +193,7 @@ def test_a_check_lists_the_models_of_the_engine_host_and_fails_for_one_that_is_l
 class RestartingClient:
     """An engine host that restarts what it is asked to, and refuses to restart a model called `no`."""
 
-    def __init__(self, socket: str, heartbeat: float) -> None:
+    def __init__(self, socket: str, heartbeat: float, tls: str) -> None:
         assert socket == "/run/e.sock"
 
     def restart(self, model: str, seconds: float | None, may_pause: bool) -> Iterator[str]:
