@@ -89,7 +89,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine/exit_status": set(),
     "engine/parent_death": set(),
     "engine/vectors": {"errors"},
-    "engine/scripted": {"errors", "protocol", "engine/backend", "engine/vectors"},
+    "engine/script": {"protocol"},
+    "engine/scripted": {"errors", "protocol", "engine/backend", "engine/script", "engine/vectors"},
     "engine/hub": {"errors", "version", "engine/bell", "engine/parent_death"},
     "engine/vllm": {
         "errors", "protocol", "syntax", "models", "engine/backend", "engine/vectors", "engine/exit_status",
