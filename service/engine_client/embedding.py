@@ -23,7 +23,7 @@ logger = logging.getLogger("vllm_wsgi.queue")
 MOST_DEATHS = 2
 
 
-class Embedding(Exchange):
+class EmbeddingExchange(Exchange):
     """One request for vectors. Vectors have no state, so that another engine begins with the first text."""
 
     def __init__(

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-import psutil
 import pytest
 
 from service.engine.vllm.build import build_engine
@@ -76,9 +75,9 @@ class Whole:
 class Loop:
     """An engine, and the event loop that it lives in."""
 
-    def __init__(self, **more: Any) -> None:
+    def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        arguments = {"max_model_len": 1024, "kv_cache_memory_bytes": 1 << 26, "max_num_seqs": 32, **more}
+        arguments = {"max_model_len": 1024, "kv_cache_memory_bytes": 1 << 26, "max_num_seqs": 32}
         self.engine: VllmEngine = self.run(self._build(arguments))
 
     async def _build(self, arguments: dict[str, Any]) -> VllmEngine:
@@ -102,20 +101,18 @@ class Loop:
             await events.aclose()
         return whole
 
-    def close(self) -> None:
-        self.run(self.engine.shutdown())
-        self.loop.close()
-
 
 @pytest.fixture(scope="module")
 def loop() -> Iterator[Loop]:
     loop = Loop()
     yield loop
-    loop.close()
+    loop.run(loop.engine.shutdown())
+    loop.loop.close()
 
 
-def assert_continues_exactly(loop: Loop, request: Request) -> None:
-    """Wherever the answer is cut."""
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_an_answer_that_is_cut_anywhere_continues_exactly(loop: Loop, kind: str) -> None:
+    request = REQUESTS[kind]
     undisturbed = loop.run(loop.answer(request))
     assert undisturbed.end
     deltas = len(undisturbed.token_ids)
@@ -126,20 +123,3 @@ def assert_continues_exactly(loop: Loop, request: Request) -> None:
             continue
         moved = msgspec.structs.replace(request, so_far=begun.so_far())
         assert loop.run(loop.answer(moved, whole=begun)) == undisturbed, f"cut after {cut} deltas"
-
-
-@pytest.mark.parametrize("kind", REQUESTS)
-def test_an_answer_that_is_cut_anywhere_continues_exactly(loop: Loop, kind: str) -> None:
-    assert_continues_exactly(loop, REQUESTS[kind])
-
-
-def test_an_answer_continues_exactly_where_the_model_runs_in_a_process_of_its_own() -> None:
-    """As with several GPUs: the worker extension brings resume.py into that process."""
-    apart = Loop(distributed_executor_backend="mp")
-    try:
-        workers = [each for each in psutil.Process().children(recursive=True) if "Worker" in " ".join(each.cmdline())]
-        assert workers
-        for kind in ("a seed", "a repetition penalty"):
-            assert_continues_exactly(apart, REQUESTS[kind])
-    finally:
-        apart.close()
