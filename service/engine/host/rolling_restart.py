@@ -1,8 +1,8 @@
 """Restart the replicas of a model, one after the other, while the others serve.
 
 In: a Restart. Out: Progress in sentences for the operator, and Done. A replica gets no new request, its requests have
-time to end, and the rest moves to another replica when the worker is asked to end. The next replica follows when the new
-worker is ready.
+time to end, and the rest moves to another replica when the worker is asked to end. The next replica follows when the
+new worker is ready.
 """
 
 from __future__ import annotations
