@@ -17,6 +17,7 @@ from ..exit_status import cause
 ENGINE_GONE = "an error was encountered while running the model: the engine stopped"
 # How often a call that waits for the core looks whether the core still lives.
 LOOK_SECONDS = 0.5
+MAX_REASON = 2_000
 
 T = TypeVar("T")
 
@@ -31,7 +32,8 @@ def vllm_errors(engine: AsyncLLM) -> Iterator[None]:
     except GracefulHTTPError as error:
         raise Unavailable(str(error)) from None
     except (VLLMClientError, ValueError) as error:
-        raise BadRequest(str(error)) from None
+        # vLLM repeats what it refuses, which may be very long.
+        raise BadRequest(str(error)[:MAX_REASON]) from None
 
 
 async def answer_of_core(engine: AsyncLLM, call: Awaitable[T]) -> T:
