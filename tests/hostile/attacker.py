@@ -2,12 +2,14 @@
 
 It sends requests of every kind, with sizes drawn at random up to the longest body, each on a connection of its own, and
 leaves many of them before they are answered. It is a process of its own, so that its work holds up nobody who measures.
-Prints which kind got which status, as JSON; the exit status is 1 when one of them is the server's mistake.
+HOSTILE_KINDS, a comma list, leaves only these kinds. Prints which kind got which status, as JSON; the exit status is 1
+when one of them is the server's mistake.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 import threading
@@ -75,8 +77,9 @@ KINDS: dict[str, Kind] = {
     "one word": lambda size, _: ("/api/generate", {"prompt": "a" * size, "raw": True}),
     "Korean": lambda size, _: ("/api/generate", {"prompt": "\ud55c\uad6d " * (size // 7)}),
     "a template": lambda size, _: (
-        "/api/generate", {"prompt": "a " * 150, "template": "{{.Prompt}}" * (size // 11)}
+        "/api/generate", {"prompt": "a " * (size // 2), "template": "{{.Prompt}}" * (size % 1200)}
     ),
+    "a long template": lambda size, _: ("/api/generate", {"prompt": "a", "template": "{{.Prompt}}" * (size // 11)}),
     "a nested template": lambda size, _: (
         "/api/generate", {"prompt": "a", "template": "{{if .Prompt}}" * (size // 21) + "{{end}}" * (size // 21)}
     ),
@@ -151,9 +154,9 @@ def draw_size(draw: random.Random) -> int:
 
 
 def attack(url: str, key: str, ends_at: float, seed: int, statuses: Counter[str]) -> None:
-    draw = random.Random(seed)
+    draw, kinds = random.Random(seed), os.environ.get("HOSTILE_KINDS", ",".join(KINDS)).split(",")
     while time.monotonic() < ends_at:
-        name = draw.choice(list(KINDS))
+        name = draw.choice(kinds)
         path, fields = KINDS[name](draw_size(draw), draw)
         content = json.dumps({"model": "demo", **fields}).encode()[:MAX_BODY]
         # The longer ones are left early as often as not: the work must not go on without its client.
