@@ -16,8 +16,8 @@ _FIELDS = ("System", "Prompt", "Suffix", "Response")
 _BLANKS = " \t\r\n"
 # An `if` within an `if`, so often; templates of Ollama's library have up to four.
 MAX_DEPTH = 64
-# Templates of Ollama's library have up to 10,000 characters and 100 actions. A longer one takes seconds to parse, and so
-# does one of many actions to render for many turns.
+# Templates of Ollama's library have up to 10,000 characters and 100 actions. A longer one takes seconds to parse, and
+# one of many actions takes as long to render for many turns.
 MAX_CHARACTERS = 100_000
 MAX_ACTIONS = 1_000
 
