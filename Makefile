@@ -41,7 +41,7 @@ endif
 # Groups of tests that `make test` leaves to targets of their own, because they take long or install much.
 HEAVY := $(foreach group,cluster legacy compat/agents page,--ignore tests/$(group))
 
-.PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-cluster test-agents test-page docs site bench soak serve install \
+.PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-cluster test-agents test-hostile test-page docs site bench soak serve install \
 	install-dev clean
 
 help: ## list the targets
@@ -92,6 +92,9 @@ test-page: $(VENV)/installed-check ## the web page in Chromium: no vLLM
 
 test-faults: install-dev ## kills, stalls and floods; writes docs/reference/faults.md
 	$(PYTEST) tests/faults --write-faults
+
+test-hostile: install-dev ## one key attacks for a minute, and another one's client asks on
+	HOSTILE_SECONDS=60 $(PYTEST) tests/hostile -s
 
 docs: $(VENV)/installed-check ## write the generated pages of docs/reference and deploy/systemd/vllm-wsgi.env
 	$(RUN) tests.docs.reference
