@@ -38,8 +38,8 @@ endif
 # Groups of tests that `make test` leaves to targets of their own, because they take long or install much.
 HEAVY := $(foreach group,legacy agents page,--ignore tests/$(group))
 
-.PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-page docs site bench soak serve install \
-	install-dev clean
+.PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-legacy test-page docs site bench soak \
+	serve install install-dev clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -74,6 +74,10 @@ test-compat: install-dev ## other people's clients, against vLLM with the demo m
 test-deploy: install-dev ## the proxies, the systemd units and the wheel
 	$(PYTEST) tests/deploy
 
+# Interpreters come from PATH or pyenv, packages by uv into .venv-legacy/, which is kept. What a machine lacks is skipped.
+test-legacy: $(VENV)/installed-check ## old Pythons, Flasks, servers and extensions: no vLLM; LEGACY=--write-servers
+	$(PYTEST) tests/legacy -n 2 --no-loadscope-reorder $(LEGACY)
+
 # The browser is Debian's `chromium`; without it the tests are skipped.
 test-page: $(VENV)/installed-check ## the web page in Chromium: no vLLM
 	$(UV) pip install --python $(VENV)/bin/python -r requirements/page.txt
@@ -98,7 +102,7 @@ soak: install-dev ## ten minutes of everything at once, and what grows; SOAK="--
 install-dev: install $(VENV)/installed-dev $(DOCS)/installed $(CLIENTS)/installed $(NPM_CLIENTS) ## install what the tests need, too
 
 clean: ## remove what was installed, built and cached
-	rm -rf $(VENV) $(CLIENTS) $(DOCS) $(NPM)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-legacy $(CLIENTS) $(DOCS) $(NPM)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf build dist site *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

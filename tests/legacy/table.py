@@ -17,6 +17,9 @@ The blueprint was tried under each of these servers, with the Python and the Fla
 - a web page of another origin, an unknown path and a body that is too long are refused;
 - a stream that ends leaves no trace in the log.
 
+Our gunicorn worker needs gunicorn 22 or later, and ends an older one with a sentence. Some versions of gevent write
+`greenlet is being finalized` when a worker of gunicorn exits, with any application.
+
 They differ in this:
 
 - *Streams at once*: how many streams one process can serve as it is started here.
