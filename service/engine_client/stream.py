@@ -14,10 +14,11 @@ from ..errors import EngineGone, GoingDown
 from ..protocol.commands import Submit
 from ..protocol.events import Delta, Event, Failed, Finished, Rendered
 from ..protocol.request import Request
+from .beginning import beginning
 from .connections import Connections, new_id
 from .disconnect import Presence
 from .exchange import Exchange, Times
-from .moves import Moves
+from .moves import Move, Moves
 
 logger = logging.getLogger("vllm_wsgi.queue")
 
@@ -44,6 +45,7 @@ class Stream(Exchange):
         """`keep_alive` is in seconds. The stream may lose its engine `moves` times."""
         super().__init__(connections, times, presence, requests[0].caller.name)
         self._model = requests[0].model
+        self._beginning = beginning(requests[0])
         self._inbox.request_id = requests[0].request_id
         self._submits = [Submit(new_id(), request) for request in requests]
         counts = [request.n for request in requests]
@@ -54,9 +56,14 @@ class Stream(Exchange):
         self._origin: dict[int, int] = {}
 
     @property
-    def moves(self) -> int:
-        """How often the stream has continued on another engine."""
-        return self._moves.count
+    def moves(self) -> list[Move]:
+        """The moves to another engine so far."""
+        return self._moves.made
+
+    @property
+    def replica(self) -> int:
+        """The number of the replica that has the stream, or had it last."""
+        return 0 if self.location is None else self.location.replica
 
     def batches(self) -> Iterator[list[Event]]:
         """Yield Located, deltas and a Finished for each answer, or one Rendered; an empty batch for a heartbeat.
@@ -64,12 +71,14 @@ class Stream(Exchange):
         Ends after the last of these or raises a ServiceError, never both and never neither.
         """
         try:
-            yield from self.locate(self._model, self._keep_alive, submits=len(self._submits))
+            yield from self.locate(self._model, self._keep_alive, len(self._submits), beginning=self._beginning)
             failed = self._submit(self._submits)
+            reached = failed is None
             while self._open or failed is not None:
                 if failed is not None:
-                    yield from self._move(failed)
+                    yield from self._move(failed, reached)
                     failed = self._submit(self._rest())
+                    reached = failed is None
                     continue
                 events = self._wait()
                 failed = self._take(events)
@@ -99,19 +108,20 @@ class Stream(Exchange):
             submits.append(submit)
         return submits
 
-    def _move(self, failed: Failed) -> Iterator[list[Event]]:
+    def _move(self, failed: Failed, reached: bool) -> Iterator[list[Event]]:
         """Yield empty batches until another engine is located. Raises the failure where the stream may not move."""
         assert self.location is not None
         if drain.begun:
             raise failed.error()
-        self._moves.begin(failed, self.location.socket)
+        self._moves.begin(failed, self.location.socket, reached)
         logger.warning("request %s moves to another engine: %s", self._inbox.request_id, failed.message)
         self._cancel()
         gives_up_at = time.monotonic() + HOST_SECONDS
         beats_at = time.monotonic() + self._times.heartbeat
         while True:
             try:
-                for events in self.locate(self._model, self._keep_alive, len(self._moves.left()), self._moves.lost):
+                left, lost = len(self._moves.left()), self._moves.lost
+                for events in self.locate(self._model, self._keep_alive, left, lost, self._beginning):
                     # The client already knows of the first engine's load, so the Located stays here.
                     if not events:
                         yield events
