@@ -42,6 +42,8 @@ class Tab:
         self, browser: Any, url: str, unless: Callable[[], str], before: Callable[[Any], None] | None, **options: Any
     ) -> None:
         self.page = browser.new_context(**options).new_page()
+        # Clicks and the like follow a wait for what they need.
+        self.page.set_default_timeout(PATIENCE_SECONDS * 500)
         self.urls: list[str] = []
         self.bodies: list[tuple[str, str]] = []
         self.errors: list[str] = []
@@ -76,7 +78,7 @@ class Tab:
     def _wait(self, found: Any, state: str, what: str) -> Any:
         from playwright.sync_api import TimeoutError as NotYet
 
-        end = time.monotonic() + PATIENCE_SECONDS
+        end = time.monotonic() + 12
         while True:
             try:
                 found.wait_for(state=state, timeout=LOOK_MS)

@@ -15,29 +15,36 @@ from tests.support.servers import ROOT, Server, until
 WEIGHTS = (ROOT / "models/demo/model.safetensors").stat().st_size
 
 
+def row(tab: Any, name: str, text: str = "") -> Any:
+    """Wait until the model's row holds the text; the row."""
+    selector = f".model:has(h2:text-is('{name}'))"
+    tab.sees(selector, text)
+    return tab.page.locator(selector)
+
+
+def pull(tab: Any, name: str) -> None:
+    tab.page.fill("#pull-name", name)
+    tab.sees("#pull:enabled")
+    tab.page.press("#pull-name", "Enter")
+
+
 def test_a_model_is_loaded_and_unloaded(library: Server, open_tab: Callable[..., Any]):
     tab = open_tab(library, "/ui#models")
-    row = tab.sees(".model:has(h2:text-is('idle'))", "Not loaded")
-    row.get_by_role("button", name="Load idle").click()
-    tab.sees(".model", "Loaded.")
-    tab.sees(".model:has(h2:text-is('idle')) .state", "Ready")
-    row.get_by_role("button", name="Unload idle").click()
-    tab.sees(".model", "Unloaded.")
-    tab.sees(".model:has(h2:text-is('idle')) .state", "Not loaded")
-    broken = tab.sees(".model:has(h2:text-is('broken'))")
-    broken.get_by_role("button", name="Load broken").click()
-    tab.sees(".model:has(h2:text-is('broken')) .bad", "CUDA out of memory")
+    row(tab, "idle", "Not loaded").get_by_role("button", name="Load idle").click()
+    row(tab, "idle", "Loaded.")
+    row(tab, "idle", "Ready").get_by_role("button", name="Unload idle").click()
+    row(tab, "idle", "Unloaded.")
+    row(tab, "idle", "Not loaded")
+    row(tab, "broken").get_by_role("button", name="Load broken").click()
+    row(tab, "broken", "CUDA out of memory")
 
 
-def test_a_pull_shows_its_progress_and_makes_a_model(
-    library: Server, hub: LoopbackHub, open_tab: Callable[..., Any]
-):
+def test_a_pull_shows_its_progress_and_makes_a_model(library: Server, hub: LoopbackHub, open_tab: Callable[..., Any]):
     pytest.importorskip("huggingface_hub")
     hub.hold_at = WEIGHTS // 2
     tab = open_tab(library, "/ui#models")
     try:
-        tab.page.fill("#pull-name", "hf.co/org/demo")
-        tab.page.keyboard.press("Enter")
+        pull(tab, "hf.co/org/demo")
         tab.sees("#pulls .hint", " MB of 3.")
         # The hub holds the weights in the middle: the bar stands between its ends.
         bar = tab.sees("#pulls progress[max]")
@@ -45,23 +52,20 @@ def test_a_pull_shows_its_progress_and_makes_a_model(
     finally:
         hub.release()
     tab.sees("#pulls", "Pulled.")
-    row = tab.sees(".model:has(h2:text-is('hf.co/org/demo'))")
-    row.get_by_role("button", name="Delete").click()
+    row(tab, "hf.co/org/demo").get_by_role("button", name="Delete").click()
     tab.page.click("#ask-button")
     tab.sees_no(".model:has(h2:text-is('hf.co/org/demo'))")
 
 
 def test_a_pull_that_fails_says_so_where_it_was_asked_for(library: Server, open_tab: Callable[..., Any]):
     tab = open_tab(library, "/ui#models")
-    tab.page.fill("#pull-name", "llama3")
-    tab.page.keyboard.press("Enter")
+    pull(tab, "llama3")
     tab.sees("#pulls .progress:has-text('llama3') [role=alert]", "name a repository on Hugging Face")
 
 
 def test_a_model_is_created_copied_and_after_a_question_deleted(library: Server, open_tab: Callable[..., Any]):
     tab = open_tab(library, "/ui#models")
-    row = tab.sees(".model:has(h2:text-is('demo'))")
-    row.get_by_role("button", name="Create from demo").click()
+    row(tab, "demo").get_by_role("button", name="Create from demo").click()
     tab.page.fill("#ask-model", "terse")
     tab.page.fill("#ask-system", "Be terse.")
     tab.page.fill("#ask-parameters", "{")
@@ -69,7 +73,7 @@ def test_a_model_is_created_copied_and_after_a_question_deleted(library: Server,
     tab.sees("#ask-error", "Parameters, as JSON: this is not JSON")
     tab.page.fill("#ask-parameters", '{"temperature": 0.3}')
     tab.page.click("#ask-button")
-    made = tab.sees(".model:has(h2:text-is('terse'))")
+    made = row(tab, "terse")
     shown = httpx.post(f"{library.url}/api/show", json={"model": "terse"}).json()
     assert (shown["system"], shown["parameters"].split()) == ("Be terse.", ["temperature", "0.3"])
 
@@ -79,17 +83,15 @@ def test_a_model_is_created_copied_and_after_a_question_deleted(library: Server,
     tab.sees("#ask-error", "invalid")
     tab.page.fill("#ask-destination", "terser")
     tab.page.click("#ask-button")
-    copied = tab.sees(".model:has(h2:text-is('terser'))")
 
     # The question's focus is not on what can't be undone.
-    copied.get_by_role("button", name="Delete terser").click()
+    row(tab, "terser").get_by_role("button", name="Delete terser").click()
     tab.sees("#ask-text", "can't be undone")
     tab.sees("#ask-dialog [data-close]:focus")
     tab.page.keyboard.press("Enter")
     tab.sees_no("#ask-dialog")
     for name in ("terser", "terse"):
-        assert tab.page.locator(f".model:has(h2:text-is('{name}'))").count() == 1
-        tab.page.locator(f".model:has(h2:text-is('{name}'))").get_by_role("button", name="Delete").click()
+        row(tab, name).get_by_role("button", name="Delete").click()
         tab.page.click("#ask-button")
         tab.sees_no(f".model:has(h2:text-is('{name}'))")
     assert tab.page.locator("#models img, #models script").count() == 0
@@ -100,7 +102,7 @@ def test_hostile_texts_of_a_model_are_text(library: Server, open_tab: Callable[.
     assert httpx.post(f"{library.url}/api/create", json=body, timeout=60).status_code == 200
     try:
         tab = open_tab(library, "/ui#models")
-        tab.sees(".model:has(h2:text-is('hostile')) summary").click()
+        row(tab, "hostile").locator("summary").click()
         tab.sees(".shown pre", HOSTILE)
         assert tab.page.locator("#models img, #models script").count() == 0
     finally:

@@ -16,7 +16,7 @@ import pytest
 from tests.support.servers import PATIENCE_SECONDS, Server
 
 # What a shell, Python and JavaScript each would take for their own.
-TRICKY = "it's \"quoted\" $HOME `id` \\n ${x} {y} %s é"
+TRICKY = 'it\'s "quoted" $HOME `id` \\n ${x} {y} %s é'
 
 
 def test_json_is_checked_as_it_is_typed_and_a_wrong_one_is_not_sent(server: Server, open_tab: Callable[..., Any]):
