@@ -228,8 +228,8 @@ class Settings:
     engine_timeout: float = setting(
         Group.TIME_OUTS,
         "60",
-        "An engine that does not respond for this many seconds hangs and is replaced. "
-        "Set it longer than any decode step.",
+        "An engine that does not respond for this many seconds, and uses no CPU time, hangs and is replaced. "
+        "One that uses CPU time is replaced after five times as long.",
         parse_positive_seconds,
     )
     load_timeout: float = setting(

@@ -8,7 +8,7 @@ The worker exits after LoadFailed and EngineDied.
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import msgspec
 
@@ -18,7 +18,8 @@ from .request import Struct
 class WorkerOptions(msgspec.Struct, frozen=True):
     """The options with which the host starts a worker.
 
-    `lifeline` is the number of an inherited file descriptor, `parent` the host's pid.
+    `lifeline` is the number of an inherited file descriptor, `parent` the host's pid, `replica` the worker's number
+    where its model has several.
     """
 
     socket: str
@@ -33,6 +34,7 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     max_queue: int = 0
     name: str = ""
     traces: str = ""
+    replica: Optional[int] = None
 
 
 class Ready(Struct):
@@ -66,6 +68,10 @@ class Pulse(Struct):
     output_tokens: int = 0
 
 
+class EngineSilent(Struct):
+    """The worker's own loop runs, and the engine has not answered for a second: sent in place of each Pulse."""
+
+
 class Activity(Struct):
     """Sent at once when the first request begins and when the last one ends.
 
@@ -76,4 +82,4 @@ class Activity(Struct):
     running: int
 
 
-Report = Union[Ready, LoadFailed, EngineDied, Pulse, Activity]
+Report = Union[Ready, LoadFailed, EngineDied, Pulse, EngineSilent, Activity]

@@ -108,6 +108,15 @@ def test_an_engine_that_answers_nothing_is_replaced(start_server: StartServer, p
     assert "answered nothing for 4 s" in server.output
 
 
+def test_an_engine_that_one_client_keeps_busy_is_left_alone(start_server: StartServer):
+    """Its loop is blocked for three times as long as the host's patience, by work and not by a deadlock."""
+    server = start_server({"VLLM_WSGI_ENGINE_TIMEOUT": "2"})
+    workers = server.engine_workers()
+    answer = httpx.post(f"{server.url}/api/chat", json=chat("a !block:6 b", stream=False), timeout=60)
+    assert (answer.status_code, answer.json()["message"]["content"]) == (200, "a b ")
+    assert (server.engine_workers(), server.status()["restarts"]) == (workers, 0)
+
+
 def test_a_host_that_was_stopped_itself_blames_no_engine(start_server: StartServer):
     server = start_server({"VLLM_WSGI_ENGINE_TIMEOUT": "4"})
     (host,), workers = server.engine_hosts(), server.engine_workers()

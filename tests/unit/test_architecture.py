@@ -86,7 +86,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine/exit_status": set(),
     "engine/parent_death": set(),
     "engine/vectors": {"errors"},
-    "engine/scripted": {"errors", "protocol", "engine/backend", "engine/vectors"},
+    "engine/script": {"protocol"},
+    "engine/scripted": {"errors", "protocol", "engine/backend", "engine/script", "engine/vectors"},
     "engine/hub": {"errors", "version", "engine/bell", "engine/parent_death"},
     "engine/vllm": {
         "errors", "protocol", "syntax", "models", "engine/backend", "engine/vectors", "engine/exit_status",
@@ -237,7 +238,20 @@ def test_the_engine_side_loads_without_the_web_stack_or_the_model():
 
 
 def test_the_public_names_are_these():
-    names = ["Settings", "SettingsError", "__version__", "create_blueprint", "register_json_errors"]
+    names = [
+        "Delta",
+        "Generation",
+        "Inference",
+        "ServiceError",
+        "Settings",
+        "SettingsError",
+        "WholeAnswer",
+        "__version__",
+        "create_blueprint",
+        "inference",
+        "register_json_errors",
+        "stream_response",
+    ]
     assert sorted(service.__all__) == names
     assert [name for name in names if not getattr(service, name)] == []
 

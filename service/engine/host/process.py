@@ -20,6 +20,7 @@ from ...protocol.reports import Report, WorkerOptions
 from ...protocol.wire import Unpacker, decode_report
 from ...version import module
 from ..exit_status import cause
+from . import cpu_time
 
 # How long a worker whose lifeline has closed may take to exit before it is reported without its exit status.
 EXIT_SECONDS = 1.0
@@ -41,8 +42,8 @@ class Process:
         self.path = path
 
     @classmethod
-    async def start(cls, settings: Settings, model: Model, path: str) -> Process:
-        """Start a worker in a session of its own. Raises OSError.
+    async def start(cls, settings: Settings, model: Model, path: str, replica: int = 0) -> Process:
+        """Start the worker of a replica in a session of its own. Raises OSError.
 
         A Ctrl-C in the terminal then does not reach the worker, and its children can be ended with it.
         """
@@ -51,12 +52,13 @@ class Process:
             path, theirs.fileno(), os.getpid(), settings.engine, model.source, model.engine_args,
             model.tool_parser, model.reasoning_parser, model.template,
             settings.max_queue, model.name.short, settings.traces or "",
+            replica if model.replicas > 1 else None,
         )  # fmt: skip
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", module("engine.worker.process"), msgspec.json.encode(options).decode(),
                 pass_fds=[theirs.fileno()], start_new_session=True, stdin=asyncio.subprocess.DEVNULL,
-                env=_environment(store_directory(settings.store) / "cache"),
+                env=_environment(store_directory(settings.store) / "cache") | _devices(model, replica),
             )  # fmt: skip
         return cls(process, await asyncio.open_connection(sock=ours), path)
 
@@ -80,6 +82,10 @@ class Process:
         with suppress(TimeoutError):
             return await asyncio.wait_for(self._process.wait(), EXIT_SECONDS)
         return None
+
+    def cpu_seconds(self, own: bool) -> float | None:
+        """Return the CPU time of the worker's `own` process, or of all its other ones; None where it is not known."""
+        return (cpu_time.of_process if own else cpu_time.of_children)(self._process.pid)
 
     def terminate(self) -> None:
         with suppress(ProcessLookupError):
@@ -121,3 +127,7 @@ def _environment(cache: Path) -> dict[str, str]:
         "OTEL_SERVICE_NAME": "vllm-wsgi-engine",
     }
     return defaults | kept
+
+
+def _devices(model: Model, replica: int) -> dict[str, str]:
+    return {"CUDA_VISIBLE_DEVICES": model.devices[replica]} if model.devices else {}

@@ -23,7 +23,7 @@ import msgspec
 from ...errors import Drained, EngineGoingDown, EngineGone
 from ...protocol.commands import Command, Embed, Measure, Submit
 from ...protocol.events import Delta, Event, Finished, Measured
-from ...protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready, Report, WorkerOptions
+from ...protocol.reports import Activity, EngineDied, EngineSilent, LoadFailed, Pulse, Ready, Report, WorkerOptions
 from ...protocol.request import Caller
 from ...protocol.wire import pack
 from ..backend import Engine
@@ -150,10 +150,10 @@ class Worker:
         self._stop.set()
 
     async def _send_pulses(self) -> None:
-        """Report each second that the engine answers. The host replaces a worker whose pulse stops."""
+        """Report each second whether the engine answers. The host replaces a worker whose pulse stops."""
         while True:
             try:
-                pulse = await self._engine.pulse()
+                pulse = await self._pulse()
                 waiting = pulse.waiting + self._admission.waiting
                 self._report(Pulse(pulse.running, waiting, self._output_tokens))
             except EngineGone as error:
@@ -164,6 +164,16 @@ class Worker:
                 self._stop.set()
                 return
             await asyncio.sleep(PULSE_SECONDS)
+
+    async def _pulse(self) -> Pulse:
+        """Return the engine's answer, and report each second that there is none yet. Raises EngineGone."""
+        answer = asyncio.ensure_future(self._engine.pulse())
+        try:
+            while not (await asyncio.wait([answer], timeout=PULSE_SECONDS))[0]:
+                self._report(EngineSilent())
+            return answer.result()
+        finally:
+            answer.cancel()
 
     def _report(self, report: Report) -> None:
         if not self._host.is_closing():
@@ -180,7 +190,12 @@ def build(options: WorkerOptions) -> Engine:
 
     ours = {"served_model_name": options.name} | ({"otlp_traces_endpoint": options.traces} if options.traces else {})
     return build_engine(
-        options.model, ours | options.engine_args, options.tool_parser, options.reasoning_parser, options.template
+        options.model,
+        ours | options.engine_args,
+        options.tool_parser,
+        options.reasoning_parser,
+        options.template,
+        options.replica,
     )
 
 

@@ -28,6 +28,7 @@ from service.protocol.commands import (
     Pull,
     PutBlob,
     RequestOutcome,
+    Restart,
     ShowModel,
     StoreResponse,
     Submit,
@@ -55,7 +56,7 @@ from service.protocol.events import (
 )
 from service.protocol.live import EngineStatus, HostState, LiveEvent, LiveSnapshot, ModelStatus
 from service.protocol.model_info import EngineState, LoadedModel, ModelInfo, Recipe, Tensor
-from service.protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready, Report
+from service.protocol.reports import Activity, EngineDied, EngineSilent, LoadFailed, Pulse, Ready, Report
 from service.protocol.request import (
     Chat,
     Defaults,
@@ -79,6 +80,7 @@ COMMANDS = [
     Locate(1, "m"),
     Locate(1, "m", math.inf, submits=0),
     Unload(2, "m"),
+    Restart(5, "demo", 1.0, True),
     ListModels(3),
     ListLoaded(4),
     ShowModel(5, "m"),
@@ -128,7 +130,14 @@ EVENTS = [
     Observed(26, [LiveEvent("run-1", STATE), LiveEvent("run-2", request=RequestOutcome("/api/chat", "done", first=3))]),
     Failed(7, "Unavailable", "busy", 5),
 ]
-REPORTS = [Ready(4096, "cpu", 1 << 40), LoadFailed("no"), EngineDied("no"), Pulse(1, 2, 1 << 40), Activity(3, 1)]
+REPORTS = [
+    Ready(4096, "cpu", 1 << 40),
+    LoadFailed("no"),
+    EngineDied("no"),
+    Pulse(1, 2, 1 << 40),
+    EngineSilent(),
+    Activity(3, 1),
+]
 
 
 @st.composite
