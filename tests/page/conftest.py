@@ -78,7 +78,7 @@ class Tab:
     def _wait(self, found: Any, state: str, what: str) -> Any:
         from playwright.sync_api import TimeoutError as NotYet
 
-        end = time.monotonic() + 12
+        end = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 found.wait_for(state=state, timeout=LOOK_MS)
