@@ -110,7 +110,7 @@ def test_the_events_are_only_read(server: Server):
 
 
 # What is narrow has the colours of what is wide.
-@pytest.mark.parametrize("scheme, size", [("light", (1440, 900)), ("dark", (1440, 900)), ("dark", (360, 740))])
+@pytest.mark.parametrize(("scheme", "size"), [("light", (1440, 900)), ("dark", (1440, 900)), ("dark", (360, 740))])
 def test_no_rule_of_axe_is_violated(library: Server, open_tab: Callable[..., Any], scheme: str, size: tuple[int, int]):
     if not AXE.exists():
         pytest.skip("axe-core is not installed: make test-page, with npm")
