@@ -8,7 +8,10 @@
     ├── Forbidden               403
     ├── ModelNotFound           404
     ├── ResponseNotFound        404
+    ├── StreamNotFound          404
     ├── ClientTooSlow           408
+    ├── StreamGone              410
+    ├── StreamEnded             410
     ├── PayloadTooLarge         413
     ├── UnsupportedCoding       415
     ├── TooManyRequests         429
@@ -146,6 +149,39 @@ class ResponseNotFound(ServiceError):
     """The caller has not stored a response under this id."""
 
     status = 404
+
+
+class StreamNotFound(ServiceError):
+    """The caller has no stream under this id. An id of somebody else's stream gets the same answer."""
+
+    status = 404
+
+    def __init__(self, message: str = "stream not found", retry_after: int | None = None) -> None:
+        super().__init__(message, retry_after)
+
+
+class StreamGone(ServiceError):
+    """The caller's stream is not kept any more."""
+
+    status = 410
+
+    def __init__(
+        self,
+        message: str = (
+            "the stream is not kept any more: its time is over, or the engine or the web worker that had it has exited"
+        ),
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message, retry_after)
+
+
+class StreamEnded(ServiceError):
+    """The stream's owner has ended it."""
+
+    status = 410
+
+    def __init__(self, message: str = "the stream was ended by its owner", retry_after: int | None = None) -> None:
+        super().__init__(message, retry_after)
 
 
 class ClientTooSlow(ServiceError):

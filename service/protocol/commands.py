@@ -11,6 +11,8 @@
     to an engine worker (data socket)
         Submit ─▶ Delta … Finished for each answer, or Rendered
         Embed ─▶ Vectors …                  Measure ─▶ Measured
+        SubmitKept ─▶ Head, Delta … Finished for each answer        Attach ─▶ the same
+        Detach, EndStream ─▶ Done           ListStreams ─▶ KeptStreams
     to either
         Cancel ─▶ (nothing more comes for that id)
 
@@ -24,6 +26,7 @@ from typing import Optional, Union
 
 import msgspec
 
+from .kept import Keep
 from .model_info import Recipe
 from .request import Defaults, EmbedRequest, Request, Struct
 
@@ -186,6 +189,58 @@ class Submit(Struct):
     defaults: Defaults = Defaults()
 
 
+class SubmitKept(Struct):
+    """Generate a stream that outlives this connection.
+
+    `places[i]` is the index of the first answer to `requests[i]`; the events are numbered through all of the stream's
+    `answers`. `so_far` holds what another engine has generated, as `wire.pack_events` returns it. `reads`: the client
+    of the web worker that sends this reads the stream.
+    """
+
+    id: int
+    keep: Keep
+    requests: list[Request]
+    places: list[int]
+    answers: int
+    defaults: Defaults = Defaults()
+    so_far: bytes = b""
+    reads: bool = True
+
+
+class Attach(Struct):
+    """Read a kept stream from its beginning, and then live. Without `follow` the events end with what there is."""
+
+    id: int
+    stream: str
+    owner: str
+    follow: bool = True
+
+
+class Detach(Struct):
+    """The client that had sent the stream's request has left. Its web worker stays, in case the engine dies."""
+
+    id: int
+    stream: str
+    owner: str
+
+
+class EndStream(Struct):
+    """End a kept stream. Its readers get an error of this `kind`; without one, that its owner has ended it."""
+
+    id: int
+    stream: str
+    owner: str
+    kind: str = ""
+    message: str = ""
+
+
+class ListStreams(Struct):
+    """List an owner's streams."""
+
+    id: int
+    owner: str
+
+
 class Embed(Struct):
     """Embed texts. Several Vectors may come, each with the next inputs."""
 
@@ -246,6 +301,11 @@ Command = Union[
     FetchResponse,
     DropResponse,
     Submit,
+    SubmitKept,
+    Attach,
+    Detach,
+    EndStream,
+    ListStreams,
     Embed,
     Cancel,
     Check,
