@@ -7,13 +7,13 @@ names the variable. docs/reference/settings.md and deploy/systemd/vllm-wsgi.env 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields
-from enum import Enum
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, fields
 from typing import Any, NamedTuple
 
 from .errors import BadRequest, SettingsError
 from .syntax.durations import parse_server_keep_alive
+from .syntax.setting import Group, setting
 from .syntax.values import (
     one_of,
     parse_count,
@@ -31,25 +31,9 @@ from .syntax.values import (
 PREFIX = "VLLM_WSGI_"
 
 
-class Group(Enum):
-    """The parts of the table, in their order."""
-
-    MODEL = "model"
-    MEMORY = "memory"
-    ACCESS = "access"
-    LIMITS = "limits"
-    TIME_OUTS = "time-outs"
-    LOGS = "logs"
-
-
-def setting(group: Group, default: str, sentence: str, parse: Callable[[str], Any] = str) -> Any:
-    """Return a field of the table. Its default is a text as in a variable; `parse` raises BadRequest."""
-    return field(default=default, metadata={"group": group, "sentence": sentence, "parse": parse})
-
-
 @dataclass(frozen=True)
 class Settings:
-    """What a process of ours is set to. Durations are in seconds, sizes in bytes.
+    """The settings of one process. Durations are in seconds, sizes in bytes.
 
     In Python a field takes its value or the text of its variable: `Settings(keep_alive=300)`, `Settings(hosts="a,b")`.
     Raises SettingsError for a text that is not valid.
@@ -192,6 +176,19 @@ class Settings:
         "Until then it continues on another engine, or waits for the new one. It fails at the first death when 0.",
         parse_count,
     )
+    resume_seconds: float = setting(
+        Group.LIMITS,
+        "300",
+        "How many seconds a resumable stream is kept after its last reader has left, and after its end. "
+        "No stream is kept when 0.",
+        parse_seconds,
+    )
+    resume_streams: int = setting(
+        Group.LIMITS, "100", "How many kept streams a key may have in one engine. One more gets a 429.", parse_count
+    )
+    resume_bytes: int = setting(
+        Group.LIMITS, str(64 * 1024 * 1024), "How many bytes a key's kept streams may take in one engine.", parse_count
+    )
     heartbeat: float = setting(
         Group.TIME_OUTS,
         "10",
@@ -228,8 +225,8 @@ class Settings:
     engine_timeout: float = setting(
         Group.TIME_OUTS,
         "60",
-        "An engine that does not respond for this many seconds hangs and is replaced. "
-        "Set it longer than any decode step.",
+        "An engine that does not respond for this many seconds, and uses no CPU time, hangs and is replaced. "
+        "One that uses CPU time is replaced after five times as long.",
         parse_positive_seconds,
     )
     load_timeout: float = setting(

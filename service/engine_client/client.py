@@ -49,12 +49,15 @@ from ..protocol.events import (
     Unloaded,
     Vectors,
 )
+from ..protocol.kept import Keep, KeptState
 from ..protocol.model_info import LoadedModel, ModelInfo, Recipe
 from ..protocol.request import Caller, EmbedRequest, Request
 from .connections import CONNECT_SECONDS, RETRY_AFTER_SECONDS, Connections, new_id
 from .disconnect import Presence
 from .exchange import E, Exchange, Job, Times, expect
+from .guarded_stream import GuardedStream
 from .inbox import Inbox
+from .kept_search import AttachedStream, KeptSearch, end_stream, list_streams
 from .observation import Observation
 from .stream import Stream
 
@@ -87,6 +90,22 @@ class Client:
         All requests name one model and one caller. `keep_alive` is in seconds.
         """
         return Stream(self.connections, self._times, presence, requests, keep_alive, self._moves)
+
+    def keep(self, requests: list[Request], presence: Presence, keep_alive: float | None, keep: Keep) -> GuardedStream:
+        """Return a stream as `submit` does, which its engine worker keeps for clients that come back."""
+        return GuardedStream(self.connections, self._times, presence, requests, keep_alive, self._moves, keep)
+
+    def attach(self, stream: str, owner: str, presence: Presence, may_move: bool) -> AttachedStream:
+        """Return a reader of a kept stream. With `may_move` it waits for a stream that its engine has lost."""
+        return AttachedStream(self.connections, self._times, presence, stream, owner, may_move)
+
+    def end_stream(self, stream: str, owner: str, may_move: bool) -> None:
+        """End a kept stream. Raises StreamNotFound."""
+        end_stream(KeptSearch(self.connections, self._times, Presence(), may_move), stream, owner)
+
+    def streams(self, owner: str) -> list[KeptState]:
+        """Return the streams that are kept for an owner."""
+        return list_streams(KeptSearch(self.connections, self._times, Presence(), False), owner)
 
     def embed(
         self, request: EmbedRequest, presence: Presence, keep_alive: float | None = None

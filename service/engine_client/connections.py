@@ -175,6 +175,11 @@ class Connections:
             connection = self._connect(path, time.monotonic() + seconds)
         return connection
 
+    def engines(self) -> list[str]:
+        """Return the data sockets to which this process has a connection."""
+        connections = self._connections.get()
+        return [path for path, each in list(connections.items()) if path != self._control_path and not each.closed]
+
     def watch(self) -> Watch:
         """Return the watch over clients' sockets."""
         return self._watch.get()

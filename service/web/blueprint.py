@@ -25,6 +25,7 @@ from .routes.ollama import OllamaRoutes
 from .routes.openai import OpenAIRoutes
 from .routes.operations import OperationsRoutes
 from .routes.page import PageRoutes
+from .routes.streams import StreamRoutes
 
 ALL_ROUTES: tuple[type[Routes], ...] = (
     OllamaRoutes,
@@ -32,6 +33,7 @@ ALL_ROUTES: tuple[type[Routes], ...] = (
     AnthropicRoutes,
     OperationsRoutes,
     EventRoutes,
+    StreamRoutes,
     PageRoutes,
 )
 

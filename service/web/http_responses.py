@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -29,6 +29,29 @@ def stream_response(
 ) -> Response:
     """Return a streamed answer. It waits for the first record, so that an earlier error has a status of its own."""
     first = next(batches)
+    chunks = framing.stream(chain([first], batches), chosen, _begun(failure))
+    response = Response(chunks, content_type=chosen.media_type, headers=STREAM_HEADERS)
+    response.call_on_close(stream.close)
+    return response
+
+
+def resumable_response(
+    batches: Iterator[list[tuple[Any, str]]],
+    chosen: Framing,
+    failure: ErrorRecord,
+    end: str,
+    close: Callable[[], None],
+    first: Sequence[list[tuple[Any, str]]] = (),
+) -> Response:
+    """Return a stream whose records have cursors; `first` are the batches that have been taken out already."""
+    chunks = framing.resumable_stream(chain(first, batches), chosen, _begun(failure), end)
+    response = Response(chunks, content_type=chosen.media_type, headers=STREAM_HEADERS)
+    response.call_on_close(close)
+    return response
+
+
+def _begun(failure: ErrorRecord) -> ErrorRecord:
+    """Take note that the answer is streamed. Return what makes the record of an error in the stream."""
     # Flask's request context is gone when the chunks are made.
     streamed = context()
     streamed.stats.streams()
@@ -37,10 +60,7 @@ def stream_response(
         streamed.stats.failed(error)
         return failure(error) | {"request_id": streamed.id}
 
-    chunks = framing.stream(chain([first], batches), chosen, error_record)
-    response = Response(chunks, content_type=chosen.media_type, headers=STREAM_HEADERS)
-    response.call_on_close(stream.close)
-    return response
+    return error_record
 
 
 def add_request_id(response: Response) -> Response:

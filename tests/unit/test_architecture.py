@@ -37,6 +37,7 @@ DIALECT_BASE = {
         "history",
         "images",
         "json_body",
+        "keeping",
         "tools",
         "vllm_fields",
     )

@@ -17,6 +17,7 @@ from ...protocol.events import Delta, Finished, TokenLogprob
 from ...protocol.request import Infill, Request, Sampling, Text, Tokens
 from ...syntax.numbers import as_integers
 from ..fields import Fields
+from ..keeping import parse_keeping
 from ..vllm_fields import COMPLETIONS, refuse_unsupported
 from .answer import OpenAIAnswer
 from .constraints import parse_response_format, with_vllms
@@ -67,7 +68,15 @@ def parse_completion(body: dict[str, Any]) -> OpenAICall:
         )
         for prompt in _prompts(fields.get("prompt"))
     ]
-    return OpenAICall(model, requests, n, stream, include_usage, request_id=parse_request_id(fields))
+    return OpenAICall(
+        model,
+        requests,
+        n,
+        stream,
+        include_usage,
+        request_id=parse_request_id(fields),
+        keeping=parse_keeping(fields),
+    )
 
 
 def _prompts(value: Any) -> list[Text | Tokens]:

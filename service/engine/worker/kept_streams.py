@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
@@ -98,9 +99,8 @@ class KeptStream:
         self._changed.set()
         self._changed.clear()
 
-    async def events(self, id: int, follow: bool) -> AsyncGenerator[Event, None]:
-        """Yield the events so far, and with `follow` those to come. Raises the error that ended the stream."""
-        places = Places()
+    async def events(self, id: int, places: Places, follow: bool = True) -> AsyncGenerator[Event, None]:
+        """Yield the events after `places`, and with `follow` those to come. Raises the error that ended the stream."""
         yield self.head(id)
         while True:
             seen = self._changes
@@ -111,6 +111,8 @@ class KeptStream:
                 continue
             if self.failed is not None:
                 raise self.failed
+            if not follow:
+                yield Done(id)
             if self.ended or not follow:
                 return
             await self._changed.wait()
@@ -123,7 +125,7 @@ class KeptStream:
         return "done" if self.ended else "running"
 
 
-class StreamKeeper:
+class StreamStore:
     """Every kept stream of this engine worker. `generate` returns the events of one request, once it is admitted."""
 
     def __init__(self, generate: Generate) -> None:
@@ -145,12 +147,15 @@ class StreamKeeper:
             # Its web worker has taken this engine for dead, and its readers look for the stream again.
             former.fail(EngineGone("the stream has moved"))
         stream = self._streams[command.keep.stream] = KeptStream(command)
+        places = Places()
+        # The web worker has what another engine has generated.
+        deque(stream.joined.since(places), maxlen=0)
         for place, request in zip(command.places, command.requests, strict=True):
             generation = self._generations(stream, place, request, command.defaults)
             stream.tasks.append(asyncio.get_running_loop().create_task(generation))
         self._look_at(stream)
         try:
-            async with aclosing(stream.events(command.id, follow=True)) as events:
+            async with aclosing(stream.events(command.id, places)) as events:
                 async for event in events:
                     yield event
         finally:
@@ -162,7 +167,7 @@ class StreamKeeper:
         stream.readers += 1
         self._look_at(stream)
         try:
-            async with aclosing(stream.events(command.id, command.follow)) as events:
+            async with aclosing(stream.events(command.id, Places(), command.follow)) as events:
                 async for event in events:
                     yield event
         finally:

@@ -32,7 +32,7 @@ from ..listener import Handler, listen
 from ..parent_death import die_with_parent
 from .admission import Admission
 from .defaults import with_defaults
-from .kept_streams import StreamKeeper
+from .kept_streams import StreamStore
 
 logger = logging.getLogger("vllm_wsgi.worker")
 
@@ -64,7 +64,7 @@ class Worker:
             Submit: self._submit,
             Embed: self._embed,
             Measure: self._measure,
-            **StreamKeeper(self._generate_kept).handlers,
+            **StreamStore(self._generate_kept).handlers,
         }
 
     async def run(self, path: str, lifeline: asyncio.StreamReader) -> int:

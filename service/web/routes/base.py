@@ -34,6 +34,7 @@ from ..context import context, presence
 from ..framing import Framing
 from ..http_responses import empty_response, error_response, http_error_response, json_response, stream_response
 from ..route import Fallback, Route
+from ..stream_keeper import StreamKeeper
 
 # Werkzeug would redirect a path with two slashes to one with one slash, and fails when the path holds a line break.
 _AS_IS: dict[str, Any] = {"provide_automatic_options": False, "merge_slashes": False}
@@ -55,6 +56,7 @@ class Routes:
     def __init__(self, settings: Settings, client: Client) -> None:
         self._settings = settings
         self._client = client
+        self._keeper = StreamKeeper(settings, client)
 
     def table(self) -> list[Route]:
         """Return every route, in the order of the documentation."""
@@ -125,12 +127,16 @@ class Routes:
         self, requests: list[Request], answer: Answer, chosen: Framing | None, keep_alive: float | None = None
     ) -> Response:
         """Return one answer to all requests, streamed in the chosen framing, or collected without one."""
+        asked = self._asked(requests)
+        return self._respond(self._client.submit(asked, presence(), keep_alive), answer, chosen)
+
+    def _asked(self, requests: list[Request]) -> list[Request]:
+        """Return the requests with what they come from, and take note of them for the log."""
         stats = context().stats
         stats.model = requests[0].model
         if self._settings.log_prompts:
             stats.prompt = [prompt_of(each) for each in requests]
-        asked = [replace(each, **_origin()) for each in requests]
-        return self._respond(self._client.submit(asked, presence(), keep_alive), answer, chosen)
+        return [replace(each, **_origin()) for each in requests]
 
     def _respond(self, stream: Stream | Job, answer: Answer, chosen: Framing | None) -> Response:
         """Turn the engine's events into a response: one path, streamed or collected."""

@@ -17,20 +17,17 @@ from ...protocol.live import LiveEvent
 from ...telemetry.live_record import live_record
 from ...version import __version__
 from ..context import presence
-from ..framing import SSE
+from ..framing import RETRY, SSE
 from ..http_responses import STREAM_HEADERS
 from ..route import Route
 from .base import Routes
 
 logger = logging.getLogger("vllm_wsgi.web")
 
-# Browsers come back after this many milliseconds (WHATWG HTML §9.2.6).
-RETRY = b"retry: 2000\n\n"
-
 
 class EventRoutes(Routes):
     name = "events"
-    bases = ()
+    bases = ("/api/events",)
     package = "events"
     error_record = staticmethod(error_record)
 

@@ -52,11 +52,11 @@ class OpenAIRoutes(Routes):
 
     def chat_completions(self) -> Response:
         call = parse_chat(self._body("ChatCompletionRequest"))
-        return self._generate(call, ChatAnswer(call))
+        return self._generate(call, ChatAnswer(call), "openai.chat")
 
     def completions(self) -> Response:
         call = openai_completions.parse_completion(self._body("CompletionRequest"))
-        return self._generate(call, openai_completions.CompletionAnswer(call))
+        return self._generate(call, openai_completions.CompletionAnswer(call), "openai.completions")
 
     def responses(self) -> Response:
         body = self._body("ResponsesRequest")
@@ -107,8 +107,11 @@ class OpenAIRoutes(Routes):
     def model(self, name: str) -> Response:
         return json_response(openai_models.model(self._client.show(ModelName.parse(name).short), name))
 
-    def _generate(self, call: OpenAICall, answer: openai_answer.OpenAIAnswer) -> Response:
-        return self._stream_or_collect(call.requests, answer, SSE_WITH_DONE if call.stream else None)
+    def _generate(self, call: OpenAICall, answer: openai_answer.OpenAIAnswer, kind: str) -> Response:
+        chosen = SSE_WITH_DONE if call.stream else None
+        if call.keeping:
+            return self._keeper.begin(kind, call, self._asked(call.requests), chosen, call.keeping)
+        return self._stream_or_collect(call.requests, answer, chosen)
 
 
 def _splits_names() -> bool:
