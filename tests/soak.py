@@ -52,7 +52,7 @@ class Client:
     """One of those that ask, each in its own order. What it gets must be what it asked for, or it raises."""
 
     def __init__(self, server: Server, seed: int, counts: Counter[str]) -> None:
-        self._http = httpx.Client(base_url=server.url, timeout=60)
+        self._http = httpx.Client(base_url=server.url, timeout=120)
         self._random = random.Random(seed)
         self._counts = counts
 
@@ -118,8 +118,8 @@ class Soak:
         with ThreadPoolExecutor(CLIENTS) as pool:
             for each in [pool.submit(client.run, ends_at) for client in clients]:
                 each.result()
-        until(lambda: not self._running(), 20, "nothing runs any more")
-        until(lambda: self._server.engine_workers() == self._lasting[-1:], 20, "the other model is unloaded")
+        until(lambda: not self._running(), 120, "nothing runs any more")
+        until(lambda: self._server.engine_workers() == self._lasting[-1:], 120, "the other model is unloaded")
         greenlets = int(httpx.get(f"{self._server.url}/watched/greenlets").text)
         return Sample(self.counts.total(), holdings(self._lasting), greenlets, self._running())
 

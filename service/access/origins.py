@@ -27,9 +27,8 @@ PREFLIGHT_HEADERS = {
     "Access-Control-Allow-Methods": "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
     "Access-Control-Max-Age": "43200",
 }
-# What a page may read of an answer besides the headers that every page may (Fetch, "CORS-safelisted response-header
-# name"): the id for reports, the time to try again in, and what says why a request was refused, and
-# where a stream can be read again.
+# Headers that a page may read of an answer besides those that every page may (Fetch, "CORS-safelisted response-header
+# name"): the id for reports, the time to try again in, what says why a request was refused, and a stream's address.
 EXPOSED_HEADERS = "X-Request-Id,Retry-After,WWW-Authenticate,Allow,Accept-Encoding,Location,Content-Location"
 # RFC 9110 §5.1.
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z")

@@ -1,4 +1,4 @@
-"""What a route asks of a key."""
+"""The scopes that a route asks of a key."""
 
 from __future__ import annotations
 

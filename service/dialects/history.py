@@ -28,7 +28,7 @@ _OPAQUE = re.compile(r"(?:[A-Za-z0-9+/_=-]{64,}\r?\n?)+[A-Za-z0-9+/_=-]*|data:.*
 def call_arguments(value: Any) -> Record:
     """Return the arguments of an earlier call as an object, which is all that chat templates take.
 
-    What a model wrote instead of an object is kept in it, under the name "arguments".
+    If a model wrote something else than an object, the text is kept under the name "arguments".
     """
     if isinstance(value, str):
         try:

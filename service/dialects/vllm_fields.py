@@ -14,7 +14,7 @@ from ..errors import BadRequest
 from .fields import Fields
 
 _THINKING = ("enable_thinking", "thinking")
-# What a chat template gets from the request's other fields, and what decides how it is rendered.
+# Names that a chat template gets from the request's other fields, or that decide how it is rendered.
 _OWN_ARGUMENTS = (
     "messages", "conversation", "tools", "chat_template", "tokenize", "add_generation_prompt",
     "continue_final_message", "return_dict", "return_tensors",
@@ -22,7 +22,7 @@ _OWN_ARGUMENTS = (
 
 
 class Treatment(str, Enum):
-    """What becomes of a field. `NO_EFFECT`: vLLM's own server does nothing with it on this route either."""
+    """How a route treats a field. `NO_EFFECT`: vLLM's own server does nothing with it on this route either."""
 
     HONOURED = "honoured"
     REFUSED = "refused"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-# What operators look for next, where the signal alone does not say it.
+# Hints for operators, where the signal alone does not say enough.
 _LIKELY = {
     signal.SIGILL: "an instruction that this CPU does not have",
     signal.SIGKILL: "probably by the kernel's out-of-memory killer",

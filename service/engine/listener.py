@@ -136,7 +136,7 @@ class WebWorkerConnection:
 
 
 def _label(command: Command) -> str:
-    """What the log calls a command."""
+    """Return the log's name of a command."""
     if isinstance(command, Submit | Embed):
         return f"request {command.request.request_id or command.id}"
     return f"command {type(command).__name__} {command.id}"

@@ -14,6 +14,7 @@ except for these commands:
     !busy:TEXT        the engine has no room for the request, if it comes first
     !think:WORD       WORD is thinking, not content
     !crash            the engine's process ends
+    !block:SECONDS    computes, and lets nothing else run in the engine's process meanwhile
     !hang             the engine stops answering; its pulse stops, too
     !system           what the system message says
     !trace            the request's traceparent
@@ -135,6 +136,10 @@ class ScriptedEngine:
                 raise EngineFailure(argument)
             elif command == "!crash":
                 os._exit(70)
+            elif command == "!block":
+                end = time.monotonic() + float(argument)
+                while time.monotonic() < end:
+                    """Works, as a long prompt would make it."""
             elif command == "!hang":
                 self._hangs = True
                 await asyncio.Event().wait()

@@ -150,7 +150,7 @@ class Exchange:
         while True:
             ends_at = min(self._ends_at, drain.ends_at)
             self._inbox.due_at = min(ends_at, beats_at, now + self._longest_wait)
-            # What the connection of a lost engine still brings belongs to no open command.
+            # Messages that a lost engine's connection still brings belong to no open command.
             events = [] if now >= ends_at else [event for event in self._inbox.get() if event.id in self._open]
             now = time.monotonic()
             if now >= ends_at:

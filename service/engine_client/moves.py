@@ -18,7 +18,7 @@ from ..protocol.request import Request, SoFar
 
 logger = logging.getLogger("vllm_wsgi.queue")
 
-# An engine that exits or is told to end loses what it runs. Any other failure is an answer.
+# An engine that exits or is asked to end loses its running requests. Any other failure is an answer.
 _DEATH, _DRAIN = "EngineGone", "Drained"
 
 

@@ -123,7 +123,7 @@ class Stream(Exchange):
         while True:
             try:
                 for events in self.locate(self._model, self._keep_alive, len(self._moves.left()), self._moves.lost):
-                    # The client has been told of the first engine's load, so the Located stays here.
+                    # The client already knows of the first engine's load, so the Located stays here.
                     if not events:
                         yield events
                 self._is_moving = False

@@ -77,7 +77,7 @@ class Catalog:
     def info(self, model: Model) -> ModelInfo:
         """Return the model's description. It is read again until a repository's files have been downloaded."""
         info = self._infos[model.name.key]
-        # What a client has made of files is all there, even where its weights are empty.
+        # A model that a client has made of files is complete, even where its weights are empty.
         incomplete = not info.size and not (model.made_at and info.digest)
         if incomplete and model.name.key not in self._undescribed:
             try:

@@ -32,7 +32,8 @@ SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".tiktoken", ".
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 DEFAULT_LORA_RANK = 16
 MAIN = "main"
-# What common file systems take as one name, and what leaves room for the store's own path (Linux' PATH_MAX is 4096).
+# Common file systems take a name of 255 bytes. A path this long leaves room for the store's own path (Linux' PATH_MAX
+# is 4096).
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 1024
 

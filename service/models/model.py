@@ -57,7 +57,7 @@ class Model:
 
     @property
     def defaults(self) -> Defaults:
-        """What the model adds to each request."""
+        """Return the defaults that the model adds to each request."""
         return Defaults(
             self.sampling, self.context_limit, self.system, list(self.messages), self.go_template, self.adapter
         )

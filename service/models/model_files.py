@@ -32,7 +32,7 @@ JSON_FILES = (
 MAX_VALUES = 2**60
 MAX_DIMENSIONS = 64
 
-# What msgspec raises for JSON whose values are of a wrong kind, too deep or not text.
+# The errors that msgspec raises for JSON whose values are of a wrong kind, too deep or not text.
 UNREADABLE = (msgspec.ValidationError, RecursionError, UnicodeDecodeError)
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**48)]

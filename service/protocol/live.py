@@ -45,7 +45,7 @@ class ModelStatus(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
 
 
 class HostState(str, Enum):
-    """What the engine host is doing; GONE is what a web worker reports that can't reach it."""
+    """The state of the engine host. A web worker that can't reach the host reports GONE."""
 
     READY = "ready"
     DRAINING = "draining"

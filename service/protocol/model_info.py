@@ -44,7 +44,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineState(str, Enum):
-    """What an engine is doing. The values are what crosses the queue and what `/api/status` shows.
+    """The state of an engine. The values cross the queue, and `/api/status` shows them.
 
     FAILED is shown to observers alone: an idle engine that did not load, and that only a new request starts again.
     """
@@ -85,7 +85,7 @@ class LeftOutModel(msgspec.Struct, frozen=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a new model is made of: the model `base` or `files`, and the fields that it changes.
+    """The parts of a new model: the model `base` or `files`, and the fields that it changes.
 
     A field that is None or empty stays as it is in `base`. `files` and `adapters` map paths to the digests of uploaded
     blobs; `options` and `template` are Ollama's.

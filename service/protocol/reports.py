@@ -16,7 +16,7 @@ from .request import Struct
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):
-    """What the host starts a worker with.
+    """The options with which the host starts a worker.
 
     `lifeline` is the number of an inherited file descriptor, `parent` the host's pid.
     """
@@ -66,6 +66,10 @@ class Pulse(Struct):
     output_tokens: int = 0
 
 
+class EngineSilent(Struct):
+    """The worker's own loop runs, and the engine has not answered for a second: sent in place of each Pulse."""
+
+
 class Activity(Struct):
     """Sent at once when the first request begins and when the last one ends.
 
@@ -76,4 +80,4 @@ class Activity(Struct):
     running: int
 
 
-Report = Union[Ready, LoadFailed, EngineDied, Pulse, Activity]
+Report = Union[Ready, LoadFailed, EngineDied, Pulse, EngineSilent, Activity]

@@ -142,7 +142,7 @@ class Caller(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SoFar(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a client has of one answer whose engine was lost.
+    """The part that a client has of one answer whose engine was lost.
 
     `token_ids` are the answer's tokens. `text` and `thinking` count characters, `calls` whole tool calls.
     """
@@ -196,7 +196,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Defaults(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a model's declaration adds to each request that leaves it open.
+    """Defaults that a model's declaration adds to each request.
 
     Several models may share an engine and differ in these fields alone, so they come with the request. `context_limit`
     is in tokens, `messages` go before those of a chat, `template` is a Go template, `adapter` a LoRA adapter's

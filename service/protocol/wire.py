@@ -37,7 +37,7 @@ decode_hello = msgspec.msgpack.Decoder(list[Hello]).decode
 decode_report = msgspec.msgpack.Decoder(Report).decode
 
 
-# What a value raises that can't be encoded or decoded: lone surrogates, integers of more than 64 bits, too much depth.
+# Raised for a value that can't be encoded or decoded: lone surrogates, integers of more than 64 bits, too much depth.
 UNFIT = (msgspec.MsgspecError, OverflowError, RecursionError, TypeError, ValueError)
 
 

@@ -24,7 +24,7 @@ Digest = Annotated[str, msgspec.Meta(pattern=r"^sha256[:-][0-9a-f]{64}\Z")]
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What a model is made of: one of `declared`, `repository` and `files`, and what is set on top of it.
+    """The parts of a model: one of `declared`, `repository` and `files`, and what is set on top of it.
 
     `declared` names a model of the operator's, whose declaration holds for this one too. `repository` is on the hub, at
     the commit `revision`. `files` and `adapters` map paths to digests of blobs. `downloaded` says whether a pull of

@@ -17,7 +17,7 @@ from ..errors import BadRequest, ClientTooSlow, PayloadTooLarge, Unsupported
 from .content_coding import decoded
 
 CHUNK_BYTES = 1 << 20
-# What a body's reader takes at once from the server.
+# The most bytes that a body's reader takes at once from the server.
 READ_BYTES = 1 << 16
 
 

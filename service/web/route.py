@@ -39,7 +39,7 @@ class LinkedRoute(Route):
 
 @dataclass(frozen=True)
 class Fallback(Route):
-    """What answers the paths and methods that no route has, in the dialect's own shape."""
+    """Answers the paths and methods that no route has, in the dialect's own shape."""
 
     @property
     def endpoint(self) -> str:

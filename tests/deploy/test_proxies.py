@@ -64,7 +64,7 @@ def proxy(request: pytest.FixtureRequest, proxies: dict[str, Proxy]) -> Proxy:
 
 @pytest.fixture
 def client(proxy: Proxy) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=proxy.url, timeout=20, verify=False) as client:
+    with httpx.Client(base_url=proxy.url, timeout=120, verify=False) as client:
         yield client
 
 
@@ -86,7 +86,7 @@ def test_a_slow_first_token_survives_a_proxy_without_patience(proxy: Proxy, web:
 
     def ask(**fields: str | bool) -> httpx.Response:
         body = chat(f"!sleep:{proxy.patience + 2} late", **fields)
-        return httpx.post(f"{proxy.url}/api/chat", json=body, timeout=20, verify=False)
+        return httpx.post(f"{proxy.url}/api/chat", json=body, timeout=120, verify=False)
 
     with ThreadPoolExecutor() as pool:
         collected, ndjson, sse = pool.map(lambda stream: ask(stream=stream), (False, "ndjson", "sse"))
@@ -158,7 +158,7 @@ def streams(proxies: dict[str, Proxy]) -> Iterator[dict[str, httpx.Response]]:
     """A stream through each proxy that is installed, after its head."""
     if not proxies:
         pytest.skip("no proxy is installed")
-    with httpx.Client(timeout=20, verify=False) as client:
+    with httpx.Client(timeout=120, verify=False) as client:
         urls = {name: f"{proxy.url}/api/chat" for name, proxy in proxies.items()}
         requests = {name: client.build_request("POST", url, json=chat("a !sleep:30")) for name, url in urls.items()}
         yield {name: client.send(request, stream=True) for name, request in requests.items()}
@@ -172,7 +172,7 @@ def last_line(stream: httpx.Response) -> str:
 def test_a_dead_engine_is_a_record_at_every_client(streams: dict[str, httpx.Response], web: Server):
     httpx.post(f"{web.url}/api/chat", json=chat("!crash"))
     assert [name for name, stream in streams.items() if '{"error":' not in last_line(stream)] == []
-    until(lambda: web.status().get("state") == "ready", 15, "the engine is back")
+    until(lambda: web.status().get("state") == "ready", 120, "the engine is back")
 
 
 def test_a_dead_web_worker_is_a_broken_stream_at_every_client(streams: dict[str, httpx.Response], web: Server):

@@ -154,7 +154,7 @@ def test_the_web_tier_takes_systemds_socket_and_needs_no_engine(notified: Notifi
     passed = [f"--setenv={name}={value}" for name, value in env.items()]
     activate = ["systemd-socket-activate", f"--listen=127.0.0.1:{port}", *passed, *gunicorn]
     web = WebProgram(activate, tmp_path, port)
-    with httpx.Client(base_url=web.url, timeout=20, transport=httpx.HTTPTransport(retries=5)) as client:
+    with httpx.Client(base_url=web.url, timeout=120, transport=httpx.HTTPTransport(retries=5)) as client:
         refused = client.post("/api/chat", json=chat("a"))
     notified.until("READY=1")
     assert (refused.status_code, int(refused.headers["Retry-After"]) > 0) == (503, True)

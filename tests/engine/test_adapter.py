@@ -14,7 +14,7 @@ from safetensors.torch import save
 from tests.support.asking import Asker
 from tests.support.servers import ROOT, Server
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.engine
 
 RANK = 4
 CONFIG = json.loads((ROOT / "models" / "demo" / "config.json").read_text())

@@ -197,8 +197,7 @@ def embedder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def row(vector: Vector) -> Any:
-    slow = vector.server in ("engine_server", "two_models")
-    marks = [pytest.mark.engine, pytest.mark.timeout(300)] if slow else []
+    marks = [pytest.mark.engine] if vector.server in ("engine_server", "two_models") else []
     return pytest.param(vector, marks=marks, id=vector.number)
 
 
@@ -213,7 +212,7 @@ def test_vector(vector: Vector, request: pytest.FixtureRequest):
     server: Server = request.getfixturevalue(vector.server)
     method, path = vector.request.split()
     content = vector.body if vector.body is None or isinstance(vector.body, bytes) else json.dumps(vector.body)
-    answer = httpx.request(method, server.url + path, content=content, headers=vector.headers, timeout=60)
+    answer = httpx.request(method, server.url + path, content=content, headers=vector.headers, timeout=120)
     assert re.fullmatch(pattern(vector.expected), answer.text), answer.text
     assert (answer.status_code, answer.headers.get("Content-Type", "")) == (vector.status, vector.content_type)
     for name, value in vector.told.items():
@@ -244,7 +243,7 @@ def test_fewer_dimensions_have_length_one(client: httpx.Client):
 
 
 def test_a_client_that_leaves_frees_its_place(server: Server):
-    with httpx.stream("POST", f"{server.url}/api/chat", json=chat("one !sleep:60"), timeout=20) as stream:
+    with httpx.stream("POST", f"{server.url}/api/chat", json=chat("one !sleep:60"), timeout=120) as stream:
         assert stream.status_code == 200
         server.wait_until_running()
     server.wait_until_idle()

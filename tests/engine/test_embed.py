@@ -152,5 +152,5 @@ def test_a_client_that_leaves_ends_its_embeddings_in_vllm(pooling_server: Server
         connection.sendall(
             b"POST /api/embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
         )
-        until(lambda: pooling_server.status().get("waiting"), 60, "the engine has them")
-    until(lambda: pooling_server.status().get("waiting") == 0, 20, "the engine has dropped them")
+        until(lambda: pooling_server.status().get("waiting"), 120, "the engine has them")
+    until(lambda: pooling_server.status().get("waiting") == 0, 120, "the engine has dropped them")

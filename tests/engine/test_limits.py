@@ -71,7 +71,7 @@ def test_who_comes_last_with_the_lowest_priority_number_ends_first_and_all_have_
         for each in asked:
             # A stream that fails counts as begun, so that its error is raised at once.
             each.add_done_callback(lambda _: begun.release())
-        assert all(begun.acquire(timeout=60) for _ in asked)
+        assert all(begun.acquire(timeout=120) for _ in asked)
         for each in asked:
             assert not each.done() or each.result() is None
         asked.append(pool.submit(long, "last", -1))

@@ -17,8 +17,6 @@ from service.protocol.request import Chat, Message, Request, Sampling, SoFar, Te
 from tests.support.asking import WEATHER
 from tests.support.servers import ROOT
 
-pytestmark = pytest.mark.timeout(300)
-
 LONG = "Tell me a long story"
 
 

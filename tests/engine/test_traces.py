@@ -8,7 +8,7 @@ import pytest
 from tests.support.collector import CLIENT, PARENT, TRACE, Collector
 from tests.support.servers import Server
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.engine
 
 
 def test_a_trace_goes_through_the_web_worker_and_the_queue_into_vllm(two_models: Server, collector: Collector):

@@ -10,7 +10,7 @@ import pytest
 from tests.support.asking import Asker, user
 from tests.support.servers import Server
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.engine
 
 QUESTION = "What is vllm-wsgi?"
 

@@ -16,7 +16,7 @@ from tests.support.asking import WEATHER, Asker, content, terminal
 from tests.support.servers import ROOT, Server
 
 # vLLM looks into a model that sees in a process of its own before it loads it.
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.engine
 
 SPECIAL = ["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
 # An image is four tokens between three that mark it.

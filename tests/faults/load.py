@@ -62,7 +62,7 @@ class Load:
         media_type, fields = FORMATS[number % 2]
         # Not all at once: at any moment some of them are in the middle of a stream.
         self._stop.wait(number / 40)
-        with httpx.Client(base_url=self._url, timeout=60) as http:
+        with httpx.Client(base_url=self._url, timeout=120) as http:
             while not self._stop.is_set():
                 ending = self._ask(http, media_type, chat(SCRIPT, **fields))
                 self.endings[ending] += 1
@@ -135,7 +135,7 @@ def pids(server: Server) -> list[int]:
 
 
 def assert_holds_no_more_than(server: Server, before: Holdings, memory: int) -> None:
-    until(lambda: holdings(pids(server)).files <= before.files + FILES, 60, f"no more than {before.files} files")
+    until(lambda: holdings(pids(server)).files <= before.files + FILES, 120, f"no more than {before.files} files")
     after = holdings(pids(server))
     print(f"before: {before}, after: {after}")
     assert after.threads <= before.threads + THREADS

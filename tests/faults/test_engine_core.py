@@ -114,7 +114,7 @@ def assert_all_are_whole(streams: Streams, undisturbed: list[Any]) -> None:
 def assert_service_resumes(server: Server, web_workers: list[int]) -> None:
     print(f"service resumed after {server.wait_until_ready(READY_SECONDS):.1f} s")
     assert server.web_workers() == web_workers
-    answer = httpx.post(f"{server.url}/api/generate", json=generate("Hello", stream=False), timeout=60)
+    answer = httpx.post(f"{server.url}/api/generate", json=generate("Hello", stream=False), timeout=120)
     assert answer.json()["done"]
     server.wait_until_idle()
 
@@ -180,11 +180,11 @@ def test_vllm_runs_nothing_for_clients_that_vanish(harmed: Server) -> None:
         connection.sendall(b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body))
         connection.sendall(body)
     # The others wait for their turn.
-    until(lambda: harmed.status()["running"] >= 100, 60, "vLLM runs a hundred of them")
+    until(lambda: harmed.status()["running"] >= 100, 120, "vLLM runs a hundred of them")
     for connection in vanishing:
         connection.close()
     print(f"vLLM ran nothing after {harmed.wait_until_idle():.2f} s")
-    until(lambda: holdings(pids(harmed)).files <= before + FILES, 60, "their descriptors are free")
+    until(lambda: holdings(pids(harmed)).files <= before + FILES, 120, "their descriptors are free")
     assert_service_resumes(harmed, harmed.web_workers())
 
 

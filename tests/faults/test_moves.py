@@ -38,12 +38,12 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 def ask(server: Server, path: str, body: dict[str, Any]) -> httpx.Response:
-    return httpx.post(f"{server.url}{path}", json=body, timeout=90)
+    return httpx.post(f"{server.url}{path}", json=body, timeout=120)
 
 
 def begin(server: Server, pool: ThreadPoolExecutor) -> list[Future[httpx.Response]]:
     posts = [pool.submit(ask, server, path, body) for path, body in REQUESTS]
-    until(lambda: server.status().get("running", 0) >= ANSWERS or any(post.done() for post in posts), 20, "all run")
+    until(lambda: server.status().get("running", 0) >= ANSWERS or any(post.done() for post in posts), 120, "all run")
     return posts
 
 
@@ -86,8 +86,8 @@ def kill_host(server: Server) -> None:
 
 def kill_worker_twice(server: Server) -> None:
     kill_worker(server)
-    until(lambda: server.status().get("restarts") == 1 and server.status()["state"] == "ready", 30, "it is back")
-    until(lambda: server.status().get("running", 0) > 1, 30, "the streams run again")
+    until(lambda: server.status().get("restarts") == 1 and server.status()["state"] == "ready", 120, "it is back")
+    until(lambda: server.status().get("running", 0) > 1, 120, "the streams run again")
     kill_worker(server)
 
 

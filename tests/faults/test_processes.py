@@ -29,7 +29,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 def post(server: Server, body: dict[str, Any]) -> httpx.Response:
-    return httpx.post(f"{server.url}/api/chat", json=body, timeout=30, verify=False)
+    return httpx.post(f"{server.url}/api/chat", json=body, timeout=120, verify=False)
 
 
 def begin(server: Server, pool: ThreadPoolExecutor, script: str = "a !sleep:60 b") -> list[Future[httpx.Response]]:
@@ -61,7 +61,7 @@ def resumed(server: Server, refusals: list[httpx.Response]) -> bool:
 def assert_resumes(server: Server) -> None:
     """After a while of 503s that say when to come back, and nothing else."""
     refusals: list[httpx.Response] = []
-    took = until(lambda: resumed(server, refusals), 60, "service resumes")
+    took = until(lambda: resumed(server, refusals), 120, "service resumes")
     print(f"service was back after {took:.2f} s and {len(refusals)} refusals")
     assert {answer.status_code for answer in refusals} == {503}
     assert all(int(answer.headers["Retry-After"]) > 0 for answer in refusals)
@@ -108,6 +108,15 @@ def test_an_engine_that_answers_nothing_is_replaced(start_server: StartServer, p
     assert "answered nothing for 4 s" in server.output
 
 
+def test_an_engine_that_one_client_keeps_busy_is_left_alone(start_server: StartServer):
+    """Its loop is blocked for three times as long as the host's patience, by work and not by a deadlock."""
+    server = start_server({"VLLM_WSGI_ENGINE_TIMEOUT": "2"})
+    workers = server.engine_workers()
+    answer = httpx.post(f"{server.url}/api/chat", json=chat("a !block:6 b", stream=False), timeout=60)
+    assert (answer.status_code, answer.json()["message"]["content"]) == (200, "a b ")
+    assert (server.engine_workers(), server.status()["restarts"]) == (workers, 0)
+
+
 def test_a_host_that_was_stopped_itself_blames_no_engine(start_server: StartServer):
     server = start_server({"VLLM_WSGI_ENGINE_TIMEOUT": "4"})
     (host,), workers = server.engine_hosts(), server.engine_workers()
@@ -127,7 +136,7 @@ def test_a_killed_web_worker_is_replaced_and_what_it_asked_for_ends(
     posts = begin(server, pool)
     os.kill(web, signal.SIGKILL)
     assert all(isinstance(post.exception(), httpx.TransportError) for post in posts)
-    until(lambda: server.web_workers() not in ([], [web]), 60, "gunicorn starts a new web worker")
+    until(lambda: server.web_workers() not in ([], [web]), 120, "gunicorn starts a new web worker")
     print(f"the engine ran nothing {server.wait_until_idle():.2f} s later")
     assert post(server, chat("a", stream=False)).json()["message"]["content"] == "a "
     assert (server.engine_workers(), server.status()["restarts"]) == (engine, 0)
@@ -141,7 +150,7 @@ def test_a_killed_engine_host_takes_its_workers_along_and_is_replaced(
     posts = begin(server, pool)
     os.kill(host, signal.SIGKILL)
     assert_ended_with_an_error(posts)
-    until(lambda: worker not in server.engine_workers(), 60, "the engine worker ends with its host")
+    until(lambda: worker not in server.engine_workers(), 120, "the engine worker ends with its host")
     assert_resumes(server)
     assert host not in server.engine_hosts()
     assert [len(pids) for pids in (server.engine_hosts(), server.engine_workers())] == [1, 1]
@@ -207,7 +216,7 @@ def test_a_model_asked_for_while_it_is_unloaded_is_loaded(start_server: StartSer
     (worker,) = server.engine_workers()
     os.kill(worker, signal.SIGSTOP)
     unload = pool.submit(post, server, {"model": "demo", "keep_alive": 0})
-    until(lambda: signal_pends(worker, signal.SIGTERM), 60, "the engine worker is told to end")
+    until(lambda: signal_pends(worker, signal.SIGTERM), 120, "the engine worker is told to end")
     load = pool.submit(post, server, chat("a", stream=False))
     # Long enough for a second worker to be there already, where the service starts it before the first has ended.
     wait([load], 1.5)

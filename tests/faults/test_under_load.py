@@ -72,7 +72,7 @@ def harmed(tmp_path_factory: pytest.TempPathFactory, small_disk: Path | None) ->
 @pytest.fixture(autouse=True)
 def whole(harmed: Server) -> None:
     """Every process is there."""
-    until(lambda: len(harmed.web_workers()) == WEB_WORKERS, 60, "every web worker runs")
+    until(lambda: len(harmed.web_workers()) == WEB_WORKERS, 120, "every web worker runs")
     harmed.wait_until_ready()
 
 
@@ -93,7 +93,7 @@ def test_a_killed_web_worker(harmed: Server) -> None:
     web, engine = harmed.web_workers(), harmed.engine_workers()
     with under_load(harmed) as load:
         os.kill(web[0], signal.SIGKILL)
-        until(lambda: len(harmed.web_workers()) == WEB_WORKERS, 60, "another web worker runs")
+        until(lambda: len(harmed.web_workers()) == WEB_WORKERS, 120, "another web worker runs")
     # Each of them at most in the one answer that it read; who is on another web worker in none.
     assert load.endings["cut"] <= CLIENTS
     assert not load.endings["error"]
@@ -125,7 +125,7 @@ def test_a_stopped_engine_worker(harmed: Server) -> None:
     web, (worker,) = harmed.web_workers(), harmed.engine_workers()
     with under_load(harmed) as load:
         os.kill(worker, signal.SIGSTOP)
-        until(lambda: worker not in harmed.engine_workers(), 60, "it is replaced")
+        until(lambda: worker not in harmed.engine_workers(), 120, "it is replaced")
     assert not load.endings["error"]
     assert not load.endings["cut"]
     assert harmed.web_workers() == web
@@ -141,15 +141,15 @@ def test_a_full_disk(harmed: Server, small_disk: Path | None) -> None:
     with under_load(harmed) as load:
         filler = small_disk / "filler"
         filler.write_bytes(bytes(STORE_BYTES // 4 * 3))
-        refused = httpx.post(blob, content=content, timeout=30)
+        refused = httpx.post(blob, content=content, timeout=120)
         assert (refused.status_code, refused.json().keys()) == (507, {"error"})
         fill(filler)
-        refused = httpx.post(f"{harmed.url}/api/create", json=poet, timeout=30)
+        refused = httpx.post(f"{harmed.url}/api/create", json=poet, timeout=120)
         assert (refused.status_code, refused.json().keys()) == (507, {"error"})
         assert [path for path in small_disk.rglob("*") if path.is_file()] == [filler]
         filler.unlink()
-        assert httpx.post(blob, content=content, timeout=30).status_code == 201
-        assert httpx.post(f"{harmed.url}/api/create", json=poet, timeout=30).json() == {"status": "success"}
+        assert httpx.post(blob, content=content, timeout=120).status_code == 201
+        assert httpx.post(f"{harmed.url}/api/create", json=poet, timeout=120).json() == {"status": "success"}
     assert load.endings.keys() == {"done"}
     assert httpx.request("DELETE", f"{harmed.url}/api/delete", json={"model": "poet"}).status_code == 200
     os.remove(small_disk / "blobs" / f"sha256-{blob.rpartition(':')[2]}")
@@ -201,7 +201,7 @@ def vanish(server: Server) -> None:
         # With RST, as a crashed client's machine does.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
-    until(lambda: server.status()["running"] <= CLIENTS, 60, "the engine runs nothing for them")
+    until(lambda: server.status()["running"] <= CLIENTS, 120, "the engine runs nothing for them")
 
 
 @fault("500 clients that vanish mid-stream")

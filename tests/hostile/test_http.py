@@ -149,7 +149,7 @@ def attack(server: Server, random: random.Random, ends: threading.Event) -> dict
     """Send bodies of every kind and of random sizes; how many answers had which status."""
     statuses: dict[str, int] = {}
     headers = {"Authorization": "Bearer attacker"}
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with httpx.Client(base_url=server.url, timeout=120) as client:
         while not ends.is_set():
             kind, coding = random.choice(list(BODIES)), random.choice(list(CODINGS))
             body = CODINGS[coding](BODIES[kind](random.randrange(1000, MAX_BODY)))
@@ -165,7 +165,7 @@ def attack(server: Server, random: random.Random, ends: threading.Event) -> dict
 def waits(server: Server, ends: threading.Event) -> list[float]:
     """Ask for a sign of life again and again; how long each answer took, in seconds."""
     took: list[float] = []
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with httpx.Client(base_url=server.url, timeout=120) as client:
         while not ends.is_set():
             began = time.monotonic()
             assert client.get("/livez").status_code == 200
@@ -177,7 +177,7 @@ def waits(server: Server, ends: threading.Event) -> list[float]:
 def streams(server: Server, ends: threading.Event) -> int:
     """Stream answers one after the other, as the victim; how many were whole."""
     count = 0
-    with httpx.Client(base_url=server.url, timeout=60, headers=server.headers) as client:
+    with httpx.Client(base_url=server.url, timeout=120, headers=server.headers) as client:
         while not ends.is_set():
             answer = client.post("/api/chat", json=chat("a b"))
             assert (answer.status_code, json.loads(answer.text.splitlines()[-1])["done"]) == (200, True)

@@ -202,9 +202,9 @@ def connected() -> Iterator[tuple[Connection, socket.socket]]:
         made: list[Connection] = []
         connecting = threading.Thread(target=lambda: made.append(Connection(path, 30)))
         connecting.start()
-        greeting.join(30)
+        greeting.join(120)
         ends[0].sendall(pack([Hello()]))
-        connecting.join(30)
+        connecting.join(120)
         with ends[0]:
             yield made[0], ends[0]
 
@@ -252,7 +252,7 @@ def test_the_command_of_an_answer_that_can_not_be_read_is_cancelled() -> None:
         connection.send(Check(HOSTILE), Inbox(HOSTILE))
         far_end.sendall(frame(msgspec.msgpack.encode([["Delta", HOSTILE, "x"]])))
         unpacker = Unpacker()
-        far_end.settimeout(30)
+        far_end.settimeout(120)
         commands: list[bytes] = []
         while len(commands) < 2:
             data = far_end.recv(1 << 16)
@@ -268,7 +268,7 @@ def test_a_command_that_can_not_be_encoded_is_a_bad_request_and_sends_nothing(va
         with pytest.raises(BadRequest, match="can't be encoded"):
             connection.send(Submit(HOSTILE, request), Inbox(HOSTILE))
         connection.send(Check(VICTIM), Inbox(VICTIM))
-        far_end.settimeout(30)
+        far_end.settimeout(120)
         (command,) = Unpacker().feed(far_end.recv(1 << 16))
         assert msgspec.msgpack.decode(command) == ["Check", VICTIM]
 

@@ -87,7 +87,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineHost]:
     directory = tmp_path_factory.mktemp("engine")
     env = {**SCRIPTED, "HF_ENDPOINT": hub.url, "HF_HOME": str(directory / "hf"), "NO_PROXY": "*"}
     host = EngineHost(directory, env)
-    until(lambda: "is loaded" in host.output, 20, "the model is loaded")
+    until(lambda: "is loaded" in host.output, 120, "the model is loaded")
     yield host
     host.stop()
     hub.stop()

@@ -128,7 +128,7 @@ def test_a_body_that_is_none_is_told_in_the_dialects_shape(client: httpx.Client,
 
 def test_silence_is_filled_and_a_failure_after_it_is_an_event(start_server: Callable[..., Server]):
     server = start_server({"VLLM_WSGI_HEARTBEAT": "0.1"})
-    with httpx.Client(base_url=server.url, timeout=20) as client:
+    with httpx.Client(base_url=server.url, timeout=120) as client:
         message = events(client, MESSAGES, "!sleep:0.4 a")
         assert [record["type"] for record in message[:2]] == ["ping", "ping"]
         assert message[-1]["type"] == "message_stop"

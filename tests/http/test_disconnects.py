@@ -120,13 +120,13 @@ def test_a_client_that_leaves_during_a_load(server: Server, client: httpx.Client
     before = open_files(server)
     with server.connect() as connection:
         connection.sendall(request({"model": "demo"}))
-        until(server.engine_workers, 5, "an engine worker is started")
+        until(server.engine_workers, 120, "an engine worker is started")
         (worker,) = server.engine_workers()
         os.kill(worker, signal.SIGSTOP)
         assert open_files(server) > before
-    until(lambda: open_files(server) <= before, 5, "the request has ended")
+    until(lambda: open_files(server) <= before, 120, "the request has ended")
     os.kill(worker, signal.SIGCONT)
-    until(lambda: client.get("/api/ps").json()["models"], 10, "the model is loaded")
+    until(lambda: client.get("/api/ps").json()["models"], 120, "the model is loaded")
     assert server.engine_workers() == [worker]
 
 
@@ -164,5 +164,5 @@ def test_clients_that_leave_leave_no_descriptors(server: Server):
             connection.sendall(request(chat("!sleep:30")))
         for connection in connections:
             connection.close()
-    until(lambda: open_files(server) <= before, 10, "the web worker's files are closed")
+    until(lambda: open_files(server) <= before, 120, "the web worker's files are closed")
     server.wait_until_idle(10)

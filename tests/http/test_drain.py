@@ -54,7 +54,7 @@ def web(host: EngineHost, tmp_path: Path) -> Iterator[Server]:
 
 
 def post(server: Server, script: str, **fields: object) -> httpx.Response:
-    return httpx.post(f"{server.url}/api/chat", json=chat(script, **fields), timeout=30)
+    return httpx.post(f"{server.url}/api/chat", json=chat(script, **fields), timeout=120)
 
 
 def begin(server: Server, pool: ThreadPoolExecutor, others: int = 0) -> list[Future[httpx.Response]]:
@@ -85,7 +85,7 @@ def test_streams_end_before_the_web_tier_cuts_them_and_no_model_is_loaded_again(
     web: Server, host: EngineHost, pool: ThreadPoolExecutor
 ):
     workers = host.running("service.engine.worker.process")
-    others = [pool.submit(httpx.post, f"{web.url}{path}", json=body, timeout=30) for path, body, _ in OTHERS]
+    others = [pool.submit(httpx.post, f"{web.url}{path}", json=body, timeout=120) for path, body, _ in OTHERS]
     web.wait_until_running(len(others))
     posts = begin(web, pool, len(others))
     os.kill(web.master, signal.SIGTERM)
@@ -119,7 +119,7 @@ def test_the_engine_host_lets_requests_end_refuses_others_and_ends_the_rest(
 ):
     posts = begin(web, pool)
     os.kill(host.pid, signal.SIGTERM)
-    until(lambda: "going down" in httpx.get(f"{web.url}/readyz").text, 2, "it is not ready any more")
+    until(lambda: "going down" in httpx.get(f"{web.url}/readyz").text, 120, "it is not ready any more")
     refused = post(web, "a")
     assert (refused.status_code, int(refused.headers["Retry-After"]) > 0) == (503, True)
     assert refused.json() == {"error": "the engine is going down, please try again"}
@@ -136,7 +136,7 @@ def test_who_waits_for_a_model_when_the_host_goes_down_is_refused(scratch: Path,
     web.wait_until_serving()
     with ThreadPoolExecutor(1) as pool:
         waits = pool.submit(post, web, "a", stream=False)
-        until(lambda: web.status().get("state") == "loading", 5, "the model is being loaded")
+        until(lambda: web.status().get("state") == "loading", 120, "the model is being loaded")
         print(f"the host was gone after {host.stop(30):.1f} s")
         assert (waits.result().status_code, "going down" in waits.result().text) == (503, True)
     web.stop()

@@ -140,13 +140,13 @@ def test_a_client_that_leaves_ends_its_embedding(server: Server):
 
 
 def test_an_engine_that_dies_while_it_embeds_is_a_503(start_server: Callable[..., Server]):
-    with httpx.Client(base_url=start_server().url, timeout=20) as client:
+    with httpx.Client(base_url=start_server().url, timeout=120) as client:
         answer = embed(client, ["a", "!crash"])
     assert (answer.status_code, answer.headers["Retry-After"].isdigit()) == (503, True)
 
 
 def test_a_model_that_only_embeds_refuses_the_rest(start_server: Callable[..., Server]):
-    with httpx.Client(base_url=start_server(POOLING).url, timeout=20) as client:
+    with httpx.Client(base_url=start_server(POOLING).url, timeout=120) as client:
         assert client.post("/api/show", json={"model": "demo"}).json()["capabilities"] == ["embedding"]
         for fields in ({}, {"stream": False}):
             asked = client.post("/api/chat", json=chat("a", **fields)), client.post("/api/generate", json=generate("a"))

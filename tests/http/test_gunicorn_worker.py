@@ -43,7 +43,7 @@ def test_a_request_that_is_under_way_at_sigterm_is_answered(start_server: StartS
     server = start_server()
     with server.connect() as fresh:
         os.kill(server.master, signal.SIGTERM)
-        until(lambda: "Handling signal: term" in server.output, 5, "the master has heard it")
+        until(lambda: "Handling signal: term" in server.output, 120, "the master has heard it")
         # The first of a web worker's looks for idle connections.
         time.sleep(web_worker.LOOK_SECONDS)
         fresh.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -167,7 +167,7 @@ def timers(local_port: int, remote_port: int) -> list[str]:
 def test_a_client_that_vanishes_is_looked_for(server: Server):
     with server.connect() as connection:
         port = connection.getsockname()[1]
-        until(lambda: timers(server.port, port) == ["02"], 10, "the server's end keeps the connection alive")
+        until(lambda: timers(server.port, port) == ["02"], 120, "the server's end keeps the connection alive")
 
 
 def test_a_web_worker_has_all_descriptors_that_it_may_have(server: Server):
@@ -231,6 +231,6 @@ def test_a_client_writes_no_line_of_the_log(start_server: StartServer):
                 assert http.post(path, json=chat("a", model=name)).status_code < 500
             assert http.post("/api/create", json={"model": name, "from": name, "stream": False}).status_code < 500
         http.post("/api/chat", json=chat(f"a !fail:{FORGED}"))
-    until(lambda: "failed: '" in server.output, 5, "the failure is logged")
+    until(lambda: "failed: '" in server.output, 120, "the failure is logged")
     assert not [line for line in server.output.splitlines() if line.startswith(("FORGED", "2026-11-22 FORGED"))]
     assert not {character for character in server.output if not character.isprintable()} - {"\n"}

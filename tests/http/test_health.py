@@ -75,9 +75,9 @@ def test_a_full_queue_is_told(start_server: Callable[..., Server]):
     with ThreadPoolExecutor(2) as pool:
         posts = [pool.submit(httpx.post, f"{server.url}/api/chat", json=chat("a !sleep:2 b")) for _ in range(2)]
         # The engine tells once a second.
-        until(lambda: readiness(server).text == '{"error":"demo:latest: its queue is full"}', 5, "the queue is full")
+        until(lambda: readiness(server).text == '{"error":"demo:latest: its queue is full"}', 120, "the queue is full")
         assert [post.result().status_code for post in posts] == [200, 200]
-    until(lambda: readiness(server).status_code == 200, 5, "it is ready again")
+    until(lambda: readiness(server).status_code == 200, 120, "it is ready again")
 
 
 def test_a_pinned_model_that_is_restarted_is_not_ready(start_server: Callable[..., Server]):
@@ -85,4 +85,4 @@ def test_a_pinned_model_that_is_restarted_is_not_ready(start_server: Callable[..
     httpx.post(f"{server.url}/api/chat", json=chat("!crash"))
     restarting = readiness(server)
     assert (restarting.status_code, restarting.json()) == (503, {"error": "demo:latest is restarting"})
-    until(lambda: readiness(server).status_code == 200, 10, "it is ready again")
+    until(lambda: readiness(server).status_code == 200, 120, "it is ready again")

@@ -25,7 +25,7 @@ from tests.support.servers import ROOT, SCRIPTED, Server, clean_environment, fre
 def test_gunicorn_does_not_start_and_says_why(env: dict[str, str], sentence: str):
     command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"]
     env = clean_environment({"PORT": str(free_port()), "VLLM_WSGI_ENGINE": "scripted", **env})
-    run = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=30)
+    run = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
     assert run.returncode == 1
     assert sentence in run.stderr
     assert "Traceback" not in run.stderr
@@ -37,7 +37,7 @@ def test_gunicorn_refuses_a_socket_that_is_handed_over_where_others_reach_it():
         command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", bound, "wsgi:app"]
         run = subprocess.run(
             command, cwd=ROOT, env=clean_environment(SCRIPTED), pass_fds=[listener.fileno()],
-            capture_output=True, text=True, timeout=30,
+            capture_output=True, text=True, timeout=120,
         )  # fmt: skip
     assert run.returncode == 1
     assert "listening on 0.0.0.0 without keys would let anyone in" in run.stderr

@@ -42,7 +42,7 @@ def library(tmp_path_factory: pytest.TempPathFactory, hub: LoopbackHub) -> Itera
 @pytest.fixture
 def http(library: Server) -> Iterator[httpx.Client]:
     """Every model that a test makes is gone after it."""
-    with httpx.Client(base_url=library.url, timeout=30) as client:
+    with httpx.Client(base_url=library.url, timeout=120) as client:
         yield client
         for name in names(client) - {"demo:latest"}:
             assert delete(client, name).status_code == 200
@@ -180,7 +180,7 @@ def test_a_model_that_is_deleted_while_it_answers_ends_its_answer(http: httpx.Cl
         assert delete(http, "mine").status_code == 200
         records += [json.loads(line) for line in lines]
     assert (text(records), terminal(records[-1])) == ("a b ", True)
-    until(lambda: len(library.engine_workers()) == 1, 60, "its engine has ended")
+    until(lambda: len(library.engine_workers()) == 1, 120, "its engine has ended")
 
 
 @pytest.mark.parametrize(
@@ -240,9 +240,9 @@ def test_an_upload_that_is_cut_leaves_nothing(http: httpx.Client, library: Serve
         + b"x" * 2_000_000
     )
     blobs = library.directory / "store" / "blobs"
-    until(lambda: list(blobs.glob("partial-*")), 60, "the upload has begun")
+    until(lambda: list(blobs.glob("partial-*")), 120, "the upload has begun")
     connection.close()
-    until(lambda: not list(blobs.glob("partial-*")), 60, "nothing of it is left")
+    until(lambda: not list(blobs.glob("partial-*")), 120, "nothing of it is left")
 
 
 def test_a_model_is_made_of_uploaded_files(http: httpx.Client):
@@ -307,8 +307,8 @@ def test_a_pull_ends_with_its_client(http: httpx.Client, library: Server, hub: L
         with http.stream("POST", "/api/pull", json={"model": "org/demo"}) as answer:
             lines = answer.iter_lines()
             assert json.loads(next(lines)) == {"status": "pulling manifest"}
-            until(lambda: library.running("service.engine.hub.download"), 60, "the download runs")
-        until(lambda: not library.running("service.engine.hub.download"), 60, "the download has ended")
+            until(lambda: library.running("service.engine.hub.download"), 120, "the download runs")
+        until(lambda: not library.running("service.engine.hub.download"), 120, "the download has ended")
     finally:
         hub.release()
 
@@ -338,7 +338,7 @@ def test_a_host_that_is_killed_while_models_change_loses_none_that_it_had_promis
 
     def change(number: int) -> None:
         name = f"kill-{number}:latest"
-        with httpx.Client(base_url=library.url, timeout=30) as client:
+        with httpx.Client(base_url=library.url, timeout=120) as client:
             for _ in range(200):
                 try:
                     made = create(client, name, system=f"I am {number}.", stream=False)
@@ -357,11 +357,11 @@ def test_a_host_that_is_killed_while_models_change_loses_none_that_it_had_promis
     (host,) = library.engine_hosts()
     with ThreadPoolExecutor(4) as pool:
         changes = [pool.submit(change, number) for number in range(4)]
-        until(lambda: len(promised) == 4, 60, "models change", one_is_done(changes))
+        until(lambda: len(promised) == 4, 120, "models change", one_is_done(changes))
         os.kill(host, signal.SIGKILL)
         for each in changes:
             each.result()
-    until(lambda: library.engine_hosts() and library.serves(), 60, "another host serves")
+    until(lambda: library.engine_hosts() and library.serves(), 120, "another host serves")
     here = names(http)
     assert {name for name, there in promised.items() if there} <= here
     for name in here - {"demo:latest"}:
@@ -377,7 +377,7 @@ def test_a_model_that_can_not_be_described_ends_no_start_and_can_be_deleted(http
     config.write_text('{"text_config": 5}')
     (host,) = library.engine_hosts()
     os.kill(host, signal.SIGKILL)
-    until(lambda: library.engine_hosts() not in ([host], []) and library.models(), 60, "another host serves")
+    until(lambda: library.engine_hosts() not in ([host], []) and library.models(), 120, "another host serves")
     assert names(http) == {"demo:latest"}
     (left_out,) = http.get("/api/status").json()["vllm_wsgi"]["left_out"]
     assert (left_out["name"], "text_config" in left_out["reason"]) == ("planted:latest", True)
@@ -416,11 +416,11 @@ def test_a_host_that_is_killed_while_it_pulls_leaves_no_half_model(
     hub.hold_at = 1 << 20
     with http.stream("POST", "/api/pull", json={"model": "org/large"}) as answer:
         lines = answer.iter_lines()
-        until(lambda: hub.begun, 60, "the download has begun")
+        until(lambda: hub.begun, 120, "the download has begun")
         os.kill(library.engine_hosts()[0], signal.SIGKILL)
         assert "error" in json.loads(list(lines)[-1])
-    until(lambda: not library.running("service.engine.hub.download"), 60, "the download has ended with its host")
-    until(lambda: library.engine_hosts() and library.serves(), 60, "another host serves")
+    until(lambda: not library.running("service.engine.hub.download"), 120, "the download has ended with its host")
+    until(lambda: library.engine_hosts() and library.serves(), 120, "another host serves")
     assert "org/large:latest" not in names(http)
     hub.release()
     assert http.post("/api/pull", json={"model": "org/large", "stream": False}).json() == {"status": "success"}

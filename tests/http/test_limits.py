@@ -89,7 +89,7 @@ def bearer(key: str) -> dict[str, str]:
 
 def post(server: Server, key: str, script: str, **fields: Any) -> httpx.Response:
     body = chat(script, **{"stream": False, **fields})
-    return httpx.post(f"{server.url}/api/chat", json=body, headers=bearer(key), timeout=20)
+    return httpx.post(f"{server.url}/api/chat", json=body, headers=bearer(key), timeout=120)
 
 
 def begin(server: Server, key: str, script: str, **fields: Any) -> socket.socket:
@@ -139,7 +139,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 def metrics(server: Server) -> str:
-    return httpx.get(f"{server.url}/metrics", headers=server.headers, timeout=20).text
+    return httpx.get(f"{server.url}/metrics", headers=server.headers, timeout=120).text
 
 
 def wait_until_waiting(server: Server, requests: int, *connections: socket.socket) -> None:
@@ -174,10 +174,10 @@ def test_a_limit_of_four_at_once_holds_over_both_web_workers(narrow: Server):
     one, other = narrow.web_workers()
     with stopped(one):
         streams = [begin(narrow, "four", "!sleep:60") for _ in range(2)]
-        until(lambda: in_flight(narrow) == 2, 60, "the one web worker has two", one_is_refused(*streams))
+        until(lambda: in_flight(narrow) == 2, 120, "the one web worker has two", one_is_refused(*streams))
     with stopped(other):
         streams += [begin(narrow, "four", "!sleep:60") for _ in range(2)]
-        until(lambda: in_flight(narrow) == 4, 60, "the other has two more", one_is_refused(*streams))
+        until(lambda: in_flight(narrow) == 4, 120, "the other has two more", one_is_refused(*streams))
     for pid in (one, other):
         with stopped(pid):
             refused = post(narrow, "four", "a")
@@ -247,7 +247,7 @@ def test_a_full_queue_refuses_the_one_who_has_most_in_it(strict: Server):
 def test_a_full_queue_for_a_model_that_is_being_loaded_refuses_those_who_fill_it(strict: Server):
     waiting = [begin(strict, "many", "a", model="slow", stream=False) for _ in range(2)]
     waits = 'vllm_wsgi_requests_waiting{model="slow:latest"} 2.0'
-    until(lambda: waits in metrics(strict), 60, "both wait for the model", one_is_refused(*waiting))
+    until(lambda: waits in metrics(strict), 120, "both wait for the model", one_is_refused(*waiting))
     refused = post(strict, "many", "a", model="slow")
     assert (refused.status_code, refused.json()) == (503, {"error": BUSY})
     assert post(strict, "one", "a", model="slow").status_code == 200

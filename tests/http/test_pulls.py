@@ -125,7 +125,7 @@ async def test_a_download_ends_with_a_host_that_is_killed(origin: LoopbackHub):
         assert any(f"completed={KEPT}" in line for line in host.stdout)
         (child,) = psutil.Process(host.pid).children()
         host.kill()
-    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 60, "the download ends")
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 120, "the download ends")
     origin.release()
     assert (await pulled(Hub())).downloaded
     assert origin.begun == [0, KEPT]

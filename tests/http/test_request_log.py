@@ -33,7 +33,7 @@ def lines(server: Server, request_id: str) -> list[dict[str, Any]]:
 
 def told(server: Server, request_id: str) -> dict[str, Any]:
     """The line of a request, of which there is one."""
-    until(lambda: lines(server, request_id), 5, "the line is written")
+    until(lambda: lines(server, request_id), 120, "the line is written")
     (record,) = lines(server, request_id)
     return record
 

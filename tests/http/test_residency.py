@@ -109,7 +109,7 @@ class Models:
         env = {f"VLLM_WSGI_{name.upper()}": value for name, value in settings.items()}
         self.server = Server(directory, {**SCRIPTED, "VLLM_WSGI_MODELS": str(path), **env})
         self.server.wait_until_serving()
-        self.client = httpx.Client(base_url=self.server.url, timeout=30, limits=httpx.Limits(max_connections=None))
+        self.client = httpx.Client(base_url=self.server.url, timeout=120, limits=httpx.Limits(max_connections=None))
 
     def stop(self) -> None:
         self.client.close()
@@ -239,7 +239,7 @@ def test_only_pinned_models_are_loaded_at_the_start(tmp_path: Path):
     try:
         models.wait_until_loaded("pinned")
         assert len(models.server.engine_workers()) == 1
-        until(lambda: "pinned answers. Try it" in models.server.output, 60, "the server says so")
+        until(lambda: "pinned answers. Try it" in models.server.output, 120, "the server says so")
     finally:
         models.stop()
 
@@ -288,7 +288,7 @@ def test_a_load_that_fails_says_why_and_is_not_tried_for_every_request(models: M
 
 def test_a_model_that_does_not_load_is_given_up_until_it_is_asked_for(models: Models):
     models.ask("hf.co/org/repo")
-    until(lambda: "not tried again before" in models.server.output, 60, "it is given up")
+    until(lambda: "not tried again before" in models.server.output, 120, "it is given up")
     tried = models.loads("hf.co/org/repo")
     assert "can't be loaded" in models.ask("hf.co/org/repo").json()["error"]
     assert (models.loads("hf.co/org/repo"), tried >= 3) == (tried, True)
@@ -435,7 +435,7 @@ def test_a_mistake_in_the_file_ends_the_start_with_its_line(tmp_path: Path, modu
         env["VLLM_WSGI_ENGINE_SOCKET"] = str(tmp_path / "engine.sock")
     command = [sys.executable, "-m", *module]
     ran = subprocess.run(
-        command, cwd=ROOT, env=clean_environment(env), capture_output=True, text=True, timeout=30, check=False
+        command, cwd=ROOT, env=clean_environment(env), capture_output=True, text=True, timeout=120, check=False
     )
     assert ran.returncode != 0
     assert f'{path}, line 3: models."a".keepalive: is unknown; known are source, ' in ran.stderr
@@ -444,7 +444,7 @@ def test_a_mistake_in_the_file_ends_the_start_with_its_line(tmp_path: Path, modu
 def test_without_a_pinned_model_the_server_says_which_can_be_asked(tmp_path: Path):
     models = Models(tmp_path, '[models.only]\nsource = "weights"')
     try:
-        until(lambda: "only answers. Try it" in models.server.output, 60, "the server says so")
+        until(lambda: "only answers. Try it" in models.server.output, 120, "the server says so")
         assert (models.loaded(), json.loads(models.ask("only").content)["done"]) == ([], True)
     finally:
         models.stop()

@@ -248,7 +248,7 @@ def test_requests_during_an_unload_find_the_model_loaded_again(client: httpx.Cli
         answers = [future.result() for future in [unload, *loads]]
     assert [answer.status_code for answer in answers] == [200] * 4
     assert client.post("/api/generate", json={"model": model}).status_code == 200
-    until(lambda: client.get("/api/ps").json()["models"], 10, "the model is back")
+    until(lambda: client.get("/api/ps").json()["models"], 120, "the model is back")
 
 
 @pytest.mark.parametrize("path", ["push", "me", "signout", "experimental/web_search"])

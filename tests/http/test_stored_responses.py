@@ -36,7 +36,7 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def http(keyed: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=keyed.url, headers=bearer("alice"), timeout=20) as client:
+    with httpx.Client(base_url=keyed.url, headers=bearer("alice"), timeout=120) as client:
         yield client
 
 
@@ -93,7 +93,7 @@ def test_a_stored_response_is_there_after_a_restart_of_the_host(keyed: Server, h
     stored = first(http)
     (host,) = keyed.engine_hosts()
     os.kill(host, signal.SIGKILL)
-    until(lambda: keyed.engine_hosts() not in ([host], []) and keyed.models(), 60, "another host serves")
+    until(lambda: keyed.engine_hosts() not in ([host], []) and keyed.models(), 120, "another host serves")
     assert text(respond(http, "!system b", previous_response_id=stored["id"])) == "Rhyme. b "
     assert http.get(f"{PATH}/{stored['id']}").json() == stored
 

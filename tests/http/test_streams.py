@@ -237,7 +237,7 @@ def numbered(stream: int) -> str:
 
 async def read_all(url: str, bodies: list[dict[str, Any]], accepts: list[str]) -> list[bytes]:
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=120) as client:
         posts = [
             client.post("/api/chat", json=body, headers={"Accept": a}) for body, a in zip(bodies, accepts, strict=True)
         ]

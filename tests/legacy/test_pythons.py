@@ -47,7 +47,7 @@ def host(python: Path, engine: EngineHost, tmp_path: Path) -> Iterator[WebProgra
 def test_it_streams_in_both_formats(host: WebProgram):
     for accept in (NDJSON, SSE):
         body = chat("!rate:20 a b c <d> é")
-        answer = httpx.post(f"{host.url}/api/chat", json=body, headers={"Accept": accept}, timeout=30)
+        answer = httpx.post(f"{host.url}/api/chat", json=body, headers={"Accept": accept}, timeout=120)
         *records, last = parse(answer.content, accept)
         assert (text(records), last["done"]) == ("a b c <d> é ", True)
 
@@ -64,7 +64,7 @@ def test_it_streams_in_both_formats(host: WebProgram):
     ],
 )
 def test_every_dialect_answers(host: WebProgram, path: str, body: dict[str, object]):
-    answer = httpx.post(host.url + path, json=body, timeout=30)
+    answer = httpx.post(host.url + path, json=body, timeout=120)
     assert (answer.status_code, "error" in answer.json()) == (200, False) or answer.json()["error"] is None
 
 

@@ -60,7 +60,7 @@ class Running(WebProgram):
 
     def wait_until_it_runs(self, requests: int) -> None:
         """Until the engine runs this many requests; the engine reports once a second."""
-        until(lambda: [model.running for model in self.engine.loaded()] == [requests], 30, f"{requests} requests run")
+        until(lambda: [model.running for model in self.engine.loaded()] == [requests], 120, f"{requests} requests run")
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def host(
 @pytest.mark.parametrize("accept", [NDJSON, SSE])
 def test_streams_flow_piece_by_piece(host: Running, server: Server, accept: str):
     body = chat("!rate:20 a b c d e f <g>")
-    with httpx.stream("POST", f"{host.url}/api/chat", json=body, headers={"Accept": accept}, timeout=30) as answer:
+    with httpx.stream("POST", f"{host.url}/api/chat", json=body, headers={"Accept": accept}, timeout=120) as answer:
         reads = list(answer.iter_raw())
     *records, last = parse(b"".join(reads), accept)
     assert (text(records), last["done"], len(reads) >= 4) == ("a b c d e f <g> ", True, True)
@@ -106,7 +106,7 @@ def test_streams_flow_side_by_side_and_leave_no_trace(host: Running, server: Ser
 
 
 def post(host: Running, script: str) -> httpx.Response:
-    return httpx.post(f"{host.url}/api/chat", json=chat(script), headers={"Accept": NDJSON}, timeout=60)
+    return httpx.post(f"{host.url}/api/chat", json=chat(script), headers={"Accept": NDJSON}, timeout=120)
 
 
 def test_a_client_that_disconnects_is_noticed(host: Running, server: Server):
@@ -157,7 +157,7 @@ def read_to_end(host: Running, script: str) -> list[dict[str, object]]:
     """The records of a stream, up to where its connection ends."""
     lines = b""
     try:
-        with httpx.stream("POST", f"{host.url}/api/chat", json=chat(script), timeout=60) as answer:
+        with httpx.stream("POST", f"{host.url}/api/chat", json=chat(script), timeout=120) as answer:
             for piece in answer.iter_raw():
                 lines += piece
     except httpx.TransportError:

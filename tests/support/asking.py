@@ -38,7 +38,7 @@ class Asker:
     """One model on one server. Thinking is off unless a test asks for it."""
 
     def __init__(self, url: str, model: str = "demo") -> None:
-        self._http = httpx.Client(base_url=url, timeout=60, verify=False)
+        self._http = httpx.Client(base_url=url, timeout=120, verify=False)
         self._model = model
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ class Collector:
 
     def span(self, name: str, trace: str = "") -> dict[str, Any]:
         """The first of that name and trace, once it has come: its ids, its status and its attributes."""
-        until(lambda: self._found(name, trace), 10, f"the span {name} comes")
+        until(lambda: self._found(name, trace), 120, f"the span {name} comes")
         span = self._found(name, trace)[0]
         ids = {"trace": span.trace_id.hex(), "id": span.span_id.hex(), "parent": span.parent_span_id.hex()}
         plain = {each.key: getattr(each.value, each.value.WhichOneof("value")) for each in span.attributes}

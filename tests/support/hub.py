@@ -94,7 +94,7 @@ class LoopbackHub:
         self._released.set()
 
     def hold(self) -> None:
-        self._released.wait(60)
+        self._released.wait(120)
 
     def stop(self) -> None:
         self.release()

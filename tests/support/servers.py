@@ -146,7 +146,7 @@ class Program:
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        self._popen.wait(10)
+        self._popen.wait(120)
 
     def _is_marked(self, process: psutil.Process) -> bool:
         try:
@@ -252,7 +252,7 @@ class WebProgram(Program):
 
     def connect(self) -> socket.socket:
         """A bare connection, for what no HTTP client does."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=120)
 
 
 class Server(WebProgram):

@@ -1,4 +1,4 @@
-"""What an answer has to look like: OpenAI's formats, and the constraints that vLLM's server takes beside them."""
+"""Constraints on the form of an answer: OpenAI's formats, and the constraints that vLLM's server takes beside them."""
 
 from __future__ import annotations
 

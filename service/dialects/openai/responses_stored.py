@@ -23,19 +23,19 @@ PAGE_SIZES = [str(size) for size in range(1, 101)]
 
 
 class StoredItem(msgspec.Struct):
-    """What every item before the output has."""
+    """The fields of every item before the output."""
 
     id: str
 
 
 class StoredOutput(msgspec.Struct):
-    """What every response has."""
+    """The fields of every response."""
 
     output: list[dict[str, Any]]
 
 
 class StoredShape(msgspec.Struct):
-    """What everything that is stored has."""
+    """The fields of everything that is stored."""
 
     input: list[StoredItem]
     response: StoredOutput

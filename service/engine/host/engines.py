@@ -119,7 +119,7 @@ class Engines:
                 expires_at = time.time() + engine.resident.remaining()
                 models += [ModelStatus(name=name, replicas=[status], expires_at=expires_at) for name in names]
         if self._draining:
-            return HostState.DRAINING, "it was told to end", models
+            return HostState.DRAINING, "it was asked to end", models
         return HostState.READY, "", models
 
     def measured(self) -> list[State]:

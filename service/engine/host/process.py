@@ -20,6 +20,7 @@ from ...protocol.reports import Report, WorkerOptions
 from ...protocol.wire import Unpacker, decode_report
 from ...version import module
 from ..exit_status import cause
+from . import cpu_time
 
 # How long a worker whose lifeline has closed may take to exit before it is reported without its exit status.
 EXIT_SECONDS = 1.0
@@ -80,6 +81,10 @@ class Process:
         with suppress(TimeoutError):
             return await asyncio.wait_for(self._process.wait(), EXIT_SECONDS)
         return None
+
+    def cpu_seconds(self, own: bool) -> float | None:
+        """Return the CPU time of the worker's `own` process, or of all its other ones; None where it is not known."""
+        return (cpu_time.of_process if own else cpu_time.of_children)(self._process.pid)
 
     def terminate(self) -> None:
         with suppress(ProcessLookupError):

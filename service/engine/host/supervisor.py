@@ -29,6 +29,7 @@ from ..bell import Bell
 from .backoff import Backoff
 from .metrics import State
 from .process import Process
+from .pulse_watch import PulseWatch
 from .pulses import Pulses
 from .residency import Resident
 
@@ -37,9 +38,6 @@ logger = logging.getLogger("vllm_wsgi.host")
 # Numbers the worker processes of all models, for the names of their sockets.
 _numbers = itertools.count(1)
 
-# When a time-out is noticed this late, this process itself was stopped (SIGSTOP, a suspended machine), and what the
-# worker reported meanwhile has not been read.
-STOOD_STILL_SECONDS = 1.0
 # How long a worker may take to end vLLM's processes after SIGTERM, before SIGKILL.
 STOP_SECONDS = 20.0
 PROGRESS_SECONDS = 5.0
@@ -236,19 +234,12 @@ class EngineSupervisor:
             await asyncio.shield(process.end(patience))
 
     async def _watch(self, process: Process) -> NoReturn:
-        """Read the worker's reports until it ends. Raises EngineGone, and TimeoutError when its pulse stops."""
-        due = time.monotonic() + self._settings.engine_timeout
+        """Read the worker's reports until it ends. Raises EngineGone, and TimeoutError when it hangs."""
+        reports = PulseWatch(process, self._settings.engine_timeout)
         while True:
-            try:
-                report = await process.report(due - time.monotonic())
-            except TimeoutError:
-                if time.monotonic() - due < STOOD_STILL_SECONDS:
-                    raise
-                due = time.monotonic() + self._settings.engine_timeout
-                continue
+            report = await reports.report()
             if isinstance(report, Pulse):
                 self._pulses.add(report)
-                due = time.monotonic() + self._settings.engine_timeout
             elif isinstance(report, Activity):
                 self.resident.report(report.begun, report.running)
                 self._stir()

@@ -96,7 +96,7 @@ class AnswerParser:
         self._token_ids: list[int] = []
         self._thinking = TrimmedText()
         self._content = TrimmedText(keeps_tail=True) if self._parser.reasoning_parser is not None else None
-        # What the model has written since the parser reported a piece of a call.
+        # The text that the model has written since the parser reported a piece of a call.
         self._since_call = ""
         self._failed = False
         self._stop = ""

@@ -29,7 +29,7 @@ MAX_GRAMMAR_CHARACTERS = 20_000
 CACHE_BYTES = 64 * 1024 * 1024
 # vLLM's backends that take xgrammar's structural tags; the others get the schema itself.
 _WITH_TAGS = ("auto", "xgrammar")
-# What xgrammar writes before a message: a time, and a line of its source.
+# xgrammar writes a time and a line of its source before each message.
 _SOURCE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 
 

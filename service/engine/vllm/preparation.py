@@ -21,7 +21,7 @@ from ...errors import Unavailable
 logger = logging.getLogger("vllm_wsgi.worker")
 
 LEAST_THREADS, MOST_THREADS = 3, 5
-# What fits a context takes a few seconds; a step that takes longer is taken for one that does not end.
+# A prompt that fits a context takes a few seconds. A longer step is treated as one that does not end.
 STEP_SECONDS = 30.0
 
 T = TypeVar("T")

@@ -35,7 +35,7 @@ _IMAGE = base64.b64decode(
 
 
 class Abilities(NamedTuple):
-    """What a model does beside continuing a text."""
+    """The abilities of a model besides continuing a text."""
 
     chats: bool = False
     tools: bool = False

@@ -1,4 +1,4 @@
-"""What the process of the model does before vLLM runs anything in it.
+"""The first steps of the process that runs the model, before vLLM runs anything in it.
 
 vLLM imports this module in each of its workers, by the name in `worker_extension_cls`, before it makes the worker.
 """

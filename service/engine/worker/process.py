@@ -24,7 +24,7 @@ import msgspec
 from ...errors import Drained, EngineGoingDown, EngineGone
 from ...protocol.commands import Command, Embed, Measure, Submit
 from ...protocol.events import Delta, Event, Finished, Measured
-from ...protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready, Report, WorkerOptions
+from ...protocol.reports import Activity, EngineDied, EngineSilent, LoadFailed, Pulse, Ready, Report, WorkerOptions
 from ...protocol.request import Caller, Defaults, Request
 from ...protocol.wire import pack
 from ..backend import Engine
@@ -159,10 +159,10 @@ class Worker:
         self._stop.set()
 
     async def _send_pulses(self) -> None:
-        """Report each second that the engine answers. The host replaces a worker whose pulse stops."""
+        """Report each second whether the engine answers. The host replaces a worker whose pulse stops."""
         while True:
             try:
-                pulse = await self._engine.pulse()
+                pulse = await self._pulse()
                 waiting = pulse.waiting + self._admission.waiting
                 self._report(Pulse(pulse.running, waiting, self._output_tokens))
             except EngineGone as error:
@@ -173,6 +173,16 @@ class Worker:
                 self._stop.set()
                 return
             await asyncio.sleep(PULSE_SECONDS)
+
+    async def _pulse(self) -> Pulse:
+        """Return the engine's answer, and report each second that there is none yet. Raises EngineGone."""
+        answer = asyncio.ensure_future(self._engine.pulse())
+        try:
+            while not (await asyncio.wait([answer], timeout=PULSE_SECONDS))[0]:
+                self._report(EngineSilent())
+            return answer.result()
+        finally:
+            answer.cancel()
 
     def _report(self, report: Report) -> None:
         if not self._host.is_closing():

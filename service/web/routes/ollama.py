@@ -129,7 +129,7 @@ class OllamaRoutes(LibraryRoutes):
                 kind, call, self._asked([call.request]), chosen, call.keeping, call.keep_alive
             )
         else:
-            # What would be sent to the model is one record, which is streamed only to a reader of events.
+            # The answer is one record, the prompt. It is streamed only to a reader of events.
             framed = chosen if chosen is SSE or not call.request.render_only else None
             response = self._stream_or_collect([call.request], answer, framed, call.keep_alive)
         response.vary.add("Accept")

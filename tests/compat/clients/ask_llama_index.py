@@ -25,7 +25,7 @@ def get_current_weather(city: str) -> str:
 
 
 def model(name: str = "demo", **fields) -> Ollama:
-    return Ollama(model=name, base_url=url, request_timeout=60, **{"thinking": False, **fields})
+    return Ollama(model=name, base_url=url, request_timeout=120, **{"thinking": False, **fields})
 
 
 def failure() -> str:

@@ -56,7 +56,7 @@ class Host:
 
     def join(self) -> list[Command]:
         """What was asked, when the host has ended."""
-        self._thread.join(10)
+        self._thread.join(120)
         return self.commands
 
 

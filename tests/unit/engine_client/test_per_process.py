@@ -24,7 +24,7 @@ def test_threads_that_ask_at_once_get_the_same_thing():
     thing = PerProcess(lambda: next(made))
 
     def ask() -> int:
-        barrier.wait(10)
+        barrier.wait(120)
         return thing.get()
 
     with ThreadPoolExecutor(8) as pool:
@@ -78,7 +78,7 @@ print(os.waitstatus_to_exitcode(status), len(accepted), connections.control() is
 """
     # From Python 3.12 on, a fork beside threads is warned of; this test is about such a fork.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (ran.stdout, ran.stderr) == ("0 2 True False\n", "")
 
 

@@ -26,7 +26,7 @@ def test_everybody_is_rung_for_the_soonest_first_whoever_came_first():
     for sleeper in sleepers:
         alarm.add(sleeper)
     for sleeper in (sleepers[2], sleepers[1]):
-        assert sleeper.rung.wait(10)
+        assert sleeper.rung.wait(120)
         order.append([each.rung.is_set() for each in sleepers])
     assert order == [[False, False, True], [False, True, True]]
 
@@ -36,7 +36,7 @@ def test_one_who_puts_it_off_is_not_rung_for_before():
     alarm.add(sleeper)
     sleeper.due_at += 0.2
     until = sleeper.due_at
-    assert sleeper.rung.wait(10)
+    assert sleeper.rung.wait(120)
     assert time.monotonic() >= until
 
 
@@ -45,7 +45,7 @@ def test_one_who_does_not_come_is_rung_for_again():
     rings: list[float] = []
     sleeper.ring = lambda: rings.append(time.monotonic()) or (len(rings) > 1 and sleeper.rung.set())  # type: ignore
     alarm.add(sleeper)
-    assert sleeper.rung.wait(10)
+    assert sleeper.rung.wait(120)
 
 
 def test_the_alarm_keeps_nobody_in_memory():

@@ -55,7 +55,7 @@ from service.protocol.events import (
 )
 from service.protocol.live import EngineStatus, HostState, LiveEvent, LiveSnapshot, ModelStatus
 from service.protocol.model_info import EngineState, LoadedModel, ModelInfo, Recipe, Tensor
-from service.protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready, Report
+from service.protocol.reports import Activity, EngineDied, EngineSilent, LoadFailed, Pulse, Ready, Report
 from service.protocol.request import (
     Chat,
     Defaults,
@@ -107,7 +107,7 @@ COMMANDS = [
     Submit(20, Request("m", Text("a")), Defaults(Sampling(seed=1), 9, "s", [Message("user", "é")], "t", "/a")),
 ]
 STATUS = ModelStatus(name="m", replicas=[EngineStatus(state=EngineState.FAILED, reason="é", retry_at=2.5)])
-STATE = LiveSnapshot(1.5, HostState.DRAINING, "it was told to end", [STATUS])
+STATE = LiveSnapshot(1.5, HostState.DRAINING, "it was asked to end", [STATUS])
 EVENTS = [
     Hello(),
     Located(1, "socket", 5, ["embedding"]),
@@ -128,7 +128,14 @@ EVENTS = [
     Observed(26, [LiveEvent("run-1", STATE), LiveEvent("run-2", request=RequestOutcome("/api/chat", "done", first=3))]),
     Failed(7, "Unavailable", "busy", 5),
 ]
-REPORTS = [Ready(4096, "cpu", 1 << 40), LoadFailed("no"), EngineDied("no"), Pulse(1, 2, 1 << 40), Activity(3, 1)]
+REPORTS = [
+    Ready(4096, "cpu", 1 << 40),
+    LoadFailed("no"),
+    EngineDied("no"),
+    Pulse(1, 2, 1 << 40),
+    EngineSilent(),
+    Activity(3, 1),
+]
 
 
 @st.composite

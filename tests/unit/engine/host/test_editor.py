@@ -168,7 +168,7 @@ async def test_edits_are_made_one_after_the_other_and_to_their_end(desk: Desk, m
 
     def slow(*arguments: Any) -> Model:
         loop.call_soon_threadsafe(begun.set)
-        assert go_on.wait(30)
+        assert go_on.wait(120)
         return create(*arguments)
 
     monkeypatch.setattr(desk.library, "create", slow)

@@ -439,5 +439,5 @@ async def test_observers_are_shown_that_the_host_drains():
     field = Field("a")
     await field.ready("a")
     await field.engines.drain(1.0, lambda: None)
-    assert field.engines.statuses()[:2] == (HostState.DRAINING, "it was told to end")
+    assert field.engines.statuses()[:2] == (HostState.DRAINING, "it was asked to end")
     assert len(field.changes) == 3

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.config import Settings
-from service.engine.host import supervisor as module
+from service.engine.host import pulse_watch
 from service.engine.host.backoff import LOAD_ATTEMPTS, Backoff
 from service.engine.host.residency import Resident
 from service.engine.host.supervisor import EngineSupervisor
@@ -37,6 +37,9 @@ class FakeWorker:
         if isinstance(report, Exception):
             raise report
         return report
+
+    def cpu_seconds(self, own: bool) -> float | None:
+        return None
 
     def terminate(self) -> None:
         self.ended = True
@@ -191,7 +194,7 @@ async def test_a_worker_that_dies_is_replaced_and_clients_are_told_why(end: Repo
 async def test_a_host_that_was_stopped_itself_blames_no_worker(monkeypatch: pytest.MonkeyPatch):
     watched = Watched()
     await watched.load()
-    monkeypatch.setattr(module, "STOOD_STILL_SECONDS", -1e9)
+    monkeypatch.setattr(pulse_watch, "STOOD_STILL_SECONDS", -1e9)
     await watched.report(READY, TimeoutError(), Pulse(0, 0))
     assert (watched.state, len(watched.workers)) == (EngineState.READY, 1)
 

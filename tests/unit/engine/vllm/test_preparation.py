@@ -23,7 +23,7 @@ class Gate:
 
         def work() -> str:
             self.begun.append(name)
-            assert self._opened[name].wait(30)
+            assert self._opened[name].wait(120)
             return name
 
         return work
@@ -34,7 +34,7 @@ class Gate:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0.001)
 
