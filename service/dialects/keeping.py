@@ -23,10 +23,8 @@ class Keeping:
 def parse_keeping(fields: Fields) -> Keeping | None:
     """Return what `resumable` and `background` ask for, None if neither is set. Raise BadRequest."""
     resumable, background = fields.get("resumable"), fields.boolean("background", False)
-    if not (resumable or background):
-        return None
     if resumable is None or isinstance(resumable, bool):
-        return Keeping(background=background)
+        return Keeping(background=background) if resumable or background else None
     seconds = as_number(resumable)
     if seconds is None or not 0 < seconds < float("inf"):
         raise BadRequest("resumable must be true, false or a positive number of seconds")

@@ -96,12 +96,15 @@ def resumable_stream(
 
     The same as `stream` otherwise: an error ends the stream for good, and after ClientGone nothing is written.
     """
-    begin = RETRY if framing.prefix else b""
+    # In the block of the first event: httpx-sse takes a block without data for an event.
+    begin = RETRY[:-1] if framing.prefix else b""
     try:
         for batch in batches:
-            chunk = b"".join([framing.frame_at(record, cursor) for record, cursor in batch])
-            yield begin + (chunk or framing.heartbeat)
-            begin = b""
+            if batch:
+                yield begin + b"".join([framing.frame_at(record, cursor) for record, cursor in batch])
+                begin = b""
+            else:
+                yield framing.heartbeat
         if framing.terminator:
             yield begin + b"id: " + end.encode() + b"\n" + framing.terminator
     except ClientGone:

@@ -28,7 +28,7 @@ from ..protocol.request import Request, Text
 Call = Union[OllamaCall, OpenAICall]
 
 
-class Recipe(msgspec.Struct):
+class RecordRecipe(msgspec.Struct):
     """What the records of a stream are made from again: the route's `kind`, and the parsed body without its prompts."""
 
     kind: str
@@ -82,18 +82,18 @@ def with_id(call: Call, stream: str) -> Call:
 def recipe_of(kind: str, call: Call) -> bytes:
     """Return the recipe for the records of a call."""
     if isinstance(call, OllamaCall):
-        recipe = Recipe(kind, ollama=replace(call, request=call.request and _without_prompt(call.request)))
+        recipe = RecordRecipe(kind, ollama=replace(call, request=call.request and _without_prompt(call.request)))
     else:
-        recipe = Recipe(kind, openai=replace(call, requests=[_without_prompt(each) for each in call.requests]))
+        recipe = RecordRecipe(kind, openai=replace(call, requests=[_without_prompt(each) for each in call.requests]))
     return msgspec.msgpack.encode(recipe)
 
 
-def read_recipe(data: bytes) -> Recipe:
+def read_recipe(data: bytes) -> RecordRecipe:
     """Return the recipe. Raises EngineFailure for one of another version of this package."""
     try:
-        recipe = msgspec.msgpack.decode(data, type=Recipe)
+        recipe = msgspec.msgpack.decode(data, type=RecordRecipe)
     except msgspec.MsgspecError:
-        recipe = Recipe("")
+        recipe = RecordRecipe("")
     if recipe.kind not in KINDS:
         raise EngineFailure("the stream was begun by another version of the web tier")
     return recipe
