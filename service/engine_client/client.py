@@ -95,17 +95,17 @@ class Client:
         """Return a stream as `submit` does, which its engine worker keeps for clients that come back."""
         return GuardedStream(self.connections, self._times, presence, requests, keep_alive, self._moves, keep)
 
-    def attach(self, stream: str, owner: str, presence: Presence, may_move: bool) -> AttachedStream:
-        """Return a reader of a kept stream. With `may_move` it waits for a stream that its engine has lost."""
-        return AttachedStream(self.connections, self._times, presence, stream, owner, may_move)
+    def attach(self, stream: str, owner: str, presence: Presence, settles: float | None) -> AttachedStream:
+        """Return a reader of a kept stream. `settles` is a KeptSearch's."""
+        return AttachedStream(self.connections, self._times, presence, stream, owner, settles)
 
-    def end_stream(self, stream: str, owner: str, may_move: bool) -> None:
-        """End a kept stream. Raises StreamNotFound."""
-        end_stream(KeptSearch(self.connections, self._times, Presence(), may_move), stream, owner)
+    def end_stream(self, stream: str, owner: str, settles: float | None) -> None:
+        """End a kept stream. `settles` is a KeptSearch's. Raises StreamNotFound."""
+        end_stream(KeptSearch(self.connections, self._times, Presence(), settles), stream, owner)
 
     def streams(self, owner: str) -> list[KeptState]:
         """Return the streams that are kept for an owner."""
-        return list_streams(KeptSearch(self.connections, self._times, Presence(), False), owner)
+        return list_streams(KeptSearch(self.connections, self._times, Presence(), None), owner)
 
     def embed(
         self, request: EmbedRequest, presence: Presence, keep_alive: float | None = None

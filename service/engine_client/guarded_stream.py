@@ -179,11 +179,15 @@ class GuardedStream(Stream):
         self._open[command.id] = len(self._moves.left())
         return None
 
-    def _take(self, events: list[Event]) -> Failed | None:
-        """Take note of the answers so far. Events that the engine sends again after a move are left out."""
-        if any(isinstance(event, Head) for event in events):
+    def _wait(self) -> list[Event]:
+        events = super()._wait()
+        while events and isinstance(events[0], Head):
             self._accepted.set()
-            events[:] = [event for event in events if not isinstance(event, Head)]
+            events = events[1:] or super()._wait()
+        return events
+
+    def _take(self, events: list[Event]) -> Failed | None:
+        """Take note of the answers so far."""
         failed = super()._take(events)
         for event in events:
             if isinstance(event, (Delta, Finished)):

@@ -33,11 +33,12 @@ _AWAY = (EngineState.LOADING, EngineState.RESTARTING)
 
 
 class KeptSearch(Exchange):
-    """Asks every engine worker for one stream of an owner. With `may_move` it waits for one that is on its way."""
+    """Asks every engine worker for one stream of an owner, and waits for one that may be on its way."""
 
-    def __init__(self, connections: Connections, times: Times, presence: Presence, may_move: bool) -> None:
+    def __init__(self, connections: Connections, times: Times, presence: Presence, settles: float | None) -> None:
+        """For `settles` seconds a stream is looked for where all engines are well; None: each is asked once."""
         super().__init__(connections, times, presence)
-        self._may_move = may_move
+        self._settles = settles
         self._arrived: list[Event] = []
 
     def everywhere(self, command: Callable[[int], Command]) -> Iterator[Event]:
@@ -63,9 +64,9 @@ class KeptSearch(Exchange):
                     return
                 is_away = is_away or event.kind in _LOST
             waited = time.monotonic() - began
-            if not self._may_move or drain.begun or waited > AWAY_SECONDS:
+            if self._settles is None or drain.begun or waited > AWAY_SECONDS:
                 raise StreamNotFound()
-            if waited > SETTLED_SECONDS and not is_away and self._is_settled():
+            if waited >= self._settles and not is_away and self._is_settled():
                 raise StreamNotFound()
             yield None
             self._pause(PAUSE_SECONDS)
@@ -115,9 +116,15 @@ class AttachedStream(KeptSearch):
     """A kept stream, read by one client. `open` finds it, iterating `batches` reads it, `close` ends the reading."""
 
     def __init__(
-        self, connections: Connections, times: Times, presence: Presence, stream: str, owner: str, may_move: bool
+        self,
+        connections: Connections,
+        times: Times,
+        presence: Presence,
+        stream: str,
+        owner: str,
+        settles: float | None,
     ) -> None:
-        super().__init__(connections, times, presence, may_move)
+        super().__init__(connections, times, presence, settles)
         self._stream = stream
         self._owner = owner
         # What has been passed on, for the case that the stream moves.

@@ -9,8 +9,7 @@ from typing import Any
 from flask import Response
 from werkzeug.exceptions import HTTPException
 
-from ..engine_client.exchange import Job
-from ..engine_client.stream import Stream
+from ..engine_client.exchange import Exchange
 from ..errors import HTTPRefusal, ServiceError
 from . import framing
 from .context import HEADER, context
@@ -24,9 +23,7 @@ STREAM_HEADERS = {"Cache-Control": "no-cache, no-store, no-transform", "X-Accel-
 ErrorRecord = Callable[[ServiceError], Any]
 
 
-def stream_response(
-    stream: Stream | Job, batches: Iterator[list[Any]], chosen: Framing, failure: ErrorRecord
-) -> Response:
+def stream_response(stream: Exchange, batches: Iterator[list[Any]], chosen: Framing, failure: ErrorRecord) -> Response:
     """Return a streamed answer. It waits for the first record, so that an earlier error has a status of its own."""
     first = next(batches)
     chunks = framing.stream(chain([first], batches), chosen, _begun(failure))

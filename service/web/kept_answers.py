@@ -20,6 +20,7 @@ from ..dialects.ollama.request import OllamaCall
 from ..dialects.openai.chat_answer import ChatAnswer
 from ..dialects.openai.completions import CompletionAnswer
 from ..dialects.openai.parameters import OpenAICall
+from ..dialects.openai.responses_request import ResponsesCall
 from ..engine_client.cursor import Cursor, Replay
 from ..errors import EngineFailure
 from ..protocol.events import Delta, Event, Finished
@@ -34,6 +35,7 @@ class RecordRecipe(msgspec.Struct):
     kind: str
     ollama: Optional[OllamaCall] = None
     openai: Optional[OpenAICall] = None
+    responses: Optional[ResponsesCall] = None
 
     @property
     def call(self) -> Call:
@@ -88,13 +90,18 @@ def recipe_of(kind: str, call: Call) -> bytes:
     return msgspec.msgpack.encode(recipe)
 
 
+def responses_recipe(call: ResponsesCall) -> bytes:
+    """Return the recipe for a response in the background."""
+    return msgspec.msgpack.encode(RecordRecipe("", responses=replace(call, request=_without_prompt(call.request))))
+
+
 def read_recipe(data: bytes) -> RecordRecipe:
     """Return the recipe. Raises EngineFailure for one of another version of this package."""
     try:
         recipe = msgspec.msgpack.decode(data, type=RecordRecipe)
     except msgspec.MsgspecError:
         recipe = RecordRecipe("")
-    if recipe.kind not in KINDS:
+    if recipe.kind not in KINDS and recipe.responses is None:
         raise EngineFailure("the stream was begun by another version of the web tier")
     return recipe
 

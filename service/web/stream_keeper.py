@@ -14,7 +14,7 @@ from ..drain import refuse_while_draining
 from ..engine_client.client import Client
 from ..engine_client.cursor import MAX_ANSWERS, Cursor
 from ..engine_client.disconnect import Presence
-from ..engine_client.kept_search import AttachedStream
+from ..engine_client.kept_search import SETTLED_SECONDS, AttachedStream
 from ..errors import BadRequest, Forbidden, StreamGone, StreamNotFound, Unavailable
 from ..protocol.kept import Keep
 from ..protocol.request import Request
@@ -112,7 +112,7 @@ class StreamKeeper:
         """End a stream; the same answer for one that has ended. Raises StreamNotFound."""
         is_own = is_stream_id_of(context().key, id)
         try:
-            self._client.end_stream(id, context().key.caller.name, is_own)
+            self._client.end_stream(id, context().key.caller.name, _settles(is_own))
         except StreamNotFound:
             if not is_own:
                 raise
@@ -145,7 +145,7 @@ class StreamKeeper:
         return response
 
     def _attached(self, id: str, is_own: bool) -> AttachedStream:
-        stream = self._client.attach(id, context().key.caller.name, presence(), is_own)
+        stream = self._client.attach(id, context().key.caller.name, presence(), _settles(is_own))
         try:
             stream.open()
             return stream
@@ -180,6 +180,10 @@ def address(id: str) -> str:
     path = "" if route is None else route.path.replace("<id>", (request.view_args or {}).get("id", ""))
     prefix = f"{request.script_root}{request.path[: len(request.path) - len(path)]}".strip("/")
     return f"/{prefix}{STREAMS}/{id}" if prefix else f"{STREAMS}/{id}"
+
+
+def _settles(is_own: bool) -> float | None:
+    return SETTLED_SECONDS if is_own else None
 
 
 def _openais(chosen: Framing | None) -> Framing:

@@ -83,6 +83,7 @@ TITLES = {
     "anthropic": "Anthropic's API",
     "operations": "Operations",
     "events": "Live state",
+    "streams": "Kept streams",
     "page": "Web page",
 }
 

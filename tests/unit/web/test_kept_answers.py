@@ -79,7 +79,7 @@ def joined(events: list[Event], cuts: list[int]) -> Iterator[list[Event]]:
     answers, places, read = JoinedAnswers(), Places(), 0
     for until in [*sorted(cuts), len(events)]:
         for event in copies(events[read:until]):
-            answers.add(event)  # type: ignore[arg-type]
+            answers.add(event)
         read = max(read, until)
         yield list(answers.since(places))
 
@@ -151,12 +151,12 @@ def test_what_another_engine_begins_with_is_what_the_first_one_had(data: st.Data
     moved_at = data.draw(st.integers(0, len(events)))
     first, second = JoinedAnswers(), JoinedAnswers()
     for event in copies(events[:moved_at]):
-        first.add(event)  # type: ignore[arg-type]
+        first.add(event)
     for event in [*first.since(Places()), *copies(events[moved_at:])]:
-        second.add(event)  # type: ignore[arg-type]
+        second.add(event)
     whole = JoinedAnswers()
     for event in copies(events):
-        whole.add(event)  # type: ignore[arg-type]
+        whole.add(event)
     assert list(second.since(Places())) == list(whole.since(Places()))
     assert (second.tokens, second.ended) == (whole.tokens, whole.ended) == (whole.tokens, 3)
 
