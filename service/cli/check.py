@@ -11,6 +11,7 @@ import click
 
 from ..config import PREFIX, Settings
 from ..errors import ServiceError, SettingsError
+from ..protocol.model_info import LoadedModel
 
 # A host that answers slower than this seems dead to a load balancer.
 HEARTBEAT_SECONDS = 10.0
@@ -133,8 +134,17 @@ def engine_host(settings: Settings) -> Iterator[Finding]:
         yield Finding("engine host", False, f"{settings.engine_socket}: {error.message}")
         return
     yield Finding("engine host", not trouble, f"{settings.engine_socket}: {trouble or 'ready for requests'}")
-    states = {each.info.name: f"{each.state}, {each.running} running, {each.waiting} waiting" for each in status.models}
+    states = {each.info.name: _state(each) for each in status.models}
     for info in known:
         yield Finding(f"model {info.name}", True, states.get(info.name, "not loaded; loaded when a client asks for it"))
     for left_out in status.left_out:
         yield Finding(f"model {left_out.name}", False, f"left out: {left_out.reason}; delete it, or make it anew")
+
+
+def _state(model: LoadedModel) -> str:
+    """Describe what a model is doing, and which of several replicas are not ready."""
+    text = f"{model.state}, {model.running} running, {model.waiting} waiting"
+    others = [f"replica {each.id} is {each.state}" for each in model.replicas if each.state is not model.state]
+    if len(model.replicas) > 1:
+        text += f", {len(model.replicas)} replicas"
+    return ", ".join([text, *others])

@@ -8,6 +8,7 @@ from ..version import __version__
 from .check import check_environment
 from .engine import engine
 from .key import key
+from .restart import restart
 from .serve import serve
 from .settings import settings
 
@@ -21,7 +22,7 @@ def command() -> None:
     """
 
 
-for verb in (serve, engine, key, check_environment, settings):
+for verb in (serve, engine, restart, key, check_environment, settings):
     command.add_command(verb)
 
 

@@ -9,7 +9,7 @@ import contextlib
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -32,6 +32,7 @@ from ..protocol.commands import (
     Pull,
     PutBlob,
     RequestOutcome,
+    Restart,
     ShowModel,
     StoreResponse,
     Unload,
@@ -44,6 +45,7 @@ from ..protocol.events import (
     Located,
     Measured,
     Models,
+    Progress,
     Shown,
     StoredResponse,
     Unloaded,
@@ -122,6 +124,12 @@ class Client:
     def unload(self, model: str) -> None:
         """Wait until the model is unloaded."""
         self._ask(lambda id: Unload(id, model), Unloaded, UNLOAD_SECONDS)
+
+    def restart(self, model: str, seconds: float | None, may_pause: bool) -> Iterator[str]:
+        """Restart the engine workers of a model, or of all; yield what happens, in sentences."""
+        job = Job(self.connections, self._times, Presence(), lambda id: Restart(id, model, seconds, may_pause))
+        for batch in job.batches():
+            yield from (event.status for event in batch if isinstance(event, Progress))
 
     def models(self) -> list[ModelInfo]:
         return self._ask(ListModels, Models).models

@@ -78,7 +78,7 @@ class Exchange:
 
     def _stop_watching(self) -> None:
         if self._fd >= 0:
-            self._connections.watch().remove(self._fd)
+            self._connections.watch().remove(self._fd, self._inbox.client_left)
             self._fd = -1
 
     def _forget_client(self) -> None:
@@ -89,12 +89,11 @@ class Exchange:
         self._inbox.client_forgotten()
 
     def locate(
-        self, model: str, keep_alive: float | None, submits: int, lost: list[str] | None = None
+        self, model: str, keep_alive: float | None, submits: int, lost: list[str] | None = None, beginning: str = ""
     ) -> Iterator[list[Event]]:
         """Yield empty batches while the model loads, then one with its Located, which becomes the `location`."""
-        self._ask(
-            self._connections.control(), Locate(self._inbox.id, model, keep_alive, submits, self._caller, lost or [])
-        )
+        command = Locate(self._inbox.id, model, keep_alive, submits, self._caller, lost or [], beginning)
+        self._ask(self._connections.control(), command)
         while not (events := self._wait()):
             yield []
         self._answered()

@@ -31,7 +31,7 @@ class Hello(Struct):
 
 
 class Located(Struct):
-    """The model is loaded and served at the data socket with the path `socket`.
+    """The model is loaded and served at the data socket with the path `socket`, by the replica with that number.
 
     `load_ns` is how long the request waited for the model, in nanoseconds. `capabilities` have Ollama's names; they are
     empty when they are not known. `defaults` go into the Submit.
@@ -42,6 +42,7 @@ class Located(Struct):
     load_ns: int
     capabilities: list[str] = []
     defaults: Defaults = Defaults()
+    replica: int = 0
 
 
 class Unloaded(Struct):

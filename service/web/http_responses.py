@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -23,35 +23,47 @@ STREAM_HEADERS = {"Cache-Control": "no-cache, no-store, no-transform", "X-Accel-
 ErrorRecord = Callable[[ServiceError], Any]
 
 
-def stream_response(stream: Exchange, batches: Iterator[list[Any]], chosen: Framing, failure: ErrorRecord) -> Response:
-    """Return a streamed answer. It waits for the first record, so that an earlier error has a status of its own."""
-    first = next(batches)
-    chunks = framing.stream(chain([first], batches), chosen, _begun(failure))
-    response = Response(chunks, content_type=chosen.media_type, headers=STREAM_HEADERS)
-    response.call_on_close(stream.close)
+def stream_answer(stream: Exchange, batches: Iterator[list[Any]], chosen: Framing, failure: ErrorRecord) -> Response:
+    """Return a streamed answer of a route. It waits for the first record, as `framed_response` does."""
+    error_record, stats = _error_record(failure), context().stats
+    response = framed_response(batches, chosen, error_record, stream.close)
+    stats.streams()
     return response
 
 
-def resumable_response(
-    batches: Iterator[list[tuple[Any, str]]],
-    chosen: Framing,
-    failure: ErrorRecord,
-    end: str,
-    close: Callable[[], None],
-    first: Sequence[list[tuple[Any, str]]] = (),
+def framed_response(
+    batches: Iterator[list[Any]], chosen: Framing, error_record: ErrorRecord, close: Callable[[], None]
 ) -> Response:
-    """Return a stream whose records have cursors; `first` are the batches that have been taken out already."""
-    chunks = framing.resumable_stream(chain(first, batches), chosen, _begun(failure), end)
+    """Return a stream of batches of records; `close` is called when the server closes the response.
+
+    Waits for the first batch, so that an earlier error has a status of its own. Raises what that wait raises.
+    """
+    first = next(batches, None)
+    chunks = framing.stream(batches if first is None else chain([first], batches), chosen, error_record)
     response = Response(chunks, content_type=chosen.media_type, headers=STREAM_HEADERS)
     response.call_on_close(close)
     return response
 
 
-def _begun(failure: ErrorRecord) -> ErrorRecord:
-    """Take note that the answer is streamed. Return what makes the record of an error in the stream."""
+def resumable_answer(
+    batches: Iterator[list[tuple[Any, str]]],
+    chosen: Framing,
+    failure: ErrorRecord,
+    end: str,
+    close: Callable[[], None],
+) -> Response:
+    """Return a stream whose records have cursors; `end` is the cursor at its end."""
+    chunks = framing.resumable_stream(batches, chosen, _error_record(failure), end)
+    response = Response(chunks, content_type=chosen.media_type, headers=STREAM_HEADERS)
+    response.call_on_close(close)
+    context().stats.streams()
+    return response
+
+
+def _error_record(failure: ErrorRecord) -> ErrorRecord:
+    """Return what makes the last record of a stream that fails, and takes note of it for the log."""
     # Flask's request context is gone when the chunks are made.
     streamed = context()
-    streamed.stats.streams()
 
     def error_record(error: ServiceError) -> Any:
         streamed.stats.failed(error)

@@ -9,7 +9,6 @@ import secrets
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
-from itertools import chain
 
 from flask import Response
 
@@ -25,7 +24,7 @@ from ..protocol.events import Event
 from ..protocol.request import Request
 from .context import context, presence
 from .framing import SSE_NAMED
-from .http_responses import stream_response
+from .http_responses import stream_answer
 from .kept_answers import now, read_recipe, responses_recipe
 from .stream_keeper import StreamKeeper
 
@@ -55,7 +54,7 @@ class BackgroundResponses:
         """Send the events that follow the one with the number `after`, and then live. Raises ResponseNotFound."""
         stream, answer = self._attached(id, follow=True)
         batches = answer.records(context().stats.pass_on(stream.batches()))
-        return stream_response(stream, _begun(_rest(batches, after)), SSE_NAMED, answer.failure)
+        return stream_answer(stream, _rest(batches, after), SSE_NAMED, answer.failure)
 
     def snapshot(self, id: str) -> Record:
         """Return the response as it is now. Raises ResponseNotFound."""
@@ -105,11 +104,6 @@ def _rest(batches: Iterator[list[Record]], after: int) -> Iterator[list[Record]]
         rest = list(rest_of(batch, after))
         if rest or not batch:
             yield rest
-
-
-def _begun(batches: Iterator[list[Record]]) -> Iterator[list[Record]]:
-    """Let a stream begin of which nothing is left."""
-    return chain(batches, [[]])
 
 
 def _not_found(id: str) -> ResponseNotFound:

@@ -5,6 +5,8 @@ In: a parsed body, or the id of a stream. Out: a response.
 
 from __future__ import annotations
 
+from itertools import chain
+
 from flask import Response, request
 
 from ..access.stream_ids import is_stream_id_of, new_stream_id, sign_link
@@ -20,7 +22,7 @@ from ..protocol.kept import Keep
 from ..protocol.request import Request
 from .context import context, presence
 from .framing import NDJSON, RETRY, SSE, SSE_WITH_DONE, Framing
-from .http_responses import STREAM_HEADERS, empty_response, json_response, resumable_response
+from .http_responses import STREAM_HEADERS, empty_response, json_response, resumable_answer
 from .kept_answers import KINDS, Call, KeptRecords, now, read_recipe, recipe_of, with_id
 from .negotiation import negotiate
 
@@ -68,7 +70,7 @@ class StreamKeeper:
         except BaseException:
             stream.abandon()
             raise
-        response = resumable_response(batches, chosen, answer.failure, records.end, stream.close, [first])
+        response = resumable_answer(chain([first], batches), chosen, answer.failure, records.end, stream.close)
         response.headers["Content-Location"] = address(stream_id)
         return response
 
@@ -168,7 +170,7 @@ class StreamKeeper:
         answer = kind.answer(recipe.call, stream.head.began)
         records = KeptRecords(answer, cursor, stream.head.answers, not framing.terminator)
         batches = records.batches(context().stats.pass_on(stream.batches()))
-        response = resumable_response(batches, framing, answer.failure, records.end, stream.close)
+        response = resumable_answer(batches, framing, answer.failure, records.end, stream.close)
         response.headers["Content-Location"] = address(cursor.stream)
         response.vary.add("Accept")
         return response

@@ -238,7 +238,20 @@ def test_the_engine_side_loads_without_the_web_stack_or_the_model():
 
 
 def test_the_public_names_are_these():
-    names = ["Settings", "SettingsError", "__version__", "create_blueprint", "register_json_errors"]
+    names = [
+        "Delta",
+        "Generation",
+        "Inference",
+        "ServiceError",
+        "Settings",
+        "SettingsError",
+        "WholeAnswer",
+        "__version__",
+        "create_blueprint",
+        "inference",
+        "register_json_errors",
+        "stream_response",
+    ]
     assert sorted(service.__all__) == names
     assert [name for name in names if not getattr(service, name)] == []
 

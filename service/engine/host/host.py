@@ -43,6 +43,7 @@ from .live_events import LiveEvents
 from .metrics import UNKNOWN, Metrics
 from .residency import Resident
 from .response_archive import ResponseArchive
+from .rolling_restart import RollingRestart
 from .supervisor import EngineSupervisor
 from .systemd import SystemdNotifier
 
@@ -79,6 +80,7 @@ class Host:
             Measure: self._measure,
             Count: self._count,
             **editor.handlers,
+            **RollingRestart(self._engines, self._catalog, settings).handlers,
             **self._archive.handlers,
             **self._live.handlers,
         }
@@ -116,16 +118,18 @@ class Host:
             self._path.unlink()
 
     def _new_supervisor(
-        self, model: Model, weights: int, resident: Resident, stir: Callable[[], None]
+        self, model: Model, weights: int, resident: Resident, number: int, stir: Callable[[], None]
     ) -> EngineSupervisor:
-        return EngineSupervisor(self._settings, model, weights, self.directory, resident, stir)
+        return EngineSupervisor(self._settings, model, weights, self.directory, resident, number, stir)
 
     async def _locate(self, command: Locate) -> AsyncGenerator[Event, None]:
         began = time.monotonic_ns()
         model = self._catalog.find(command.model)
-        path = await self._engines.locate(model, command.caller, command.keep_alive, command.submits, command.lost)
-        capabilities = self._catalog.info(model).capabilities
-        yield Located(command.id, path, time.monotonic_ns() - began, capabilities, model.defaults)
+        replica = await self._engines.locate(
+            model, command.caller, command.keep_alive, command.submits, command.lost, command.beginning
+        )
+        capabilities, took = self._catalog.info(model).capabilities, time.monotonic_ns() - began
+        yield Located(command.id, replica.socket, took, capabilities, model.defaults, replica.number)
 
     async def _unload(self, command: Unload) -> AsyncGenerator[Event, None]:
         await self._engines.unload(self._catalog.find(command.model))

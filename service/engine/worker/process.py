@@ -199,7 +199,12 @@ def build(options: WorkerOptions) -> Engine:
 
     ours = {"served_model_name": options.name} | ({"otlp_traces_endpoint": options.traces} if options.traces else {})
     return build_engine(
-        options.model, ours | options.engine_args, options.tool_parser, options.reasoning_parser, options.template
+        options.model,
+        ours | options.engine_args,
+        options.tool_parser,
+        options.reasoning_parser,
+        options.template,
+        options.replica,
     )
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from service.access.key_file import KeyFile
 from service.cli import processes, serve
 from service.cli.command import command
 from service.config import table
+from service.errors import BadRequest
 from service.protocol.events import Loaded
 from service.protocol.model_info import EngineState, LeftOutModel, LoadedModel, ModelInfo
 
@@ -97,7 +99,7 @@ def test_serve_without_vllm_serves_an_engine_host_that_runs_elsewhere(started: l
     assert len(started) == 1
 
 
-@pytest.mark.parametrize("verb", ["serve", "engine", "check", "settings"])
+@pytest.mark.parametrize("verb", ["serve", "engine", "restart", "check", "settings"])
 def test_a_setting_that_can_not_be_used_is_named(verb: str, started: list[list[str]]) -> None:
     result = run(verb, VLLM_WSGI_MAX_QUEUE="many")
     assert (result.exit_code, started) == (1, [])
@@ -182,6 +184,37 @@ def test_a_check_lists_the_models_of_the_engine_host_and_fails_for_one_that_is_l
         ["model", "b:latest", "ok", "not loaded; loaded when a client asks for it"],
         ["model", "c:latest", "FAILED", "left out: config.json is not JSON; delete it, or make it anew"],
     ]
+
+
+class RestartingClient:
+    """An engine host that restarts what it is asked to, and refuses to restart a model called `no`."""
+
+    def __init__(self, socket: str, heartbeat: float) -> None:
+        assert socket == "/run/e.sock"
+
+    def restart(self, model: str, seconds: float | None, may_pause: bool) -> Iterator[str]:
+        if model == "no":
+            raise BadRequest("no is not loaded")
+        yield f"{model or 'all'} {seconds} {may_pause}"
+
+
+@pytest.mark.parametrize(
+    ("words", "output"),
+    [
+        ([], "all None False\n"),
+        (["m", "--wait", "0", "--pause"], "m 0.0 True\n"),
+        (["no"], "Error: no is not loaded\n"),
+    ],
+)
+def test_a_restart_prints_what_happens(monkeypatch, words: list[str], output: str) -> None:
+    monkeypatch.setattr("service.engine_client.client.Client", RestartingClient)
+    result = run("restart", *words, "--socket", "/run/e.sock")
+    assert (result.output, result.exit_code) == (output, int("no" in words))
+
+
+def test_a_restart_needs_an_engine_host() -> None:
+    result = run("restart", VLLM_WSGI_ENGINE="scripted")
+    assert (result.exit_code, "Name the control socket" in result.output) == (2, True)
 
 
 def test_an_application_with_the_blueprint_has_key_and_check() -> None:
