@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..config import Settings
-from ..errors import Forbidden, StreamNotFound
+from ..errors import Forbidden, ResponseNotFound
 from .addresses import addresses, is_local, presented
 from .key_file import ANYONE, Key, KeyFile
 from .scopes import Scope
@@ -32,13 +32,13 @@ class Auth:
     def identify_link(self, environ: Mapping[str, Any], token: str, stream: str) -> Key:
         """Return the key that a request presents, or the one that signed its link to a stream.
 
-        Raises Unauthorized for a wrong key, and StreamNotFound for a link that is expired or not genuine.
+        Raises Unauthorized for a wrong key, and ResponseNotFound for a link that is expired or not genuine.
         """
         if self._keys is None or presented(environ):
             return self.identify(environ)
         key = key_of_link(token, stream, self._keys.named)
         if key is None:
-            raise StreamNotFound()
+            raise ResponseNotFound("stream not found")
         return key
 
     def authorize(self, key: Key, scope: Scope, environ: Mapping[str, Any]) -> None:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from msgspec.structs import replace
 
 from ..errors import ClientGone, ClientTooSlow, Drained, EngineGone, ServiceError, StreamGone
-from ..protocol.commands import Command, Detach, EndStream, Submit, SubmitKept
+from ..protocol.commands import Command, Submit
 from ..protocol.events import Delta, Event, Failed, Finished, Head
 from ..protocol.joined import JoinedAnswers, Places
-from ..protocol.kept import Keep
+from ..protocol.kept import Detach, EndStream, Keep, SubmitKept
 from ..protocol.request import Request
 from ..protocol.wire import pack_events
 from .connections import Connections, new_id

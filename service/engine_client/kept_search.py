@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 
 from ..drain import drain
-from ..errors import DeadlineExceeded, Drained, EngineGone, StreamGone, StreamNotFound, Unavailable
-from ..protocol.commands import Attach, Command, EndStream, ListLoaded, ListStreams, Measure
+from ..errors import DeadlineExceeded, Drained, EngineGone, ResponseNotFound, StreamGone, Unavailable
+from ..protocol.commands import Command, ListLoaded, Measure
 from ..protocol.events import Delta, Done, Event, Failed, Finished, Head, KeptStreams, Loaded, Located, Measured
-from ..protocol.kept import KeptState
+from ..protocol.kept import Attach, EndStream, KeptState, ListStreams
 from ..protocol.model_info import EngineState
 from .connections import RETRY_AFTER_SECONDS, Connections, new_id
 from .cursor import Cursor, Replay
@@ -30,6 +30,18 @@ OPEN_SECONDS = 20.0
 
 _LOST = ("EngineGone", "Drained")
 _AWAY = (EngineState.LOADING, EngineState.RESTARTING)
+
+
+def stream_not_found() -> ResponseNotFound:
+    """Return the error for a stream that is not there, or somebody else's."""
+    return ResponseNotFound("stream not found")
+
+
+def stream_gone() -> StreamGone:
+    """Return the error for a stream of the caller's that no engine keeps any more."""
+    return StreamGone(
+        "the stream is not kept any more: its time is over, or the engine and the web worker that had it have exited"
+    )
 
 
 class KeptSearch(Exchange):
@@ -53,7 +65,7 @@ class KeptSearch(Exchange):
     def search(self, command: Callable[[int], Command]) -> Iterator[Event | None]:
         """Yield None while the search goes on, and at last the first event of the one who has the stream.
 
-        Raises StreamNotFound.
+        Raises ResponseNotFound.
         """
         began = time.monotonic()
         while True:
@@ -65,9 +77,9 @@ class KeptSearch(Exchange):
                 is_away = is_away or event.kind in _LOST
             waited = time.monotonic() - began
             if self._settles is None or drain.begun or waited > AWAY_SECONDS:
-                raise StreamNotFound()
+                raise stream_not_found()
             if waited >= self._settles and not is_away and self._is_settled():
-                raise StreamNotFound()
+                raise stream_not_found()
             yield None
             self._pause(PAUSE_SECONDS)
 
@@ -130,7 +142,7 @@ class AttachedStream(KeptSearch):
         # What has been passed on, for the case that the stream moves.
         self._passed = Cursor(stream)
         self._replay = Replay(self._passed)
-        self._head = Head(0, b"", 0, 0, 0, False)
+        self._head = Head(0, b"", 0, 0, 0, False, "")
         self._ended: set[int] = set()
 
     @property
@@ -140,7 +152,7 @@ class AttachedStream(KeptSearch):
     def open(self, follow: bool = True) -> Head:
         """Return the stream's Head. Without `follow` the batches end with what there is.
 
-        Raises StreamNotFound, and Unavailable while the stream is on its way to another engine.
+        Raises ResponseNotFound, and Unavailable while the stream is on its way to another engine.
         """
         ends = time.monotonic() + OPEN_SECONDS
         for found in self.search(self._attach(follow)):
@@ -200,12 +212,12 @@ class AttachedStream(KeptSearch):
                 if found is None and time.monotonic() >= beats_at:
                     beats_at += self._times.heartbeat
                     yield []
-        except StreamNotFound:
-            raise StreamGone() from None
+        except ResponseNotFound:
+            raise stream_gone() from None
 
 
 def end_stream(search: KeptSearch, stream: str, owner: str) -> None:
-    """End a stream. Raises StreamNotFound."""
+    """End a stream. Raises ResponseNotFound."""
     with search:
         for _ in search.search(lambda id: EndStream(id, stream, owner)):
             pass

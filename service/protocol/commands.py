@@ -26,7 +26,7 @@ from typing import Optional, Union
 
 import msgspec
 
-from .kept import Keep
+from .kept import Attach, Detach, EndStream, ListStreams, SubmitKept
 from .model_info import Recipe
 from .request import Defaults, EmbedRequest, Request, Struct
 
@@ -202,58 +202,6 @@ class Submit(Struct):
     id: int
     request: Request
     defaults: Defaults = Defaults()
-
-
-class SubmitKept(Struct):
-    """Generate a stream that outlives this connection.
-
-    `places[i]` is the index of the first answer to `requests[i]`; the events are numbered through all of the stream's
-    `answers`. `so_far` holds what another engine has generated, as `wire.pack_events` returns it. `reads`: the client
-    of the web worker that sends this reads the stream.
-    """
-
-    id: int
-    keep: Keep
-    requests: list[Request]
-    places: list[int]
-    answers: int
-    defaults: Defaults = Defaults()
-    so_far: bytes = b""
-    reads: bool = True
-
-
-class Attach(Struct):
-    """Read a kept stream from its beginning, and then live. Without `follow` the events end with what there is."""
-
-    id: int
-    stream: str
-    owner: str
-    follow: bool = True
-
-
-class Detach(Struct):
-    """The client that had sent the stream's request has left. Its web worker stays, in case the engine dies."""
-
-    id: int
-    stream: str
-    owner: str
-
-
-class EndStream(Struct):
-    """End a kept stream. Its readers get an error of this `kind`; without one, that its owner has ended it."""
-
-    id: int
-    stream: str
-    owner: str
-    kind: str = ""
-    message: str = ""
-
-
-class ListStreams(Struct):
-    """List an owner's streams."""
-
-    id: int
-    owner: str
 
 
 class Embed(Struct):

@@ -153,7 +153,7 @@ class Finished(Struct):
 
 
 class Head(Struct):
-    """The first event of a kept stream: how many `answers` it has, and what its Keep says of it."""
+    """The first event of a kept stream: how many `answers` it has, its KeptState's `state`, and what its Keep says."""
 
     id: int
     recipe: bytes
@@ -161,6 +161,7 @@ class Head(Struct):
     began: int
     load_ns: int
     background: bool
+    state: str
 
 
 class KeptStreams(Struct):

@@ -1,10 +1,12 @@
-"""Streams that outlive their connection: what their engine worker keeps of them, and what it says of them."""
+"""Streams that outlive their connection: the commands about them, and what their engine worker says of them."""
 
 from __future__ import annotations
 
 from typing import Optional
 
 import msgspec
+
+from .request import Defaults, Request, Struct
 
 
 class Keep(msgspec.Struct, frozen=True):
@@ -44,3 +46,55 @@ class KeptState(msgspec.Struct, frozen=True):
     tokens: int
     background: bool
     expires_at: Optional[float] = None
+
+
+class SubmitKept(Struct):
+    """Generate a stream that outlives this connection.
+
+    `places[i]` is the index of the first answer to `requests[i]`; the events are numbered through all of the stream's
+    `answers`. `so_far` holds what another engine has generated, as `wire.pack_events` returns it. `reads`: the client
+    of the web worker that sends this reads the stream.
+    """
+
+    id: int
+    keep: Keep
+    requests: list[Request]
+    places: list[int]
+    answers: int
+    defaults: Defaults = Defaults()
+    so_far: bytes = b""
+    reads: bool = True
+
+
+class Attach(Struct):
+    """Read a kept stream from its beginning, and then live. Without `follow` the events end with what there is."""
+
+    id: int
+    stream: str
+    owner: str
+    follow: bool = True
+
+
+class Detach(Struct):
+    """The client that had sent the stream's request has left. Its web worker stays, in case the engine dies."""
+
+    id: int
+    stream: str
+    owner: str
+
+
+class EndStream(Struct):
+    """End a kept stream. Its readers get an error of this `kind`; without one, that its owner has ended it."""
+
+    id: int
+    stream: str
+    owner: str
+    kind: str = ""
+    message: str = ""
+
+
+class ListStreams(Struct):
+    """List an owner's streams."""
+
+    id: int
+    owner: str

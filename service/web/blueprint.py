@@ -65,6 +65,7 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
     blueprint.cli.add_command(check_command(settings))
     dialects = [routes(settings, inference.client) for routes in ALL_ROUTES]
     for routes in dialects:
+        routes.neighbours = tuple(each for each in dialects if each is not routes)
         blueprint.register_blueprint(routes.blueprint())
     # For rules that the application adds to this blueprint itself.
     blueprint.register_error_handler(ServiceError, partial(error_response, error_record))

@@ -66,7 +66,7 @@ class Guard:
     def identify(self, context: Context) -> None:
         """Set the context's key to the one that the request presents. Raises Unauthorized (401).
 
-        A link to a stream stands for a key. Raises StreamNotFound (404) for one that is expired or not genuine.
+        A link to a stream stands for a key. Raises ResponseNotFound (404) for one that is expired or not genuine.
         """
         token = request.args.get("t", "")
         if token and isinstance(context.route, LinkedRoute):

@@ -19,7 +19,7 @@ from ..dialects.openai.responses_request import ResponsesCall
 from ..engine_client.client import Client
 from ..engine_client.disconnect import Presence
 from ..engine_client.kept_search import AttachedStream
-from ..errors import ResponseNotFound, ServiceError, StreamEnded, StreamNotFound
+from ..errors import ResponseNotFound, ServiceError
 from ..protocol.events import Event
 from ..protocol.request import Request
 from .context import context, presence
@@ -61,10 +61,9 @@ class BackgroundResponses:
         stream, answer = self._attached(id, follow=False)
         try:
             deque(answer.records(stream.batches()), maxlen=0)
-        except StreamEnded:
-            return answer.response("cancelled")
         except ServiceError as error:
-            return answer.response("failed", error)
+            is_cancelled = stream.head.state == "cancelled"
+            return answer.response("cancelled") if is_cancelled else answer.response("failed", error)
         finally:
             stream.close()
         return answer.response("in_progress" if answer.has_begun else "queued")
@@ -73,7 +72,7 @@ class BackgroundResponses:
         """End the generation, and return the response. Raises ResponseNotFound."""
         try:
             self._client.end_stream(id, context().key.caller.name, 0.0)
-        except StreamNotFound:
+        except ResponseNotFound:
             raise _not_found(id) from None
         return self.snapshot(id)
 
@@ -81,7 +80,7 @@ class BackgroundResponses:
         stream = self._client.attach(id, context().key.caller.name, presence(), 0.0)
         try:
             call = read_recipe(stream.open(follow).recipe).responses
-        except StreamNotFound:
+        except ResponseNotFound:
             stream.close()
             raise _not_found(id) from None
         except BaseException:

@@ -16,8 +16,8 @@ from ..drain import refuse_while_draining
 from ..engine_client.client import Client
 from ..engine_client.cursor import MAX_ANSWERS, Cursor
 from ..engine_client.disconnect import Presence
-from ..engine_client.kept_search import SETTLED_SECONDS, AttachedStream
-from ..errors import BadRequest, Forbidden, StreamGone, StreamNotFound, Unavailable
+from ..engine_client.kept_search import SETTLED_SECONDS, AttachedStream, stream_gone, stream_not_found
+from ..errors import BadRequest, HTTPRefusal, ResponseNotFound, Unavailable
 from ..protocol.kept import Keep
 from ..protocol.request import Request
 from .context import context, presence
@@ -91,7 +91,7 @@ class StreamKeeper:
         )
 
     def resume(self, id: str) -> Response:
-        """Send what follows the client's cursor. Raises StreamNotFound, StreamGone, BadRequest and Unavailable."""
+        """Send what follows the client's cursor. Raises ResponseNotFound, StreamGone, BadRequest and Unavailable."""
         is_own = is_stream_id_of(context().key, id)
         # A browser that comes back names the last event that it got, at the address that it began with.
         cursor = Cursor.parse(request.headers.get("Last-Event-ID") or request.args.get("after", ""), id)
@@ -111,20 +111,20 @@ class StreamKeeper:
         return self._rest(stream, chosen, cursor)
 
     def end(self, id: str) -> Response:
-        """End a stream; the same answer for one that has ended. Raises StreamNotFound."""
+        """End a stream; the same answer for one that has ended. Raises ResponseNotFound."""
         is_own = is_stream_id_of(context().key, id)
         try:
             self._client.end_stream(id, context().key.caller.name, _settles(is_own))
-        except StreamNotFound:
+        except ResponseNotFound:
             if not is_own:
                 raise
         return empty_response(204)
 
     def listed(self) -> Response:
-        """List the streams of the request's key. Raises Forbidden without keys, when an id is all that protects one."""
+        """List the streams of the request's key. Raises HTTPRefusal without keys, when only its id protects one."""
         key = context().key
         if not key.digest:
-            raise Forbidden("this server has no keys, so it can't tell whose streams they are")
+            raise HTTPRefusal("this server has no keys, so it can't tell whose streams they are", status=404)
         states = self._client.streams(key.caller.name)
         streams = [
             {"id": each.stream, "url": address(each.stream), "model": each.model, "state": each.state,
@@ -151,9 +151,9 @@ class StreamKeeper:
         try:
             stream.open()
             return stream
-        except StreamNotFound:
+        except ResponseNotFound:
             stream.close()
-            raise StreamGone() if is_own else StreamNotFound() from None
+            raise stream_gone() if is_own else stream_not_found() from None
         except BaseException:
             stream.close()
             raise

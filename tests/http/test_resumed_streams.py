@@ -273,7 +273,7 @@ def test_other_methods_are_refused(client: httpx.Client):
 
 
 def test_without_keys_nobody_can_list_the_streams(client: httpx.Client):
-    assert client.get("/api/streams").status_code == 403
+    assert client.get("/api/streams").status_code == 404
 
 
 @pytest.fixture(scope="module")

@@ -13,20 +13,11 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from ...errors import (
-    EngineGone,
-    InternalError,
-    ServiceError,
-    StreamEnded,
-    StreamGone,
-    StreamNotFound,
-    TooManyRequests,
-    revive,
-)
-from ...protocol.commands import Attach, Command, Detach, EndStream, ListStreams, SubmitKept
+from ...errors import EngineGone, InternalError, ResponseNotFound, ServiceError, StreamGone, TooManyRequests, revive
+from ...protocol.commands import Command
 from ...protocol.events import Delta, Done, Event, Finished, Head, KeptStreams
 from ...protocol.joined import JoinedAnswers, Places
-from ...protocol.kept import SHARES, KeptState
+from ...protocol.kept import SHARES, Attach, Detach, EndStream, KeptState, ListStreams, SubmitKept
 from ...protocol.request import Defaults, Request
 from ...protocol.wire import decode_events
 from ..listener import Handler
@@ -45,6 +36,7 @@ class KeptStream:
         self.answers = command.answers
         self.joined = JoinedAnswers()
         self.failed: ServiceError | None = None
+        self.is_cancelled = False
         self.readers = 0
         self.guard_reads = command.reads
         self.tasks: list[asyncio.Task[None]] = []
@@ -78,7 +70,15 @@ class KeptStream:
         )
 
     def head(self, id: int) -> Head:
-        return Head(id, self.keep.recipe, self.answers, self.keep.began, self.keep.load_ns, self.keep.background)
+        return Head(
+            id,
+            self.keep.recipe,
+            self.answers,
+            self.keep.began,
+            self.keep.load_ns,
+            self.keep.background,
+            self._state(),
+        )
 
     def add(self, event: Event) -> None:
         if isinstance(event, Delta | Finished) and self.failed is None:
@@ -118,7 +118,7 @@ class KeptStream:
             await self._changed.wait()
 
     def _state(self) -> str:
-        if isinstance(self.failed, StreamEnded):
+        if self.is_cancelled:
             return "cancelled"
         if self.failed is not None:
             return "failed"
@@ -182,7 +182,11 @@ class StreamStore:
 
     async def _end(self, command: EndStream) -> AsyncGenerator[Event, None]:
         stream = self._found(command.stream, command.owner)
-        stream.fail(revive(command.kind, command.message, None) if command.kind else StreamEnded())
+        if command.kind:
+            stream.fail(revive(command.kind, command.message, None))
+        else:
+            stream.is_cancelled = stream.is_cancelled or not stream.ended
+            stream.fail(StreamGone("the stream was ended by its owner"))
         self._look_at(stream)
         yield Done(command.id)
 
@@ -192,7 +196,7 @@ class StreamStore:
     def _found(self, id: str, owner: str) -> KeptStream:
         stream = self._streams.get(id)
         if stream is None or not _owns(owner, stream):
-            raise StreamNotFound()
+            raise ResponseNotFound("stream not found")
         return stream
 
     def _check_limits(self, command: SubmitKept) -> None:

@@ -57,6 +57,8 @@ class Routes:
         self._settings = settings
         self._client = client
         self._keeper = StreamKeeper(settings, client)
+        # Routes below the same bases that are declared apart.
+        self.neighbours: tuple[Routes, ...] = ()
 
     def table(self) -> list[Route]:
         """Return every route, in the order of the documentation."""
@@ -113,8 +115,9 @@ class Routes:
         return response
 
     def _methods(self, path: str) -> list[str]:
-        """Return the methods of all routes at a path; none when there is no route."""
-        routes = [each for each in self.table() if re.fullmatch(_pattern(each.path), path)]
+        """Return the methods of all routes at a path, also those of `neighbours`; none when there is no route."""
+        table = [route for each in (self, *self.neighbours) for route in each.table()]
+        routes = [each for each in table if re.fullmatch(_pattern(each.path), path)]
         return [method for route in routes for method in route.methods]
 
     def _body(self, struct: str) -> dict[str, Any]:

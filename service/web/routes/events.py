@@ -27,7 +27,7 @@ logger = logging.getLogger("vllm_wsgi.web")
 
 class EventRoutes(Routes):
     name = "events"
-    bases = ("/api/events",)
+    bases = ()
     package = "events"
     error_record = staticmethod(error_record)
 

@@ -13,7 +13,7 @@ from .base import Routes
 
 class StreamRoutes(Routes):
     name = "streams"
-    bases = (STREAMS,)
+    bases = ()
     package = "streams"
     error_record = staticmethod(error_record)
 
