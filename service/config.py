@@ -27,6 +27,7 @@ from .syntax.values import (
     parse_url,
     parse_version,
 )
+from .transport.address import parse_ports, parse_socket
 
 PREFIX = "VLLM_WSGI_"
 
@@ -73,7 +74,16 @@ class Settings:
     engine_socket: str = setting(
         Group.MODEL,
         "",
-        "The control socket of an engine host that runs already. When empty, gunicorn starts its own engine host.",
+        "The control socket of an engine host that runs already: a path, or `tls://host:port` on another machine. "
+        "When empty, gunicorn starts its own engine host.",
+        parse_socket,
+    )
+    engine_ports: tuple[int, int] = setting(
+        Group.MODEL,
+        "0",
+        "The ports of the engine workers when the control socket is `tls://host:port`: a range such as `7434-7465`, "
+        "one port for each worker. Any free ports when 0.",
+        parse_ports,
     )
     keep_alive: float = setting(
         Group.MEMORY,
@@ -129,6 +139,11 @@ class Settings:
         "Host names that clients may use besides local ones when the server listens on loopback: "
         "a comma list, or `*` for every name.",
         parse_host_names,
+    )
+    tls: str = setting(
+        Group.ACCESS,
+        "",
+        "The directory with this machine's `ca.pem`, `certificate.pem` and `key.pem`, for a control socket with `tls://`.",
     )
     prefix: str = setting(
         Group.ACCESS, "", "The path under which our own application puts every route: `/llm`.", parse_path_prefix

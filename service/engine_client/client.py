@@ -76,13 +76,13 @@ UNLOAD_SECONDS = 60.0
 class Client:
     """The engine host, as one process of the web tier uses it. Nothing connects before the first question."""
 
-    def __init__(self, control_path: str, heartbeat: float, deadline: float = 0.0, moves: int = 0) -> None:
-        """`control_path` is the engine host's socket. The times are in seconds.
+    def __init__(self, control: str, heartbeat: float, deadline: float = 0.0, moves: int = 0, tls: str = "") -> None:
+        """`control` is the engine host's socket, `tls` the directory of the certificates. The times are in seconds.
 
         A stream yields an empty batch after `heartbeat` without an event. A generation or an embedding may take
         `deadline` to its end; no limit when 0. A stream may lose its engine `moves` times and continue on another one.
         """
-        self.connections = Connections(control_path)
+        self.connections = Connections(control, tls)
         self._times = Times(heartbeat, deadline or math.inf)
         self._moves = moves
 
