@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any
 
-from .errors import BadRequest, SettingsError
+from .errors import SettingsError
 from .syntax.durations import parse_server_keep_alive
-from .syntax.setting import Group, setting
+from .syntax.setting import Documented, Group, parsed, setting
 from .syntax.values import (
     one_of,
     parse_count,
@@ -269,7 +269,7 @@ class Settings:
         for each in fields(self):
             value = getattr(self, each.name)
             if isinstance(value, str):
-                object.__setattr__(self, each.name, _parsed(each, value))
+                object.__setattr__(self, each.name, parsed(each, value, variable(each)))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -283,15 +283,6 @@ class Settings:
         return cls(**texts)
 
 
-class Documented(NamedTuple):
-    """A row of the table: the variable, its default as a text, its sentence, its group."""
-
-    variable: str
-    default: str
-    sentence: str
-    group: Group
-
-
 def table() -> Iterator[Documented]:
     """Yield each setting with what a reader needs to know, group by group."""
     for each in fields(Settings):
@@ -301,10 +292,3 @@ def table() -> Iterator[Documented]:
 def variable(setting: Field[Any]) -> str:
     """Return the name of the environment variable."""
     return PREFIX + setting.name.upper()
-
-
-def _parsed(setting: Field[Any], text: str) -> Any:
-    try:
-        return setting.metadata["parse"](text)
-    except BadRequest as error:
-        raise SettingsError(f"{variable(setting)}={text!r}: {error.message}") from None
