@@ -18,7 +18,7 @@ from .beginning import beginning
 from .connections import Connections, new_id
 from .disconnect import Presence
 from .exchange import Exchange, Times
-from .moves import Moves
+from .moves import Move, Moves
 
 logger = logging.getLogger("vllm_wsgi.queue")
 
@@ -55,13 +55,20 @@ class Stream(Exchange):
         # The failure of the engine, until another one has the requests.
         self._failed: Failed | None = None
         self._is_moving = False
+        # Whether the requests have reached the engine that failed.
+        self._reached = False
         # The events of a moved answer get the id of its first Submit.
         self._origin: dict[int, int] = {}
 
     @property
-    def moves(self) -> int:
-        """How often the stream has continued on another engine."""
-        return self._moves.count
+    def moves(self) -> list[Move]:
+        """The moves to another engine so far."""
+        return self._moves.made
+
+    @property
+    def replica(self) -> int:
+        """The number of the replica that has the stream, or had it last."""
+        return 0 if self.location is None else self.location.replica
 
     def batches(self) -> Iterator[list[Event]]:
         """Yield Located, deltas and a Finished for each answer, or one Rendered; an empty batch for a heartbeat.
@@ -76,13 +83,17 @@ class Stream(Exchange):
 
     def _first_engine(self) -> Iterator[list[Event]]:
         yield from self.locate(self._model, self._keep_alive, len(self._submits), beginning=self._beginning)
-        self._failed = self._submit(self._submits)
+        self._submit_to_engine(self._submits)
+
+    def _submit_to_engine(self, submits: list[Submit]) -> None:
+        self._failed = self._submit(submits)
+        self._reached = self._failed is None
 
     def _answers(self) -> Iterator[list[Event]]:
         while self._open or self._failed is not None:
             if self._failed is not None:
                 yield from self._move(self._failed)
-                self._failed = self._submit(self._rest())
+                self._submit_to_engine(self._rest())
                 continue
             events = self._wait()
             self._failed = self._take(events)
@@ -116,7 +127,7 @@ class Stream(Exchange):
         if drain.begun:
             raise failed.error()
         if not self._is_moving:
-            self._moves.begin(failed, self.location.socket)
+            self._moves.begin(failed, self.location.socket, self._reached)
             logger.warning("request %s moves to another engine: %s", self._inbox.request_id, failed.message)
         self._is_moving = True
         self._cancel()

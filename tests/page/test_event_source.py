@@ -31,7 +31,7 @@ READ = """async ([script, at]) => {
 
 def test_a_native_event_source_has_the_whole_text(start_server: Callable[..., Server], open_tab: Callable[..., Any]):
     server = start_server({"WEB_CONCURRENCY": "2"})
-    page = open_tab(server.url).page
+    page = open_tab(server).page
     page.evaluate(READ, [f"!rate:20 {WORDS}", "w9 "])
     until(lambda: page.evaluate("window.told.begun"), 60, "the answer has begun")
     for pid in server.web_workers():
@@ -47,7 +47,7 @@ def test_a_native_event_source_has_the_whole_text(start_server: Callable[..., Se
 def test_the_page_cuts_a_connection_and_takes_the_answer_up_again(
     server: Server, open_tab: Callable[..., Any], transport: str
 ):
-    tab = open_tab(server.url)
+    tab = open_tab(server)
     tab.sees("#link-text", "Connected")
     tab.page.check(f"[value={transport}]")
     tab.ask(f"!rate:20 {WORDS}")
