@@ -7,14 +7,14 @@ It never knows the fields of a body or the bytes of a stream.
 from __future__ import annotations
 
 import re
-from functools import partial
+from functools import partial, update_wrapper
 from string import punctuation
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 from flask import Blueprint, Response, request
 from msgspec.structs import replace
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, default_exceptions
 
 from ...access.scopes import Scope
 from ...config import Settings
@@ -78,7 +78,8 @@ class Routes:
             allowed = {method for route in table if route.path == base for method in route.methods}
             # A base without a route of its own is left to the application, or to another dialect.
             own = {base: _ALL - allowed, f"{base}/": _ALL} if allowed else {}
-            view = partial(self.unknown, base)
+            # With a name of its own, which extensions such as Flask-WTF ask for.
+            view = update_wrapper(partial(self.unknown, base), self.unknown)
             fallbacks += [
                 Fallback(path, tuple(sorted(methods)), view, Scope.ANY, "refuse an unknown path or method")
                 for path, methods in (own | {f"{base}/<path:path>": _ALL}).items()
@@ -91,7 +92,11 @@ class Routes:
         for route in self.routes():
             blueprint.add_url_rule(route.path, route.endpoint, route.view, methods=route.methods, **_AS_IS)
         blueprint.register_error_handler(ServiceError, partial(error_response, self.error_record))
-        blueprint.register_error_handler(HTTPException, partial(http_error_response, self.error_record))
+        http_errors = partial(http_error_response, self.error_record)
+        blueprint.register_error_handler(HTTPException, http_errors)
+        # By their codes, too: an application's handler for a code would come before ours for all of them.
+        for code in default_exceptions:
+            blueprint.register_error_handler(code, http_errors)
         return blueprint
 
     def unknown(self, base: str, path: str = "") -> Response:
