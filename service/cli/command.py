@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ..version import __version__
+from .certificates import certificates
 from .check import check_environment
 from .engine import engine
 from .key import key
@@ -22,7 +23,7 @@ def command() -> None:
     """
 
 
-for verb in (serve, engine, restart, key, check_environment, settings):
+for verb in (serve, engine, restart, key, certificates, check_environment, settings):
     command.add_command(verb)
 
 

@@ -32,13 +32,14 @@ def restart(model: str | None, wait: float | None, pause: bool, socket: str | No
       vllm-wsgi restart demo --wait 0
     """
     with mistakes_reported():
-        path = socket or Settings.from_env().engine_socket
+        settings = Settings.from_env()
+    path = socket or settings.engine_socket
     if not path:
         raise click.UsageError("Name the control socket: --socket PATH, or VLLM_WSGI_ENGINE_SOCKET")
     from ..engine_client.client import Client
 
     try:
-        for sentence in Client(path, HEARTBEAT_SECONDS).restart(model or "", wait, pause):
+        for sentence in Client(path, HEARTBEAT_SECONDS, tls=settings.tls).restart(model or "", wait, pause):
             click.echo(sentence)
     except ServiceError as error:
         raise click.ClickException(error.message) from None

@@ -55,6 +55,7 @@ from ..protocol.model_info import LoadedModel, ModelInfo, Recipe
 from ..protocol.request import Caller, EmbedRequest, Request
 from .connections import CONNECT_SECONDS, RETRY_AFTER_SECONDS, Connections, new_id
 from .disconnect import Presence
+from .embedding import EmbeddingExchange
 from .exchange import E, Exchange, Job, Times, expect
 from .inbox import Inbox
 from .observation import Observation
@@ -73,13 +74,13 @@ UNLOAD_SECONDS = 60.0
 class Client:
     """The engine host, as one process of the web tier uses it. Nothing connects before the first question."""
 
-    def __init__(self, control_path: str, heartbeat: float, deadline: float = 0.0, moves: int = 0) -> None:
-        """`control_path` is the engine host's socket. The times are in seconds.
+    def __init__(self, control: str, heartbeat: float, deadline: float = 0.0, moves: int = 0, tls: str = "") -> None:
+        """`control` is the engine host's socket, `tls` the directory of the certificates. The times are in seconds.
 
         A stream yields an empty batch after `heartbeat` without an event. A generation or an embedding may take
         `deadline` to its end; no limit when 0. A stream may lose its engine `moves` times and continue on another one.
         """
-        self.connections = Connections(control_path)
+        self.connections = Connections(control, tls)
         self._times = Times(heartbeat, deadline or math.inf)
         self._moves = moves
 
@@ -94,8 +95,9 @@ class Client:
         self, request: EmbedRequest, presence: Presence, keep_alive: float | None = None
     ) -> tuple[Located, Vectors]:
         """Wait until every input is embedded, and return the vectors of all of them in one event."""
-        with Exchange(self.connections, self._times, presence, request.caller.name) as exchange:
-            return exchange.located(request.model, keep_alive, submits=1), exchange.embed(request)
+        embedding = EmbeddingExchange(self.connections, self._times, presence, request, keep_alive, self._moves)
+        with contextlib.closing(embedding):
+            return embedding.run()
 
     def load(self, model: str, presence: Presence, caller: Caller, keep_alive: float | None = None) -> Located:
         """Wait until the model is loaded."""

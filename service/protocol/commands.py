@@ -34,6 +34,8 @@ class RequestOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
     `ending` is done, client_gone, refused, drained or error, and `error` the class of the error. `first` is the time
     to the first token, `pause` the longest time between two writes of tokens, `speaking` from the first to the last.
     `time` is the request's end in seconds since the epoch. `client` is an address, and `key` the name of a key.
+    `replica` is the number of the replica that had the request last, and `moves` counts its moves to another one by
+    their causes: died, drained or unreached.
     """
 
     route: str
@@ -54,6 +56,8 @@ class RequestOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
     status: int = 0
     duration: int = 0
     load: int = 0
+    replica: int = 0
+    moves: dict[str, int] = {}
 
 
 class Locate(Struct):
@@ -84,7 +88,7 @@ class Unload(Struct):
 class Restart(Struct):
     """Replace the engine workers of a model, one after the other; those of every loaded model where the name is empty.
 
-    The requests of each worker have `seconds` to end; with None, as long as when the host is told to end. A model that
+    The requests of each worker have `seconds` to end; with None, as long as when the host is asked to end. A model that
     can't serve meanwhile is restarted only if it `may_pause`.
     """
 

@@ -29,6 +29,8 @@ from ..telemetry.outcome_reports import OutcomeReports
 from ..telemetry.request_log import prompt_of
 from ..telemetry.request_stats import RequestStats
 from ..telemetry.traces import traceparent
+from ..transport.address import parse_address
+from ..transport.credentials import check_credentials
 from .context import HEADER, accept_or_make, presence
 from .generation import Generation, counted
 
@@ -49,15 +51,18 @@ class Inference:
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        """Raises SettingsError when the settings name no engine host."""
+        """Raises SettingsError when the settings name no engine host, or certificates that can't be used."""
         settings = settings or Settings.from_env()
         if not settings.engine_socket:
             raise SettingsError(
                 "VLLM_WSGI_ENGINE_SOCKET is empty: start an engine host with `vllm-wsgi engine` and name its control "
                 "socket, or start web tier and engine host with `vllm-wsgi serve`"
             )
+        check_credentials(parse_address(settings.engine_socket), settings.tls)
         self._settings = settings
-        self.client = Client(settings.engine_socket, settings.heartbeat, settings.deadline, settings.moves)
+        self.client = Client(
+            settings.engine_socket, settings.heartbeat, settings.deadline, settings.moves, settings.tls
+        )
         self.reports = OutcomeReports(settings, self.client)
 
     def chat(

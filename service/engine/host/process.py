@@ -52,7 +52,7 @@ class Process:
             path, theirs.fileno(), os.getpid(), settings.engine, model.source, model.engine_args,
             model.tool_parser, model.reasoning_parser, model.template,
             settings.max_queue, model.name.short, settings.traces or "",
-            replica if model.replicas > 1 else None,
+            replica if model.replicas > 1 else None, settings.tls,
         )  # fmt: skip
         with theirs:
             process = await asyncio.create_subprocess_exec(

@@ -14,7 +14,6 @@ import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
-from pathlib import Path
 from typing import NoReturn
 
 from ...config import Settings
@@ -47,7 +46,8 @@ class EngineSupervisor:
     """Keeps one engine worker running while it is wanted: the replica of `model` with this `number`.
 
     Its engine is that of the model, and of every model that differs from it in its defaults alone. `weights` is their
-    size in bytes. `stir` is called whenever something changes that the residency depends on.
+    size in bytes. `stir` is called whenever something changes that the residency depends on. `new_socket` returns where
+    a worker listens, by its number.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class EngineSupervisor:
         settings: Settings,
         model: Model,
         weights: int,
-        directory: Path,
+        new_socket: Callable[[int], str],
         resident: Resident,
         number: int,
         stir: Callable[[], None],
@@ -63,7 +63,7 @@ class EngineSupervisor:
         backoff: Backoff | None = None,
     ) -> None:
         self._settings = settings
-        self._directory = directory
+        self._new_socket = new_socket
         self.model = model
         self._weights = weights
         self.resident = resident
@@ -186,7 +186,7 @@ class EngineSupervisor:
             if self._is_replaced:
                 self._is_replaced = False
                 self._trouble = Unavailable("the engine is being restarted")
-                logger.info("%s: its worker has ended as it was told to; starting another one", self._label)
+                logger.info("%s: its worker has ended as it was asked to; starting another one", self._label)
                 self._enter(EngineState.RESTARTING)
                 continue
             self._restarts += 1
@@ -210,9 +210,9 @@ class EngineSupervisor:
 
     async def _live(self) -> ServiceError:
         """Run one worker from its start to its end, and return why it ended."""
-        path = self._directory / f"worker-{next(_numbers)}.sock"
+        socket = self._new_socket(next(_numbers))
         try:
-            process = await self._launch(self._settings, self.model, str(path), self.number)
+            process = await self._launch(self._settings, self.model, socket, self.number)
         except OSError as error:
             return Unavailable(f"the engine worker can't be started: {error.strerror}")
         patience = STOP_SECONDS
@@ -260,7 +260,7 @@ class EngineSupervisor:
         if isinstance(report, LoadFailed):
             raise Unavailable(f"the model can't be loaded: {report.message}")
         assert isinstance(report, Ready)
-        await self._is_ready(report, process.path)
+        await self._is_ready(report, report.address or process.path)
         logger.info(
             "%s is loaded on %s after %.0f s; its context has %d tokens",
             self._label, report.device, time.monotonic() - began, report.context_length,

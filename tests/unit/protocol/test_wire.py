@@ -35,6 +35,7 @@ from service.protocol.commands import (
     Unload,
 )
 from service.protocol.events import (
+    Alive,
     Blob,
     Checked,
     Delta,
@@ -112,6 +113,7 @@ STATUS = ModelStatus(name="m", replicas=[EngineStatus(state=EngineState.FAILED, 
 STATE = LiveSnapshot(1.5, HostState.DRAINING, "it was asked to end", [STATUS])
 EVENTS = [
     Hello(),
+    Alive(),
     Located(1, "socket", 5, ["embedding"]),
     Unloaded(2),
     Checked(24, "draining"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -59,7 +58,7 @@ class Watched:
         model = Model(ModelName.parse("m"), "weights")
         resident = Resident("m:latest", 300.0, pinned, clock=self.clock)
         self.supervisor = EngineSupervisor(
-            Settings(), model, 5, Path("/run"), resident, 0, self._stir, self._launch,
+            Settings(), model, 5, "/run/worker-{}.sock".format, resident, 0, self._stir, self._launch,
             Backoff(self.clock, [0.0]),
         )  # fmt: skip
 
