@@ -39,10 +39,10 @@ INSTALL_FLAGS := --excludes requirements/cpu-excludes.txt \
 endif
 
 # Groups of tests that `make test` leaves to targets of their own, because they take long or install much.
-HEAVY := $(foreach group,legacy compat/agents page,--ignore tests/$(group))
+HEAVY := $(foreach group,cluster legacy compat/agents page,--ignore tests/$(group))
 
-.PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-legacy test-agents test-page docs site \
-	bench soak serve install install-dev clean
+.PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-legacy test-cluster test-agents \
+	test-page docs site bench soak serve install install-dev clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -80,6 +80,10 @@ test-deploy: install-dev ## the proxies, the systemd units and the wheel
 # Interpreters come from PATH or pyenv, packages by uv into .venv-legacy/, which is kept. What a machine lacks is skipped.
 test-legacy: $(VENV)/installed-check ## old Pythons, Flasks, servers and extensions: no vLLM; LEGACY=--write-servers
 	$(PYTEST) tests/legacy -n 2 --no-loadscope-reorder $(LEGACY)
+
+# Without root, or where no network namespaces can be made, all but one test are skipped.
+test-cluster: $(VENV)/installed-check ## a web and an engine machine on a network that fails: no vLLM, under three minutes
+	$(PYTEST) tests/cluster
 
 test-agents: $(VENV)/installed-check $(NPM_AGENTS) ## Codex CLI and Claude Code as they ship, against a scripted engine: no vLLM
 	$(PYTEST) tests/compat/agents
