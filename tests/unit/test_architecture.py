@@ -38,6 +38,7 @@ DIALECT_BASE = {
         "history",
         "images",
         "json_body",
+        "plain_text",
         "keeping",
         "tools",
         "vllm_fields",
@@ -72,7 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors", "protocol", "syntax", "config", "drain", "version", "engine_client", "dialects", "telemetry",
         "transport", "access", "web/framing", "web/negotiation", "cli/key", "cli/check",
     },
-    "web/framing": {"errors"},
+    "web/framing": {"errors", "dialects/plain_text"},
     "web/negotiation": {"errors", "web/framing"},
     "page": set(),
     "gunicorn": {

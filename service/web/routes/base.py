@@ -158,6 +158,7 @@ class Routes:
         """Turn the engine's events into a response: one path, streamed or collected."""
         if isinstance(stream, Stream):
             context().stats.stream = stream
+        answer.streams = chosen is not None
         try:
             batches = answer.records(context().stats.count(stream.batches()))
             if chosen is None:
