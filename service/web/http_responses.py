@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
-from flask import Response
+from flask import Response, current_app
 from werkzeug.exceptions import HTTPException
 
 from ..engine_client.exchange import Exchange
@@ -14,6 +14,7 @@ from ..errors import HTTPRefusal, ServiceError
 from . import framing
 from .context import HEADER, context
 from .framing import Framing
+from .neighbours import uncollected
 
 JSON_TYPE = "application/json; charset=utf-8"
 
@@ -40,7 +41,8 @@ def framed_response(
     """
     first = next(batches, None)
     chunks = framing.stream(batches if first is None else chain([first], batches), chosen, error_record)
-    response = Response(chunks, content_type=chosen.media_type, headers=STREAM_HEADERS)
+    streamed = uncollected(current_app.response_class)
+    response = streamed(chunks, content_type=chosen.media_type, headers=STREAM_HEADERS)
     response.call_on_close(close)
     return response
 
