@@ -266,7 +266,7 @@ def test_a_cursor_that_is_not_ours_is_refused(client: httpx.Client, cursor: str)
 
 
 def test_other_methods_are_refused(client: httpx.Client):
-    for path, allowed in (("/api/streams/x", "GET, DELETE"), ("/api/streams", "GET"), ("/api/events", "GET")):
+    for path, allowed in (("/api/streams/x", "GET, DELETE"), ("/api/streams", "GET"), ("/api/events", "GET, HEAD")):
         answer = client.post(path, json={})
         assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
 
