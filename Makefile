@@ -20,7 +20,7 @@ NPM := tests/compat/npm
 NPM_CLIENTS := $(if $(shell command -v npm),$(NPM)/node_modules/.package-lock.json)
 # Agents of other people, 800 MB. Without npm their tests are skipped.
 AGENTS := tests/compat/agents/npm
-# Libraries for agents and structured output. They conflict with vLLM and with the other clients.
+# Libraries for agents. They conflict with vLLM and with the other clients.
 LIBRARIES := .venv-agents
 NPM_AGENTS := $(if $(shell command -v npm),$(AGENTS)/node_modules/.package-lock.json)
 
@@ -83,7 +83,7 @@ test-deploy: install-dev ## the proxies, the systemd units and the wheel
 test-cluster: $(VENV)/installed-check ## a web and an engine machine on a network that fails: no vLLM, under three minutes
 	$(PYTEST) tests/cluster
 
-test-agents: install $(VENV)/installed-check $(NPM_AGENTS) $(LIBRARIES)/installed ## Codex CLI, Claude Code and others as they ship
+test-agents: $(VENV)/installed-check $(NPM_AGENTS) $(LIBRARIES)/installed ## Codex CLI, Claude Code and others as they ship: no vLLM
 	$(PYTEST) tests/compat/agents
 
 # The browser is Debian's `chromium`; without it the tests are skipped.
