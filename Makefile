@@ -43,8 +43,8 @@ endif
 # Groups of tests that `make test` leaves to targets of their own, because they take long or install much.
 HEAVY := $(foreach group,cluster legacy compat/agents page,--ignore tests/$(group))
 
-.PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-cluster test-agents test-page docs site bench soak serve install \
-	install-dev clean
+.PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-cluster test-hostile test-legacy \
+	test-agents test-page docs site bench soak serve install install-dev clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -83,6 +83,10 @@ test-deploy: install-dev ## the proxies, the systemd units and the wheel
 test-cluster: $(VENV)/installed-check ## a web and an engine machine on a network that fails: no vLLM, under three minutes
 	$(PYTEST) tests/cluster
 
+# Interpreters come from PATH or pyenv, packages by uv into .venv-legacy/, which is kept. What a machine lacks is skipped.
+test-legacy: $(VENV)/installed-check ## old Pythons, Flasks, servers and extensions: no vLLM; LEGACY=--write-servers
+	$(PYTEST) tests/legacy -n 2 --no-loadscope-reorder $(LEGACY)
+
 test-agents: $(VENV)/installed-check $(NPM_AGENTS) $(LIBRARIES)/installed ## Codex CLI, Claude Code and others as they ship: no vLLM
 	$(PYTEST) tests/compat/agents
 
@@ -94,6 +98,9 @@ test-page: $(VENV)/installed-check ## the web page in Chromium: no vLLM
 
 test-faults: install-dev ## kills, stalls and floods; writes docs/reference/faults.md
 	$(PYTEST) tests/faults --write-faults
+
+test-hostile: install-dev ## one key attacks for a minute, and another one's client asks on
+	HOSTILE_SECONDS=60 $(PYTEST) tests/hostile -s
 
 docs: $(VENV)/installed-check ## write the generated pages of docs/reference and deploy/systemd/vllm-wsgi.env
 	$(RUN) tests.docs.reference
@@ -110,7 +117,8 @@ soak: install-dev ## ten minutes of everything at once, and what grows; SOAK="--
 install-dev: install $(VENV)/installed-dev $(DOCS)/installed $(CLIENTS)/installed $(NPM_CLIENTS) ## install what the tests need, too
 
 clean: ## remove what was installed, built and cached
-	rm -rf $(VENV) $(CLIENTS) $(LIBRARIES) $(DOCS) $(NPM)/node_modules $(AGENTS)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-legacy $(CLIENTS) $(LIBRARIES) $(DOCS) $(NPM)/node_modules $(AGENTS)/node_modules
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf build dist site *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

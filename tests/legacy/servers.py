@@ -30,6 +30,7 @@ GUNICORNS = {
     "25": Environment("3.12", ("gunicorn==25.3.0", "gevent==25.9.1", "Flask==3.1.3")),
     "27": Environment("3.13", ("gunicorn==27.0.1", "gevent==26.9.0", "packaging", "Flask==3.1.3")),
 }  # fmt: skip
+TOO_OLD_FOR_OUR_WORKER = ("20.1", "21.2")
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,12 @@ _UWSGI = Environment("3.11", ("pyuwsgi==2.0.30.post1", "gevent==25.9.1", "Flask=
 _MOD_WSGI = Environment("3.11", ("mod_wsgi==6.1.1", "Flask==3.1.3"))
 
 SERVERS = [
-    *(gunicorn(version, worker) for version in GUNICORNS for worker in ("our worker", "gevent", "gthread", "sync")),
+    *(
+        gunicorn(version, worker)
+        for version in GUNICORNS
+        for worker in ("our worker", "gevent", "gthread", "sync")
+        if worker != "our worker" or version not in TOO_OLD_FOR_OUR_WORKER
+    ),
     Server(
         "waitress 3.0",
         _WAITRESS,

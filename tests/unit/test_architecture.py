@@ -30,6 +30,7 @@ DIALECT_BASE = {
     f"dialects/{name}"
     for name in (
         "answer",
+        "bounds",
         "content",
         "fields",
         "float32",
@@ -37,6 +38,7 @@ DIALECT_BASE = {
         "history",
         "images",
         "json_body",
+        "keeping",
         "tools",
         "vllm_fields",
     )
