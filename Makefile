@@ -41,8 +41,8 @@ endif
 # Groups of tests that `make test` leaves to targets of their own, because they take long or install much.
 HEAVY := $(foreach group,cluster legacy compat/agents page,--ignore tests/$(group))
 
-.PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-legacy test-cluster test-agents \
-	test-page docs site bench soak serve install install-dev clean
+.PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-cluster test-hostile test-legacy \
+	test-agents test-page docs site bench soak serve install install-dev clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -77,13 +77,13 @@ test-compat: install-dev ## other people's clients, against vLLM with the demo m
 test-deploy: install-dev ## the proxies, the systemd units and the wheel
 	$(PYTEST) tests/deploy
 
-# Interpreters come from PATH or pyenv, packages by uv into .venv-legacy/, which is kept. What a machine lacks is skipped.
-test-legacy: $(VENV)/installed-check ## old Pythons, Flasks, servers and extensions: no vLLM; LEGACY=--write-servers
-	$(PYTEST) tests/legacy -n 2 --no-loadscope-reorder $(LEGACY)
-
 # Without root, or where no network namespaces can be made, all but one test are skipped.
 test-cluster: $(VENV)/installed-check ## a web and an engine machine on a network that fails: no vLLM, under three minutes
 	$(PYTEST) tests/cluster
+
+# Interpreters come from PATH or pyenv, packages by uv into .venv-legacy/, which is kept. What a machine lacks is skipped.
+test-legacy: $(VENV)/installed-check ## old Pythons, Flasks, servers and extensions: no vLLM; LEGACY=--write-servers
+	$(PYTEST) tests/legacy -n 2 --no-loadscope-reorder $(LEGACY)
 
 test-agents: $(VENV)/installed-check $(NPM_AGENTS) ## Codex CLI and Claude Code as they ship, against a scripted engine: no vLLM
 	$(PYTEST) tests/compat/agents
@@ -96,6 +96,9 @@ test-page: $(VENV)/installed-check ## the web page in Chromium: no vLLM
 
 test-faults: install-dev ## kills, stalls and floods; writes docs/reference/faults.md
 	$(PYTEST) tests/faults --write-faults
+
+test-hostile: install-dev ## one key attacks for a minute, and another one's client asks on
+	HOSTILE_SECONDS=60 $(PYTEST) tests/hostile -s
 
 docs: $(VENV)/installed-check ## write the generated pages of docs/reference and deploy/systemd/vllm-wsgi.env
 	$(RUN) tests.docs.reference

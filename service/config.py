@@ -66,10 +66,7 @@ class Settings:
         Group.MODEL, "", "A models.toml that declares several models. When set, the five settings above have no effect."
     )
     engine: str = setting(
-        Group.MODEL,
-        "vllm",
-        "`vllm`, or `scripted` for tests: it plays scripts and needs no model.",
-        one_of("vllm", "scripted"),
+        Group.MODEL, "vllm", "`vllm`, or `scripted` for tests: it needs no model.", one_of("vllm", "scripted")
     )
     engine_socket: str = setting(
         Group.MODEL,
@@ -166,6 +163,11 @@ class Settings:
     max_body: int = setting(
         Group.LIMITS, str(32 * 1024 * 1024), "The longest request body in bytes. A longer one gets a 413.", parse_count
     )
+    max_messages: int = setting(
+        Group.LIMITS, "10000", "The most messages, items or texts to embed in a request. No limit when 0.", parse_count
+    )
+    max_tools: int = setting(Group.LIMITS, "1024", "The most tools in a request. No limit when 0.", parse_count)
+    max_images: int = setting(Group.LIMITS, "500", "The most images in a request. No limit when 0.", parse_count)
     max_queue: int = setting(
         Group.LIMITS,
         "512",

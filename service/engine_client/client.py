@@ -187,6 +187,11 @@ class Client:
         """Return why the engine host can serve no requests now; empty when it can."""
         return self._ask(Check, Checked, CHECK_SECONDS).trouble
 
+    def known_models(self) -> list[str]:
+        """Return the models that can be asked although the engine host can't be reached; on this machine none."""
+        locations = self.connections.locations()
+        return [] if locations is None or not locations.is_host_away else locations.models()
+
     def metrics(self) -> list[str]:
         """Return the metrics of the host and of each engine that answers in time, in Prometheus' text format."""
         host = self._ask(Measure, Measured, CHECK_SECONDS)

@@ -30,6 +30,7 @@ DIALECT_BASE = {
     f"dialects/{name}"
     for name in (
         "answer",
+        "bounds",
         "content",
         "fields",
         "float32",

@@ -15,6 +15,7 @@ from ...protocol.request import Chat, Image, Infill, Message, Request, Text
 from ...syntax.durations import parse_keep_alive
 from ...syntax.names import ModelName
 from ...syntax.options import OLLAMA_DEFAULTS, parse_options
+from ..bounds import MAX_ALTERNATIVES
 from ..fields import Fields
 from ..go_base64 import decode
 
@@ -191,6 +192,6 @@ def _format(value: Any) -> str | dict[str, Any] | None:
 
 def _logprobs(fields: Fields) -> int | None:
     alternatives = fields.integer("top_logprobs")
-    if not 0 <= alternatives <= 20:
-        raise BadRequest("top_logprobs must be between 0 and 20")
+    if not 0 <= alternatives <= MAX_ALTERNATIVES:
+        raise BadRequest(f"top_logprobs must be between 0 and {MAX_ALTERNATIVES}")
     return alternatives if fields.boolean("logprobs", False) else None

@@ -26,8 +26,9 @@ from ...syntax.names import ModelName
 from ..backend import check_prompt
 from ..vectors import packed_unit_vector
 from .answer_parser import AnswerParser, Stops
+from .compiling import Compiling
 from .failures import answer_of_core, engine_gone, vllm_errors
-from .grammars import Grammars
+from .grammars import Grammars, costly
 from .message_orders import without_old_images
 from .metrics import RunningRequests, VllmMetrics
 from .outputs import Answers
@@ -65,6 +66,7 @@ class VllmEngine:
         self._ids = itertools.count(1)
         self._adapters: dict[str, LoRARequest] = {}
         self._preparation = Preparation()
+        self._compiling = Compiling()
         self._templating = RendererTemplating(engine.renderer, template)
         self._grammars = Grammars(engine.vllm_config.structured_outputs_config.backend)
         self._parsers = Parsers(kind, engine.renderer.get_tokenizer(), engine.model_config, self._grammars)
@@ -99,6 +101,7 @@ class VllmEngine:
         room = min(room, request.caller.max_output_tokens or room)
         parameters, stops = self._parameters(request, constraint, parser, room)
         prompt_ids = without_images(inputs)
+        grammar = costly(parameters.structured_outputs)
         answers = Answers(id, request, parsers, prompt_ids, stops, self._templating.decode)
         with vllm_errors(self._engine):
             outputs = self._engine.generate(
@@ -110,8 +113,8 @@ class VllmEngine:
                 priority=request.caller.priority,
                 reasoning_ended=True if parser is None else parser.reasoning_ended(prompt_ids),
             )
-            async with aclosing(outputs):
-                async for output in outputs:
+            async with aclosing(self._compiling.in_turn(request.caller.name, grammar, outputs)) as taken:
+                async for output in taken:
                     for event in answers.events(output):
                         yield event
                     if answers.ended:

@@ -23,6 +23,7 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
 from vllm.v1.metrics.stats import SchedulerStats
 from vllm.v1.outputs import ModelRunnerOutput
 
+from .compiling import DroppingGrammars
 from .resume import Resuming
 from .step_limit import StepLimit
 
@@ -105,7 +106,7 @@ def _only_tokens(output: EngineCoreOutput) -> bool:
     return all(map(is_, _beside_tokens(output), _NOTHING))
 
 
-class PacedScheduler(Resuming, Scheduler):  # type: ignore[misc]
+class PacedScheduler(Resuming, DroppingGrammars, Scheduler):  # type: ignore[misc]
     """vLLM's scheduler, which sends outputs at intervals, and keeps the steps of a CPU short.
 
     Tokens wait until the end of the step in which the interval ends, at the longest. Every stream of which something

@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException, default_exceptions
 from ...access.scopes import Scope
 from ...config import Settings
 from ...dialects.answer import Answer
+from ...dialects.bounds import Bounds
 from ...dialects.json_body import parse_json
 from ...dialects.json_size import JSONSize
 from ...engine_client.client import Client
@@ -55,6 +56,7 @@ class Routes:
     def __init__(self, settings: Settings, client: Client) -> None:
         self._settings = settings
         self._client = client
+        self._bounds = Bounds(settings.max_messages, settings.max_tools, settings.max_images)
 
     def table(self) -> list[Route]:
         """Return every route, in the order of the documentation."""
@@ -124,12 +126,18 @@ class Routes:
         """Return the body's JSON object; refusals name `struct` as Go does. Raises BadRequest and PayloadTooLarge."""
         size = JSONSize()
         body = read_body(self._settings.max_body, size.add)
-        return parse_json(body, f"{self.package}.{struct}", self.empty_body, size.long_numbers)
+        fields = parse_json(body, f"{self.package}.{struct}", self.empty_body, size.long_numbers)
+        self._bounds.check_body(fields)
+        return fields
 
     def _stream_or_collect(
         self, requests: list[Request], answer: Answer, chosen: Framing | None, keep_alive: float | None = None
     ) -> Response:
-        """Return one answer to all requests, streamed in the chosen framing, or collected without one."""
+        """Return one answer to all requests, streamed in the chosen framing, or collected without one.
+
+        Raises BadRequest.
+        """
+        self._bounds.check_requests(requests)
         stats = context().stats
         stats.model = requests[0].model
         if self._settings.log_prompts:
