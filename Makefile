@@ -20,6 +20,8 @@ NPM := tests/compat/npm
 NPM_CLIENTS := $(if $(shell command -v npm),$(NPM)/node_modules/.package-lock.json)
 # Agents of other people, 800 MB. Without npm their tests are skipped.
 AGENTS := tests/compat/agents/npm
+# Libraries for agents. They conflict with vLLM and with the other clients.
+LIBRARIES := .venv-agents
 NPM_AGENTS := $(if $(shell command -v npm),$(AGENTS)/node_modules/.package-lock.json)
 
 # What builds the documentation site. Its own environment keeps .venv as an operator has it.
@@ -85,7 +87,7 @@ test-cluster: $(VENV)/installed-check ## a web and an engine machine on a networ
 test-legacy: $(VENV)/installed-check ## old Pythons, Flasks, servers and extensions: no vLLM; LEGACY=--write-servers
 	$(PYTEST) tests/legacy -n 2 --no-loadscope-reorder $(LEGACY)
 
-test-agents: $(VENV)/installed-check $(NPM_AGENTS) ## Codex CLI and Claude Code as they ship, against a scripted engine: no vLLM
+test-agents: $(VENV)/installed-check $(NPM_AGENTS) $(LIBRARIES)/installed ## Codex CLI, Claude Code and others as they ship: no vLLM
 	$(PYTEST) tests/compat/agents
 
 # The browser is Debian's `chromium`; without it the tests are skipped.
@@ -115,7 +117,8 @@ soak: install-dev ## ten minutes of everything at once, and what grows; SOAK="--
 install-dev: install $(VENV)/installed-dev $(DOCS)/installed $(CLIENTS)/installed $(NPM_CLIENTS) ## install what the tests need, too
 
 clean: ## remove what was installed, built and cached
-	rm -rf $(VENV) .venv-legacy $(CLIENTS) $(DOCS) $(NPM)/node_modules $(AGENTS)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-legacy $(CLIENTS) $(LIBRARIES) $(DOCS) $(NPM)/node_modules $(AGENTS)/node_modules
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf build dist site *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -143,6 +146,11 @@ $(VENV)/installed-bench: requirements/bench.txt $(VENV)/installed-$(ENGINE)
 $(CLIENTS)/installed: requirements/clients.txt | $(UV)
 	$(UV) venv --quiet --clear --python $(VENV)/bin/python $(CLIENTS)
 	$(UV) pip install --python $(CLIENTS)/bin/python -r requirements/clients.txt
+	@touch $@
+
+$(LIBRARIES)/installed: requirements/agents.txt | $(UV)
+	$(UV) venv --quiet --clear --python $(VENV)/bin/python $(LIBRARIES)
+	$(UV) pip install --python $(LIBRARIES)/bin/python $(INSTALL_FLAGS) -r requirements/agents.txt
 	@touch $@
 
 $(DOCS)/installed: requirements/docs.txt | $(UV)

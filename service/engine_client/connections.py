@@ -206,6 +206,11 @@ class Connections:
         connection = self._connections.get().get(path)
         return connection is not None and not connection.closed
 
+    def engines(self) -> list[str]:
+        """Return the data sockets to which this process has a connection."""
+        connections = self._connections.get()
+        return [path for path, each in list(connections.items()) if path != self._control and not each.closed]
+
     def watch(self) -> Watch:
         """Return the watch over clients' sockets."""
         return self._watch.get()

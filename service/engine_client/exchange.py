@@ -76,9 +76,19 @@ class Exchange:
     def close(self) -> None:
         """Cancel what has not ended yet. Idempotent."""
         self._cancel()
+        self._stop_watching()
+
+    def _stop_watching(self) -> None:
         if self._fd >= 0:
             self._connections.watch().remove(self._fd, self._inbox.client_left)
             self._fd = -1
+
+    def _forget_client(self) -> None:
+        """Go on without the client, whether it has left or not."""
+        self._stop_watching()
+        self._gone = None
+        self._longest_wait = self._times.heartbeat
+        self._inbox.client_forgotten()
 
     def locate(
         self, model: str, keep_alive: float | None, submits: int, lost: list[str] | None = None, beginning: str = ""

@@ -30,6 +30,7 @@ from .routes.ollama import OllamaRoutes
 from .routes.openai import OpenAIRoutes
 from .routes.operations import OperationsRoutes
 from .routes.page import PageRoutes
+from .routes.streams import StreamRoutes
 
 ALL_ROUTES: tuple[type[Routes], ...] = (
     OllamaRoutes,
@@ -37,6 +38,7 @@ ALL_ROUTES: tuple[type[Routes], ...] = (
     AnthropicRoutes,
     OperationsRoutes,
     EventRoutes,
+    StreamRoutes,
     PageRoutes,
 )
 
@@ -65,6 +67,8 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
     blueprint.cli.add_command(key)
     blueprint.cli.add_command(check_command(settings, with_appcontext(lambda: around(current_app, blueprint))))
     dialects = [routes(settings, inference.client) for routes in ALL_ROUTES]
+    for routes in dialects:
+        routes.neighbours = tuple(each for each in dialects if each is not routes)
     nested = [routes.blueprint() for routes in dialects]
     for each in nested:
         blueprint.register_blueprint(each)

@@ -226,7 +226,7 @@ def png(width: int, height: int, *chunks: bytes) -> bytes:
 
 def frames(format: str) -> bytes:
     file = BytesIO()
-    pictures = [Image.new("RGB", (900, 900), (number, 0, 0)) for number in range(100)]
+    pictures = [Image.new("RGB", (100, 100), (number, 0, 0)) for number in range(100)]
     pictures[0].save(file, format, save_all=True, append_images=pictures[1:])
     return file.getvalue()
 

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 ATTACK_SECONDS = float(os.environ.get("HOSTILE_SECONDS", "20"))
 QUIET_SECONDS = 4.0
 # No wait may be this many times the quiet one, or the least that a step of a busy machine takes.
-TIMES, FLOOR_SECONDS = 10, 0.5
+TIMES, FLOOR_SECONDS = 10, 1.0
 # What allocators keep of bodies of 32 MiB that were there at the same time in each of the processes.
 MEMORY = 512 * 2**20
 

@@ -38,6 +38,7 @@ DIALECT_BASE = {
         "history",
         "images",
         "json_body",
+        "keeping",
         "tools",
         "vllm_fields",
     )

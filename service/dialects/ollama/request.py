@@ -6,7 +6,7 @@ The fields are those of Ollama's `api/types.go`. It never knows what becomes of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 import msgspec
 
@@ -18,6 +18,7 @@ from ...syntax.options import OLLAMA_DEFAULTS, parse_options
 from ..bounds import MAX_ALTERNATIVES
 from ..fields import Fields
 from ..go_base64 import decode
+from ..keeping import Keeping, parse_keeping
 
 THINK_LEVELS = ("high", "medium", "low", "max")
 
@@ -30,11 +31,12 @@ class OllamaCall:
     """
 
     model: str
-    request: Request | None
+    request: Optional[Request]
     unload: bool
-    keep_alive: float | None
+    keep_alive: Optional[float]
     stream: Any
     stream_type: Any
+    keeping: Optional[Keeping] = None
 
 
 def parse_generate(body: dict[str, Any]) -> OllamaCall:
@@ -109,6 +111,7 @@ def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, retur
         keep_alive=keep_alive,
         stream=fields.get("stream"),
         stream_type=stream_type(fields),
+        keeping=parse_keeping(fields),
     )
 
 

@@ -18,6 +18,7 @@ from ...protocol.request import Infill, Request, Sampling, Text, Tokens
 from ...syntax.numbers import as_integers
 from ..bounds import MAX_ALTERNATIVES, MAX_PROMPTS
 from ..fields import Fields
+from ..keeping import parse_keeping
 from ..vllm_fields import COMPLETIONS, refuse_unsupported
 from .answer import OpenAIAnswer
 from .constraints import parse_response_format, with_vllms
@@ -65,7 +66,15 @@ def parse_completion(body: dict[str, Any]) -> OpenAICall:
         )
         for prompt in _prompts(fields.get("prompt"), n)
     ]
-    return OpenAICall(model, requests, n, stream, include_usage, request_id=parse_request_id(fields))
+    return OpenAICall(
+        model,
+        requests,
+        n,
+        stream,
+        include_usage,
+        request_id=parse_request_id(fields),
+        keeping=parse_keeping(fields),
+    )
 
 
 def _prompts(value: Any, n: int) -> list[Text | Tokens]:

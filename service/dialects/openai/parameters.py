@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 from ...errors import BadRequest
 from ...protocol.request import Request, Sampling
 from ...syntax.numbers import as_number
 from ..bounds import MAX_ALTERNATIVES, MAX_ALTERNATIVES_IN_ALL, MAX_CHOICES
 from ..fields import Fields
+from ..keeping import Keeping
 from ..tools import Tools
 
 # They lie beneath the model's own generation_config.json, as in vLLM's server. In Ollama they override the model's.
@@ -45,6 +46,7 @@ class OpenAICall:
     tools: Tools = field(default_factory=Tools)
     show_thinking: bool = True
     request_id: str = ""
+    keeping: Optional[Keeping] = None
 
 
 def parse_stream(fields: Fields) -> tuple[bool, bool]:

@@ -8,6 +8,7 @@ vLLM's child processes import this module again as `__mp_main__`, which ties the
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import signal
@@ -24,7 +25,7 @@ from ...errors import Drained, EngineGoingDown, EngineGone
 from ...protocol.commands import Command, Embed, Measure, Submit
 from ...protocol.events import Delta, Event, Finished, Measured
 from ...protocol.reports import Activity, EngineDied, EngineSilent, LoadFailed, Pulse, Ready, Report, WorkerOptions
-from ...protocol.request import Caller
+from ...protocol.request import Caller, Defaults, Request
 from ...protocol.wire import pack
 from ...transport.address import parse_address
 from ..backend import Engine
@@ -32,6 +33,7 @@ from ..listener import Handler, listen
 from ..parent_death import die_with_parent
 from .admission import Admission
 from .defaults import with_defaults
+from .kept_streams import StreamStore
 
 logger = logging.getLogger("vllm_wsgi.worker")
 
@@ -58,10 +60,12 @@ class Worker:
         self._running: set[asyncio.Task[Any]] = set()
         self._stop = asyncio.Event()
         self._status = 0
+        self._kept_ids = itertools.count(1)
         self.handlers: dict[type[Command], Handler] = {
             Submit: self._submit,
             Embed: self._embed,
             Measure: self._measure,
+            **StreamStore(self._generate_kept).handlers,
         }
 
     async def run(self, path: str, lifeline: asyncio.StreamReader, tls: str = "") -> int:
@@ -86,9 +90,14 @@ class Worker:
         return self._status
 
     def _submit(self, command: Submit) -> AsyncGenerator[Event, None]:
-        events = self._engine.generate(command.id, with_defaults(command.request, command.defaults))
-        moved = command.request.so_far is not None
-        return self._admitted(events, command.request.caller, command.request.n, moved)
+        return self._generate(command.id, command.request, command.defaults)
+
+    def _generate_kept(self, request: Request, defaults: Defaults) -> AsyncGenerator[Event, None]:
+        return self._generate(next(self._kept_ids), request, defaults)
+
+    def _generate(self, id: int, request: Request, defaults: Defaults) -> AsyncGenerator[Event, None]:
+        events = self._engine.generate(id, with_defaults(request, defaults))
+        return self._admitted(events, request.caller, request.n, moved=request.so_far is not None)
 
     def _embed(self, command: Embed) -> AsyncGenerator[Event, None]:
         events = self._engine.embed(command.id, command.request)

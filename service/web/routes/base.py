@@ -35,6 +35,7 @@ from ..context import context, presence
 from ..framing import Framing
 from ..http_responses import empty_response, error_response, http_error_response, json_response, stream_answer
 from ..route import Fallback, Route
+from ..stream_keeper import StreamKeeper
 
 # Werkzeug would redirect a path with two slashes to one with one slash, and fails when the path holds a line break.
 _AS_IS: dict[str, Any] = {"provide_automatic_options": False, "merge_slashes": False}
@@ -57,6 +58,9 @@ class Routes:
         self._settings = settings
         self._client = client
         self._bounds = Bounds(settings.max_messages, settings.max_tools, settings.max_images)
+        self._keeper = StreamKeeper(settings, client)
+        # Routes below the same bases that are declared apart.
+        self.neighbours: tuple[Routes, ...] = ()
 
     def table(self) -> list[Route]:
         """Return every route, in the order of the documentation."""
@@ -118,8 +122,9 @@ class Routes:
         return response
 
     def _methods(self, path: str) -> list[str]:
-        """Return the methods of all routes at a path; none when there is no route."""
-        routes = [each for each in self.table() if re.fullmatch(_pattern(each.path), path)]
+        """Return the methods of all routes at a path, also those of `neighbours`; none when there is no route."""
+        table = [route for each in (self, *self.neighbours) for route in each.table()]
+        routes = [each for each in table if re.fullmatch(_pattern(each.path), path)]
         return [method for route in routes for method in route.methods]
 
     def _body(self, struct: str) -> dict[str, Any]:
@@ -137,13 +142,17 @@ class Routes:
 
         Raises BadRequest.
         """
+        asked = self._asked(requests)
+        return self._respond(self._client.submit(asked, presence(), keep_alive), answer, chosen)
+
+    def _asked(self, requests: list[Request]) -> list[Request]:
+        """Return the requests with what they come from, and take note of them for the log. Raises BadRequest."""
         self._bounds.check_requests(requests)
         stats = context().stats
         stats.model = requests[0].model
         if self._settings.log_prompts:
             stats.prompt = [prompt_of(each) for each in requests]
-        asked = [replace(each, **_origin()) for each in requests]
-        return self._respond(self._client.submit(asked, presence(), keep_alive), answer, chosen)
+        return [replace(each, **_origin()) for each in requests]
 
     def _respond(self, stream: Stream | Job, answer: Answer, chosen: Framing | None) -> Response:
         """Turn the engine's events into a response: one path, streamed or collected."""
