@@ -20,7 +20,7 @@ NPM := tests/compat/npm
 NPM_CLIENTS := $(if $(shell command -v npm),$(NPM)/node_modules/.package-lock.json)
 # Agents of other people, 800 MB. Without npm their tests are skipped.
 AGENTS := tests/compat/agents/npm
-# Libraries for agents and structured output. They conflict with vLLM and with the other clients.
+# Libraries for agents. They conflict with vLLM and with the other clients.
 LIBRARIES := .venv-agents
 NPM_AGENTS := $(if $(shell command -v npm),$(AGENTS)/node_modules/.package-lock.json)
 
@@ -87,7 +87,7 @@ test-cluster: $(VENV)/installed-check ## a web and an engine machine on a networ
 test-legacy: $(VENV)/installed-check ## old Pythons, Flasks, servers and extensions: no vLLM; LEGACY=--write-servers
 	$(PYTEST) tests/legacy -n 2 --no-loadscope-reorder $(LEGACY)
 
-test-agents: install $(VENV)/installed-check $(NPM_AGENTS) $(LIBRARIES)/installed ## Codex CLI, Claude Code and others as they ship
+test-agents: $(VENV)/installed-check $(NPM_AGENTS) $(LIBRARIES)/installed ## Codex CLI, Claude Code and others as they ship: no vLLM
 	$(PYTEST) tests/compat/agents
 
 # The browser is Debian's `chromium`; without it the tests are skipped.

@@ -266,7 +266,7 @@ def test_a_cursor_that_is_not_ours_is_refused(client: httpx.Client, cursor: str)
 
 
 def test_other_methods_are_refused(client: httpx.Client):
-    for path, allowed in (("/api/streams/x", "GET, DELETE"), ("/api/streams", "GET"), ("/api/events", "GET")):
+    for path, allowed in (("/api/streams/x", "GET, DELETE"), ("/api/streams", "GET"), ("/api/events", "GET, HEAD")):
         answer = client.post(path, json={})
         assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
 
@@ -280,7 +280,7 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("keyed")
     keys = directory / "keys.toml"
     keys.write_text("".join(lines(name, name, SCOPES) for name in ("alice", "bob")))
-    env = {"VLLM_WSGI_KEYS": str(keys), "VLLM_WSGI_RESUME_SECONDS": "1", "VLLM_WSGI_RESUME_STREAMS": "3"}
+    env = {"VLLM_WSGI_KEYS": str(keys), "VLLM_WSGI_RESUME_STREAMS": "3"}
     server = Server(directory, {**SCRIPTED, **env})
     server.headers = {"Authorization": "Bearer alice"}
     server.wait_until_ready()
@@ -301,8 +301,8 @@ def test_a_stream_is_its_keys_own(keyed: Server):
     with as_(keyed, "alice") as alice, as_(keyed, "bob") as bob, as_(keyed, "") as stranger:
         background = alice.post("/api/chat", json=chat("!rate:20 a b c d e f", background=True)).json()
         url, link = background["url"], background["link"]
-        (listed,) = alice.get("/api/streams").json()["streams"]
-        assert (listed["url"], listed["model"], listed["background"]) == (url, "demo", True)
+        listed = next(each for each in alice.get("/api/streams").json()["streams"] if each["url"] == url)
+        assert (listed["model"], listed["background"], "expires_at" in listed) == ("demo", True, True)
         assert bob.get("/api/streams").json() == {"streams": []}
         unknown = bob.get("/api/streams/" + "A" * 32)
         assert bob.get(url).status_code == bob.delete(url).status_code == 404
@@ -318,7 +318,13 @@ def test_a_stream_is_its_keys_own(keyed: Server):
         assert (told.status_code, '"done":true' in told.text) == (200, True)
         token = link.partition("?t=")[2]
         assert token not in keyed.output
-        # Its time is over: gone for its owner, unknown to everybody else.
+        for each in (url, other["url"]):
+            alice.delete(each)
+
+
+def test_a_stream_whose_time_is_over_is_gone_for_its_owner_and_unknown_to_others(keyed: Server):
+    with as_(keyed, "alice") as alice, as_(keyed, "bob") as bob:
+        url = alice.post("/api/chat", json=chat("a", background=True, resumable=0.5)).json()["url"]
         until(lambda: state(alice, url) == "gone", 20, "it is not kept any more")
         assert (alice.get(url).status_code, bob.get(url).status_code) == (410, 404)
         assert alice.delete(url).status_code == 204
@@ -326,8 +332,8 @@ def test_a_stream_is_its_keys_own(keyed: Server):
 
 def test_a_stream_that_nobody_comes_back_to_is_cancelled(keyed: Server):
     with as_(keyed, "alice") as alice:
-        _, url = post(alice, "/api/chat", 500, messages=[{"role": "user", "content": "!rate:10 !repeat:100000:a"}])
-        assert state(alice, url) == "running"
+        body = chat("!rate:10 !repeat:100000:a")
+        _, url = post(alice, "/api/chat", 500, resumable=0.5, messages=body["messages"])
         until(lambda: state(alice, url) == "gone", 20, "its time is over")
         keyed.wait_until_idle()
         assert alice.get(url).status_code == 410

@@ -1,13 +1,11 @@
-"""Libraries for agents and structured output as they ship, in an environment of their own.
+"""Libraries for agents, and a benchmark, as they ship, in an environment of their own.
 
 A program in clients/ does what their users do and prints what came out; here that is compared.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,9 @@ from tests.support.servers import ROOT, Server, clean_environment
 
 BIN = ROOT / ".venv-agents" / "bin"
 CLIENTS = Path(__file__).parent / "clients"
-PERSON = {"kind", "age", "name", "tags"}
 QUIET = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "OPENAI_AGENTS_DISABLE_TRACING": "1"}
 
 pytestmark = pytest.mark.skipif(not BIN.exists(), reason=".venv-agents is not installed: `make test-agents` does it")
-needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
 
 
 def run(*command: str) -> str:
@@ -41,14 +37,6 @@ def test_agents_call_tools_take_their_results_up_and_go_on_after_a_broken_call(s
     assert ended.pop("smolagents") == {"answer": "sunny", "seen": "sunny-in-Paris"}
     assert {turn["answer"].strip() for turn in ended.values()} == {"It-is sunny-in-Paris"}
     assert all(turn["second"].startswith("It-failed: ") for turn in ended.values()), ended
-
-
-@needs_vllm
-def test_structured_output_is_what_each_library_asked_for(engine_server: Server):
-    made = read("ask_structured.py", engine_server.url)
-    assert made.pop("outlines, choice") in ("yes", "no")
-    assert re.fullmatch("[0-9]{3}", made.pop("outlines, regex"))
-    assert [name for name, person in made.items() if not isinstance(person, dict) or set(person) != PERSON] == [], made
 
 
 def test_guidellm_measures_the_server(server: Server, tmp_path: Path):
