@@ -84,7 +84,7 @@ test-cluster: $(VENV)/installed-check ## a web and an engine machine on a networ
 	$(PYTEST) tests/cluster
 
 # Interpreters come from PATH or pyenv, packages by uv into .venv-legacy/, which is kept. What a machine lacks is skipped.
-test-legacy: $(VENV)/installed-check ## old Pythons, Flasks, servers and extensions: no vLLM; LEGACY=--write-servers
+test-legacy: $(VENV)/installed-check ## old Pythons, Flasks, servers and extensions: no vLLM; LEGACY="-n 0 --write-servers"
 	$(PYTEST) tests/legacy -n 2 --no-loadscope-reorder $(LEGACY)
 
 test-agents: $(VENV)/installed-check $(NPM_AGENTS) $(LIBRARIES)/installed ## Codex CLI, Claude Code and others as they ship: no vLLM

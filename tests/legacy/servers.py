@@ -129,6 +129,11 @@ SERVERS = [
         knows_address=False,
     ),
 ]  # fmt: skip
+# One of each kind, oldest and newest, for runs that must be short. `make test-legacy` tries all.
+SOME = {
+    "gunicorn 20.1, gevent", "gunicorn 22, our worker", "gunicorn 27, our worker", "gunicorn 23, gthread",
+    "gunicorn 27, sync", "waitress 3.0", "Werkzeug's development server", "uWSGI 2.0, threads",
+}  # fmt: skip
 
 
 def arguments(server: Server, python: Path, directory: Path, port: int) -> list[str]:
