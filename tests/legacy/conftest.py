@@ -34,10 +34,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def tried(item: pytest.Item) -> bool:
     """Return whether a test is about a server of SOME, or about none."""
-    server = (
-        item.callspec.params.get("server") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
-    )
-    return server is None or server.name in SOME
+    callspec = getattr(item, "callspec", None)
+    return callspec is None or "server" not in callspec.params or callspec.params["server"].name in SOME
 
 
 @pytest.fixture(scope="session")
