@@ -382,7 +382,7 @@ def test_a_stream_survives_one_death(
     server = start_server({"VLLM_WSGI_MOVES": "2", "WEB_CONCURRENCY": "2"})
     body = chat(f"!rate:15 !think:hm {WORDS}")
     pieces = Pieces()
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with httpx.Client(base_url=server.url, timeout=120) as client:
         with client.stream("POST", "/api/chat", json=body | fields) as answer:
             url = answer.headers["Content-Location"]
             if "resumable" in fields:
@@ -402,9 +402,9 @@ def test_a_stream_survives_one_death(
                 pieces._take(data, NDJSON)
         else:
             harm(server)
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with httpx.Client(base_url=server.url, timeout=120) as client:
         if not pieces.ended:
-            until(lambda: server.serves(), 30, "the web workers are back")
+            until(lambda: server.serves(), 120, "the web workers are back")
             with client.stream("GET", url, params={"after": pieces.cursor}) as answer:
                 assert answer.status_code == 200, answer.read()
                 pieces.read(answer, 10**9)
@@ -413,11 +413,11 @@ def test_a_stream_survives_one_death(
 
 def test_a_stream_is_gone_when_engine_and_web_workers_die_together(start_server: StartServer):
     server = start_server({"VLLM_WSGI_MOVES": "2"})
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with httpx.Client(base_url=server.url, timeout=120) as client:
         url = client.post("/api/chat", json=chat(SCRIPT, background=True)).json()["url"]
     kill_engine(server)
     kill_web_workers(server)
     server.wait_until_ready()
-    answer = httpx.get(f"{server.url}{url}", timeout=60)
+    answer = httpx.get(f"{server.url}{url}", timeout=120)
     assert answer.status_code == 410
     assert "the web worker that had it have exited" in answer.json()["error"]

@@ -63,15 +63,22 @@ async def agents_sdk(model) -> dict:
     return {"answer": streamed.final_output, "second": second.final_output}
 
 
-openai = AsyncOpenAI(base_url=f"{url}/v1", api_key="none")
-provider = OpenAIProvider(openai_client=openai)
+def openai() -> AsyncOpenAI:
+    """A client of its own for each event loop."""
+    return AsyncOpenAI(base_url=f"{url}/v1", api_key="none")
+
+
+def provider() -> OpenAIProvider:
+    return OpenAIProvider(openai_client=openai())
+
+
 print(json.dumps({
     "smolagents": smolagents(),
-    "pydantic-ai, chat": pydantic_ai(OpenAIChatModel("demo", provider=provider)),
-    "pydantic-ai, responses": pydantic_ai(OpenAIResponsesModel("demo", provider=provider)),
+    "pydantic-ai, chat": pydantic_ai(OpenAIChatModel("demo", provider=provider())),
+    "pydantic-ai, responses": pydantic_ai(OpenAIResponsesModel("demo", provider=provider())),
     "pydantic-ai, messages": pydantic_ai(
         AnthropicModel("demo", provider=AnthropicProvider(base_url=url, api_key="none"))
     ),
-    "Agents SDK, chat": asyncio.run(agents_sdk(agents.OpenAIChatCompletionsModel("demo", openai))),
-    "Agents SDK, responses": asyncio.run(agents_sdk(agents.OpenAIResponsesModel("demo", openai))),
+    "Agents SDK, chat": asyncio.run(agents_sdk(agents.OpenAIChatCompletionsModel("demo", openai()))),
+    "Agents SDK, responses": asyncio.run(agents_sdk(agents.OpenAIResponsesModel("demo", openai()))),
 }))  # fmt: skip
