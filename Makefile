@@ -43,6 +43,9 @@ endif
 # Groups of tests that `make test` leaves to targets of their own, because they take long or install much.
 HEAVY := $(foreach group,cluster legacy compat/agents page,--ignore tests/$(group))
 
+# Compares how long a client waits with how long it waits without an attack, so nothing else may run beside it.
+ALONE := tests/hostile/test_victim.py
+
 .PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-cluster test-hostile test-legacy \
 	test-agents test-page docs site bench soak serve install install-dev clean
 
@@ -65,7 +68,8 @@ test: install-dev ## lint, types and every test but the heavy groups: under 15 m
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
-	$(PYTEST) -n 2 --no-loadscope-reorder $(HEAVY)
+	$(PYTEST) -n 2 --no-loadscope-reorder $(HEAVY) --ignore $(ALONE)
+	$(PYTEST) $(ALONE)
 
 test-http: $(VENV)/installed-check ## a scripted engine over real HTTP: no vLLM
 	$(PYTEST) tests/http -n 2 --no-loadscope-reorder
