@@ -210,7 +210,7 @@ class Client:
     def known_models(self) -> list[str]:
         """Return the models that can be asked although the engine host can't be reached; on this machine none."""
         locations = self.connections.locations()
-        return [] if locations is None or not locations.is_host_away else locations.models()
+        return locations.models() if locations.is_host_away else []
 
     def metrics(self) -> list[str]:
         """Return the metrics of the host and of each engine that answers in time, in Prometheus' text format."""

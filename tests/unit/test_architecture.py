@@ -105,10 +105,15 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors", "protocol", "transport", "engine/listener", "engine/backend", "engine/parent_death",
         "engine/scripted", "engine/vllm",
     },
+    "engine/cluster": {
+        "errors", "protocol", "config", "models", "version", "transport/address", "engine/cpu_time",
+        "engine/exit_status", "engine/worker_launch",
+    },
     "engine/host": {
         "errors", "protocol", "syntax", "config", "models", "store", "version", "transport", "engine/hub",
         "engine/listener",
         "engine/parent_death", "engine/bell", "engine/exit_status", "engine/cpu_time", "engine/worker_launch",
+        "engine/cluster",
     },
 }  # fmt: skip
 # Which libraries may be imported where; each of them nowhere else.
@@ -125,6 +130,7 @@ FOREIGN: dict[str, set[str]] = {
     "PIL": {"engine/vllm"},
     "huggingface_hub": {"engine/hub", "models/inspection"},
     "opentelemetry": {"telemetry/traces"},
+    "ray": {"engine/cluster"},
     "zstandard": {"web/content_coding"},
 }
 # A dialect makes records, never bytes.

@@ -56,6 +56,8 @@ class LocalWorkplace:
 class LocalProcess:
     """A worker process and the host's end of its lifeline."""
 
+    place = ""
+
     def __init__(
         self,
         process: asyncio.subprocess.Process,
