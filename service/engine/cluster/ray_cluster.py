@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from typing import Any, NamedTuple
 
 from ...errors import EngineGone, SettingsError, Unavailable
@@ -19,6 +20,8 @@ logger = logging.getLogger("vllm_wsgi.host")
 CALLS_AT_ONCE = 8
 # How many characters of an error of Ray's are shown.
 MAX_REASON = 200
+# How long the head may take to accept a connection.
+REACH_SECONDS = 10.0
 
 
 class Placement(NamedTuple):
@@ -80,6 +83,7 @@ class RayCluster:
 
     def connect(self) -> None:
         """Join the cluster, which this machine must be a node of. Raises SettingsError where that fails."""
+        self._reach()
         try:
             self._ray.init(
                 address=self.address, namespace=self._namespace, logging_level=logging.WARNING, log_to_driver=True
@@ -87,6 +91,16 @@ class RayCluster:
         except Exception as error:
             # Ray raises ConnectionError, RuntimeError and others here, also where its version or Python's differs.
             raise SettingsError(f"VLLM_WSGI_CLUSTER={self.address} can't be joined: {_first_line(error)}") from None
+
+    def _reach(self) -> None:
+        """Raise SettingsError where nothing listens: Ray itself would try for many minutes."""
+        host, _, port = self.address.rpartition(":")
+        if not host or not port.isdecimal():
+            raise SettingsError(f"VLLM_WSGI_CLUSTER={self.address} is not of the form host:port")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise SettingsError(f"VLLM_WSGI_CLUSTER={self.address} can't be reached: {error}") from None
 
     async def place(self, name: str, needs: Placement, options: bytes, ports: tuple[int, int], cache: str) -> RayActor:
         """Have an actor started on a node that has what it needs, as soon as there is one. Raises Unavailable."""
