@@ -78,7 +78,8 @@ class RemoteProcess:
         # An actor that has not been placed answers nothing.
         if self._node:
             with suppress(EngineGone, TimeoutError):
-                await asyncio.wait_for(self._actor.end(timeout), timeout + ANSWER_SECONDS)
+                async with asyncio.timeout(timeout + ANSWER_SECONDS):
+                    await self._actor.end(timeout)
         await self._actor.kill()
 
     async def _follow(self) -> None:

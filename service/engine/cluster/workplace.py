@@ -159,7 +159,8 @@ def _anywhere(options: WorkerOptions) -> WorkerOptions:
 async def _end(actor: Actor) -> None:
     actor.terminate()
     with suppress(EngineGone, TimeoutError):
-        await asyncio.wait_for(actor.end(STOP_SECONDS), 2 * STOP_SECONDS)
+        async with asyncio.timeout(2 * STOP_SECONDS):
+            await actor.end(STOP_SECONDS)
     await actor.kill()
 
 

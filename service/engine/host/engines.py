@@ -174,11 +174,9 @@ class Engines:
         while True:
             self._unload(self._residency.overdue())
             self._drop_orphans()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stirred.rung(), self._residency.next_due())
-                continue
-            # An engine may be idle by now for which a load waits.
-            self._stirred.ring()
+            if not await self._stirred.rung_within(self._residency.next_due()):
+                # An engine may be idle by now for which a load waits.
+                self._stirred.ring()
 
     async def drain(self, seconds: float, report: Callable[[], None]) -> None:
         """Wait until no request runs any more, or for `seconds`; call `report` once a second.
@@ -195,8 +193,7 @@ class Engines:
             async with asyncio.timeout(seconds):
                 while any(engine.resident.in_use for engine in self._engines.values()):
                     report()
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(self._stirred.rung(), DRAIN_REPORT_SECONDS)
+                    await self._stirred.rung_within(DRAIN_REPORT_SECONDS)
 
     async def close(self) -> None:
         """End every worker, and wait until all are gone."""
@@ -237,7 +234,8 @@ class Engines:
             await engine.changed()
             return lost
         try:
-            await asyncio.wait_for(engine.changed(), SUSPECT_SECONDS)
+            async with asyncio.timeout(SUSPECT_SECONDS):
+                await engine.changed()
         except TimeoutError:
             return ()
         return lost
