@@ -222,6 +222,7 @@ async def test_an_engine_that_dies_of_its_first_request_is_not_ready(monkeypatch
 
     monkeypatch.setattr(ScriptedEngine, "warm_up", warm_up)
     ours, theirs = socket.socketpair()
-    assert await process.run(WorkerOptions("s", theirs.detach(), 0, "scripted", "weights")) == ENGINE_DIED
+    running = asyncio.create_task(process.run(WorkerOptions("s", theirs.detach(), 0, "scripted", "weights")))
     lifeline = Lifeline(*await asyncio.open_connection(sock=ours))
     assert await lifeline.report() == LoadFailed("EngineGone: EngineCore was killed by SIGILL")
+    assert await running == ENGINE_DIED
