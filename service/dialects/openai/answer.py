@@ -73,7 +73,7 @@ class Usage(msgspec.Struct):
         self.total_tokens = self.prompt_tokens + self.completion_tokens
 
 
-class Record(msgspec.Struct):
+class CompletionRecord(msgspec.Struct):
     """A chunk of a stream, or a whole answer."""
 
     id: str
@@ -137,10 +137,10 @@ class OpenAIAnswer(answer.Answer):
             records.append(self._record([], self._usage))
         return records
 
-    def _record(self, choices: list[Any], usage: Usage | UnsetType = UNSET) -> Record:
-        return Record(self._id, self.chunk_object, self._created, self._model, FINGERPRINT, choices, usage)
+    def _record(self, choices: list[Any], usage: Usage | UnsetType = UNSET) -> CompletionRecord:
+        return CompletionRecord(self._id, self.chunk_object, self._created, self._model, FINGERPRINT, choices, usage)
 
-    def _join(self, records: list[Record]) -> Record:
+    def _join(self, records: list[CompletionRecord]) -> CompletionRecord:
         whole = records[-1]
         whole.object = self.object
         parts: dict[int, list[Any]] = {}
