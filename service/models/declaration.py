@@ -48,7 +48,7 @@ def _single_model(settings: Settings) -> Model:
 
 
 def find_source(text: str, directory: Path) -> str:
-    """Return where a model's files are; empty when `text` names neither of the two.
+    """Return the source of a model's files, empty when `text` names neither of these:
 
     1. A directory that exists, relative to `directory`.
     2. A repository on the hub, with or without `hf.co/` before its name.
@@ -133,11 +133,11 @@ class _ModelsToml(TomlFile):
         return Model(name=name, sampling=sampling, context_limit=context_limit, **fields)
 
     def _check_engine_args(self, place: tuple[str, ...], arguments: dict[str, Any]) -> None:
-        """They go to vLLM, which reads them from JSON."""
+        """Refuse arguments that JSON can't hold: vLLM reads them from JSON."""
         try:
             msgspec.json.decode(json.dumps(arguments, allow_nan=False))
         except (TypeError, ValueError, msgspec.MsgspecError) as error:
-            self._fail(place, f"holds a value that JSON can't: {error}")
+            self._fail(place, f"holds a value that JSON can't hold: {error}")
 
     def _options(self, place: tuple[str, ...], options: dict[str, Any]) -> tuple[Sampling, int | None]:
         for name, value in options.items():

@@ -21,7 +21,7 @@ from .parameters import OpenAICall
 
 FINGERPRINT = "fp_ollama"
 
-# Where Ollama's NewError has a type of its own, and the one that OpenAI's clients know for limits.
+# The types that Ollama's NewError has for a status, and the one that OpenAI's clients know for limits.
 _ERROR_TYPES = {404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -32,7 +32,7 @@ def error_record(error: ServiceError) -> dict[str, Any]:
 
 
 def error_type(status: int) -> str:
-    """Return OpenAI's `type` of an error: the client's mistakes are `invalid_request_error`, the key's included."""
+    """Return OpenAI's `type` of an error: a 4xx is an `invalid_request_error`, also one about the key."""
     return _ERROR_TYPES.get(status, "invalid_request_error" if 400 <= status < 500 else "api_error")
 
 
@@ -102,7 +102,7 @@ class OpenAIAnswer(answer.Answer):
         self._id = f"{self.prefix}-{call.request_id or secrets.token_hex(12)}"
         self._created = int(now())
         self._may_be_plain = all(request.logprobs is None for request in call.requests)
-        # By answer.
+        # By the index of the answer.
         self._shapes: dict[int, Shape] = {}
 
     def failure(self, error: ServiceError) -> Any:
