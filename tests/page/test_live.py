@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 
 from tests.page.test_page import HOSTILE
-from tests.support.servers import Server, chat
+from tests.support.answers import chat
+from tests.support.servers import Server
 
 DEMO = "#live-models article[aria-label=demo]"
 

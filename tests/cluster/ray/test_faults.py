@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster.ray.fleet import Fleet, kill
 from tests.faults.scripted_streams import Said, streams, undisturbed_answers
-from tests.support.servers import chat
+from tests.support.answers import chat
 
 
 @pytest.fixture(scope="module")
