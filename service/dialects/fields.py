@@ -107,4 +107,5 @@ class Fields:
         if kind == "number" and go_type.endswith("int"):
             kind = f"number {value}"
         field = f"{self._struct}.{self._path}{name}"
-        raise BadRequest(f"json: cannot unmarshal {kind} into Go struct field {field} of type {go_type}")
+        message = f"json: cannot unmarshal {kind} into Go struct field {field} of type {go_type}"
+        raise BadRequest(message, param=f"{self._path}{name}", code="invalid_type")

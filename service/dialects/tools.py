@@ -54,13 +54,14 @@ class Tools:
             return
         if self.left_out:
             types = ", ".join(f'"{kind}"' for kind in dict.fromkeys(self.left_out))
-            raise BadRequest(f"{named} needs a tool that the client runs: this server can't run {types}")
-        raise BadRequest(f"{named} needs tools")
+            message = f"{named} needs a tool that the client runs: this server can't run {types}"
+            raise BadRequest(message, param="tool_choice")
+        raise BadRequest(f"{named} needs tools", param="tool_choice")
 
     def require(self, name: str) -> None:
         """Raise BadRequest if a choice names a tool that is not offered."""
         if name not in self.offered:
-            raise BadRequest(f'tool_choice names "{name}", which is not among the tools')
+            raise BadRequest(f'tool_choice names "{name}", which is not among the tools', param="tool_choice")
 
     def defer(self, found: set[str], searchable: bool) -> None:
         """Remove the deferred tools that the client's search has not `found`.
@@ -76,7 +77,7 @@ def function_tool(fields: Fields, schema: str, namespace: str = "") -> OfferedTo
     """Return a function of the client, whose parameters are in the field `schema`. Raise BadRequest without a name."""
     name = fields.string("name")
     if not name:
-        raise BadRequest("tools: name is required")
+        raise BadRequest("tools: name is required", param="tools")
     function = {
         "name": qualified(name, namespace),
         "description": fields.string("description"),

@@ -27,13 +27,18 @@ _ERROR_TYPES = {404: "not_found_error", 429: "rate_limit_error"}
 
 def error_record(error: ServiceError) -> dict[str, Any]:
     """Return the last record of a stream that failed. It is the body of an error answer too."""
-    kind = error_type(error.status)
-    return {"error": {"message": error_message(error), "type": kind, "param": error.param, "code": error.code}}
+    kind, code = error_type(error.status), error_code(error)
+    return {"error": {"message": error_message(error), "type": kind, "param": error.param, "code": code}}
 
 
 def error_type(status: int) -> str:
     """Return OpenAI's `type` of an error: a 4xx is an `invalid_request_error`, also one about the key."""
     return _ERROR_TYPES.get(status, "invalid_request_error" if 400 <= status < 500 else "api_error")
+
+
+def error_code(error: ServiceError) -> str | None:
+    """Return OpenAI's `code` of an error. A parameter that is not valid has one, whatever is wrong with it."""
+    return error.code or ("invalid_value" if error.param else None)
 
 
 def error_message(error: ServiceError) -> str:

@@ -57,7 +57,7 @@ def _content(fields: Fields, place: str, is_history: bool) -> str | list[str | I
         return joined([part for part in parts if not (is_history and part == "")])
     if is_history:
         return as_text(value) or as_text(fields.get("refusal"))
-    raise BadRequest(f"{_CONTENT}: {go_type(value)}")
+    raise BadRequest(f"{_CONTENT}: {go_type(value)}", param=place)
 
 
 def _part(part: Any, place: str, is_history: bool) -> str | Image:
@@ -70,8 +70,8 @@ def _part(part: Any, place: str, is_history: bool) -> str | Image:
     if is_history:
         return text_in(part)
     if kind == "input_audio":
-        raise BadRequest(f"audio input is not supported: {place}")
-    raise BadRequest(f"{_FORMAT}: {place} {_found(part, kind)}")
+        raise BadRequest(f"audio input is not supported: {place}", param=place)
+    raise BadRequest(f"{_FORMAT}: {place} {_found(part, kind)}", param=place)
 
 
 def _image(part: Record, place: str, is_history: bool) -> str | Image:
@@ -81,10 +81,10 @@ def _image(part: Record, place: str, is_history: bool) -> str | Image:
         if not isinstance(url, str):
             raise BadRequest(f"{_FORMAT}: {place}.image_url has no url")
         return images.from_url(url)
-    except BadRequest:
+    except BadRequest as error:
         if is_history:
             return ""
-        raise
+        raise BadRequest(error.message, param=place) from None
 
 
 def _found(part: Any, kind: Any) -> str:

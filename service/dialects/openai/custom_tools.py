@@ -21,7 +21,7 @@ def custom_tool(fields: Fields, namespace: str = "") -> OfferedTool:
     """
     name = fields.string("name")
     if not name:
-        raise BadRequest("tools: name is required")
+        raise BadRequest("tools: name is required", param="tools")
     function = {
         "name": qualified(name, namespace),
         "description": "\n\n".join(text for text in (fields.string("description"), _format(fields)) if text),

@@ -86,7 +86,7 @@ def parse_n(fields: Fields) -> int:
     """Return how many answers each prompt gets. Raise BadRequest."""
     n = integer(fields, "n", at_least=1)
     if n is not None and n > MAX_CHOICES:
-        raise BadRequest(f"n must be between 1 and {MAX_CHOICES}")
+        raise BadRequest(f"n must be between 1 and {MAX_CHOICES}", param="n")
     return n or 1
 
 
@@ -102,7 +102,7 @@ def parse_alternatives(fields: Fields) -> int:
     """Return how many alternatives the log probabilities of each token have. Raise BadRequest."""
     alternatives = fields.integer("top_logprobs")
     if not 0 <= alternatives <= MAX_ALTERNATIVES:
-        raise BadRequest(f"top_logprobs must be between 0 and {MAX_ALTERNATIVES}")
+        raise BadRequest(f"top_logprobs must be between 0 and {MAX_ALTERNATIVES}", param="top_logprobs")
     return alternatives
 
 
@@ -116,7 +116,7 @@ def think(effort: str) -> bool | str:
     """Return a reasoning effort as a Chat has it. Raise BadRequest for an unknown one."""
     if effort not in EFFORTS:
         choices = '"minimal", "low", "medium", "high", "xhigh", "ultra", "max", or "none"'
-        raise BadRequest(f'invalid reasoning value: "{effort}" (must be {choices})')
+        raise BadRequest(f'invalid reasoning value: "{effort}" (must be {choices})', param="reasoning_effort")
     return EFFORTS[effort]
 
 
@@ -126,14 +126,14 @@ def integer(fields: Fields, name: str, at_least: int | None = None) -> int | Non
         return None
     value = fields.integer(name)
     if at_least is not None and value < at_least:
-        raise BadRequest(f"{name} must be at least {at_least}")
+        raise BadRequest(f"{name} must be at least {at_least}", param=name)
     return value
 
 
 def _number(fields: Fields, name: str, low: float, high: float) -> float | None:
     value = fields.number(name)
     if value is not None and not low <= value <= high:
-        raise BadRequest(f"{name} must be between {low} and {high}")
+        raise BadRequest(f"{name} must be between {low} and {high}", param=name)
     return value
 
 
@@ -142,7 +142,7 @@ def _stop(fields: Fields) -> list[str] | None:
     stops = value if isinstance(value, list) else [value]
     for stop in stops:
         if stop is not None and not isinstance(stop, str):
-            raise BadRequest(f"invalid type for 'stop' field: {go_type(stop)}")
+            raise BadRequest(f"invalid type for 'stop' field: {go_type(stop)}", param="stop")
     return [stop for stop in stops if stop] or None
 
 
@@ -151,9 +151,9 @@ def _logit_bias(fields: Fields) -> dict[int, float] | None:
     for token, bias in biases.items():
         # The size of the vocabulary is known to vLLM only. Here an id is any number that fits in 32 bits.
         if not (token.isascii() and token.isdecimal() and len(token) < 10) or as_number(bias) is None:
-            raise BadRequest("logit_bias must map token ids to numbers")
+            raise BadRequest("logit_bias must map token ids to numbers", param="logit_bias")
         if not -100 <= bias <= 100:
-            raise BadRequest("logit_bias must be between -100 and 100")
+            raise BadRequest("logit_bias must be between -100 and 100", param="logit_bias")
     return {int(token): float(bias) for token, bias in biases.items()} or None
 
 

@@ -38,7 +38,7 @@ def parse_items(fields: Fields) -> list[Record]:
     if isinstance(value, str):
         return [{"role": "user", "content": value}]
     if value is not None and not isinstance(value, list):
-        raise BadRequest("input must be a string or array")
+        raise BadRequest("input must be a string or array", param="input", code="invalid_type")
     fields.children("input", "[]Item", "Item")
     return value or []
 
@@ -54,7 +54,8 @@ def parse_conversation(fields: Fields, items: list[Record], first: int) -> list[
         try:
             messages += reader.read(index, Fields(item, STRUCT, "input."))
         except BadRequest as error:
-            raise BadRequest(f"input[{first + index}]: {error.message}") from None
+            place = f"input[{first + index}]"
+            raise BadRequest(f"{place}: {error.message}", param=place, code=error.code) from None
     turns: list[Message] = []
     for role, group in groupby(messages, attrgetter("role")):
         run = list(group)

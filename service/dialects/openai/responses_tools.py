@@ -99,9 +99,9 @@ def parse_choice(fields: Fields, tools: Tools) -> ToolChoice:
     if kind in KNOWN_TOOLS and kind in tools.offered:
         return ToolChoice("required", kind)
     if kind not in TOOL_MODES and isinstance(value, dict) and kind in (*tools.left_out, *KNOWN_TOOLS):
-        raise BadRequest(f'tool_choice names the tool "{kind}", which this server can\'t run')
+        raise BadRequest(f'tool_choice names the tool "{kind}", which this server can\'t run', param="tool_choice")
     if kind not in TOOL_MODES:
-        raise BadRequest(f'invalid tool_choice "{kind}": must be "auto", "none", "required", or name functions')
+        raise _unknown_choice(kind)
     if kind == "required":
         tools.require_one()
     return ToolChoice(kind)
@@ -155,7 +155,12 @@ def _allowed(choice: Fields, tools: Tools) -> ToolChoice:
         elif each.string("type") in tools.offered:
             names.add(each.string("type"))
     if mode not in TOOL_MODES:
-        raise BadRequest(f'invalid tool_choice "{mode}": must be "auto", "none", "required", or name functions')
+        raise _unknown_choice(mode)
     if mode == "required" and not names:
-        raise BadRequest("tool_choice allows no tool that the client runs, and requires a call")
+        raise BadRequest("tool_choice allows no tool that the client runs, and requires a call", param="tool_choice")
     return ToolChoice(mode, allowed=names)
+
+
+def _unknown_choice(mode: str) -> BadRequest:
+    message = f'invalid tool_choice "{mode}": must be "auto", "none", "required", or name functions'
+    return BadRequest(message, param="tool_choice")
