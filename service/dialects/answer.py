@@ -19,10 +19,11 @@ class Answer:
     """One answer in the shape of one route. A subclass decides which records each event becomes.
 
     A streamed answer and a collected one have the same records: `records` makes them, and `collect` joins those of a
-    whole stream.
+    whole stream. Where it `streams`, a delta of nothing but text can become a PlainText, which `collect` can't join.
     """
 
     verb: ClassVar[str]
+    streams = False
 
     def __init__(self, model: str) -> None:
         self._model = model

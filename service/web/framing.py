@@ -7,12 +7,14 @@ It never knows a dialect: the caller passes the function that makes an error rec
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
+from ..dialects.plain_text import HOLE, PlainText, Shape
 from ..errors import ClientGone, InternalError, ServiceError
 
 logger = logging.getLogger("vllm_wsgi.web")
@@ -30,15 +32,27 @@ _ESCAPES = (
     # Go does not escape this one. ollama-python splits lines with str.splitlines(), which also splits at NEL.
     ("\u0085".encode(), b"\\u0085"),
 )
+_ESCAPED = re.compile(b"|".join(re.escape(raw) for raw, _ in _ESCAPES)).search
+_HOLE = b'"%b"' % HOLE.encode()
 
 
 def encode(record: Any) -> bytes:
     """Return compact JSON as Go writes it, in UTF-8, without a newline."""
+    if type(record) is PlainText:
+        return _filled(record.shape, record.texts)
     data = _encode(record)
-    for raw, escaped in _ESCAPES:
-        if raw in data:
+    if _ESCAPED(data):
+        for raw, escaped in _ESCAPES:
             data = data.replace(raw, escaped)
     return data
+
+
+def _filled(shape: Shape, texts: tuple[str, ...]) -> bytes:
+    """Return the JSON of a shape with these texts. The shape is encoded once, as a format of Python's for bytes."""
+    if shape.encoded is None:
+        shape.encoded = encode(shape.record).replace(b"%", b"%%").replace(_HOLE, b"%b")
+    filled: bytes = shape.encoded % tuple([encode(text) for text in texts])
+    return filled
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors", "protocol", "syntax", "config", "drain", "version", "engine_client", "dialects", "telemetry",
         "access", "web/framing", "web/negotiation", "cli/key", "cli/check",
     },
-    "web/framing": {"errors"},
+    "web/framing": {"errors", "dialects/plain_text"},
     "web/negotiation": {"errors", "web/framing"},
     "page": set(),
     "gunicorn": {

@@ -17,7 +17,11 @@ import msgspec
 from ...errors import ServiceError
 from ...protocol.events import Delta, Event, Finished, Located, Rendered, TokenLogprob
 from .. import answer
+from ..plain_text import HOLE, PlainText, Shape
 from .request import OllamaCall
+
+# Linux has a clock that costs no more than a look at memory.
+_COARSE = getattr(time, "CLOCK_REALTIME_COARSE", time.CLOCK_REALTIME)
 
 
 class DebugInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -76,12 +80,20 @@ def error_record(error: ServiceError) -> dict[str, str]:
 
 
 class OllamaAnswer(answer.Answer):
-    """The records of one generation. `now` is the wall clock in nanoseconds."""
+    """The records of one generation. `now` is the wall clock in nanoseconds.
 
-    def __init__(self, call: OllamaCall, now: Callable[[], int] = time.time_ns) -> None:
+    `step_now` is a wall clock that stands still for the duration of a decode step, so that the tokens of a step share
+    one timestamp.
+    """
+
+    def __init__(
+        self, call: OllamaCall, now: Callable[[], int] = time.time_ns, step_now: Callable[[], int] | None = None
+    ) -> None:
         super().__init__(call.model)
         self._return_context = bool(call.request and call.request.return_context)
         self._now = now
+        self._step_now = step_now or (_coarse_now if now is time.time_ns else now)
+        self._shape: Shape | None = None
         self._started = now()
         self._load_ns = 0
         self._output_ids: list[int] = []
@@ -115,6 +127,10 @@ class OllamaAnswer(answer.Answer):
 
         Log probabilities go with the first of them. If a delta has nothing else, they have a record of empty text.
         """
+        if self.streams and delta.text and not (delta.thinking or delta.tool_calls or delta.logprobs):
+            if self._shape is None:
+                self._shape = Shape(self._record(text=HOLE, created_at=HOLE))
+            return [PlainText(self._shape, (timestamp(self._step_now()), delta.text))]
         parts = []
         if delta.thinking:
             parts.append(self._record(thinking=delta.thinking))
@@ -147,8 +163,9 @@ class OllamaAnswer(answer.Answer):
 class OllamaGenerateAnswer(OllamaAnswer):
     verb = "generate"
 
-    def _record(self, text: str = "", done: bool = False, **fields: Any) -> GenerateRecord:
-        return GenerateRecord(model=self._model, created_at=timestamp(self._now()), response=text, done=done, **fields)
+    def _record(self, text: str = "", done: bool = False, created_at: str = "", **fields: Any) -> GenerateRecord:
+        created_at = created_at or timestamp(self._now())
+        return GenerateRecord(model=self._model, created_at=created_at, response=text, done=done, **fields)
 
     def _join(self, records: list[GenerateRecord]) -> GenerateRecord:
         last = records[-1]
@@ -168,11 +185,13 @@ class OllamaChatAnswer(OllamaAnswer):
         thinking: str = "",
         tool_calls: list[dict[str, Any]] | None = None,
         done: bool = False,
+        created_at: str = "",
         context: list[int] | None = None,
         **fields: Any,
     ) -> ChatRecord:
         message = OllamaChatMessage(role="assistant", content=text, thinking=thinking, tool_calls=tool_calls or [])
-        return ChatRecord(model=self._model, created_at=timestamp(self._now()), message=message, done=done, **fields)
+        created_at = created_at or timestamp(self._now())
+        return ChatRecord(model=self._model, created_at=created_at, message=message, done=done, **fields)
 
     def _join(self, records: list[ChatRecord]) -> ChatRecord:
         last = records[-1]
@@ -187,6 +206,12 @@ class OllamaChatAnswer(OllamaAnswer):
         return last
 
 
+def _coarse_now() -> int:
+    """Return the time of the kernel's last tick, some milliseconds ago at most."""
+    return time.clock_gettime_ns(_COARSE)
+
+
+@lru_cache(maxsize=8)
 def timestamp(nanoseconds: int) -> str:
     """Return a time in RFC 3339 in UTC, as Go's RFC3339Nano: up to nine digits of fraction without trailing zeros."""
     seconds, fraction = divmod(nanoseconds, 1_000_000_000)

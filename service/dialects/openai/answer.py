@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 from ...errors import PromptTooLong, ServiceError
 from ...protocol.events import Delta, Event, Finished, Located
 from .. import answer
+from ..plain_text import HOLE, PlainText, Shape
 from .parameters import OpenAICall
 
 FINGERPRINT = "fp_ollama"
@@ -95,6 +96,9 @@ class OpenAIAnswer(answer.Answer):
         self._usage = Usage()
         self._id = f"{self.prefix}-{call.request_id or secrets.token_hex(12)}"
         self._created = int(now())
+        self._may_be_plain = all(request.logprobs is None for request in call.requests)
+        # By answer.
+        self._shapes: dict[int, Shape] = {}
 
     def failure(self, error: ServiceError) -> Any:
         return error_record(error)
@@ -103,10 +107,22 @@ class OpenAIAnswer(answer.Answer):
         if isinstance(event, Located):
             self.located(event)
         if isinstance(event, Delta):
+            if self._may_be_plain and self.streams and event.text and not (event.thinking or event.tool_calls):
+                return [self._plain(event)]
             return [self._record([choice]) for choice in self._choices(event)]
         if isinstance(event, Finished):
             return self._ends(event)
         return []
+
+    def _plain(self, delta: Delta) -> Any:
+        """Return the one record of a delta of nothing but text; the first of an answer may differ from the others."""
+        shape = self._shapes.get(delta.index)
+        if shape is not None:
+            return PlainText(shape, (delta.text,))
+        (first,) = self._choices(delta)
+        (choice,) = self._choices(Delta(delta.id, 0, HOLE, [], index=delta.index))
+        self._shapes[delta.index] = Shape(self._record([choice]))
+        return self._record([first])
 
     def _ends(self, finished: Finished) -> list[Any]:
         self._usage.add(finished, with_prompt=finished.index % self._n == 0)

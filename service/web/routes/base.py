@@ -134,6 +134,7 @@ class Routes:
 
     def _respond(self, stream: Stream | Job, answer: Answer, chosen: Framing | None) -> Response:
         """Turn the engine's events into a response: one path, streamed or collected."""
+        answer.streams = chosen is not None
         try:
             batches = answer.records(context().stats.count(stream.batches()))
             if chosen is None:
