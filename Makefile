@@ -18,6 +18,9 @@ PYTEST := $(RUN) pytest
 CLIENTS := .venv-clients
 NPM := tests/compat/npm
 NPM_CLIENTS := $(if $(shell command -v npm),$(NPM)/node_modules/.package-lock.json)
+# Agents of other people, 800 MB. Without npm their tests are skipped.
+AGENTS := tests/compat/agents/npm
+NPM_AGENTS := $(if $(shell command -v npm),$(AGENTS)/node_modules/.package-lock.json)
 
 # What builds the documentation site. Its own environment keeps .venv as an operator has it.
 DOCS := .venv-docs
@@ -36,9 +39,9 @@ INSTALL_FLAGS := --excludes requirements/cpu-excludes.txt \
 endif
 
 # Groups of tests that `make test` leaves to targets of their own, because they take long or install much.
-HEAVY := $(foreach group,legacy agents page,--ignore tests/$(group))
+HEAVY := $(foreach group,legacy compat/agents page,--ignore tests/$(group))
 
-.PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-page docs site bench soak serve install \
+.PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-agents test-page docs site bench soak serve install \
 	install-dev clean
 
 help: ## list the targets
@@ -74,6 +77,9 @@ test-compat: install-dev ## other people's clients, against vLLM with the demo m
 test-deploy: install-dev ## the proxies, the systemd units and the wheel
 	$(PYTEST) tests/deploy
 
+test-agents: $(VENV)/installed-check $(NPM_AGENTS) ## Codex CLI and Claude Code as they ship, against a scripted engine: no vLLM
+	$(PYTEST) tests/compat/agents
+
 # The browser is Debian's `chromium`; without it the tests are skipped.
 test-page: $(VENV)/installed-check ## the web page in Chromium: no vLLM
 	$(UV) pip install --python $(VENV)/bin/python -r requirements/page.txt
@@ -98,7 +104,7 @@ soak: install-dev ## ten minutes of everything at once, and what grows; SOAK="--
 install-dev: install $(VENV)/installed-dev $(DOCS)/installed $(CLIENTS)/installed $(NPM_CLIENTS) ## install what the tests need, too
 
 clean: ## remove what was installed, built and cached
-	rm -rf $(VENV) $(CLIENTS) $(DOCS) $(NPM)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) $(DOCS) $(NPM)/node_modules $(AGENTS)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf build dist site *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -131,6 +137,11 @@ $(CLIENTS)/installed: requirements/clients.txt | $(UV)
 $(DOCS)/installed: requirements/docs.txt | $(UV)
 	$(UV) venv --quiet --clear --python $(VENV)/bin/python $(DOCS)
 	$(UV) pip install --python $(DOCS)/bin/python -r requirements/docs.txt
+	@touch $@
+
+# The agents' own scripts are not run: they only choose a program for the platform, which node does as well.
+$(AGENTS)/node_modules/.package-lock.json: $(AGENTS)/package.json $(AGENTS)/package-lock.json
+	npm ci --no-audit --no-fund --ignore-scripts --prefix $(AGENTS)
 	@touch $@
 
 $(NPM)/node_modules/.package-lock.json: $(NPM)/package.json $(NPM)/package-lock.json

@@ -7,13 +7,13 @@ names the variable. docs/reference/settings.md and deploy/systemd/vllm-wsgi.env 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields
-from enum import Enum
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, fields
 from typing import Any, NamedTuple
 
 from .errors import BadRequest, SettingsError
 from .syntax.durations import parse_server_keep_alive
+from .syntax.setting import Group, setting
 from .syntax.values import (
     one_of,
     parse_count,
@@ -27,24 +27,9 @@ from .syntax.values import (
     parse_url,
     parse_version,
 )
+from .transport.address import parse_ports, parse_socket
 
 PREFIX = "VLLM_WSGI_"
-
-
-class Group(Enum):
-    """The parts of the table, in their order."""
-
-    MODEL = "model"
-    MEMORY = "memory"
-    ACCESS = "access"
-    LIMITS = "limits"
-    TIME_OUTS = "time-outs"
-    LOGS = "logs"
-
-
-def setting(group: Group, default: str, sentence: str, parse: Callable[[str], Any] = str) -> Any:
-    """Return a field of the table. Its default is a text as in a variable; `parse` raises BadRequest."""
-    return field(default=default, metadata={"group": group, "sentence": sentence, "parse": parse})
 
 
 @dataclass(frozen=True)
@@ -89,7 +74,16 @@ class Settings:
     engine_socket: str = setting(
         Group.MODEL,
         "",
-        "The control socket of an engine host that runs already. When empty, gunicorn starts its own engine host.",
+        "The control socket of an engine host that runs already: a path, or `tls://host:port` on another machine. "
+        "When empty, gunicorn starts its own engine host.",
+        parse_socket,
+    )
+    engine_ports: tuple[int, int] = setting(
+        Group.MODEL,
+        "0",
+        "The ports of the engine workers when the control socket is `tls://host:port`: a range such as `7434-7465`, "
+        "one port for each worker. Any free ports when 0.",
+        parse_ports,
     )
     keep_alive: float = setting(
         Group.MEMORY,
@@ -145,6 +139,11 @@ class Settings:
         "Host names that clients may use besides local ones when the server listens on loopback: "
         "a comma list, or `*` for every name.",
         parse_host_names,
+    )
+    tls: str = setting(
+        Group.ACCESS,
+        "",
+        "The directory with this machine's `ca.pem`, `certificate.pem` and `key.pem`, for a control socket with `tls://`.",
     )
     prefix: str = setting(
         Group.ACCESS, "", "The path under which our own application puts every route: `/llm`.", parse_path_prefix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +12,14 @@ import click
 
 from ..config import PREFIX, Settings
 from ..errors import ServiceError, SettingsError
+from ..protocol.model_info import LoadedModel
+from ..transport.address import parse_address
+from ..transport.credentials import Credentials, check_credentials
 
 # A host that answers slower than this seems dead to a load balancer.
 HEARTBEAT_SECONDS = 10.0
+# From here on a certificate should be renewed.
+RENEWAL_DAYS = 30
 
 
 class Finding(NamedTuple):
@@ -65,6 +71,8 @@ def examined(settings: Settings) -> Iterator[Finding]:
     """Yield the rows of the table, each when it has been examined."""
     yield Finding("settings", True, variables_set())
     yield found("keys", lambda: keys(settings))
+    if settings.tls or settings.engine_socket.startswith("tls://"):
+        yield found("certificates", lambda: certificates(settings))
     if settings.engine_socket:
         yield from engine_host(settings)
         return
@@ -94,6 +102,16 @@ def keys(settings: Settings) -> str:
 
     names = [key.caller.name for key in read_keys(Path(settings.keys), Caller())]
     return f"{settings.keys}: {len(names)} ({', '.join(names)})"
+
+
+def certificates(settings: Settings) -> str:
+    """Say when this machine's certificate expires. Raises SettingsError when it can't be used."""
+    check_credentials(parse_address(settings.engine_socket), settings.tls)
+    expires_at = Credentials(settings.tls).expires_at()
+    date = time.strftime("%Y-%m-%d", time.gmtime(expires_at))
+    days = int((expires_at - time.time()) / 86_400)
+    renew = "; renew it now" if days < RENEWAL_DAYS else ""
+    return f"{settings.tls}: valid until {date}, {days} days{renew}"
 
 
 def models(settings: Settings) -> str:
@@ -126,15 +144,24 @@ def engine_host(settings: Settings) -> Iterator[Finding]:
     """Yield a row for the engine host, and one for each model that it serves or has left out."""
     from ..engine_client.client import Client
 
-    client = Client(settings.engine_socket, HEARTBEAT_SECONDS)
+    client = Client(settings.engine_socket, HEARTBEAT_SECONDS, tls=settings.tls)
     try:
         trouble, status, known = client.trouble(), client.status(), client.models()
     except ServiceError as error:
         yield Finding("engine host", False, f"{settings.engine_socket}: {error.message}")
         return
     yield Finding("engine host", not trouble, f"{settings.engine_socket}: {trouble or 'ready for requests'}")
-    states = {each.info.name: f"{each.state}, {each.running} running, {each.waiting} waiting" for each in status.models}
+    states = {each.info.name: _state(each) for each in status.models}
     for info in known:
         yield Finding(f"model {info.name}", True, states.get(info.name, "not loaded; loaded when a client asks for it"))
     for left_out in status.left_out:
         yield Finding(f"model {left_out.name}", False, f"left out: {left_out.reason}; delete it, or make it anew")
+
+
+def _state(model: LoadedModel) -> str:
+    """Describe what a model is doing, and which of several replicas are not ready."""
+    text = f"{model.state}, {model.running} running, {model.waiting} waiting"
+    others = [f"replica {each.id} is {each.state}" for each in model.replicas if each.state is not model.state]
+    if len(model.replicas) > 1:
+        text += f", {len(model.replicas)} replicas"
+    return ", ".join([text, *others])

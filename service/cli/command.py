@@ -5,9 +5,11 @@ from __future__ import annotations
 import click
 
 from ..version import __version__
+from .certificates import certificates
 from .check import check_environment
 from .engine import engine
 from .key import key
+from .restart import restart
 from .serve import serve
 from .settings import settings
 
@@ -21,7 +23,7 @@ def command() -> None:
     """
 
 
-for verb in (serve, engine, key, check_environment, settings):
+for verb in (serve, engine, restart, key, certificates, check_environment, settings):
     command.add_command(verb)
 
 

@@ -12,7 +12,9 @@ from .processes import become, mistakes_reported, require_engine
 
 
 @click.command()
-@click.option("--socket", metavar="PATH", help="The control socket to listen on.  [default: VLLM_WSGI_ENGINE_SOCKET]")
+@click.option(
+    "--socket", metavar="ADDRESS", help="A path or tls://host:port to listen on.  [default: VLLM_WSGI_ENGINE_SOCKET]"
+)
 def engine(socket: str | None) -> None:
     """Run the engine host until SIGTERM or Ctrl-C.
 
@@ -25,7 +27,7 @@ def engine(socket: str | None) -> None:
       vllm-wsgi engine --socket /run/vllm-wsgi/engine.sock
     """
     if socket:
-        os.environ["VLLM_WSGI_ENGINE_SOCKET"] = os.path.abspath(socket)
+        os.environ["VLLM_WSGI_ENGINE_SOCKET"] = socket if "://" in socket else os.path.abspath(socket)
     with mistakes_reported():
         settings = Settings.from_env()
     if not settings.engine_socket:

@@ -13,14 +13,16 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import BadRequest, EngineFailure, EngineGone, InternalError, ServiceError
 from ..protocol.commands import Cancel, Command, Embed, Submit
-from ..protocol.events import Event, Failed, Hello
+from ..protocol.events import Alive, Event, Failed, Hello
 from ..protocol.joining import joined
 from ..protocol.salvage import message_id
 from ..protocol.wire import UNFIT, Unpacker, decode_command, pack
+from ..transport.address import Address
+from ..transport.connect import PULSE_SECONDS
 
 logger = logging.getLogger("vllm_wsgi.queue")
 
@@ -49,9 +51,14 @@ Handlers = Mapping[type[Command], "Handler | Push"]
 
 
 class WebWorkerConnection:
-    """One connected web worker and its requests; when it goes, they are cancelled."""
+    """One connected web worker and its requests; when it goes, they are cancelled.
 
-    def __init__(self, handlers: Handlers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    One on another machine gets a pulse, so that each side notices when the other one vanishes.
+    """
+
+    def __init__(
+        self, handlers: Handlers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_remote: bool = False
+    ) -> None:
         self._handlers = handlers
         self._reader = reader
         self._writer = writer
@@ -60,10 +67,12 @@ class WebWorkerConnection:
         self._join_at = JOIN_EVENTS
         self._behind: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
+        self._is_remote = is_remote
 
     async def serve(self) -> None:
         """Answer commands until the web worker closes the connection."""
         self._emit(Hello())
+        pulse = self._loop.create_task(self._send_pulses()) if self._is_remote else None
         unpacker = Unpacker()
         try:
             while data := await self._reader.read(1 << 18):
@@ -78,9 +87,17 @@ class WebWorkerConnection:
                 # A web worker that was killed writes no log itself.
                 logger.warning("%s is cancelled: its web worker is gone", task.get_name())
                 task.cancel()
-            if self._behind is not None:
-                self._behind.cancel()
+            for waiting in (self._behind, pulse):
+                if waiting is not None:
+                    waiting.cancel()
             self._writer.close()
+
+    async def _send_pulses(self) -> None:
+        while True:
+            await asyncio.sleep(PULSE_SECONDS)
+            # Whatever waits to be sent is a sign of life itself.
+            if not self._writer.transport.get_write_buffer_size():
+                self._emit(Alive())
 
     def _receive(self, payload: bytes) -> None:
         """Begin a command; one that can't be decoded fails alone. Raises ValueError for what is not a message."""
@@ -187,15 +204,45 @@ def _label(command: Command) -> str:
     return f"command {type(command).__name__} {command.id}"
 
 
-async def listen(path: str, handlers: Handlers) -> asyncio.Server:
-    """Serve web workers on a Unix socket at `path`, for the owner and the group; replace a stale socket."""
+class Listening(Protocol):
+    """What listens for web workers, until it is closed. `address` is where it does."""
+
+    address: Address
+
+    def close(self) -> None: ...
+
+
+class UnixListener:
+    """A Unix socket for the owner and the group."""
+
+    def __init__(self, address: Address, server: asyncio.Server) -> None:
+        self.address = address
+        self._server = server
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.close()
+
+
+async def listen(address: Address, handlers: Handlers, tls: str = "") -> Listening:
+    """Serve web workers at `address`; replace a stale Unix socket. `tls` is the directory of the certificates.
+
+    Raises OSError, and SettingsError for certificates that can't be used.
+    """
+    if not address.is_unix:
+        # Most engines serve their own machine only, and need no TLS library.
+        from .tcp_listener import TcpListener
+
+        return TcpListener(address, partial(_connected, handlers, is_remote=True), tls)
     with suppress(FileNotFoundError):
-        os.unlink(path)
-    server = await asyncio.start_unix_server(partial(_connected, handlers), path)
-    os.chmod(path, 0o660)
-    return server
+        os.unlink(address.host)
+    server = await asyncio.start_unix_server(partial(_connected, handlers, is_remote=False), address.host)
+    os.chmod(address.host, 0o660)
+    return UnixListener(address, server)
 
 
-async def _connected(handlers: Handlers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _connected(
+    handlers: Handlers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_remote: bool
+) -> None:
     with suppress(asyncio.CancelledError):
-        await WebWorkerConnection(handlers, reader, writer).serve()
+        await WebWorkerConnection(handlers, reader, writer, is_remote=is_remote).serve()

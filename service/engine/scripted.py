@@ -16,15 +16,22 @@ except for these commands:
     !crash            the engine's process ends
     !block:SECONDS    computes, and lets nothing else run in the engine's process meanwhile
     !hang             the engine stops answering; its pulse stops, too
+    !call:NAME:JSON   a tool call with these arguments; without an argument when there is no JSON
     !system           what the system message says
+    !result           what the newest result of a tool says
     !trace            the request's traceparent
+
+Agents put text of their own around what their user writes, and ask again with a tool's result. A script can stand
+between `!begin` and `!end`, and have an answer to each request of the conversation, divided by `!next`.
+
+A prompt that may not be cut and has more words than the context has tokens is refused, as vLLM's engine refuses it.
 
 A text to embed is a script too. It takes !sleep, !fail, !refuse and !crash, and one more command:
 
     !nan              its vector holds NaN
 
 The model's engine_args control its load: `{"load_seconds": 2}` makes it take two seconds, `{"fail": "text"}` makes it
-fail after that. `{"max_num_seqs": 1}` lets one request in at a time.
+fail after that. `{"max_num_seqs": 1}` lets one request in at a time, and `{"max_model_len": 100}` is the context.
 """
 
 from __future__ import annotations
@@ -40,8 +47,9 @@ from typing import Any
 from ..errors import BadRequest, EngineFailure, PromptTooLong, Unavailable
 from ..protocol.events import Delta, Finished, Rendered, Vectors
 from ..protocol.reports import Pulse
-from ..protocol.request import Chat, EmbedRequest, Infill, Request, Tokens
+from ..protocol.request import EmbedRequest, Request
 from .backend import Emit, check_prompt
+from .script import prompt_words, script_of, scripted_call, text_of_role
 from .vectors import packed_unit_vector
 
 # The length of the vectors.
@@ -49,12 +57,12 @@ DIMENSIONS = 8
 
 
 class ScriptedEngine:
-    context_length = 4096
     device = "cpu"
     cache_bytes = 0
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, context_length: int = 4096) -> None:
         self.capacity = capacity
+        self.context_length = context_length
         self._running = 0
         self._hangs = False
 
@@ -64,14 +72,14 @@ class ScriptedEngine:
         time.sleep(engine_args.get("load_seconds", 0.0))
         if "fail" in engine_args:
             raise RuntimeError(engine_args["fail"])
-        return cls(engine_args.get("max_num_seqs", 256))
+        return cls(engine_args.get("max_num_seqs", 256), engine_args.get("max_model_len", 4096))
 
     async def warm_up(self) -> None:
         """Nothing gets faster."""
 
     async def generate(self, id: int, request: Request, emit: Emit) -> None:
         """Emit a token for each word, one answer after the other. The prompt has a token for each word, too."""
-        script = _script(request)
+        script = script_of(request)
         if script.startswith("!refuse:"):
             raise BadRequest(script.removeprefix("!refuse:"))
         if script.startswith("!busy:"):
@@ -80,6 +88,7 @@ class ScriptedEngine:
             emit(Rendered(id, script, tokens=len(script.split(" "))))
             return
         check_prompt(request.caller, len(script.split(" ")))
+        self._check_length(request)
         self._running += 1
         try:
             for index in range(request.n):
@@ -115,12 +124,18 @@ class ScriptedEngine:
     async def shutdown(self) -> None:
         """Nothing to close."""
 
+    def _check_length(self, request: Request) -> None:
+        words = 0 if request.truncate else prompt_words(request)
+        if words >= self.context_length:
+            numbers = f"the prompt has {words} tokens, and the maximum context length is {self.context_length} tokens"
+            raise PromptTooLong(numbers, tokens=words, limit=self.context_length)
+
     async def _play(self, id: int, script: str, request: Request) -> AsyncGenerator[Delta | Finished, None]:
         words = script.split(" ")
         limits = request.sampling.max_tokens, request.caller.max_output_tokens
         limit = min((limit for limit in limits if limit), default=len(script) * 1000)
         started = time.monotonic_ns()
-        interval, tokens = 0.0, 0
+        interval, tokens, calls = 0.0, 0, 0
         # Tokens that another engine has generated.
         skipped = len(request.so_far.token_ids) if request.so_far is not None else 0
         due = time.monotonic()
@@ -144,16 +159,7 @@ class ScriptedEngine:
                 self._hangs = True
                 await asyncio.Event().wait()
             else:
-                count, text = (1, word)
-                if command == "!repeat":
-                    times, _, text = argument.partition(":")
-                    count = int(times)
-                elif command == "!clock":
-                    count = int(argument)
-                elif command == "!system":
-                    text = _system(request)
-                elif command == "!trace":
-                    text = request.traceparent
+                count, text = _repeated(command, argument, word, request)
                 for _ in range(count):
                     if tokens == limit:
                         break
@@ -164,7 +170,8 @@ class ScriptedEngine:
                     await asyncio.sleep(max(0.0, due - time.monotonic()))
                     if command == "!clock":
                         text = f"{time.monotonic_ns() // 1000}~"
-                    token = _token(id, tokens, text)
+                    token = _token(id, tokens, text, calls)
+                    calls += len(token.tool_calls)
                     token.prompt_tokens = 0 if tokens else len(words)
                     yield token
                     tokens += 1
@@ -174,7 +181,24 @@ class ScriptedEngine:
         yield Finished(id, reason, len(words), tokens, 0, 1, 1, took, ids)
 
 
-def _token(id: int, seq: int, word: str) -> Delta:
+def _repeated(command: str, argument: str, word: str, request: Request) -> tuple[int, str]:
+    """Return how many tokens a word of the script is, and the text of each."""
+    if command == "!repeat":
+        times, _, text = argument.partition(":")
+        return int(times), text
+    if command == "!clock":
+        return int(argument), ""
+    if command == "!system":
+        return 1, text_of_role(request, "system")
+    if command == "!result":
+        return 1, text_of_role(request, "tool", newest=True)
+    return 1, request.traceparent if command == "!trace" else word
+
+
+def _token(id: int, seq: int, word: str, calls: int) -> Delta:
+    """Return the delta of a token, before which the answer has that many tool calls."""
+    if word.startswith("!call:"):
+        return Delta(id, seq, "", [seq], tool_calls=[scripted_call(word.removeprefix("!call:"), calls)])
     if word.startswith("!think:"):
         return Delta(id, seq, "", [seq], thinking=word.removeprefix("!think:") + " ")
     return Delta(id, seq, word + " ", [seq])
@@ -195,19 +219,3 @@ async def _numbers(words: list[str]) -> list[float]:
         elif command == "!nan":
             return [math.nan] * DIMENSIONS
     return [byte - 127.5 for byte in hashlib.sha256(" ".join(words).encode()).digest()[:DIMENSIONS]]
-
-
-def _system(request: Request) -> str:
-    messages = request.prompt.messages if isinstance(request.prompt, Chat) else []
-    return " ".join(message.text for message in messages if message.role == "system")
-
-
-def _script(request: Request) -> str:
-    prompt = request.prompt
-    if isinstance(prompt, Chat):
-        return prompt.messages[-1].text
-    if isinstance(prompt, Infill):
-        return f"{prompt.prefix} {prompt.suffix}"
-    if isinstance(prompt, Tokens):
-        return " ".join(str(token_id) for token_id in prompt.ids)
-    return prompt.text

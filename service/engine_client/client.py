@@ -9,7 +9,7 @@ import contextlib
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -32,6 +32,7 @@ from ..protocol.commands import (
     Pull,
     PutBlob,
     RequestOutcome,
+    Restart,
     ShowModel,
     StoreResponse,
     Unload,
@@ -44,6 +45,7 @@ from ..protocol.events import (
     Located,
     Measured,
     Models,
+    Progress,
     Shown,
     StoredResponse,
     Unloaded,
@@ -71,13 +73,13 @@ UNLOAD_SECONDS = 60.0
 class Client:
     """The engine host, as one process of the web tier uses it. Nothing connects before the first question."""
 
-    def __init__(self, control_path: str, heartbeat: float, deadline: float = 0.0, moves: int = 0) -> None:
-        """`control_path` is the engine host's socket. The times are in seconds.
+    def __init__(self, control: str, heartbeat: float, deadline: float = 0.0, moves: int = 0, tls: str = "") -> None:
+        """`control` is the engine host's socket, `tls` the directory of the certificates. The times are in seconds.
 
         A stream yields an empty batch after `heartbeat` without an event. A generation or an embedding may take
         `deadline` to its end; no limit when 0. A stream may lose its engine `moves` times and continue on another one.
         """
-        self.connections = Connections(control_path)
+        self.connections = Connections(control, tls)
         self._times = Times(heartbeat, deadline or math.inf)
         self._moves = moves
 
@@ -103,6 +105,12 @@ class Client:
     def unload(self, model: str) -> None:
         """Wait until the model is unloaded."""
         self._ask(lambda id: Unload(id, model), Unloaded, UNLOAD_SECONDS)
+
+    def restart(self, model: str, seconds: float | None, may_pause: bool) -> Iterator[str]:
+        """Restart the engine workers of a model, or of all; yield what happens, in sentences."""
+        job = Job(self.connections, self._times, Presence(), lambda id: Restart(id, model, seconds, may_pause))
+        for batch in job.batches():
+            yield from (event.status for event in batch if isinstance(event, Progress))
 
     def models(self) -> list[ModelInfo]:
         return self._ask(ListModels, Models).models

@@ -1,7 +1,7 @@
 """The sockets of this process to the engine's processes, and the threads that serve all requests together.
 
-In: the path of a Unix socket. Out: a Connection, which sends commands and puts each event into its request's inbox.
-Another transport is another module beside this one.
+In: the address of an engine process. Out: a Connection, which sends commands and puts each event into its request's
+inbox.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import socket
 import threading
 import time
 
-from ..errors import BadRequest, EngineGone
+from ..errors import BadRequest, EngineGone, SettingsError
 from ..protocol.commands import Cancel, Command
 from ..protocol.events import PROTOCOL, Delta, Event, Failed, Hello
 from ..protocol.wire import UNFIT, Unpacker, decode_events, decode_hello, pack, salvage_events
+from ..transport.address import TLS, Address, parse_address
+from ..transport.connect import SILENT_SECONDS, connect, left_until
 from .disconnect import Watch
 from .inbox import Inbox
 from .per_process import PerProcess
@@ -46,25 +48,30 @@ def new_id() -> int:
 class Connection:
     """One socket to an engine process, shared by every request of this web worker."""
 
-    def __init__(self, path: str, seconds: float) -> None:
-        """Connect and read the greeting. Raises EngineGone after `seconds` at the latest."""
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(seconds)
+    def __init__(self, address: Address, seconds: float, tls: str = "") -> None:
+        """Connect and read the greeting. Raises EngineGone after `seconds` at the latest.
+
+        `tls` is the directory of the certificates.
+        """
+        self._address = address
+        due = time.monotonic() + seconds
         try:
-            self._socket.connect(path)
+            self._socket = connect(address, seconds, tls)
+        except (OSError, SettingsError) as error:
+            raise _unreachable(error) from None
+        try:
             self._unpacker = Unpacker()
+            self._socket.settimeout(left_until(due))
             self._check_greeting()
-        except OSError as error:
+        except (OSError, EngineGone) as error:
             self._socket.close()
-            raise EngineGone(f"the engine can't be reached: {error.strerror or error}", RETRY_AFTER_SECONDS) from None
-        except EngineGone:
-            self._socket.close()
-            raise
-        self._socket.settimeout(None)
+            raise error if isinstance(error, EngineGone) else _unreachable(error) from None
+        # The other end of a Unix socket can't vanish without closing it.
+        self._socket.settimeout(None if address.is_unix else SILENT_SECONDS)
         self._sending = threading.Lock()
         self._inboxes: dict[int, Inbox] = {}
         self.closed = False
-        threading.Thread(target=self._read, name=f"queue {path}", daemon=True).start()
+        threading.Thread(target=self._read, name=f"queue {address}", daemon=True).start()
 
     def send(self, command: Command, inbox: Inbox | None = None) -> None:
         """Send a command; its events go to `inbox` until `forget`. Raises EngineGone and BadRequest."""
@@ -78,10 +85,13 @@ class Connection:
             with self._sending:
                 # gevent's `sendall` first asks for the size of the send buffer, each time.
                 sent = self._socket.send(frame)
-                if sent < len(frame):
-                    self._socket.sendall(memoryview(frame)[sent:])
+                while sent < len(frame):
+                    sent += self._socket.send(memoryview(frame)[sent:])
         except OSError:
+            # A part of the frame may have been sent, so nothing can follow it.
             self.closed = True
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
         if self.closed:
             raise EngineGone(ENGINE_GONE, RETRY_AFTER_SECONDS)
 
@@ -98,6 +108,10 @@ class Connection:
             (hello,) = decode_hello(first)
         except ValueError:
             raise ConnectionError("it is not an engine of this project") from None
+        except ConnectionResetError:
+            # A server that refuses a certificate may close the connection without a reason.
+            refused = ", or refuses this machine's certificate" if self._address.scheme == TLS else ""
+            raise ConnectionError(f"it closed the connection{refused}") from None
         check_protocol(hello)
         if others:
             raise ConnectionError("it sent more than its greeting")
@@ -105,7 +119,7 @@ class Connection:
     def _receive(self) -> bytes:
         data = self._socket.recv(1 << 18)
         if not data:
-            raise ConnectionError("it closed the connection")
+            raise ConnectionResetError("it closed the connection")
         return data
 
     def _deliver(self, event: Event) -> None:
@@ -142,6 +156,8 @@ class Connection:
                 for payload in self._unpacker.feed(self._receive()):
                     for event in self._decoded(payload):
                         self._deliver(event)
+        except socket.timeout:
+            logger.warning("%s is lost: it has sent nothing for %g s", self._address, SILENT_SECONDS)
         except OSError:
             pass
         except Exception:
@@ -155,9 +171,14 @@ class Connection:
 class Connections:
     """The connections of this process by path, with the timer and the watch that their requests share."""
 
-    def __init__(self, control_path: str) -> None:
-        """`control_path` is the engine host's socket. Nothing connects yet."""
-        self._control_path = control_path
+    def __init__(self, control: str, tls: str = "") -> None:
+        """`control` is the address of the engine host's socket, `tls` the directory of the certificates.
+
+        Nothing connects yet. Raises BadRequest for what is not an address.
+        """
+        self._control = control
+        self._control_address = parse_address(control)
+        self._tls = tls
         self._connections: PerProcess[dict[str, Connection]] = PerProcess(dict)
         # One lock a path: an engine that hangs must not delay requests for another one.
         self._connecting: PerProcess[dict[str, threading.Lock]] = PerProcess(dict)
@@ -166,7 +187,7 @@ class Connections:
 
     def control(self, seconds: float = CONNECT_SECONDS) -> Connection:
         """Return the connection to the engine host. Raises EngineGone after `seconds` at the latest."""
-        return self.connection(self._control_path, seconds)
+        return self.connection(self._control, seconds)
 
     def connection(self, path: str, seconds: float = CONNECT_SECONDS) -> Connection:
         """Return the connection to the engine process at `path`. Raises EngineGone after `seconds` at the latest."""
@@ -194,7 +215,8 @@ class Connections:
             if connection is None or connection.closed:
                 self._drop_closed(but=path)
                 left = max(LAST_TRY_SECONDS, due - time.monotonic())
-                connection = connections[path] = Connection(path, left)
+                address = parse_address(path).reached_from(self._control_address)
+                connection = connections[path] = Connection(address, left, self._tls)
             return connection
         finally:
             connecting.release()
@@ -204,6 +226,11 @@ class Connections:
         for path in [path for path, each in list(connections.items()) if each.closed and path != but]:
             connections.pop(path, None)
             connecting.pop(path, None)
+
+
+def _unreachable(error: OSError | SettingsError) -> EngineGone:
+    text = error.message if isinstance(error, SettingsError) else error.strerror or str(error)
+    return EngineGone(f"the engine can't be reached: {text}", RETRY_AFTER_SECONDS)
 
 
 def check_protocol(hello: Hello) -> None:

@@ -33,24 +33,38 @@ class Presence:
 
 
 class Watch:
-    """Calls back once for each watched socket whose peer closes it or its sending half."""
+    """Calls back once for each watched socket whose peer closes it or its sending half.
+
+    Several requests to the engine may watch one socket: a view can ask for several answers.
+    """
 
     def __init__(self) -> None:
         self._epoll = _epoll()()
-        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._lock = threading.Lock()
+        self._callbacks: dict[int, list[Callable[[], None]]] = {}
         threading.Thread(target=self._run, name="disconnect-watch", daemon=True).start()
 
     def add(self, fd: int, callback: Callable[[], None]) -> None:
         """Watch a socket. `callback` runs in the watching thread and must not block."""
-        self._callbacks[fd] = callback
-        self._epoll.register(fd, _GONE)
+        with self._lock:
+            callbacks = self._callbacks.setdefault(fd, [])
+            callbacks.append(callback)
+            if len(callbacks) == 1:
+                self._epoll.register(fd, _GONE)
+            else:
+                # Also for a socket that has hung up already, which would not be reported a second time.
+                self._epoll.modify(fd, _GONE)
 
-    def remove(self, fd: int) -> None:
+    def remove(self, fd: int, callback: Callable[[], None]) -> None:
         """Stop watching a socket. Call it before the socket is closed, since another file may get its number then."""
-        if self._callbacks.pop(fd, None) is not None:
-            # A socket that the server has closed already has left the set by itself.
-            with suppress(OSError):
-                self._epoll.unregister(fd)
+        with self._lock:
+            callbacks = self._callbacks.get(fd, [])
+            if callback in callbacks:
+                callbacks.remove(callback)
+            if not callbacks and self._callbacks.pop(fd, None) is not None:
+                # A socket that the server has closed already has left the set by itself.
+                with suppress(OSError):
+                    self._epoll.unregister(fd)
 
     def _run(self) -> None:
         readable = select.poll()
@@ -58,8 +72,7 @@ class Watch:
         while True:
             readable.poll()
             for fd, _ in self._epoll.poll(0):
-                callback = self._callbacks.get(fd)
-                if callback is not None:
+                for callback in list(self._callbacks.get(fd, [])):
                     callback()
 
 

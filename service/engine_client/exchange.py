@@ -75,16 +75,15 @@ class Exchange:
         """Cancel what has not ended yet. Idempotent."""
         self._cancel()
         if self._fd >= 0:
-            self._connections.watch().remove(self._fd)
+            self._connections.watch().remove(self._fd, self._inbox.client_left)
             self._fd = -1
 
     def locate(
-        self, model: str, keep_alive: float | None, submits: int, lost: list[str] | None = None
+        self, model: str, keep_alive: float | None, submits: int, lost: list[str] | None = None, beginning: str = ""
     ) -> Iterator[list[Event]]:
         """Yield empty batches while the model loads, then one with its Located, which becomes the `location`."""
-        self._ask(
-            self._connections.control(), Locate(self._inbox.id, model, keep_alive, submits, self._caller, lost or [])
-        )
+        command = Locate(self._inbox.id, model, keep_alive, submits, self._caller, lost or [], beginning)
+        self._ask(self._connections.control(), command)
         while not (events := self._wait()):
             yield []
         self._answered()

@@ -14,6 +14,7 @@ from ..errors import EngineGone, GoingDown
 from ..protocol.commands import Submit
 from ..protocol.events import Delta, Event, Failed, Finished, Rendered
 from ..protocol.request import Request
+from .beginning import beginning
 from .connections import Connections, new_id
 from .disconnect import Presence
 from .exchange import Exchange, Times
@@ -44,6 +45,7 @@ class Stream(Exchange):
         """`keep_alive` is in seconds. The stream may lose its engine `moves` times."""
         super().__init__(connections, times, presence, requests[0].caller.name)
         self._model = requests[0].model
+        self._beginning = beginning(requests[0])
         self._inbox.request_id = requests[0].request_id
         self._submits = [Submit(new_id(), request) for request in requests]
         counts = [request.n for request in requests]
@@ -64,7 +66,7 @@ class Stream(Exchange):
         Ends after the last of these or raises a ServiceError, never both and never neither.
         """
         try:
-            yield from self.locate(self._model, self._keep_alive, submits=len(self._submits))
+            yield from self.locate(self._model, self._keep_alive, len(self._submits), beginning=self._beginning)
             failed = self._submit(self._submits)
             while self._open or failed is not None:
                 if failed is not None:
@@ -111,7 +113,8 @@ class Stream(Exchange):
         beats_at = time.monotonic() + self._times.heartbeat
         while True:
             try:
-                for events in self.locate(self._model, self._keep_alive, len(self._moves.left()), self._moves.lost):
+                left, lost = len(self._moves.left()), self._moves.lost
+                for events in self.locate(self._model, self._keep_alive, left, lost, self._beginning):
                     # The client already knows of the first engine's load, so the Located stays here.
                     if not events:
                         yield events

@@ -17,7 +17,7 @@ from ..protocol.model_info import EngineState, ModelInfo
 
 def announce(settings: Settings, host: str, port: int) -> None:
     """Wait until the server and a model answer, then print which model it is and how to ask it."""
-    client = Client(settings.engine_socket, settings.heartbeat)
+    client = Client(settings.engine_socket, settings.heartbeat, tls=settings.tls)
     info = None
     while not (info and _serves(host, port, settings.prefix)):
         time.sleep(0.2)

@@ -22,6 +22,8 @@ from ..config import Settings
 from ..errors import SettingsError
 from ..models.declaration import declared_models
 from ..telemetry import request_log
+from ..transport.address import parse_address
+from ..transport.credentials import check_credentials
 from .announce import announce
 from .engine_child import EngineHostChild
 
@@ -47,6 +49,7 @@ def on_starting(server: Any) -> None:
     with _exit_on_mistake(server):
         settings = Settings.from_env()
         Auth(settings)
+        check_credentials(parse_address(settings.engine_socket), settings.tls)
         if not settings.engine_socket:
             declared_models(settings)
 

@@ -25,6 +25,9 @@ from .model import Model
 
 HUGGING_FACE = ("hf.co", "huggingface.co")
 
+# A typing mistake must not start a thousand processes.
+MAX_REPLICAS = 64
+
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?\Z", re.ASCII)
 
 
@@ -80,6 +83,8 @@ KINDS: dict[str, tuple[type, ...]] = {
     "keep_alive": (int, float, str),
     "pinned": (bool,),
     "memory": (int,),
+    "replicas": (int,),
+    "devices": (list,),
 }
 
 
@@ -116,6 +121,9 @@ class _ModelsToml(TomlFile):
         fields["keep_alive"] = self._keep_alive((*place, "keep_alive"), table.get("keep_alive"))
         if fields.get("memory", 0) < 0:
             self._refuse((*place, "memory"), "must not be negative")
+        if not 1 <= fields.get("replicas", 1) <= MAX_REPLICAS:
+            self._refuse((*place, "replicas"), f"must be between 1 and {MAX_REPLICAS}")
+        fields["devices"] = self._devices((*place, "devices"), table.get("devices", []), fields.get("replicas", 1))
         return Model(name=name, sampling=sampling, context_limit=context_limit, **fields)
 
     def _check_engine_args(self, place: tuple[str, ...], arguments: dict[str, Any]) -> None:
@@ -152,6 +160,13 @@ class _ModelsToml(TomlFile):
         except (OSError, UnicodeDecodeError) as error:
             self._refuse((*place, "template"), f"can't be read: {error}")
         return str(path)
+
+    def _devices(self, place: tuple[str, ...], devices: list[Any], replicas: int) -> tuple[str, ...]:
+        if not all(isinstance(each, str) for each in devices):
+            self._refuse(place, 'must be a list of strings, such as ["0", "1"]')
+        if devices and len(devices) != replicas:
+            self._refuse(place, f"must have an entry for each of the {replicas} replicas, and has {len(devices)}")
+        return tuple(devices)
 
     def _keep_alive(self, place: tuple[str, ...], value: Any) -> float | None:
         seconds: float | None = self._checked(place, parse_keep_alive, value)

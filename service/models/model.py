@@ -19,7 +19,9 @@ class Model:
     - `template`: the path of a Jinja chat template; empty for the model's own.
     - `pinned`: loaded at the start, and unloaded only when a client asks for it.
     - `keep_alive`: seconds; None for the server's.
-    - `memory`: bytes; 0 for what the weights and the KV cache take.
+    - `memory`: bytes of one replica; 0 for what the weights and the KV cache take.
+    - `replicas`: how many engine workers serve it.
+    - `devices`: a value of CUDA_VISIBLE_DEVICES for each replica; empty for that of the engine host.
 
     The others belong to models that clients have created:
 
@@ -42,6 +44,8 @@ class Model:
     keep_alive: float | None = None
     pinned: bool = False
     memory: int = 0
+    replicas: int = 1
+    devices: tuple[str, ...] = ()
     messages: tuple[Message, ...] = ()
     go_template: str = ""
     adapter: str = ""
@@ -53,7 +57,14 @@ class Model:
     def engine(self) -> tuple[str, ...]:
         """The identity of the model's engine: models with the same identity share one engine."""
         arguments = json.dumps(self.engine_args, sort_keys=True)
-        return self.source, arguments, self.tool_parser, self.reasoning_parser, self.template
+        parsers = self.tool_parser, self.reasoning_parser
+        return self.source, arguments, *parsers, self.template, str(self.replicas), *self.devices
+
+    @property
+    def cache_bytes(self) -> int:
+        """The size of the KV cache that the operator wants, in bytes; 0 where that is left to vLLM."""
+        size = self.engine_args.get("kv_cache_memory_bytes")
+        return size if isinstance(size, int) and size > 0 else 0
 
     @property
     def defaults(self) -> Defaults:

@@ -7,7 +7,7 @@
         ListLoaded ─▶ Loaded                StoreResponse, DropResponse ─▶ Done
         ShowModel ─▶ Models or Shown        FetchResponse ─▶ StoredResponse
         Check ─▶ Checked                    Measure ─▶ Measured              Count ─▶ (nothing)
-        Observe ─▶ Observed
+        Observe ─▶ Observed                 Restart ─▶ Progress … Done
     to an engine worker (data socket)
         Submit ─▶ Delta … Finished for each answer, or Rendered
         Embed ─▶ Vectors …                  Measure ─▶ Measured
@@ -61,7 +61,8 @@ class Locate(Struct):
 
     `keep_alive` is in seconds: infinity means never unloaded, None leaves it as it is. The host keeps the model loaded
     for the `submits` Submits or Embeds that follow. `caller` is the name of the key. `lost`:
-    data sockets whose engines the asker has lost, which the host may not have noticed yet.
+    data sockets whose engines the asker has lost, which the host may not have noticed yet. Requests of one conversation
+    have the same `beginning`.
     """
 
     id: int
@@ -70,6 +71,7 @@ class Locate(Struct):
     submits: int = 1
     caller: str = ""
     lost: list[str] = []
+    beginning: str = ""
 
 
 class Unload(Struct):
@@ -77,6 +79,19 @@ class Unload(Struct):
 
     id: int
     model: str
+
+
+class Restart(Struct):
+    """Replace the engine workers of a model, one after the other; those of every loaded model where the name is empty.
+
+    The requests of each worker have `seconds` to end; with None, as long as when the host is told to end. A model that
+    can't serve meanwhile is restarted only if it `may_pause`.
+    """
+
+    id: int
+    model: str = ""
+    seconds: Optional[float] = None
+    may_pause: bool = False
 
 
 class ListModels(Struct):
@@ -232,6 +247,7 @@ class Observe(Struct):
 Command = Union[
     Locate,
     Unload,
+    Restart,
     ListModels,
     ListLoaded,
     ShowModel,

@@ -29,8 +29,14 @@ class Hello(Struct):
     protocol: int = PROTOCOL
 
 
+class Alive(Struct):
+    """Sent every two seconds on a connection that leaves the machine, so that its silence means that it is lost."""
+
+    id: int = 0
+
+
 class Located(Struct):
-    """The model is loaded and served at the data socket with the path `socket`.
+    """The model is loaded and served by the replica with this number at `socket`: a path, or tls://host:port.
 
     `load_ns` is how long the request waited for the model, in nanoseconds. `capabilities` have Ollama's names; they are
     empty when they are not known. `defaults` go into the Submit.
@@ -41,6 +47,7 @@ class Located(Struct):
     load_ns: int
     capabilities: list[str] = []
     defaults: Defaults = Defaults()
+    replica: int = 0
 
 
 class Unloaded(Struct):
@@ -214,6 +221,7 @@ class Failed(Struct):
 
 Event = Union[
     Hello,
+    Alive,
     Located,
     Unloaded,
     Models,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any, Optional
 
@@ -60,8 +61,34 @@ class EngineState(str, Enum):
         return str(self.value)
 
 
+# A model is in the first of these states that one of its engine workers is in.
+PRECEDENCE = (
+    EngineState.READY,
+    EngineState.LOADING,
+    EngineState.RESTARTING,
+    EngineState.UNLOADING,
+    EngineState.FAILED,
+    EngineState.IDLE,
+)
+
+
+def leading_state(states: Iterable[EngineState]) -> EngineState:
+    """Return the state of a model whose engine workers are in these states."""
+    return min(states, key=PRECEDENCE.index)
+
+
+class Replica(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the engine workers that serve a model. `id` counts from 0 and stays when the worker is replaced."""
+
+    id: int = 0
+    state: EngineState
+    running: int = 0
+    waiting: int = 0
+    restarts: int = 0
+
+
 class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """A model that an engine worker serves or is about to serve.
+    """A model that engine workers serve or are about to serve; numbers are those of all its replicas together.
 
     `size` is its memory in bytes. `expires_at` is in seconds since the epoch, and infinite for a model that stays.
     """
@@ -75,6 +102,7 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
     device: str = ""
     expires_at: float = math.inf
+    replicas: list[Replica] = []
 
 
 class LeftOutModel(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ The worker exits after LoadFailed and EngineDied.
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import msgspec
 
@@ -18,7 +18,8 @@ from .request import Struct
 class WorkerOptions(msgspec.Struct, frozen=True):
     """The options with which the host starts a worker.
 
-    `lifeline` is the number of an inherited file descriptor, `parent` the host's pid.
+    `lifeline` is the number of an inherited file descriptor, `parent` the host's pid, `replica` the worker's number
+    where its model has several, `tls` the directory of the certificates.
     """
 
     socket: str
@@ -33,14 +34,20 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     max_queue: int = 0
     name: str = ""
     traces: str = ""
+    replica: Optional[int] = None
+    tls: str = ""
 
 
 class Ready(Struct):
-    """The model is loaded and its data socket listens. `cache_bytes` is the size of its KV cache."""
+    """The model is loaded and its data socket listens. `cache_bytes` is the size of its KV cache.
+
+    `address` is where web workers connect; when it is empty, at the path that the worker was started with.
+    """
 
     context_length: int
     device: str
     cache_bytes: int
+    address: str = ""
 
 
 class LoadFailed(Struct):

@@ -10,18 +10,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..protocol.live import EngineStatus, LiveEvent, LiveSnapshot, ModelStatus
-from ..protocol.model_info import EngineState
+from ..protocol.model_info import PRECEDENCE, EngineState
 from .request_log import request_record
-
-# A model is in the first of these states that one of its engine workers is in.
-PRECEDENCE = (
-    EngineState.READY,
-    EngineState.LOADING,
-    EngineState.RESTARTING,
-    EngineState.UNLOADING,
-    EngineState.FAILED,
-    EngineState.IDLE,
-)
 
 
 def live_record(event: LiveEvent, version: str) -> tuple[str, dict[str, Any]]:

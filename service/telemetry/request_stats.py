@@ -30,12 +30,16 @@ class Ending(str, Enum):
 
 
 class RequestStats:
-    """Durations are in nanoseconds. `error` is the class name of the error that ended the request, or empty."""
+    """Durations are in nanoseconds. `error` is the class name of the error that ended the request, or empty.
+
+    `status` is that of the error, or 200. A stream that fails has sent its own status before.
+    """
 
     def __init__(self, route: str) -> None:
         self.route = route
         self.ending = Ending.DONE
         self.error = ""
+        self.status = 200
         self.prompt: Any = None
         self.load = self.queue = self.first = self.pause = 0
         self.output_tokens = 0
@@ -89,6 +93,7 @@ class RequestStats:
         end = ending(error)
         self.ending = Ending.ERROR if end is Ending.REFUSED and self.output_tokens else end
         self.error = error.kind
+        self.status = error.status
 
     def ended(self, **http: Any) -> RequestOutcome:
         """Return the outcome, at the request's end. `http` holds its id, client, key, method and status."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from flask import Blueprint, Flask, Response, request
+from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
 
 from ..cli.check import check_command
@@ -12,10 +13,11 @@ from ..cli.key import key
 from ..config import Settings
 from ..dialects.ollama.answer import error_record
 from ..engine_client.client import Client
-from ..errors import ServiceError, SettingsError
+from ..errors import ServiceError
 from .context import open_context
 from .guard import Guard
 from .http_responses import add_request_id, error_response, http_error_response
+from .inference import Inference
 from .observer import Observer
 from .route import Route
 from .routes.anthropic import AnthropicRoutes
@@ -49,27 +51,29 @@ def all_routes() -> dict[str, list[Route]]:
 def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") -> Blueprint:
     """Return a blueprint with the routes of every dialect, which can be registered under any `url_prefix`.
 
-    Without `settings` they are read from the environment. Nothing is connected before the first request, and the host
+    Without `settings` they are read from the environment. The application's own code finds an Inference in
+    `app.extensions` under the blueprint's name. Nothing is connected before the first request, and the host
     application's own routes, error handlers and JSON provider stay as they are. Raises SettingsError when no engine
     host is named, and when the keys can't be read.
     """
     settings = settings or Settings.from_env()
-    if not settings.engine_socket:
-        raise SettingsError(
-            "VLLM_WSGI_ENGINE_SOCKET is empty: start an engine host with `vllm-wsgi engine` and name its control "
-            "socket, or start web tier and engine host with `vllm-wsgi serve`"
-        )
+    inference = Inference(settings)
     blueprint = Blueprint(name, __name__, cli_group="vllm-wsgi")
     blueprint.cli.add_command(key)
     blueprint.cli.add_command(check_command(settings))
-    client = Client(settings.engine_socket, settings.heartbeat, settings.deadline, settings.moves)
-    dialects = [routes(settings, client) for routes in ALL_ROUTES]
+    dialects = [routes(settings, inference.client) for routes in ALL_ROUTES]
     for routes in dialects:
         blueprint.register_blueprint(routes.blueprint())
     # For rules that the application adds to this blueprint itself.
     blueprint.register_error_handler(ServiceError, partial(error_response, error_record))
-    add_hooks(blueprint, dialects, Guard(settings), Observer(settings, client))
+    add_hooks(blueprint, dialects, Guard(settings), Observer(inference.reports))
+    blueprint.record(partial(add_extension, inference))
     return blueprint
+
+
+def add_extension(inference: Inference, state: BlueprintSetupState) -> None:
+    """Keep `inference` for the application's own code, under the name with which the blueprint is registered."""
+    state.app.extensions[state.name] = inference
 
 
 def add_hooks(blueprint: Blueprint, dialects: list[Routes], guard: Guard, observer: Observer) -> None:

@@ -24,22 +24,33 @@ STREAM_HEADERS = {"Cache-Control": "no-cache, no-store, no-transform", "X-Accel-
 ErrorRecord = Callable[[ServiceError], Any]
 
 
-def stream_response(
+def stream_answer(
     stream: Stream | Job, batches: Iterator[list[Any]], chosen: Framing, failure: ErrorRecord
 ) -> Response:
-    """Return a streamed answer. It waits for the first record, so that an earlier error has a status of its own."""
-    first = next(batches)
+    """Return a streamed answer of a route. It waits for the first record, as `framed_response` does."""
     # Flask's request context is gone when the chunks are made.
     streamed = context()
-    streamed.stats.streams()
 
     def error_record(error: ServiceError) -> Any:
         streamed.stats.failed(error)
         return failure(error) | {"request_id": streamed.id}
 
-    chunks = framing.stream(chain([first], batches), chosen, error_record)
+    response = framed_response(batches, chosen, error_record, stream.close)
+    streamed.stats.streams()
+    return response
+
+
+def framed_response(
+    batches: Iterator[list[Any]], chosen: Framing, error_record: ErrorRecord, close: Callable[[], None]
+) -> Response:
+    """Return a stream of batches of records; `close` is called when the server closes the response.
+
+    Waits for the first batch, so that an earlier error has a status of its own. Raises what that wait raises.
+    """
+    first = next(batches, None)
+    chunks = framing.stream(batches if first is None else chain([first], batches), chosen, error_record)
     response = Response(chunks, content_type=chosen.media_type, headers=STREAM_HEADERS)
-    response.call_on_close(stream.close)
+    response.call_on_close(close)
     return response
 
 

@@ -7,11 +7,7 @@ from typing import Any
 
 from flask import Response, request
 
-from ..config import Settings
-from ..engine_client.client import Client
-from ..telemetry import request_log
-from ..telemetry.metrics import MetricsReporter
-from ..telemetry.traces import traces
+from ..telemetry.outcome_reports import OutcomeReports
 from .context import Context, context
 
 # Machines ask the first ones every few seconds, and a browser asks for all files of the page at once.
@@ -19,19 +15,15 @@ UNREPORTED = ("/livez", "/readyz", "/health", "/metrics", "/ui", "/ui/", "/ui/<f
 
 
 class Observer:
-    """Opens a request's span and reports the request when its response is closed.
+    """Opens a request's span and reports the request when its response is closed."""
 
-    Raises SettingsError when traces are wanted and OpenTelemetry is not installed.
-    """
-
-    def __init__(self, settings: Settings, client: Client) -> None:
-        self._reporter = MetricsReporter(client)
-        self._traces = traces(settings.traces)
+    def __init__(self, reports: OutcomeReports) -> None:
+        self._reports = reports
 
     def opened(self, context: Context) -> None:
         """Begin the request's span."""
         if _is_reported(context):
-            context.span = self._traces.begin(context.stats.route, request.environ)
+            context.span = self._reports.begin(context.stats.route, request.environ)
 
     def report_when_closed(self, response: Response) -> Response:
         """Report at the request's end: the server closes the response whether it could send it or not."""
@@ -50,11 +42,7 @@ class Observer:
         }
 
     def _end(self, ended: Context, http: dict[str, Any]) -> None:
-        outcome = ended.stats.ended(**http)
-        self._reporter.report(outcome)
-        self._traces.end(ended.span, ended.stats, http["status"])
-        # Last, since it may wait for the log's reader.
-        request_log.write(outcome, ended.stats.prompt)
+        self._reports.end(ended.stats, ended.span, **http)
 
 
 def _is_reported(context: Context) -> bool:

@@ -191,7 +191,7 @@ def error_row(kind: type[errors.ServiceError]) -> list[str]:
 
 def metric_families() -> list[Any]:
     """Every family that /metrics has without vLLM's own."""
-    states = [State("demo:latest", loaded=True, running=0, waiting=0, loads=1, unloads=0, restarts=0)]
+    states = [State("demo:latest", loaded=True, running=0, waiting=0, loads=1, unloads=0, restarts=0, replicas=1)]
     text = f"{UP}vllm_wsgi_engine_host_up 1\n" + Metrics().text(states)
     return list(text_string_to_metric_families(text))
 

@@ -35,7 +35,7 @@ CODE = re.compile(r"`[^`\n]+`")
 # A file of the repository: its folder is one of these, and no address or longer path goes before it.
 PATH = re.compile(r"(?<![\w./:~-])(?:service|tests|deploy|bench|docs|requirements)/[\w./-]*")
 # Up to what a shell reads itself.
-COMMAND = re.compile(r"vllm-wsgi ((?:serve|engine|key|check|settings)\b[^|>&;`]*)")
+COMMAND = re.compile(r"vllm-wsgi ((?:serve|engine|restart|key|check|settings)\b[^|>&;`]*)")
 MODULE = re.compile(r"-m (service(?:\.\w+)*)")
 TARGET = re.compile(r"(?:`|^ *(?:\$ )?)make ([a-z][a-z-]*)", re.M)
 

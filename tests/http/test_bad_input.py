@@ -293,6 +293,6 @@ def test_the_unpacker_keeps_no_more_than_it_was_fed(data: list[bytes]) -> None:
 def test_an_engine_host_outlives_what_is_no_command(engine: EngineHost, payload: bytes) -> None:
     client = Client(engine.socket, 10.0)
     connection = client.connections.control()
-    connection._socket.sendall(len(payload).to_bytes(4, "big") + payload)
+    connection._socket.send(len(payload).to_bytes(4, "big") + payload)
     assert Client(engine.socket, 10.0).models()
     connection._socket.close()

@@ -174,12 +174,12 @@ def test_what_no_route_answers_has_openais_shape(client: httpx.Client, method: s
 
 def test_a_foreign_page_is_refused_in_openais_shape(client: httpx.Client):
     answer = client.get("/v1/models", headers={"Origin": "https://evil.example"})
-    assert (answer.status_code, answer.json()["error"]["type"]) == (403, "api_error")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (403, "invalid_request_error")
 
 
 def test_a_body_that_is_too_long_is_refused_in_openais_shape(client: httpx.Client):
     answer = client.post(CHAT, content=b" " * (32 * 1024 * 1024 + 1))
-    assert (answer.status_code, answer.json()["error"]["type"]) == (413, "api_error")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (413, "invalid_request_error")
 
 
 def test_embeddings_are_those_of_the_native_route(client: httpx.Client):

@@ -48,8 +48,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "drain": {"errors"},
     "protocol": {"errors"},
     "syntax": {"errors", "protocol"},
-    "config": {"errors", "syntax"},
-    "engine_client": {"errors", "protocol", "drain"},
+    "transport": {"errors"},
+    "config": {"errors", "syntax", "transport/address"},
+    "engine_client": {"errors", "protocol", "transport", "drain"},
     "dialects": {"errors", "protocol/request", "protocol/events", "protocol/model_info", "syntax"},
     "dialects/ollama": {
         "errors", "protocol/request", "protocol/events", "protocol/model_info", "syntax",
@@ -67,36 +68,40 @@ MAY_IMPORT: dict[str, set[str]] = {
     "access": {"errors", "protocol", "syntax", "config"},
     "web": {
         "errors", "protocol", "syntax", "config", "drain", "version", "engine_client", "dialects", "telemetry",
-        "access", "web/framing", "web/negotiation", "cli/key", "cli/check",
+        "transport", "access", "web/framing", "web/negotiation", "cli/key", "cli/check",
     },
     "web/framing": {"errors", "dialects/plain_text"},
     "web/negotiation": {"errors", "web/framing"},
     "page": set(),
     "gunicorn": {
-        "errors", "protocol", "config", "drain", "version", "engine_client", "access", "telemetry", "web", "models",
+        "errors", "protocol", "config", "drain", "version", "engine_client", "access", "telemetry", "transport", "web",
+        "models",
     },
-    "cli": {"errors", "protocol", "config", "version", "access", "engine_client", "models"},
+    "cli": {"errors", "protocol", "config", "version", "access", "engine_client", "models", "transport"},
     "__main__": {"cli"},
     "store": {"errors", "protocol", "syntax"},
     "models": {"errors", "protocol", "syntax", "config", "store"},
     "engine": set(),
-    "engine/listener": {"errors", "protocol"},
+    "engine/listener": {"errors", "protocol", "transport", "engine/tcp_listener"},
+    "engine/tcp_listener": {"errors", "transport"},
     "engine/backend": {"errors", "protocol"},
     "engine/bell": set(),
     "engine/exit_status": set(),
     "engine/parent_death": set(),
     "engine/vectors": {"errors"},
-    "engine/scripted": {"errors", "protocol", "engine/backend", "engine/vectors"},
+    "engine/script": {"protocol"},
+    "engine/scripted": {"errors", "protocol", "engine/backend", "engine/script", "engine/vectors"},
     "engine/hub": {"errors", "version", "engine/bell", "engine/parent_death"},
     "engine/vllm": {
         "errors", "protocol", "syntax", "models", "engine/backend", "engine/vectors", "engine/exit_status",
     },
     "engine/worker": {
-        "errors", "protocol", "engine/listener", "engine/backend", "engine/parent_death", "engine/scripted",
-        "engine/vllm",
+        "errors", "protocol", "transport", "engine/listener", "engine/backend", "engine/parent_death",
+        "engine/scripted", "engine/vllm",
     },
     "engine/host": {
-        "errors", "protocol", "syntax", "config", "models", "store", "version", "engine/hub", "engine/listener",
+        "errors", "protocol", "syntax", "config", "models", "store", "version", "transport", "engine/hub",
+        "engine/listener",
         "engine/parent_death", "engine/bell", "engine/exit_status",
     },
 }  # fmt: skip
@@ -105,6 +110,7 @@ FOREIGN: dict[str, set[str]] = {
     "flask": {"web"},
     "werkzeug": {"web"},
     "click": {"cli"},
+    "cryptography": {"cli/authority"},
     "gevent": {"gunicorn"},
     "gunicorn": {"gunicorn"},
     "asyncio": {"engine"},
@@ -237,7 +243,20 @@ def test_the_engine_side_loads_without_the_web_stack_or_the_model():
 
 
 def test_the_public_names_are_these():
-    names = ["Settings", "SettingsError", "__version__", "create_blueprint", "register_json_errors"]
+    names = [
+        "Delta",
+        "Generation",
+        "Inference",
+        "ServiceError",
+        "Settings",
+        "SettingsError",
+        "WholeAnswer",
+        "__version__",
+        "create_blueprint",
+        "inference",
+        "register_json_errors",
+        "stream_response",
+    ]
     assert sorted(service.__all__) == names
     assert [name for name in names if not getattr(service, name)] == []
 

@@ -34,8 +34,13 @@ PIECES = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta"
 
 def error_record(error: ServiceError) -> Record:
     """Return the last record of a stream that failed. It is the body of an error answer too, with the request's id."""
-    kind = ERROR_TYPES.get(error.status, "api_error")
+    kind = error_type(error.status)
     return {"type": "error", "error": {"type": kind, "message": error_message(error)}}
+
+
+def error_type(status: int) -> str:
+    """Return Anthropic's `type` of an error; a mistake of the client's that has none is `invalid_request_error`."""
+    return ERROR_TYPES.get(status, "invalid_request_error" if 400 <= status < 500 else "api_error")
 
 
 def error_message(error: ServiceError) -> str:

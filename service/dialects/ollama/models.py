@@ -32,7 +32,10 @@ def tag(info: ModelInfo) -> dict[str, Any]:
 
 
 def loaded(model: LoadedModel) -> dict[str, Any]:
-    """Return an entry of `/api/ps`. Ollama has no `running` and `waiting`, which count the requests in the engine."""
+    """Return an entry of `/api/ps`.
+
+    Ollama has no `running` and `waiting`, which count the requests in the engine, and no `replicas`.
+    """
     info = model.info
     return {
         "name": info.name,
@@ -45,6 +48,7 @@ def loaded(model: LoadedModel) -> dict[str, Any]:
         "context_length": model.context_length or info.context_length,
         "running": model.running,
         "waiting": model.waiting,
+        "replicas": len(model.replicas),
     }
 
 

@@ -21,14 +21,19 @@ from .parameters import OpenAICall
 
 FINGERPRINT = "fp_ollama"
 
-# As in Ollama's NewError. The type of every other status is "api_error".
-_ERROR_TYPES = {400: "invalid_request_error", 404: "not_found_error"}
+# Where Ollama's NewError has a type of its own, and the one that OpenAI's clients know for limits.
+_ERROR_TYPES = {404: "not_found_error", 429: "rate_limit_error"}
 
 
 def error_record(error: ServiceError) -> dict[str, Any]:
     """Return the last record of a stream that failed. It is the body of an error answer too."""
-    kind = _ERROR_TYPES.get(error.status, "api_error")
+    kind = error_type(error.status)
     return {"error": {"message": error_message(error), "type": kind, "param": error.param, "code": error.code}}
+
+
+def error_type(status: int) -> str:
+    """Return OpenAI's `type` of an error: the client's mistakes are `invalid_request_error`, the key's included."""
+    return _ERROR_TYPES.get(status, "invalid_request_error" if 400 <= status < 500 else "api_error")
 
 
 def error_message(error: ServiceError) -> str:

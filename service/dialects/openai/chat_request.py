@@ -64,6 +64,7 @@ def parse_chat(body: dict[str, Any]) -> OpenAICall:
         chat,
         _sampling(fields),
         OPENAI_DEFAULTS,
+        truncate=False,
         format=form,
         logprobs=logprobs,
         n=n,

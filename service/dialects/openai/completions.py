@@ -57,6 +57,7 @@ def parse_completion(body: dict[str, Any]) -> OpenAICall:
             _with_suffix(prompt, suffix),
             sampling,
             OPENAI_DEFAULTS,
+            truncate=False,
             format=form,
             logprobs=logprobs,
             n=n,

@@ -15,7 +15,7 @@ from ...errors import ServiceError
 from ...protocol.events import Delta, Event, Finished, Located, TokenLogprob
 from .. import answer
 from ..answer import Record
-from .answer import error_message
+from .answer import error_message, error_type
 from .responses_calls import call_item
 from .responses_request import ResponsesCall
 from .responses_stored import listed
@@ -88,7 +88,8 @@ class ResponsesAnswer(answer.Answer):
         if self._sequence:
             return self._event("response.failed", response=self._response("failed", error=reason))
         # The object `error` is for openai-python, which raises only if there is one.
-        return self._event("error", **reason, param=None, error={**reason, "type": "server_error", "param": None})
+        details = {**reason, "type": error_type(error.status), "param": error.param}
+        return self._event("error", **reason, param=error.param, error=details)
 
     def _join(self, records: list[Record]) -> Record:
         """Return the response, which is in the last record."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import partial
 
 from ...config import Settings
 from ...errors import EngineGoingDown, ServerBusy
@@ -20,6 +20,7 @@ from ...protocol.live import HostState, ModelStatus
 from ...protocol.model_info import EngineState, LoadedModel
 from ..bell import Bell
 from .metrics import State
+from .replicas import Replicas
 from .residency import Limits, Residency, Resident
 from .supervisor import EngineSupervisor
 
@@ -31,13 +32,13 @@ SUSPECT_SECONDS = 6.0
 # How often a drain that takes long is reported to systemd.
 DRAIN_REPORT_SECONDS = 1.0
 
-# Makes the supervisor of a model's engine: the model, the size of its weights in bytes, its entry in the residency,
-# and what the supervisor calls whenever something changes.
-NewSupervisor = Callable[[Model, int, Resident, Callable[[], None]], EngineSupervisor]
+# Makes the supervisor of a replica of a model's engine: the model, the size of its weights in bytes, its entry in the
+# residency, the replica's number, and what the supervisor calls whenever something changes.
+NewSupervisor = Callable[[Model, int, Resident, int, Callable[[], None]], EngineSupervisor]
 
 
 class Engines:
-    """A supervisor for each engine that the catalog's models need. Models that have an engine in common share it."""
+    """The replicas of each engine that the catalog's models need. Models that have an engine in common share it."""
 
     def __init__(
         self,
@@ -53,49 +54,57 @@ class Engines:
         self._changed = changed
         self._states: list[EngineState] = []
         self._stirred = Bell()
-        self._supervisors: dict[tuple[str, ...], EngineSupervisor] = {}
+        self._engines: dict[tuple[str, ...], Replicas] = {}
         self._residency = Residency(Limits(settings.max_loaded, settings.max_memory))
         # Loads are served in the order in which they were asked for: a small model does not overtake a large one.
         self._making_room = asyncio.Lock()
-        self._queued: dict[EngineSupervisor, asyncio.Task[None]] = {}
+        self._queued: dict[Replicas, asyncio.Task[None]] = {}
         self._draining = False
 
     # --- what is asked ---------------------------------------------------------------------------------------
 
     async def locate(
-        self, model: Model, caller: str, keep_alive: float | None, submits: int, lost: Collection[str] = ()
-    ) -> str:
-        """Return the path of the model's data socket, once it is loaded.
+        self,
+        model: Model,
+        caller: str,
+        keep_alive: float | None,
+        submits: int,
+        lost: Collection[str] = (),
+        beginning: str = "",
+    ) -> EngineSupervisor:
+        """Return the replica of the model that is to serve a request, once it is loaded.
 
         `keep_alive` is in seconds, None where the request brings none; `submits` is how many requests will follow.
+        Requests with the same `beginning` go to the same replica, as long as that one has not much more to do.
         An asker that has `lost` data sockets waits for another one, which a full queue does not refuse.
         Raises Unavailable where the model can't be loaded, and ServerBusy where too many requests of this caller wait;
         those of other callers do not count.
         """
-        engine = self._supervisor(model)
+        engine = self._replicas(model)
         if not lost and 0 < self._settings.max_queue <= engine.resident.waiting_of(caller):
             raise ServerBusy
         try:
             with engine.resident.awaited(caller):
-                while (path := self._data_socket(engine, lost)) is None:
+                while (replica := self._choose(engine, lost, beginning)) is None:
                     if engine.state is EngineState.IDLE:
                         await self._load(engine, self._keep_alive(model))
                     else:
                         lost = await self._state_changed(engine, lost)
                     engine.serve(self._catalog.info(model))
                 engine.serve(self._catalog.info(model))
-                engine.resident.send(keep_alive, submits)
+                engine.resident.send(keep_alive, submits, replica.number)
+                engine.revive()
         finally:
             self._stirred.ring()
-        return path
+        return replica
 
     async def unload(self, model: Model) -> None:
         """Unload the model's engine as soon as it is idle. Return when it is gone, or at once where it is in use."""
-        await self._dismiss(self._supervisor(model))
+        await self._dismiss(self._replicas(model))
 
     async def forget(self, model: Model) -> None:
         """Unload the engine of a model that was deleted or replaced, once it is idle, unless another model needs it."""
-        engine = self._supervisors.get(model.engine)
+        engine = self._engines.get(model.engine)
         if engine is not None:
             engine.served.pop(model.name.key, None)
             if model.engine not in self._needed():
@@ -106,44 +115,45 @@ class Engines:
 
     def loaded(self) -> list[LoadedModel]:
         """Return the models whose engines are loaded, are being loaded or unloaded, or are restarted."""
-        present = [engine for engine in self._supervisors.values() if engine.state is not EngineState.IDLE]
+        present = [engine for engine in self._engines.values() if engine.state is not EngineState.IDLE]
         return [loaded for engine in present for loaded in engine.loaded()]
 
     def statuses(self) -> tuple[HostState, str, list[ModelStatus]]:
         """Return what observers are shown: the host's state, why, and every model that is not idle."""
-        models = []
-        for engine in self._supervisors.values():
-            status = engine.status()
-            if status.state is not EngineState.IDLE:
-                names = [info.name for info in engine.served.values()] or [engine.resident.name]
-                expires_at = time.time() + engine.resident.remaining()
-                models += [ModelStatus(name=name, replicas=[status], expires_at=expires_at) for name in names]
+        models = [status for engine in self._engines.values() for status in engine.statuses()]
         if self._draining:
             return HostState.DRAINING, "it was asked to end", models
         return HostState.READY, "", models
 
+    def loaded_replicas(self, model: Model | None = None) -> list[Replicas]:
+        """Return those of every engine that is loaded, or only of the model's. Raises EngineGoingDown."""
+        if self._draining:
+            raise EngineGoingDown
+        engines = self._engines.values() if model is None else [self._replicas(model)]
+        return [engine for engine in engines if engine.resident.present]
+
     def measured(self) -> list[State]:
-        return [engine.measured() for engine in self._supervisors.values()]
+        return [engine.measured() for engine in self._engines.values()]
 
     def sockets(self) -> list[str]:
-        """Return the data sockets of the workers that listen, one for each name.
+        """Return the data sockets of the workers that listen, one for each replica of a name.
 
         A model that is made anew has two engines for a moment; the newer one counts.
         """
-        engines = self._supervisors.values()
-        return list({engine.resident.name: engine.socket for engine in engines if engine.socket}.values())
+        sockets = {engine.resident.name: each for engine in self._engines.values() if (each := engine.sockets())}
+        return [socket for each in sockets.values() for socket in each]
 
     def pinned_states(self) -> dict[str, EngineState]:
-        return {engine.resident.name: engine.state for engine in self._supervisors.values() if engine.resident.pinned}
+        return {engine.resident.name: engine.state for engine in self._engines.values() if engine.resident.pinned}
 
     def trouble(self) -> str:
         """Return why no request should come now; empty where a pinned model is ready, or any other can be loaded."""
         if self._draining:
             return EngineGoingDown().message
-        pinned = [engine for engine in self._supervisors.values() if engine.resident.pinned]
-        if not pinned and self._needed() - self._supervisors.keys():
+        pinned = [engine for engine in self._engines.values() if engine.resident.pinned]
+        if not pinned and self._needed() - self._engines.keys():
             return ""
-        troubles = [engine.trouble() for engine in pinned or self._supervisors.values()]
+        troubles = [engine.trouble() for engine in pinned or self._engines.values()]
         return "" if not all(troubles) else "; ".join(troubles) or "there is no model"
 
     # --- the host's life -------------------------------------------------------------------------------------
@@ -152,7 +162,7 @@ class Engines:
         """Begin to load every pinned model."""
         for model in self._catalog.models():
             if model.pinned:
-                engine = self._supervisor(model)
+                engine = self._replicas(model)
                 engine.resident.pinned = True
                 engine.serve(self._catalog.info(model))
                 engine.load(self._keep_alive(model))
@@ -176,38 +186,40 @@ class Engines:
         """
         self._draining = True
         self._changed()
-        for engine in self._supervisors.values():
+        for engine in self._engines.values():
             if engine.state is not EngineState.READY:
                 engine.leave()
         self._stirred.ring()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while any(engine.resident.in_use for engine in self._supervisors.values()):
+                while any(engine.resident.in_use for engine in self._engines.values()):
                     report()
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._stirred.rung(), DRAIN_REPORT_SECONDS)
 
     async def close(self) -> None:
         """End every worker, and wait until all are gone."""
-        await asyncio.gather(*(engine.unload() for engine in self._supervisors.values()))
+        await asyncio.gather(*(engine.unload() for engine in self._engines.values()))
 
     # --- placing ---------------------------------------------------------------------------------------------
 
-    def _supervisor(self, model: Model) -> EngineSupervisor:
-        """Return that of the model's engine, made when the first model needs it."""
-        if model.engine not in self._supervisors:
+    def _replicas(self, model: Model) -> Replicas:
+        """Return those of the model's engine, made when the first model needs it."""
+        if model.engine not in self._engines:
             weights = self._catalog.info(model).size
             # Until it has been loaded once, all that is known of its KV cache is what the operator wants.
-            memory = model.memory or weights + _cache_bytes(model)
-            resident = Resident(model.name.short, self._keep_alive(model), model.pinned, memory)
-            self._supervisors[model.engine] = self._new_supervisor(model, weights, resident, self._stir)
+            memory = model.memory or weights + model.cache_bytes
+            name, keep_alive = model.name.short, self._keep_alive(model)
+            resident = Resident(name, keep_alive, model.pinned, memory, replicas=model.replicas)
+            new_replica = partial(self._new_supervisor, model, weights, resident)
+            self._engines[model.engine] = Replicas(resident, new_replica, self._stir, self._settings.max_queue)
             self._residency.add(resident)
-        return self._supervisors[model.engine]
+        return self._engines[model.engine]
 
     def _stir(self) -> None:
         """Wake what waits for room or for an idle engine. Supervisors call it for each burst of requests, too."""
         self._stirred.ring()
-        states = [engine.state for engine in self._supervisors.values()]
+        states = [replica.state for engine in self._engines.values() for replica in engine.all]
         if states != self._states:
             self._states = states
             self._changed()
@@ -215,10 +227,10 @@ class Engines:
     def _keep_alive(self, model: Model) -> float:
         return self._settings.keep_alive if model.keep_alive is None else model.keep_alive
 
-    async def _state_changed(self, engine: EngineSupervisor, lost: Collection[str]) -> Collection[str]:
+    async def _state_changed(self, engine: Replicas, lost: Collection[str]) -> Collection[str]:
         """Wait until the engine's state changes. Return which sockets are still believed to be lost.
 
-        A worker that the host still finds well after a while is so: the asker lost its connection and not the engine.
+        Workers that the host still finds well after a while are so: the asker lost a connection and not the engine.
         """
         if not lost or engine.state is not EngineState.READY:
             await engine.changed()
@@ -229,13 +241,13 @@ class Engines:
             return ()
         return lost
 
-    def _data_socket(self, engine: EngineSupervisor, lost: Collection[str] = ()) -> str | None:
-        """As the supervisor's; raises EngineGoingDown once the host drains."""
+    def _choose(self, engine: Replicas, lost: Collection[str] = (), beginning: str = "") -> EngineSupervisor | None:
+        """As the replicas' own; raises EngineGoingDown once the host drains."""
         if self._draining:
             raise EngineGoingDown
-        return engine.data_socket(lost)
+        return engine.choose(lost, beginning)
 
-    async def _load(self, engine: EngineSupervisor, keep_alive: float) -> None:
+    async def _load(self, engine: Replicas, keep_alive: float) -> None:
         """Wait until the engine begins to be loaded. Raises Unavailable.
 
         All requests for a model share one attempt to load it. If each waited for the lock, they would count as waiting
@@ -248,16 +260,14 @@ class Engines:
             queued.add_done_callback(lambda _: self._queued.pop(engine))
         await asyncio.shield(queued)
 
-    async def _make_room(self, engine: EngineSupervisor, keep_alive: float) -> None:
+    async def _make_room(self, engine: Replicas, keep_alive: float) -> None:
         """Load the engine as soon as there is room, unless no request waits for it any more.
 
         Raises ServerBusy where there is no room within the load time-out, and Unavailable where there never is.
         """
         try:
             async with asyncio.timeout(self._settings.load_timeout), self._making_room:
-                while (
-                    engine.resident.waiting and self._data_socket(engine) is None and engine.state is EngineState.IDLE
-                ):
+                while engine.resident.waiting and self._choose(engine) is None and engine.state is EngineState.IDLE:
                     if self._residency.has_room(engine.resident):
                         engine.load(keep_alive)
                         return
@@ -266,13 +276,13 @@ class Engines:
         except TimeoutError:
             raise ServerBusy from None
 
-    async def _dismiss(self, engine: EngineSupervisor) -> None:
+    async def _dismiss(self, engine: Replicas) -> None:
         engine.resident.dismiss()
         if not engine.resident.in_use:
             await engine.unload()
 
     def _unload(self, residents: list[Resident]) -> None:
-        for engine in self._supervisors.values():
+        for engine in self._engines.values():
             if engine.resident in residents:
                 logger.info("%s is unloaded", engine.resident.name)
                 engine.leave()
@@ -283,13 +293,7 @@ class Engines:
 
     def _drop_orphans(self) -> None:
         """Drop the supervisors of engines that no model needs, once they are idle."""
-        for key in self._supervisors.keys() - self._needed():
-            engine = self._supervisors[key]
+        for key in self._engines.keys() - self._needed():
+            engine = self._engines[key]
             if engine.state is EngineState.IDLE and not engine.resident.in_use:
-                self._residency.remove(self._supervisors.pop(key).resident)
-
-
-def _cache_bytes(model: Model) -> int:
-    """Return the size of the KV cache that the operator wants, in bytes; 0 where that is left to vLLM."""
-    size = model.engine_args.get("kv_cache_memory_bytes")
-    return size if isinstance(size, int) and size > 0 else 0
+                self._residency.remove(self._engines.pop(key).resident)

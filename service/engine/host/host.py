@@ -1,7 +1,8 @@
 """The engine host: the control plane, one process a machine.
 
 In: commands on the control socket that `VLLM_WSGI_ENGINE_SOCKET` names. Out: events. The workers' data sockets stand
-in the same directory, so its permissions decide who may connect. It loads no model and imports no torch itself.
+in the same directory, so its permissions decide who may connect; with tls:// certificates decide. It loads no model and
+imports no torch itself.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import os
 import signal
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
 from pathlib import Path
 
 from ...config import Settings
@@ -35,6 +35,8 @@ from ...protocol.commands import (
 from ...protocol.events import Checked, Event, Loaded, Located, Measured, Models, Shown, Unloaded
 from ...store.responses import Responses
 from ...syntax.names import ModelName
+from ...transport.address import parse_address
+from ...transport.credentials import check_credentials
 from ..hub.pulls import Hub
 from ..listener import Handler, listen
 from .editor import Editor
@@ -43,6 +45,7 @@ from .live_events import LiveEvents
 from .metrics import UNKNOWN, Metrics
 from .residency import Resident
 from .response_archive import ResponseArchive
+from .rolling_restart import RollingRestart
 from .supervisor import EngineSupervisor
 from .systemd import SystemdNotifier
 
@@ -55,9 +58,12 @@ class Host:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._path = Path(settings.engine_socket)
-        if len(os.fsencode(self._path.parent)) > MAX_DIRECTORY_BYTES:
-            raise SettingsError(f"VLLM_WSGI_ENGINE_SOCKET={self._path}: its directory's path is too long for sockets")
+        self._address = parse_address(settings.engine_socket)
+        check_credentials(self._address, settings.tls)
+        if self._address.is_unix and len(os.fsencode(self.directory)) > MAX_DIRECTORY_BYTES:
+            raise SettingsError(
+                f"VLLM_WSGI_ENGINE_SOCKET={self._address}: its directory's path is too long for sockets"
+            )
         declared, hub = declared_models(settings), Hub()
         directory = store_directory(settings.store)
         library = Library(directory, declared, hub.directory)
@@ -79,21 +85,22 @@ class Host:
             Measure: self._measure,
             Count: self._count,
             **editor.handlers,
+            **RollingRestart(self._engines, self._catalog, settings).handlers,
             **self._archive.handlers,
             **self._live.handlers,
         }
 
     @property
     def directory(self) -> Path:
-        """Where the sockets stand."""
-        return self._path.parent
+        """Where Unix sockets stand."""
+        return Path(self._address.host).parent
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain and end every worker."""
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        server = await listen(str(self._path), self._handlers)
+        server = await listen(self._address, self._handlers, self._settings.tls)
         self._engines.load_pinned()
         notifier = SystemdNotifier()
         chores = (
@@ -112,20 +119,28 @@ class Host:
         observing.cancel()
         server.close()
         await self._engines.close()
-        with suppress(FileNotFoundError):
-            self._path.unlink()
+        if self._address.is_unix:
+            Path(self._address.host).unlink(missing_ok=True)
 
     def _new_supervisor(
-        self, model: Model, weights: int, resident: Resident, stir: Callable[[], None]
+        self, model: Model, weights: int, resident: Resident, number: int, stir: Callable[[], None]
     ) -> EngineSupervisor:
-        return EngineSupervisor(self._settings, model, weights, self.directory, resident, stir)
+        return EngineSupervisor(self._settings, model, weights, self._data_socket, resident, number, stir)
+
+    def _data_socket(self, number: int) -> str:
+        """Return where the worker with this number listens."""
+        if self._address.is_unix:
+            return str(self.directory / f"worker-{number}.sock")
+        return str(self._address.with_ports(*self._settings.engine_ports))
 
     async def _locate(self, command: Locate) -> AsyncGenerator[Event, None]:
         began = time.monotonic_ns()
         model = self._catalog.find(command.model)
-        path = await self._engines.locate(model, command.caller, command.keep_alive, command.submits, command.lost)
-        capabilities = self._catalog.info(model).capabilities
-        yield Located(command.id, path, time.monotonic_ns() - began, capabilities, model.defaults)
+        replica = await self._engines.locate(
+            model, command.caller, command.keep_alive, command.submits, command.lost, command.beginning
+        )
+        capabilities, took = self._catalog.info(model).capabilities, time.monotonic_ns() - began
+        yield Located(command.id, replica.socket, took, capabilities, model.defaults, replica.number)
 
     async def _unload(self, command: Unload) -> AsyncGenerator[Event, None]:
         await self._engines.unload(self._catalog.find(command.model))

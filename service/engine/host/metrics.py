@@ -24,7 +24,7 @@ QUEUE = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 class State(NamedTuple):
-    """The state of one engine. The last three fields are counted since the host started."""
+    """The state of one engine, over all its replicas. `loads` to `restarts` are counted since the host started."""
 
     model: str
     loaded: bool
@@ -33,10 +33,12 @@ class State(NamedTuple):
     loads: int
     unloads: int
     restarts: int
+    replicas: int
 
 
 STATES = (
     (GaugeMetricFamily, "loaded", "model_loaded", "Whether the model is in memory and answers."),
+    (GaugeMetricFamily, "replicas", "model_replicas", "How many replicas of the model answer."),
     (GaugeMetricFamily, "running", "requests_running", "Requests that the model's engine runs."),
     (GaugeMetricFamily, "waiting", "requests_waiting", "Requests that wait for the model, to be loaded or to run."),
     (CounterMetricFamily, "loads", "model_loads", "How often the model has been loaded."),

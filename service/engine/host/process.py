@@ -42,8 +42,8 @@ class Process:
         self.path = path
 
     @classmethod
-    async def start(cls, settings: Settings, model: Model, path: str) -> Process:
-        """Start a worker in a session of its own. Raises OSError.
+    async def start(cls, settings: Settings, model: Model, path: str, replica: int = 0) -> Process:
+        """Start the worker of a replica in a session of its own. Raises OSError.
 
         A Ctrl-C in the terminal then does not reach the worker, and its children can be ended with it.
         """
@@ -52,12 +52,13 @@ class Process:
             path, theirs.fileno(), os.getpid(), settings.engine, model.source, model.engine_args,
             model.tool_parser, model.reasoning_parser, model.template,
             settings.max_queue, model.name.short, settings.traces or "",
+            replica if model.replicas > 1 else None, settings.tls,
         )  # fmt: skip
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", module("engine.worker.process"), msgspec.json.encode(options).decode(),
                 pass_fds=[theirs.fileno()], start_new_session=True, stdin=asyncio.subprocess.DEVNULL,
-                env=_environment(store_directory(settings.store) / "cache"),
+                env=_environment(store_directory(settings.store) / "cache") | _devices(model, replica),
             )  # fmt: skip
         return cls(process, await asyncio.open_connection(sock=ours), path)
 
@@ -126,3 +127,7 @@ def _environment(cache: Path) -> dict[str, str]:
         "OTEL_SERVICE_NAME": "vllm-wsgi-engine",
     }
     return defaults | kept
+
+
+def _devices(model: Model, replica: int) -> dict[str, str]:
+    return {"CUDA_VISIBLE_DEVICES": model.devices[replica]} if model.devices else {}

@@ -13,6 +13,8 @@ from ...protocol.reports import Pulse
 
 # A rate over this long smooths the decode steps of a slow model.
 WINDOW_SECONDS = 5.0
+# Pulses come once a second; a long prefill or a busy machine delays one.
+LATE_SECONDS = 3.0
 
 
 class Pulses:
@@ -22,6 +24,11 @@ class Pulses:
         self._clock = clock
         self.running = self.waiting = 0
         self._counts: deque[tuple[float, int]] = deque()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether a pulse was missed. None is, before the first one."""
+        return bool(self._counts) and self._clock() - self._counts[-1][0] > LATE_SECONDS
 
     def add(self, pulse: Pulse) -> None:
         now = self._clock()

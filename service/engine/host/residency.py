@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ...errors import Unavailable
-from ...protocol.model_info import EngineState
+from ...protocol.model_info import EngineState, leading_state
 
 # How long a request may take from learning where its model is to arriving there; a web worker needs milliseconds.
 LEASE_SECONDS = 5.0
@@ -33,33 +33,88 @@ class Limits:
         return not crowded and not (self.memory and sum(each.memory for each in residents) > self.memory)
 
 
-class Resident:
-    """One model and its use. `keep_alive` is in seconds, `memory` in bytes.
+class ReplicaUse:
+    """One engine worker of a model: its state, its `memory` in bytes, and the requests in it.
 
-    A model is busy while requests wait for it, are under way to it, or run in it. The worker reports at once when its
-    first request begins and when its last one ends, and how many have begun by then. The host counts the requests that
-    it has sent there. The difference is under way, and the host waits for it up to LEASE_SECONDS (the lease). So a
-    request that was sent to a model finds it loaded, and `keep_alive: 0` takes effect when the last request ends.
+    The worker reports at once when its first request begins and when its last one ends, and how many have begun by
+    then. The host counts the requests that it has sent there. The difference is under way, and the host waits for it up
+    to LEASE_SECONDS (the lease). `unseen` counts the requests that were sent since the worker's last pulse.
     """
 
-    def __init__(
-        self, name: str, keep_alive: float, pinned: bool = False, memory: int = 0, clock: Clock = time.monotonic
-    ) -> None:
-        self.name = name
-        self.pinned = pinned
+    def __init__(self, memory: int = 0, clock: Clock = time.monotonic) -> None:
         self.memory = memory
         self.state = EngineState.IDLE
         self._clock = clock
-        self._keep_alive = keep_alive
-        self._waiting: Counter[str] = Counter()
-        self._dismissed = False
         self.begin()
 
     def begin(self) -> None:
         """Begin to count anew, for a new worker."""
-        self._sent = self._begun = self._running = 0
+        self._sent = self._begun = self.running = self.unseen = 0
         self._sent_at = -math.inf
         self.used = self._clock()
+
+    def send(self, submits: int) -> None:
+        """Note that a request has learnt where the worker is, and will submit `submits` requests there."""
+        self.used = self._clock()
+        if submits:
+            if not self.running and not self.lease():
+                self._sent = self._begun
+            self._sent += submits
+            self.unseen += submits
+            self._sent_at = self.used
+
+    def report(self, begun: int, running: int) -> None:
+        """Note the worker's own counts: requests that have begun so far, and that run now."""
+        self._begun, self.running = begun, running
+        self.used = self._clock()
+
+    def lease(self) -> float:
+        """Return the seconds for which the host still waits for a request that is under way; 0 where none is."""
+        return max(0.0, self._sent_at + LEASE_SECONDS - self._clock()) if self._sent > self._begun else 0.0
+
+    @property
+    def in_use(self) -> bool:
+        return bool(self.running or self.lease())
+
+
+class Resident:
+    """One model and its use. `keep_alive` is in seconds, `memory` in bytes, for each of its replicas.
+
+    A model is busy while requests wait for it, are under way to it, or run in it. So a request that was sent to a model
+    finds it loaded, and `keep_alive: 0` takes effect when the last request ends. The replicas of a model are loaded
+    together and unloaded together; the room for all of them is taken as long as one is there.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        keep_alive: float,
+        pinned: bool = False,
+        memory: int = 0,
+        clock: Clock = time.monotonic,
+        replicas: int = 1,
+    ) -> None:
+        self.name = name
+        self.pinned = pinned
+        self.replicas = [ReplicaUse(memory, clock) for _ in range(replicas)]
+        self._clock = clock
+        self._keep_alive = keep_alive
+        self._waiting: Counter[str] = Counter()
+        self._dismissed = False
+
+    @property
+    def state(self) -> EngineState:
+        """The state of the replica that is nearest to serving."""
+        return leading_state(each.state for each in self.replicas)
+
+    @property
+    def memory(self) -> int:
+        """The bytes of all replicas."""
+        return sum(each.memory for each in self.replicas)
+
+    @property
+    def used(self) -> float:
+        return max(each.used for each in self.replicas)
 
     @contextmanager
     def awaited(self, caller: str = "") -> Iterator[None]:
@@ -70,25 +125,15 @@ class Resident:
         finally:
             self._waiting[caller] -= 1
 
-    def send(self, keep_alive: float | None, submits: int) -> None:
-        """Note that a request has learnt where the model is, and will submit `submits` requests there.
+    def send(self, keep_alive: float | None, submits: int, replica: int = 0) -> None:
+        """Note that a request has learnt where the replica with this number is, and will submit `submits` requests.
 
         `keep_alive` is in seconds. None keeps the last one, as in Ollama (`server/sched.go`, useLoadedRunner).
         """
-        self.used = self._clock()
         self._dismissed = False
         if keep_alive is not None:
             self._keep_alive = keep_alive
-        if submits:
-            if not self._running and not self._lease():
-                self._sent = self._begun
-            self._sent += submits
-            self._sent_at = self.used
-
-    def report(self, begun: int, running: int) -> None:
-        """Note the worker's own counts: requests that have begun so far, and that run now."""
-        self._begun, self._running = begun, running
-        self.used = self._clock()
+        self.replicas[replica].send(submits)
 
     def reset_keep_alive(self, keep_alive: float) -> None:
         """Set the keep-alive (seconds) of a model that is loaded anew."""
@@ -109,19 +154,19 @@ class Resident:
 
     @property
     def present(self) -> bool:
-        return self.state is not EngineState.IDLE
+        return any(each.state is not EngineState.IDLE for each in self.replicas)
 
     @property
     def staying(self) -> bool:
-        return self.state not in (EngineState.IDLE, EngineState.UNLOADING)
+        return any(each.state not in (EngineState.IDLE, EngineState.UNLOADING) for each in self.replicas)
 
     @property
     def in_use(self) -> bool:
-        return bool(self.waiting or self._running or self._lease())
+        return bool(self.waiting) or any(each.in_use for each in self.replicas)
 
     @property
     def busy(self) -> bool:
-        return self.in_use or self.state is EngineState.LOADING
+        return self.in_use or self._loading
 
     @property
     def evictable(self) -> bool:
@@ -137,15 +182,15 @@ class Resident:
 
     def due(self) -> float:
         """Return the seconds until it may have to be unloaded; infinite where something else must happen before."""
-        if not self.staying or self.waiting or self._running or self.state is EngineState.LOADING:
+        if not self.staying or self.waiting or self._loading or any(each.running for each in self.replicas):
             return math.inf
         if self.pinned and not self._dismissed:
             return math.inf
-        return self._lease() or self.remaining()
+        return max(each.lease() for each in self.replicas) or self.remaining()
 
-    def _lease(self) -> float:
-        """Return the seconds for which the host still waits for a request that is under way; 0 where none is."""
-        return max(0.0, self._sent_at + LEASE_SECONDS - self._clock()) if self._sent > self._begun else 0.0
+    @property
+    def _loading(self) -> bool:
+        return any(each.state is EngineState.LOADING for each in self.replicas)
 
 
 class Residency:

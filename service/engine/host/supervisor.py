@@ -14,7 +14,6 @@ import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
-from pathlib import Path
 from typing import NoReturn
 
 from ...config import Settings
@@ -22,10 +21,8 @@ from ...errors import EngineGone, InternalError, ServiceError, Unavailable
 from ...models.inspection import describe
 from ...models.model import Model
 from ...protocol.live import EngineStatus
-from ...protocol.model_info import EngineState, LoadedModel, ModelInfo
+from ...protocol.model_info import EngineState
 from ...protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready
-from ...syntax.names import ModelName
-from ..bell import Bell
 from .backoff import Backoff
 from .metrics import State
 from .process import Process
@@ -42,15 +39,15 @@ _numbers = itertools.count(1)
 STOP_SECONDS = 20.0
 PROGRESS_SECONDS = 5.0
 
-Launch = Callable[[Settings, Model, str], Awaitable[Process]]
+Launch = Callable[[Settings, Model, str, int], Awaitable[Process]]
 
 
 class EngineSupervisor:
-    """Keeps one engine running while it is wanted.
+    """Keeps one engine worker running while it is wanted: the replica of `model` with this `number`.
 
-    Its engine is that of `model`, and of every model that differs from it in its defaults alone. `served` are those of
-    them that were asked for since the engine was loaded. `weights` is their size in bytes. `stir` is called whenever
-    something changes that the residency depends on.
+    Its engine is that of the model, and of every model that differs from it in its defaults alone. `weights` is their
+    size in bytes. `stir` is called whenever something changes that the residency depends on. `new_socket` returns where
+    a worker listens, by its number.
     """
 
     def __init__(
@@ -58,23 +55,30 @@ class EngineSupervisor:
         settings: Settings,
         model: Model,
         weights: int,
-        directory: Path,
+        new_socket: Callable[[int], str],
         resident: Resident,
+        number: int,
         stir: Callable[[], None],
         launch: Launch = Process.start,
         backoff: Backoff | None = None,
     ) -> None:
         self._settings = settings
-        self._directory = directory
+        self._new_socket = new_socket
         self.model = model
         self._weights = weights
         self.resident = resident
-        self.served: dict[str, ModelInfo] = {}
+        self.number = number
+        # Set while the worker is about to be replaced.
+        self.is_leaving = False
+        self._use = resident.replicas[number]
+        replica = f", replica {number}" if len(resident.replicas) > 1 else ""
+        self._label = f"{model.name.short}{replica}"
         self._stir = stir
         self._launch = launch
         self._backoff = backoff or Backoff()
         self._keeping: asyncio.Task[None] | None = None
-        self._changed = Bell()
+        self._process: Process | None = None
+        self._is_replaced = False
         self._socket = ""
         self._ready = Ready(0, "", 0)
         self._pulses = Pulses()
@@ -85,19 +89,14 @@ class EngineSupervisor:
 
     @property
     def state(self) -> EngineState:
-        return self.resident.state
+        return self._use.state
 
-    def load(self, keep_alive: float) -> None:
-        """Begin to keep the engine running; `keep_alive` (seconds) holds until a request brings its own."""
+    def start(self) -> None:
+        """Begin to keep the engine running."""
         if self._keeping is None:
-            self.resident.reset_keep_alive(keep_alive)
             self._enter(EngineState.LOADING)
             self._keeping = asyncio.create_task(self._keep())
             self._keeping.add_done_callback(self._kept)
-
-    def serve(self, info: ModelInfo) -> None:
-        """List this model among those that are served, until the engine is unloaded."""
-        self.served[ModelName.parse(info.name).key] = info.listed()
 
     def leave(self) -> None:
         """Begin to end the worker; what it is generating ends with an error."""
@@ -112,50 +111,33 @@ class EngineSupervisor:
         if self._keeping is not None:
             await asyncio.wait([self._keeping])
 
-    def data_socket(self, lost: Collection[str] = ()) -> str | None:
-        """Return the path of the data socket; None while the model must be loaded, or is being loaded or unloaded.
+    def restart(self) -> None:
+        """Replace the worker; what it is generating moves, or ends with an error. Without a worker: do nothing."""
+        if self._process is not None and self.state is EngineState.READY:
+            self._is_replaced = True
+            self._process.terminate()
 
-        Raises what the last worker ended with, while the engine is restarted and, after a failure, until the pause
-        is over. An asker that has `lost` a socket of the engine waits for the restart instead.
+    def check(self, lost: Collection[str] = ()) -> None:
+        """Raise what the last worker ended with, where a request should not wait for the next one.
+
+        That is while the engine is restarted and, after a failure, until the pause is over. An asker that has `lost` a
+        socket of the engine waits for the restart.
         """
-        if self.state is EngineState.READY:
-            return None if self._socket in lost else self._socket
         pause = self._backoff.pause
         if (self.state is EngineState.RESTARTING and not lost) or (self.state is EngineState.IDLE and pause > 0):
             raise type(self._trouble)(self._trouble.message, round(pause) + 1)
-        return None
-
-    async def changed(self) -> None:
-        """Wait until the state changes."""
-        await self._changed.rung()
-
-    def loaded(self) -> list[LoadedModel]:
-        """Return an entry for each model that is served; memory and requests are the engine's, in each of them."""
-        return [
-            LoadedModel(
-                info=info,
-                state=self.state,
-                running=self._pulses.running,
-                waiting=self._pulses.waiting,
-                size=self.resident.memory,
-                context_length=self._ready.context_length,
-                restarts=self._restarts,
-                device=self._ready.device,
-                expires_at=time.time() + self.resident.remaining(),
-            )
-            for info in self.served.values()
-        ]
 
     def status(self) -> EngineStatus:
         """Return what observers are shown of the engine."""
         has_failed = self.state is EngineState.IDLE and self._backoff.gives_up
         is_restarting = self.state is EngineState.RESTARTING
         return EngineStatus(
-            state=EngineState.FAILED if has_failed else self.state,
+            id=self.number, state=EngineState.FAILED if has_failed else self.state,
             reason=self._trouble.message if has_failed or is_restarting else "",
             since=self._entered_at, retry_at=time.time() + self._backoff.pause if is_restarting else None,
-            running=self._pulses.running, waiting=self._waiting, tokens_per_second=self._pulses.tokens_per_second,
-            memory_bytes=self.resident.memory if self.state is EngineState.READY else 0, restarts=self._restarts,
+            running=self._pulses.running, waiting=self._pulses.waiting,
+            tokens_per_second=self._pulses.tokens_per_second,
+            memory_bytes=self._use.memory if self.state is EngineState.READY else 0, restarts=self._restarts,
         )  # fmt: skip
 
     @property
@@ -163,36 +145,53 @@ class EngineSupervisor:
         """The path of the data socket; empty where no worker listens."""
         return self._socket if self.state is EngineState.READY else ""
 
-    def measured(self) -> State:
-        """Return what the metrics report of the engine."""
-        return State(
-            self.resident.name, self.state is EngineState.READY, self._pulses.running, self._waiting,
-            self._load_count, self._unloads, self._restarts,
-        )  # fmt: skip
-
-    def trouble(self) -> str:
-        """Return why no request should come for the engine now; empty where one may, if only to have it loaded."""
-        name, crowd = self.resident.name, self._settings.max_queue
-        if 0 < crowd <= self._waiting:
-            return f"{name}: its queue is full"
-        unwanted = {EngineState.RESTARTING}
-        if self.resident.pinned:
-            unwanted |= {EngineState.LOADING, EngineState.IDLE}
-        return f"{name} is {self.state}" if self.state in unwanted else ""
+    @property
+    def is_well(self) -> bool:
+        """Whether new requests should come here when another replica serves, too."""
+        return not self.is_leaving and not self._pulses.is_late
 
     @property
-    def _waiting(self) -> int:
-        """Requests that wait for the model to be loaded, and in its engine."""
-        return self._pulses.waiting + self.resident.waiting
+    def restarts(self) -> int:
+        """How often a worker died, hung or did not load, since the host started."""
+        return self._restarts
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the worker may be started again; 0 where there is nothing to wait for."""
+        return self._backoff.pause
+
+    @property
+    def ready(self) -> Ready:
+        """What the last worker that was ready has reported of itself."""
+        return self._ready
+
+    @property
+    def load(self) -> int:
+        """How many requests run in the worker, wait in it, or were sent to it since its last pulse."""
+        return self._pulses.running + self._pulses.waiting + self._use.unseen
+
+    def measured(self) -> State:
+        """Return what the metrics report of the worker."""
+        is_ready = self.state is EngineState.READY
+        return State(
+            self.resident.name, is_ready, self._pulses.running, self._pulses.waiting,
+            self._load_count, self._unloads, self._restarts, int(is_ready),
+        )  # fmt: skip
 
     async def _keep(self) -> None:
         """Start, watch, and start again, until cancelled, or until a model that is not pinned fails to load."""
         while True:
             self._ready_at = None
             self._trouble = await self._live()
+            if self._is_replaced:
+                self._is_replaced = False
+                self._trouble = Unavailable("the engine is being restarted")
+                logger.info("%s: its worker has ended as it was told to; starting another one", self._label)
+                self._enter(EngineState.RESTARTING)
+                continue
             self._restarts += 1
             self._backoff.failed(None if self._ready_at is None else time.monotonic() - self._ready_at)
-            name, pause = self.model.name.short, self._backoff.pause
+            name, pause = self._label, self._backoff.pause
             if self._backoff.gives_up and not self.resident.pinned:
                 logger.error("%s: %s; not tried again before %.0f s have passed", name, self._trouble.message, pause)
                 return
@@ -204,20 +203,20 @@ class EngineSupervisor:
         """Tidy up after `_keep`. A task that was cancelled before it ran could not do so itself."""
         self._keeping = None
         if not task.cancelled() and (error := task.exception()):
-            logger.error("%s: the host failed to keep it running", self.model.name.short, exc_info=error)
+            logger.error("%s: the host failed to keep it running", self._label, exc_info=error)
             self._trouble = InternalError()
             self._backoff.bar()
-        self.served.clear()
         self._enter(EngineState.IDLE)
 
     async def _live(self) -> ServiceError:
         """Run one worker from its start to its end, and return why it ended."""
-        path = self._directory / f"worker-{next(_numbers)}.sock"
+        socket = self._new_socket(next(_numbers))
         try:
-            process = await self._launch(self._settings, self.model, str(path))
+            process = await self._launch(self._settings, self.model, socket, self.number)
         except OSError as error:
             return Unavailable(f"the engine worker can't be started: {error.strerror}")
         patience = STOP_SECONDS
+        self._process = process
         try:
             await self._load(process)
             await self._watch(process)
@@ -228,8 +227,9 @@ class EngineSupervisor:
             patience = 1.0
             return error
         finally:
+            self._process = None
             self._pulses = Pulses()
-            self.resident.begin()
+            self._use.begin()
             process.terminate()
             await asyncio.shield(process.end(patience))
 
@@ -240,8 +240,9 @@ class EngineSupervisor:
             report = await reports.report()
             if isinstance(report, Pulse):
                 self._pulses.add(report)
+                self._use.unseen = 0
             elif isinstance(report, Activity):
-                self.resident.report(report.begun, report.running)
+                self._use.report(report.begun, report.running)
                 self._stir()
             elif isinstance(report, EngineDied):
                 raise EngineGone(report.message)
@@ -259,10 +260,10 @@ class EngineSupervisor:
         if isinstance(report, LoadFailed):
             raise Unavailable(f"the model can't be loaded: {report.message}")
         assert isinstance(report, Ready)
-        await self._is_ready(report, process.path)
+        await self._is_ready(report, report.address or process.path)
         logger.info(
             "%s is loaded on %s after %.0f s; its context has %d tokens",
-            self.model.name.short, report.device, time.monotonic() - began, report.context_length,
+            self._label, report.device, time.monotonic() - began, report.context_length,
         )  # fmt: skip
 
     async def _is_ready(self, ready: Ready, path: str) -> None:
@@ -273,18 +274,17 @@ class EngineSupervisor:
         self._load_count += 1
         self._ready_at = time.monotonic()
         self._backoff.loaded()
-        self.resident.memory = self.model.memory or self._weights + ready.cache_bytes
-        self.resident.begin()
+        self._use.memory = self.model.memory or self._weights + ready.cache_bytes
+        self._use.begin()
         self._enter(EngineState.READY)
 
     async def _log_progress(self, began: float) -> None:
-        logger.info("%s: loading from %s", self.model.name.short, self.model.source)
+        logger.info("%s: loading from %s", self._label, self.model.source)
         while True:
             await asyncio.sleep(PROGRESS_SECONDS)
-            logger.info("%s: still loading, %.0f s so far", self.model.name.short, time.monotonic() - began)
+            logger.info("%s: still loading, %.0f s so far", self._label, time.monotonic() - began)
 
     def _enter(self, state: EngineState) -> None:
-        self.resident.state = state
+        self._use.state = state
         self._entered_at = time.time()
-        self._changed.ring()
         self._stir()

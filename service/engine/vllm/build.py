@@ -29,12 +29,17 @@ SWEPT_AT_ONCE = 1024
 
 
 def build_engine(
-    model_path: str, engine_args: dict[str, Any], tools: str, thinking: str, template_path: str
+    model_path: str,
+    engine_args: dict[str, Any],
+    tools: str,
+    thinking: str,
+    template_path: str,
+    replica: int | None = None,
 ) -> VllmEngine:
     """Load the model; blocks until it is loaded. Raises what vLLM raises.
 
     `tools` and `thinking` name vLLM's parsers; empty: they follow from the chat template. An empty `template_path`
-    means the model's own template.
+    means the model's own template. `replica` is the engine's number where the model has several.
     """
     template = Path(template_path).read_text(encoding="utf-8") if template_path else None
     kind = _family(model_path, template, tools, thinking)
@@ -73,7 +78,7 @@ def build_engine(
     # of a second, and the environment is not read for every token.
     freeze_gc_heap()
     enable_envs_cache()
-    return VllmEngine(engine, requests, kind, template)
+    return VllmEngine(engine, requests, kind, template, replica)
 
 
 def _tune_small_cpu(cores: int) -> None:

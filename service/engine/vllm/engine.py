@@ -52,11 +52,18 @@ EMBED_WINDOW = 256
 class VllmEngine:
     """One AsyncLLM."""
 
-    def __init__(self, engine: AsyncLLM, requests: RunningRequests, kind: ParserNames, template: str | None) -> None:
+    def __init__(
+        self,
+        engine: AsyncLLM,
+        requests: RunningRequests,
+        kind: ParserNames,
+        template: str | None,
+        replica: int | None = None,
+    ) -> None:
         self._engine = engine
         self._sweep = Sweep(engine)
         self._requests = requests
-        self._metrics = VllmMetrics(engine.model_config.served_model_name)
+        self._metrics = VllmMetrics(engine.model_config.served_model_name, replica)
         self._ids = itertools.count(1)
         self._adapters: dict[str, LoRARequest] = {}
         self._preparation = Preparation()

@@ -17,6 +17,8 @@ from ..exit_status import cause
 ENGINE_GONE = "an error was encountered while running the model: the engine stopped"
 # How often a call that waits for the core looks whether the core still lives.
 LOOK_SECONDS = 0.5
+# vLLM repeats what it refuses, however long that is: thousands of token ids, or a whole grammar.
+MAX_MESSAGE_CHARACTERS = 400
 
 T = TypeVar("T")
 
@@ -31,7 +33,13 @@ def vllm_errors(engine: AsyncLLM) -> Iterator[None]:
     except GracefulHTTPError as error:
         raise Unavailable(str(error)) from None
     except (VLLMClientError, ValueError) as error:
-        raise BadRequest(str(error)) from None
+        raise BadRequest(shortened(str(error))) from None
+
+
+def shortened(message: str) -> str:
+    """Return the message without its middle when it is too long for a client to read."""
+    half = MAX_MESSAGE_CHARACTERS // 2
+    return message if len(message) <= MAX_MESSAGE_CHARACTERS else f"{message[:half]} […] {message[-half:]}"
 
 
 async def answer_of_core(engine: AsyncLLM, call: Awaitable[T]) -> T:

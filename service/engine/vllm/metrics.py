@@ -27,16 +27,17 @@ class RunningRequests(StatLoggerBase):  # type: ignore[misc]
 class VllmMetrics:
     """A Prometheus collector of vLLM's metrics, which vLLM keeps in this process wherever its core runs.
 
-    Each sample gets the label `model_name`, which tells engines apart. The metrics of this process are left out.
+    Each sample gets the label `model_name`, which tells engines apart. Where a model has several replicas, the label
+    `replica` tells them apart. The metrics of this process are left out.
     """
 
-    def __init__(self, name: str) -> None:
-        self._label = {"model_name": name}
+    def __init__(self, name: str, replica: int | None = None) -> None:
+        self._labels = {"model_name": name} | ({} if replica is None else {"replica": str(replica)})
 
     def collect(self) -> Iterator[Metric]:
         for metric in REGISTRY.collect():
             if metric.name.startswith("vllm:"):
-                metric.samples = [sample._replace(labels=sample.labels | self._label) for sample in metric.samples]
+                metric.samples = [sample._replace(labels=sample.labels | self._labels) for sample in metric.samples]
                 yield metric
 
     def text(self) -> str:

@@ -25,6 +25,7 @@ from ...protocol.commands import Command, Embed, Measure, Submit
 from ...protocol.events import Delta, Event, Finished, Measured, Rendered
 from ...protocol.reports import Activity, EngineDied, EngineSilent, LoadFailed, Pulse, Ready, Report, WorkerOptions
 from ...protocol.wire import pack
+from ...transport.address import parse_address
 from ..backend import Engine
 from ..listener import Emit, Handler, Push, listen
 from ..parent_death import die_with_parent
@@ -62,13 +63,17 @@ class Worker:
             Measure: self._measure,
         }
 
-    async def run(self, path: str, lifeline: asyncio.StreamReader) -> int:
-        """Serve until the host ends the worker or the engine dies. Return the exit status."""
+    async def run(self, path: str, lifeline: asyncio.StreamReader, tls: str = "") -> int:
+        """Serve until the host ends the worker or the engine dies. Return the exit status.
+
+        `path` may be an address, and `tls` is the directory of its certificates.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        server = await listen(path, self.handlers)
-        self._report(Ready(self._engine.context_length, self._engine.device, self._engine.cache_bytes))
+        server = await listen(parse_address(path), self.handlers, tls)
+        address = "" if server.address.is_unix else str(server.address)
+        self._report(Ready(self._engine.context_length, self._engine.device, self._engine.cache_bytes, address))
         watching = [loop.create_task(self._watch(lifeline)), loop.create_task(self._send_pulses())]
         await self._stop.wait()
         server.close()
@@ -194,7 +199,12 @@ def build(options: WorkerOptions) -> Engine:
 
     ours = {"served_model_name": options.name} | ({"otlp_traces_endpoint": options.traces} if options.traces else {})
     return build_engine(
-        options.model, ours | options.engine_args, options.tool_parser, options.reasoning_parser, options.template
+        options.model,
+        ours | options.engine_args,
+        options.tool_parser,
+        options.reasoning_parser,
+        options.template,
+        options.replica,
     )
 
 
@@ -221,7 +231,7 @@ async def run(options: WorkerOptions) -> int:
         writer.write(pack(LoadFailed(message)))
         await writer.drain()
         return ENGINE_DIED
-    return await Worker(engine, writer, options.max_queue).run(options.socket, reader)
+    return await Worker(engine, writer, options.max_queue).run(options.socket, reader, options.tls)
 
 
 def main() -> None:

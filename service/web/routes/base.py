@@ -32,7 +32,7 @@ from ...telemetry.traces import traceparent
 from ..body import read_body
 from ..context import context, presence
 from ..framing import Framing
-from ..http_responses import empty_response, error_response, http_error_response, json_response, stream_response
+from ..http_responses import empty_response, error_response, http_error_response, json_response, stream_answer
 from ..route import Fallback, Route
 
 # Werkzeug would redirect a path with two slashes to one with one slash, and fails when the path holds a line break.
@@ -139,7 +139,7 @@ class Routes:
             batches = answer.records(context().stats.count(stream.batches()))
             if chosen is None:
                 return json_response(answer.collect(batches))
-            return stream_response(stream, batches, chosen, answer.failure)
+            return stream_answer(stream, batches, chosen, answer.failure)
         except BaseException:
             stream.close()
             raise

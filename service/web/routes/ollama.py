@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
 from flask import Response, request
 
 from ...access.scopes import Scope
@@ -66,7 +67,7 @@ class OllamaRoutes(LibraryRoutes):
         status = self._client.status()
         models = [
             {"name": model.info.name, "state": model.state, "running": model.running, "waiting": model.waiting,
-             "restarts": model.restarts}
+             "restarts": model.restarts, "replicas": msgspec.to_builtins(model.replicas)}
             for model in status.models
         ]  # fmt: skip
         left_out = [{"name": model.name, "reason": model.reason} for model in status.left_out]

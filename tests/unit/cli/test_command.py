@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,12 @@ from service.access.key_file import KeyFile
 from service.cli import processes, serve
 from service.cli.command import command
 from service.config import table
+from service.errors import BadRequest
 from service.protocol.events import Loaded
 from service.protocol.model_info import EngineState, LeftOutModel, LoadedModel, ModelInfo
+from service.transport.address import parse_address
+from service.transport.credentials import check_credentials
+from tests.support.certificates import DAY_SECONDS, certify
 
 RUNNER = CliRunner()
 
@@ -97,7 +103,7 @@ def test_serve_without_vllm_serves_an_engine_host_that_runs_elsewhere(started: l
     assert len(started) == 1
 
 
-@pytest.mark.parametrize("verb", ["serve", "engine", "check", "settings"])
+@pytest.mark.parametrize("verb", ["serve", "engine", "restart", "check", "settings"])
 def test_a_setting_that_can_not_be_used_is_named(verb: str, started: list[list[str]]) -> None:
     result = run(verb, VLLM_WSGI_MAX_QUEUE="many")
     assert (result.exit_code, started) == (1, [])
@@ -158,7 +164,7 @@ def test_a_check_fails_where_something_can_not_serve(name: str, value: str, row:
 class AnsweringClient:
     """An engine host with a loaded model, one that is not loaded, and one that can't be served."""
 
-    def __init__(self, socket: str, heartbeat: float) -> None:
+    def __init__(self, socket: str, heartbeat: float, tls: str) -> None:
         assert socket == "/run/e.sock"
 
     def trouble(self) -> str:
@@ -184,6 +190,37 @@ def test_a_check_lists_the_models_of_the_engine_host_and_fails_for_one_that_is_l
     ]
 
 
+class RestartingClient:
+    """An engine host that restarts what it is asked to, and refuses to restart a model called `no`."""
+
+    def __init__(self, socket: str, heartbeat: float, tls: str) -> None:
+        assert socket == "/run/e.sock"
+
+    def restart(self, model: str, seconds: float | None, may_pause: bool) -> Iterator[str]:
+        if model == "no":
+            raise BadRequest("no is not loaded")
+        yield f"{model or 'all'} {seconds} {may_pause}"
+
+
+@pytest.mark.parametrize(
+    ("words", "output"),
+    [
+        ([], "all None False\n"),
+        (["m", "--wait", "0", "--pause"], "m 0.0 True\n"),
+        (["no"], "Error: no is not loaded\n"),
+    ],
+)
+def test_a_restart_prints_what_happens(monkeypatch, words: list[str], output: str) -> None:
+    monkeypatch.setattr("service.engine_client.client.Client", RestartingClient)
+    result = run("restart", *words, "--socket", "/run/e.sock")
+    assert (result.output, result.exit_code) == (output, int("no" in words))
+
+
+def test_a_restart_needs_an_engine_host() -> None:
+    result = run("restart", VLLM_WSGI_ENGINE="scripted")
+    assert (result.exit_code, "Name the control socket" in result.output) == (2, True)
+
+
 def test_an_application_with_the_blueprint_has_key_and_check() -> None:
     app = Flask("host")
     app.register_blueprint(create_blueprint(Settings(engine_socket="/nowhere/engine.sock")), url_prefix="/llm")
@@ -198,3 +235,52 @@ def test_the_package_is_the_command(monkeypatch, capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         runpy.run_module("service", run_name="__main__")
     assert capsys.readouterr().out == f"vllm-wsgi {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "found"),
+    [(100 * DAY_SECONDS + 60, r"ok .* 100 days$"), (9 * DAY_SECONDS + 60, r"ok .* 9 days; renew it now$"),
+     (-60, "FAILED .* certificate has expired$")],
+    ids=["valid", "expires soon", "expired"],
+)  # fmt: skip
+def test_a_check_says_when_the_certificate_expires(tmp_path: Path, seconds: float, found: str) -> None:
+    directory = certify(tmp_path, ["web1"], engine=False, seconds=seconds)
+    result = run("check", VLLM_WSGI_ENGINE="scripted", VLLM_WSGI_TLS=directory)
+    (row,) = [line for line in result.output.splitlines() if line.startswith("certificates")]
+    assert re.search(found, row), row
+    assert result.exit_code == (seconds < 0)
+
+
+def test_certificates_are_made_and_renewed_with_one_ca(tmp_path: Path) -> None:
+    machines = [tmp_path / name for name in ("gpu1", "web1")]
+    made = run("certificates", str(tmp_path), "--engine", "gpu1,10.0.0.5", "--web", "web1")
+    assert made.exit_code == 0, made.output
+    before = [(machine / "certificate.pem").read_text() for machine in machines]
+    assert run("certificates", str(tmp_path), "--web", "web1", "--days", "9").exit_code == 0
+    assert [
+        (machine / "certificate.pem").read_text() == old for machine, old in zip(machines, before, strict=True)
+    ] == [True, False]
+    assert (machines[0] / "ca.pem").read_text() == (machines[1] / "ca.pem").read_text()
+    for machine in machines:
+        check_credentials(parse_address("tls://gpu1:7433"), str(machine))
+    modes = {file.stat().st_mode & 0o777 for file in tmp_path.rglob("*.pem")}
+    assert modes == {0o600}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [((), "Name the machines"), (("--web", "../x"), "not a name"), (("--web", "ca"), "not a name"),
+     (("--engine", "gpu1,"), "not a name"), (("--engine", "gpü1"), "can't be used")],
+)  # fmt: skip
+def test_names_that_can_not_be_certified_are_refused(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    result = run("certificates", str(tmp_path / "pki"), *words)
+    assert result.exit_code != 0
+    assert message in result.output
+
+
+def test_certificates_say_which_package_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.cli.processes.find_spec", lambda name: None)
+    result = run("certificates", str(tmp_path), "--web", "web1")
+    assert result.output == (
+        "Error: cryptography is not installed. Run: pip install 'vllm-wsgi[cluster]', or in a checkout: make install\n"
+    )

@@ -28,12 +28,14 @@ from service.protocol.commands import (
     Pull,
     PutBlob,
     RequestOutcome,
+    Restart,
     ShowModel,
     StoreResponse,
     Submit,
     Unload,
 )
 from service.protocol.events import (
+    Alive,
     Blob,
     Checked,
     Delta,
@@ -79,6 +81,7 @@ COMMANDS = [
     Locate(1, "m"),
     Locate(1, "m", math.inf, submits=0),
     Unload(2, "m"),
+    Restart(5, "demo", 1.0, True),
     ListModels(3),
     ListLoaded(4),
     ShowModel(5, "m"),
@@ -110,6 +113,7 @@ STATUS = ModelStatus(name="m", replicas=[EngineStatus(state=EngineState.FAILED, 
 STATE = LiveSnapshot(1.5, HostState.DRAINING, "it was asked to end", [STATUS])
 EVENTS = [
     Hello(),
+    Alive(),
     Located(1, "socket", 5, ["embedding"]),
     Unloaded(2),
     Checked(24, "draining"),

@@ -180,7 +180,7 @@ def test_an_unknown_key_is_a_401_that_says_what_to_send(tmp_path: Path, keys: Pa
 @pytest.mark.parametrize(
     ("path", "kinds"),
     [
-        ("/v1/chat/completions", {401: "api_error", 403: "api_error"}),
+        ("/v1/chat/completions", {401: "invalid_request_error", 403: "invalid_request_error"}),
         ("/v1/messages", {401: "authentication_error", 403: "permission_error"}),
     ],
 )

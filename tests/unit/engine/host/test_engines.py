@@ -9,84 +9,15 @@ from typing import Any
 import pytest
 
 from service.config import Settings
-from service.engine.bell import Bell
 from service.engine.host.engines import Engines
-from service.engine.host.metrics import State
 from service.engine.host.residency import Resident
 from service.errors import EngineGoingDown, ServerBusy, Unavailable
 from service.models.model import Model
 from service.protocol.live import EngineStatus, HostState
-from service.protocol.model_info import EngineState, LoadedModel, ModelInfo
+from service.protocol.model_info import EngineState, ModelInfo
 from service.syntax.names import ModelName
 from tests.support.loop import in_loop, settle
-
-
-class FakeSupervisor:
-    """A supervisor whose worker is what the test says; `calls` are what was asked of it."""
-
-    def __init__(self, model: Model, resident: Resident, stir: Callable[[], None]) -> None:
-        self.model = model
-        self.resident = resident
-        self.served: dict[str, ModelInfo] = {}
-        self.calls: list[str] = []
-        self.failure: Unavailable | None = None
-        self.restarts = 0
-        self._stir = stir
-        self._changed = Bell()
-
-    @property
-    def state(self) -> EngineState:
-        return self.resident.state
-
-    @property
-    def socket(self) -> str:
-        return f"{self.resident.name}{self.restarts or ''}.sock" if self.state is EngineState.READY else ""
-
-    def enter(self, state: EngineState) -> None:
-        self.resident.state = state
-        self._changed.ring()
-        self._stir()
-
-    def stir(self) -> None:
-        self._stir()
-
-    def load(self, keep_alive: float) -> None:
-        self.calls.append("load")
-        self.resident.reset_keep_alive(keep_alive)
-        self.enter(EngineState.LOADING)
-
-    def leave(self) -> None:
-        if self.state not in (EngineState.IDLE, EngineState.UNLOADING):
-            self.calls.append("leave")
-            self.enter(EngineState.UNLOADING)
-
-    async def unload(self) -> None:
-        self.leave()
-        while self.state is not EngineState.IDLE:
-            await self.changed()
-
-    def data_socket(self, lost: Collection[str] = ()) -> str | None:
-        if self.failure is not None:
-            raise self.failure
-        return self.socket if self.socket and self.socket not in lost else None
-
-    async def changed(self) -> None:
-        await self._changed.rung()
-
-    def serve(self, info: ModelInfo) -> None:
-        self.served[ModelName.parse(info.name).key] = info
-
-    def loaded(self) -> list[LoadedModel]:
-        return [LoadedModel(info=info, state=self.state) for info in self.served.values()]
-
-    def measured(self) -> State:
-        return State(self.resident.name, bool(self.socket), 0, 0, 0, 0, 0)
-
-    def status(self) -> EngineStatus:
-        return EngineStatus(state=self.state)
-
-    def trouble(self) -> str:
-        return "" if self.state is EngineState.READY else f"{self.resident.name} is {self.state}"
+from tests.support.supervisors import FakeSupervisor
 
 
 class FakeCatalog:
@@ -112,15 +43,24 @@ class Field:
         self.changes: list[list[str]] = []
         self.engines = Engines(self.catalog, Settings(**settings), self._make, self._changed)
 
-    def _make(self, model: Model, weights: int, resident: Resident, stir: Callable[[], None]) -> Any:
-        made = self.supervisors[resident.name.removesuffix(":latest")] = FakeSupervisor(model, resident, stir)
+    def _make(self, model: Model, weights: int, resident: Resident, number: int, stir: Callable[[], None]) -> Any:
+        """The replicas of a model `a` are called a, a1, a2 here."""
+        made = FakeSupervisor(model, resident, number, stir)
+        self.supervisors[f"{resident.name.removesuffix(':latest')}{number or ''}"] = made
         return made
 
     def _changed(self) -> None:
         self.changes.append(list(self.states().values()))
 
-    def ask(self, name: str, caller: str = "", submits: int = 1) -> asyncio.Task[str]:
-        return asyncio.create_task(self.engines.locate(self.models[name], caller, None, submits))
+    def ask(
+        self, name: str, caller: str = "", submits: int = 1, lost: Collection[str] = (), beginning: str = ""
+    ) -> asyncio.Task[str]:
+        return asyncio.create_task(self.locate(self.models[name], caller, submits, lost, beginning))
+
+    async def locate(
+        self, model: Model, caller: str = "", submits: int = 1, lost: Collection[str] = (), beginning: str = ""
+    ) -> str:
+        return (await self.engines.locate(model, caller, None, submits, lost, beginning)).socket
 
     async def ready(self, *names: str) -> None:
         """Have the models loaded, and not used any more."""
@@ -162,7 +102,7 @@ async def test_an_asker_that_lost_an_engine_waits_for_the_next_one():
     field = Field("a")
     await field.ready("a")
     lost = [await field.ask("a")]
-    moved = asyncio.create_task(field.engines.locate(field.models["a"], "", None, 1, lost))
+    moved = field.ask("a", lost=lost)
     await settle()
     assert not moved.done()
     await field.enter("a", EngineState.RESTARTING)
@@ -177,7 +117,7 @@ async def test_an_engine_that_the_host_finds_well_is_named_again_after_a_while(m
     field = Field("a")
     await field.ready("a")
     lost = await field.ask("a")
-    assert await field.engines.locate(field.models["a"], "", None, 1, [lost]) == lost
+    assert await field.ask("a", lost=[lost]) == lost
 
 
 @in_loop
@@ -196,7 +136,7 @@ async def test_models_that_have_an_engine_in_common_share_it_and_both_are_listed
     twin = Model(ModelName.parse("b"), "weights", {"of": "a"}, system="Rhyme.")
     field.catalog.all.append(twin)
     await field.ready("a")
-    assert await field.engines.locate(twin, "", None, 1) == "a:latest.sock"
+    assert await field.locate(twin) == "a:latest.sock"
     assert [each.info.name for each in field.engines.loaded()] == ["a:latest", "b:latest"]
 
 
@@ -205,6 +145,7 @@ async def test_a_worker_that_failed_is_told_to_those_who_ask():
     field = Field("a")
     await field.ready("a")
     field.supervisors["a"].failure = Unavailable("the engine died", 5)
+    await field.enter("a", EngineState.RESTARTING)
     with pytest.raises(Unavailable, match="the engine died"):
         await field.ask("a")
 
@@ -257,11 +198,11 @@ async def test_a_busy_model_is_waited_for():
     field = Field("a", "b", max_loaded=1)
     await field.ready("a")
     await field.ask("a")
-    field.supervisors["a"].resident.report(1, 1)
+    field.supervisors["a"].resident.replicas[0].report(1, 1)
     field.ask("b")
     await settle()
     assert field.states() == {"a": "ready", "b": "idle"}
-    field.supervisors["a"].resident.report(1, 0)
+    field.supervisors["a"].resident.replicas[0].report(1, 0)
     await field.enter("a", EngineState.READY)
     assert field.states() == {"a": "unloading", "b": "idle"}
 
@@ -271,12 +212,12 @@ async def test_a_load_whose_requests_have_all_gone_evicts_nobody():
     field = Field("a", "b", "c", max_loaded=1)
     await field.ready("a")
     await field.ask("a")
-    field.supervisors["a"].resident.report(1, 1)
+    field.supervisors["a"].resident.replicas[0].report(1, 1)
     gone, next_one = field.ask("b"), field.ask("c")
     await settle()
     gone.cancel()
     await settle()
-    field.supervisors["a"].resident.report(1, 0)
+    field.supervisors["a"].resident.replicas[0].report(1, 0)
     await field.enter("a", EngineState.READY)
     await field.enter("a", EngineState.IDLE)
     assert field.states() == {"a": "idle", "b": "idle", "c": "loading"}
@@ -299,7 +240,7 @@ async def test_a_load_that_finds_no_room_in_time_is_refused():
     field = Field("a", "b", max_loaded=1, load_timeout=0.01)
     await field.ready("a")
     await field.ask("a")
-    field.supervisors["a"].resident.report(1, 1)
+    field.supervisors["a"].resident.replicas[0].report(1, 1)
     with pytest.raises(ServerBusy):
         await field.ask("b")
 
@@ -312,11 +253,11 @@ async def test_a_model_that_is_to_go_is_unloaded_when_its_last_request_has_ended
     field = Field("a")
     await field.ready("a")
     await field.ask("a")
-    field.supervisors["a"].resident.report(1, 1)
+    field.supervisors["a"].resident.replicas[0].report(1, 1)
     unloading = asyncio.create_task(field.engines.unload_overdue())
     await field.engines.unload(field.models["a"])
     assert field.states() == {"a": "ready"}
-    field.supervisors["a"].resident.report(1, 0)
+    field.supervisors["a"].resident.replicas[0].report(1, 0)
     await field.enter("a", EngineState.READY)
     assert field.states() == {"a": "unloading"}
     unloading.cancel()
@@ -328,7 +269,7 @@ async def test_the_engine_of_a_deleted_model_goes_unless_another_needs_it():
     twin = Model(ModelName.parse("b"), "weights", {"of": "a"})
     field.catalog.all.append(twin)
     await field.ready("a")
-    await field.engines.locate(twin, "", None, 0)
+    await field.locate(twin, submits=0)
     field.catalog.all.remove(twin)
     await field.engines.forget(twin)
     assert (field.states(), [each.info.name for each in field.engines.loaded()]) == ({"a": "ready"}, ["a:latest"])
@@ -371,7 +312,7 @@ async def test_a_drain_refuses_what_waits_and_ends_when_nothing_runs():
     field = Field("a", "b")
     await field.ready("a")
     await field.ask("a")
-    field.supervisors["a"].resident.report(1, 1)
+    field.supervisors["a"].resident.replicas[0].report(1, 1)
     waiting = field.ask("b")
     await settle()
     reports: list[None] = []
@@ -384,7 +325,7 @@ async def test_a_drain_refuses_what_waits_and_ends_when_nothing_runs():
     for asked in (waiting, field.ask("a")):
         with pytest.raises(EngineGoingDown):
             await asked
-    field.supervisors["a"].resident.report(1, 0)
+    field.supervisors["a"].resident.replicas[0].report(1, 0)
     await field.enter("a", EngineState.READY)
     await draining
     assert reports
@@ -408,7 +349,7 @@ async def test_observers_are_shown_every_model_that_is_not_idle():
     field = Field("a", "b")
     field.catalog.all.append(twin := Model(ModelName.parse("twin"), "weights", {"of": "a"}, system="Rhyme."))
     await field.ready("a", "b")
-    await field.engines.locate(twin, "", None, 1)
+    await field.locate(twin)
     await field.enter("b", EngineState.IDLE)
     host, reason, models = field.engines.statuses()
     assert (host, reason) == (HostState.READY, "")
@@ -421,7 +362,7 @@ async def test_observers_are_shown_every_model_that_is_not_idle():
 async def test_an_engine_that_failed_is_shown_by_the_name_of_its_model(monkeypatch: pytest.MonkeyPatch):
     field = Field("a")
     await field.ready("a")
-    field.supervisors["a"].served.clear()
+    await field.enter("a", EngineState.IDLE)
     monkeypatch.setattr(FakeSupervisor, "status", lambda self: EngineStatus(state=EngineState.FAILED))
     assert [each.name for each in field.engines.statuses()[2]] == ["a:latest"]
 

@@ -28,15 +28,15 @@ def clock() -> Clock:
 def ready(clock: Clock, name: str = "m", keep_alive: float = 10.0, **fields: Any) -> Resident:
     """A model that has just been loaded and not been used."""
     resident = Resident(name, keep_alive, clock=clock, **fields)
-    resident.state = EngineState.READY
+    resident.replicas[0].state = EngineState.READY
     return resident
 
 
 def serve(resident: Resident, keep_alive: float | None = None) -> None:
     """A request from beginning to end, the first of its worker."""
     resident.send(keep_alive, submits=True)
-    resident.report(1, 1)
-    resident.report(1, 0)
+    resident.replicas[0].report(1, 1)
+    resident.replicas[0].report(1, 0)
 
 
 def residency(*residents: Resident, models: int = 0, memory: int = 0) -> Residency:
@@ -76,7 +76,7 @@ def test_loaded_anew_a_model_has_its_own_keep_alive_again(clock: Clock):
     model = ready(clock)
     serve(model, math.inf)
     model.reset_keep_alive(10)
-    model.begin()
+    model.replicas[0].begin()
     assert model.remaining() == 10
 
 
@@ -84,19 +84,19 @@ def test_keep_alive_0_unloads_when_the_last_request_has_ended(clock: Clock):
     model = ready(clock)
     for _ in range(2):
         model.send(0.0, submits=True)
-    model.report(1, 1)
+    model.replicas[0].report(1, 1)
     assert not residency(model).overdue()
-    model.report(2, 0)
+    model.replicas[0].report(2, 0)
     assert residency(model).overdue() == [model]
 
 
 def test_a_dismissed_model_goes_when_its_last_request_has_ended(clock: Clock):
     model = ready(clock, pinned=True)
     model.send(None, submits=True)
-    model.report(1, 1)
+    model.replicas[0].report(1, 1)
     model.dismiss()
     assert model.due() == math.inf
-    model.report(1, 0)
+    model.replicas[0].report(1, 0)
     assert model.due() == 0
 
 
@@ -118,7 +118,7 @@ def test_a_model_that_is_to_stay_never_is_due(clock: Clock, keep_alive: float, p
 @pytest.mark.parametrize("state", [EngineState.IDLE, EngineState.LOADING, EngineState.UNLOADING])
 def test_only_a_loaded_model_is_due(clock: Clock, state: EngineState):
     model = ready(clock, keep_alive=0.0)
-    model.state = state
+    model.replicas[0].state = state
     assert residency(model).overdue() == []
 
 
@@ -134,7 +134,7 @@ def test_the_next_due_is_the_first_of_all(clock: Clock):
 def test_a_running_request_keeps_its_model_however_long_it_takes(clock: Clock):
     model = ready(clock, keep_alive=0.0)
     model.send(None, submits=True)
-    model.report(1, 1)
+    model.replicas[0].report(1, 1)
     clock.now += 1e6
     assert (model.busy, residency(model).overdue(), residency(model).next_due()) == (True, [], None)
 
@@ -159,11 +159,11 @@ def test_of_two_requests_that_are_under_way_the_end_of_one_does_not_end_the_wait
     model = ready(clock)
     for _ in range(2):
         model.send(None, submits=True)
-    model.report(1, 1)
-    model.report(1, 0)
+    model.replicas[0].report(1, 1)
+    model.replicas[0].report(1, 0)
     assert model.busy
-    model.report(2, 1)
-    model.report(2, 0)
+    model.replicas[0].report(2, 1)
+    model.replicas[0].report(2, 0)
     assert not model.busy
 
 
@@ -183,8 +183,8 @@ def test_a_model_that_is_waited_for_is_busy(clock: Clock):
 def test_what_ran_in_a_worker_that_died_runs_no_more(clock: Clock):
     model = ready(clock)
     model.send(None, submits=True)
-    model.report(1, 1)
-    model.begin()
+    model.replicas[0].report(1, 1)
+    model.replicas[0].begin()
     assert not model.busy
 
 
@@ -218,7 +218,7 @@ def test_as_many_go_as_it_takes_and_no_more(clock: Clock):
 def test_busy_and_pinned_models_never_go(clock: Clock):
     pinned, busy, idle = ready(clock, "pinned", pinned=True), ready(clock, "busy"), ready(clock, "idle")
     busy.send(None, submits=True)
-    busy.report(1, 1)
+    busy.replicas[0].report(1, 1)
     clock.now += 100
     serve(idle)
     new = Resident("new", 1.0, clock=clock)
@@ -228,17 +228,17 @@ def test_busy_and_pinned_models_never_go(clock: Clock):
 
 def test_nobody_goes_where_that_would_not_be_enough(clock: Clock):
     busy, idle = ready(clock, "busy", memory=15), ready(clock, "idle", memory=5)
-    busy.report(1, 1)
+    busy.replicas[0].report(1, 1)
     new = Resident("new", 1.0, memory=10, clock=clock)
     assert residency(busy, idle, memory=20).victims(new) == []
 
 
 def test_a_model_that_goes_already_takes_its_room_until_it_is_gone(clock: Clock):
     going, idle, new = ready(clock, "going"), ready(clock, "idle"), Resident("new", 1.0, clock=clock)
-    going.state = EngineState.UNLOADING
+    going.replicas[0].state = EngineState.UNLOADING
     house = residency(going, idle, new, models=2)
     assert (house.has_room(new), house.victims(new)) == (False, [])
-    going.state = EngineState.IDLE
+    going.replicas[0].state = EngineState.IDLE
     assert house.has_room(new)
 
 
@@ -255,5 +255,5 @@ def test_a_model_that_took_more_memory_than_was_known_drives_others_out(clock: C
     serve(new)
     house = residency(old, new, memory=15)
     assert house.overdue() == []
-    new.memory = 15
+    new.replicas[0].memory = 15
     assert names(house.overdue()) == ["old"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,7 @@ from service.engine.host.supervisor import EngineSupervisor
 from service.errors import EngineGone, InternalError, ServiceError, Unavailable
 from service.models.model import Model
 from service.protocol.live import EngineStatus
-from service.protocol.model_info import EngineState, ModelInfo
+from service.protocol.model_info import EngineState
 from service.protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready, Report
 from service.syntax.names import ModelName
 from tests.support.loop import Clock, in_loop, settle
@@ -59,14 +58,14 @@ class Watched:
         model = Model(ModelName.parse("m"), "weights")
         resident = Resident("m:latest", 300.0, pinned, clock=self.clock)
         self.supervisor = EngineSupervisor(
-            Settings(), model, 5, Path("/run"), resident, self._stir, self._launch,
+            Settings(), model, 5, "/run/worker-{}.sock".format, resident, 0, self._stir, self._launch,
             Backoff(self.clock, [0.0]),
         )  # fmt: skip
 
     def _stir(self) -> None:
         self.stirred += 1
 
-    async def _launch(self, settings: Settings, model: Model, path: str) -> FakeWorker:
+    async def _launch(self, settings: Settings, model: Model, path: str, replica: int) -> FakeWorker:
         self._start()
         self.workers.append(FakeWorker(path))
         return self.workers[-1]
@@ -77,7 +76,7 @@ class Watched:
             await settle()
 
     async def load(self) -> None:
-        self.supervisor.load(300.0)
+        self.supervisor.start()
         await settle()
 
     @property
@@ -87,31 +86,58 @@ class Watched:
 
 def refusal(watched: Watched) -> ServiceError:
     with pytest.raises(ServiceError) as refused:
-        watched.supervisor.data_socket()
+        watched.supervisor.check()
     return refused.value
 
 
 @in_loop
 async def test_a_worker_that_is_ready_is_found_at_its_socket():
     watched = Watched()
-    assert (watched.state, watched.supervisor.data_socket()) == (EngineState.IDLE, None)
+    assert (watched.state, watched.supervisor.socket) == (EngineState.IDLE, "")
     await watched.load()
-    assert (watched.state, watched.supervisor.data_socket()) == (EngineState.LOADING, None)
+    assert (watched.state, watched.supervisor.socket) == (EngineState.LOADING, "")
     await watched.report(READY)
-    assert watched.supervisor.data_socket() == watched.supervisor.socket == watched.workers[0].path
+    assert watched.supervisor.socket == watched.workers[0].path
     assert watched.supervisor.resident.memory == 5 + 7
 
 
 @in_loop
-async def test_what_is_served_is_listed_with_what_the_worker_reports():
+async def test_the_load_of_a_worker_is_what_it_reports_and_what_was_sent_since():
     watched = Watched()
     await watched.load()
-    watched.supervisor.serve(ModelInfo(name="m:latest"))
-    watched.supervisor.serve(ModelInfo(name="twin:latest"))
     await watched.report(READY, Pulse(2, 3))
-    first, second = watched.supervisor.loaded()
-    assert [first.info.name, second.info.name] == ["m:latest", "twin:latest"]
-    assert (first.state, first.running, first.waiting, first.context_length) == (EngineState.READY, 2, 3, 4096)
+    assert watched.supervisor.load == 5
+    watched.supervisor.resident.send(None, submits=2)
+    assert watched.supervisor.load == 7
+    await watched.report(Pulse(4, 3))
+    assert watched.supervisor.load == 7
+
+
+@in_loop
+async def test_a_worker_that_is_to_be_replaced_is_started_again_at_once_and_has_not_failed():
+    watched = Watched()
+    watched.supervisor._backoff = Backoff(watched.clock, [9.0])
+    await watched.load()
+    watched.supervisor.restart()
+    assert not watched.workers[0].ended
+    await watched.report(READY)
+    watched.supervisor.restart()
+    assert watched.workers[0].ended
+    await watched.report(EngineGone("the engine worker exited with status 0"))
+    assert (watched.state, len(watched.workers)) == (EngineState.RESTARTING, 2)
+    assert refusal(watched).message == "the engine is being restarted"
+    await watched.report(READY)
+    assert (watched.state, watched.supervisor.measured().restarts) == (EngineState.READY, 0)
+
+
+@in_loop
+async def test_a_worker_whose_pulse_is_late_is_not_well(monkeypatch: pytest.MonkeyPatch):
+    watched = Watched()
+    await watched.load()
+    await watched.report(READY, Pulse(0, 0))
+    assert watched.supervisor.is_well
+    monkeypatch.setattr("service.engine.host.pulses.LATE_SECONDS", -1.0)
+    assert not watched.supervisor.is_well
 
 
 @in_loop
@@ -186,7 +212,7 @@ async def test_a_worker_that_dies_is_replaced_and_clients_are_told_why(end: Repo
     assert [(type(each), each.message, each.retry_after) for each in told] == [(EngineGone, message, 1)]
     assert [worker.ended for worker in watched.workers] == [True, False]
     await watched.report(READY)
-    assert watched.supervisor.data_socket() == watched.workers[1].path
+    assert watched.supervisor.socket == watched.workers[1].path
     assert watched.supervisor.measured().restarts == 1
 
 
@@ -219,7 +245,6 @@ async def test_a_pinned_model_that_does_not_load_is_tried_on_and_on():
         await watched.report(LoadFailed("RuntimeError: no"))
     assert (watched.state, len(watched.workers)) == (EngineState.RESTARTING, LOAD_ATTEMPTS * 2 + 1)
     assert refusal(watched).message == "the model can't be loaded: RuntimeError: no"
-    assert watched.supervisor.trouble() == "m:latest is restarting"
 
 
 @in_loop
@@ -232,7 +257,7 @@ async def test_after_a_failure_a_model_is_not_loaded_before_the_pause_is_over():
     refused = refusal(watched)
     assert (type(refused), refused.message, refused.retry_after) == (Unavailable, "the model can't be loaded: no", 10)
     watched.clock.now += 9
-    assert watched.supervisor.data_socket() is None
+    watched.supervisor.check()
 
 
 @in_loop
@@ -263,32 +288,16 @@ async def test_what_the_host_does_wrong_is_logged_and_bars_the_engine(caplog: py
 async def test_an_engine_that_is_unloaded_ends_its_worker():
     watched = Watched()
     await watched.load()
-    watched.supervisor.serve(ModelInfo(name="m:latest"))
     await watched.report(READY)
     await watched.supervisor.unload()
     assert (watched.state, watched.workers[0].ended) == (EngineState.IDLE, True)
-    assert (watched.supervisor.loaded(), watched.supervisor.socket) == ([], "")
+    assert watched.supervisor.socket == ""
     assert watched.supervisor.measured().unloads == 1
 
 
 @in_loop
 async def test_an_engine_that_is_unloaded_before_its_worker_starts_is_idle():
     watched = Watched()
-    watched.supervisor.load(300.0)
+    watched.supervisor.start()
     await watched.supervisor.unload()
     assert (watched.state, watched.workers) == (EngineState.IDLE, [])
-
-
-@pytest.mark.parametrize(("waiting", "trouble"), [(511, ""), (512, "m:latest: its queue is full")])
-@in_loop
-async def test_a_full_queue_is_trouble(waiting: int, trouble: str):
-    watched = Watched()
-    await watched.load()
-    await watched.report(READY, Pulse(1, waiting))
-    assert watched.supervisor.trouble() == trouble
-
-
-@in_loop
-async def test_only_a_pinned_model_must_be_loaded():
-    troubles = [Watched(pinned=pinned).supervisor.trouble() for pinned in (False, True)]
-    assert troubles == ["", "m:latest is idle"]

@@ -1,0 +1,40 @@
+"""To which replica of a model a request goes.
+
+In: the requests of each replica, and the beginning of a conversation. Out: a data socket. Policy only.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+# A replica that has a conversation in its prefix cache may have this many requests more than the least busy one, or
+# this part of them more. Then the conversation goes elsewhere.
+MORE_REQUESTS = 4
+MORE_PART = 0.25
+# The conversations whose replica is remembered. Prefix caches hold fewer.
+MOST_BEGINNINGS = 10_000
+
+
+class Router:
+    """Sends a conversation where its last turn went, and any other request where there is the least to do."""
+
+    def __init__(self) -> None:
+        # A worker that is replaced has another socket, so that nothing is remembered of its cache.
+        self._sockets: OrderedDict[str, str] = OrderedDict()
+
+    def choose(self, beginning: str, loads: Mapping[str, int]) -> str:
+        """Return one of the sockets in `loads`, which maps them to the numbers of their requests.
+
+        `beginning` identifies a conversation; empty for a request that is none.
+        """
+        chosen = min(loads, key=lambda socket: loads[socket])
+        last = self._sockets.get(beginning, "")
+        if last in loads and loads[last] <= loads[chosen] + max(MORE_REQUESTS, MORE_PART * loads[chosen]):
+            chosen = last
+        if beginning:
+            self._sockets[beginning] = chosen
+            self._sockets.move_to_end(beginning)
+            if len(self._sockets) > MOST_BEGINNINGS:
+                self._sockets.popitem(last=False)
+        return chosen
