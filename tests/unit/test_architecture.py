@@ -37,6 +37,7 @@ DIALECT_BASE = {
         "history",
         "images",
         "json_body",
+        "plain_text",
         "tools",
         "vllm_fields",
     )
