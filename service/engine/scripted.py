@@ -15,6 +15,7 @@ except for these commands:
     !think:WORD       WORD is thinking, not content
     !crash            the engine's process ends
     !block:SECONDS    computes, and lets nothing else run in the engine's process meanwhile
+    !until:PATH       waits until there is a file of that name
     !hang             the engine stops answering; its pulse stops, too
     !call:NAME:JSON   a tool call with these arguments; without an argument when there is no JSON
     !system           what the system message says
@@ -143,6 +144,9 @@ class ScriptedEngine:
             command, _, argument = word.partition(":")
             if command == "!sleep":
                 await asyncio.sleep(float(argument))
+            elif command == "!until":
+                while not os.path.exists(argument):
+                    await asyncio.sleep(0.02)
             elif command in ("!rate", "!step"):
                 interval, due = (1 / float(argument) if float(argument) else 0.0), time.monotonic()
                 if command == "!step":

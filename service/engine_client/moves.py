@@ -7,7 +7,10 @@ however the deltas were joined on their way.
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,6 +23,23 @@ logger = logging.getLogger("vllm_wsgi.queue")
 
 # An engine that exits or is asked to end loses its running requests. Any other failure is an answer.
 _DEATH, _DRAIN = "EngineGone", "Drained"
+# How often in all a stream may be sent to an engine that can't be reached. The host learns of a death a moment later.
+MOST_UNREACHED = 5
+
+
+class MoveCause(str, Enum):
+    """Why a stream has left an engine; as the request log, the metrics and the traces name it."""
+
+    DIED = "died"
+    DRAINED = "drained"
+    UNREACHED = "unreached"
+
+
+class Move(NamedTuple):
+    """One move, at `time_ns`: nanoseconds since the epoch."""
+
+    cause: MoveCause
+    time_ns: int
 
 
 @dataclass
@@ -56,9 +76,9 @@ class Moves:
 
     def __init__(self, submits: list[Submit], limit: int) -> None:
         self._limit = limit
-        self._deaths = 0
+        self._deaths = self._unreached = 0
         self._tokens_at_death = -1
-        self.count = 0
+        self.made: list[Move] = []
         self.lost: list[str] = []
         self._answers = [
             AnswerSoFar(submit.id, _seeded(submit.request, index))
@@ -78,20 +98,26 @@ class Moves:
         """Return the answers that have not ended, with their index in the stream."""
         return [(index, answer) for index, answer in enumerate(self._answers) if not answer.ended]
 
-    def begin(self, failed: Failed, socket: str) -> None:
+    def begin(self, failed: Failed, socket: str, reached: bool = True) -> None:
         """Note that the engine at `socket` was lost. Raises the failure where the stream may not continue elsewhere.
 
-        A request that was running at two deaths without a token in between is taken for their cause.
+        A request that was running at two deaths without a token in between is taken for their cause. An engine that
+        was not `reached` has not run it.
         """
         if not self._limit or failed.kind not in (_DEATH, _DRAIN):
             raise failed.error()
-        if failed.kind == _DEATH:
+        cause = MoveCause.DRAINED if failed.kind == _DRAIN else MoveCause.DIED if reached else MoveCause.UNREACHED
+        if cause is MoveCause.UNREACHED:
+            self._unreached += 1
+            if self._unreached > MOST_UNREACHED:
+                raise failed.error()
+        if cause is MoveCause.DIED:
             self._deaths += 1
             tokens = sum(len(answer.token_ids) for answer in self._answers)
             if self._deaths > self._limit or tokens == self._tokens_at_death:
                 raise self._cause(failed)
             self._tokens_at_death = tokens
-        self.count += 1
+        self.made.append(Move(cause, time.time_ns()))
         self.lost.append(socket)
 
     def _cause(self, failed: Failed) -> ServiceError:

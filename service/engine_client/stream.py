@@ -18,7 +18,7 @@ from .beginning import beginning
 from .connections import Connections, new_id
 from .disconnect import Presence
 from .exchange import Exchange, Times
-from .moves import Moves
+from .moves import Move, Moves
 
 logger = logging.getLogger("vllm_wsgi.queue")
 
@@ -56,9 +56,14 @@ class Stream(Exchange):
         self._origin: dict[int, int] = {}
 
     @property
-    def moves(self) -> int:
-        """How often the stream has continued on another engine."""
-        return self._moves.count
+    def moves(self) -> list[Move]:
+        """The moves to another engine so far."""
+        return self._moves.made
+
+    @property
+    def replica(self) -> int:
+        """The number of the replica that has the stream, or had it last."""
+        return 0 if self.location is None else self.location.replica
 
     def batches(self) -> Iterator[list[Event]]:
         """Yield Located, deltas and a Finished for each answer, or one Rendered; an empty batch for a heartbeat.
@@ -68,10 +73,12 @@ class Stream(Exchange):
         try:
             yield from self.locate(self._model, self._keep_alive, len(self._submits), beginning=self._beginning)
             failed = self._submit(self._submits)
+            reached = failed is None
             while self._open or failed is not None:
                 if failed is not None:
-                    yield from self._move(failed)
+                    yield from self._move(failed, reached)
                     failed = self._submit(self._rest())
+                    reached = failed is None
                     continue
                 events = self._wait()
                 failed = self._take(events)
@@ -101,12 +108,12 @@ class Stream(Exchange):
             submits.append(submit)
         return submits
 
-    def _move(self, failed: Failed) -> Iterator[list[Event]]:
+    def _move(self, failed: Failed, reached: bool) -> Iterator[list[Event]]:
         """Yield empty batches until another engine is located. Raises the failure where the stream may not move."""
         assert self.location is not None
         if drain.begun:
             raise failed.error()
-        self._moves.begin(failed, self.location.socket)
+        self._moves.begin(failed, self.location.socket, reached)
         logger.warning("request %s moves to another engine: %s", self._inbox.request_id, failed.message)
         self._cancel()
         gives_up_at = time.monotonic() + HOST_SECONDS

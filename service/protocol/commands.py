@@ -34,6 +34,8 @@ class RequestOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
     `ending` is done, client_gone, refused, drained or error, and `error` the class of the error. `first` is the time
     to the first token, `pause` the longest time between two writes of tokens, `speaking` from the first to the last.
     `time` is the request's end in seconds since the epoch. `client` is an address, and `key` the name of a key.
+    `replica` is the number of the replica that had the request last, and `moves` counts its moves to another one by
+    their causes: died, drained or unreached.
     """
 
     route: str
@@ -54,6 +56,8 @@ class RequestOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
     status: int = 0
     duration: int = 0
     load: int = 0
+    replica: int = 0
+    moves: dict[str, int] = {}
 
 
 class Locate(Struct):

@@ -135,6 +135,8 @@ def request_record(outcome: RequestOutcome) -> dict[str, Any]:
         "queue_ms": _milliseconds(outcome.queue),
         "first_token_ms": _milliseconds(outcome.first),
         "longest_pause_ms": _milliseconds(outcome.pause),
+        "replica": outcome.replica,
+        "moves": sum(outcome.moves.values()),
     }
 
 

@@ -7,10 +7,13 @@ their way through, in plain numbers and with one reading of the clock for each b
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Any
 
+from ..engine_client.moves import Move
+from ..engine_client.stream import Stream
 from ..errors import ClientGone, ClientTooSlow, Drained, EngineGone, ServiceError, Unavailable
 from ..protocol.commands import RequestOutcome
 from ..protocol.events import Delta, Event, Finished, Located
@@ -41,6 +44,8 @@ class RequestStats:
         self.error = ""
         self.status = 200
         self.prompt: Any = None
+        # The stream of a generation, which knows where it was.
+        self.stream: Stream | None = None
         self.load = self.queue = self.first = self.pause = 0
         self.output_tokens = 0
         self._model = ""
@@ -67,6 +72,11 @@ class RequestStats:
     def prompt_tokens(self) -> int:
         """The prompts' tokens, summed over the requests that one body made."""
         return sum(self._prompt_tokens.values())
+
+    @property
+    def moves(self) -> list[Move]:
+        """The moves to another engine so far."""
+        return [] if self.stream is None else self.stream.moves
 
     def add_prompt(self, tokens: int, request: int = 0) -> None:
         """Set how many tokens the prompt of a request has."""
@@ -100,6 +110,8 @@ class RequestStats:
         return RequestOutcome(
             self.route, self.ending.value, self.error, self._model, self.first, self.pause, self._last - self._first,
             self.queue, self.prompt_tokens, self.output_tokens, time.time(), duration=self.duration, load=self.load,
+            replica=0 if self.stream is None else self.stream.replica,
+            moves=dict(Counter(move.cause.value for move in self.moves)),
             **http,
         )  # fmt: skip
 

@@ -87,10 +87,13 @@ class OpenTelemetry:
             "vllm_wsgi.load_seconds": stats.load / 1e9,
             "vllm_wsgi.queue_seconds": stats.queue / 1e9,
             "vllm_wsgi.first_token_seconds": stats.first / 1e9,
+            "vllm_wsgi.moves": len(stats.moves),
             "vllm_wsgi.ending": stats.ending.value,
             "error.type": stats.error,
         }
         span.set_attributes({name: value for name, value in numbers.items() if value})
+        for move in stats.moves:
+            span.add_event("vllm_wsgi.move", {"vllm_wsgi.cause": move.cause.value}, move.time_ns)
         if stats.ending in (Ending.ERROR, Ending.DRAINED):
             span.set_status(Status(StatusCode.ERROR))
         span.end()

@@ -139,7 +139,7 @@ def counted(
     stats.streams()
     try:
         refuse_while_draining()
-        stream = open_stream()
+        stream = stats.stream = open_stream()
         try:
             for batch in stats.count(stream.batches()):
                 for event in batch:

@@ -52,6 +52,22 @@ FAULTS = {
         "heartbeats alone for `VLLM_WSGI_ENGINE_TIMEOUT`; then the same as after `kill -9`",
         "the host notices the missing pulse, kills it and starts another one",
     ),
+    "`kill -9` of one of two replicas": (
+        "its streams pause for a moment, and continue on the other one; new requests are served",
+        "the host starts another one",
+    ),
+    "`SIGSTOP` of one of two replicas": (
+        "heartbeats alone for `VLLM_WSGI_ENGINE_TIMEOUT` in its streams; then they continue on the other one",
+        "the host notices the missing pulse, kills it and starts another one; new requests go to the other one",
+    ),
+    "`SIGTERM` of one of two replicas": (
+        "its streams pause for a moment, and continue on the other one; new requests are served",
+        "the host starts another one",
+    ),
+    "`vllm-wsgi restart` of two replicas": (
+        "streams pause for a moment when their replica is told to end, and continue on the other one",
+        "each replica is replaced when the one before it is ready",
+    ),
     "a full disk under the model store": (
         "uploads and new models get a 507; models are served as before",
         "everything, as soon as there is space; no half-written file stays",

@@ -23,6 +23,7 @@ HOSTILE = 'x"}\n{"status": 200}\r\u0085\u2028\u009b31m\x1b[2J\\'
 FIELDS = {
     "time", "request_id", "client", "key", "method", "status", "route", "ending", "error", "model", "prompt_tokens",
     "output_tokens", "duration_ms", "load_ms", "queue_ms", "first_token_ms", "longest_pause_ms",
+    "replica", "moves",
 }  # fmt: skip
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import sys
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,7 +21,12 @@ from service.dialects.openai import chat_answer, chat_request, responses_answer
 from service.dialects.openai import completions as openai_completions
 from service.dialects.openai.responses_request import parse_responses
 from service.engine.listener import WebWorkerConnection
+from service.engine_client.connections import Connections
+from service.engine_client.disconnect import Presence
+from service.engine_client.exchange import Times
 from service.engine_client.inbox import Inbox
+from service.engine_client.moves import Moves
+from service.engine_client.stream import Stream
 from service.protocol.commands import Submit
 from service.protocol.events import Delta, Event
 from service.protocol.request import Request, Text
@@ -85,6 +92,41 @@ def test_a_step_of_many_streams_is_one_message():
 
     _hello, *steps = asyncio.run(main())
     assert [len(decode_events(payload)) for each in steps for payload in Unpacker().feed(each)] == [50, 50]
+
+
+def calls(run: Callable[[], Any]) -> int:
+    """How many of our functions are called while `run` runs."""
+    count = 0
+
+    def called(frame: Any, event: str, _: Any) -> None:
+        nonlocal count
+        count += event == "call" and "/engine_client/" in frame.f_code.co_filename
+
+    sys.setprofile(called)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("limit", [0, 2])
+def test_what_a_move_would_need_costs_two_calls_a_delta_however_many_tokens_it_joins(limit: int):
+    moves = Moves([Submit(1, Request("m", Text("a")))], limit)
+    for tokens in (1, 100):
+        assert calls(partial(moves.add, Delta(1, 0, "a" * tokens, list(range(tokens))))) == 2
+
+
+def test_an_undisturbed_stream_spends_two_calls_a_delta_and_one_a_batch():
+    stream = Stream(Connections("/nowhere"), Times(10.0), Presence(), [Request("m", Text("a"))], None, moves=2)
+    stream._open[stream._submits[0].id] = 1
+    batches = [[_delta(stream, number) for number in range(size)] for size in (1, 50)]
+    assert [calls(partial(stream._take, batch)) for batch in batches] == [3, 101]
+    stream.close()
+
+
+def _delta(stream: Stream, number: int) -> Delta:
+    return Delta(stream._submits[0].id, number, "a", [number])
 
 
 @pytest.mark.parametrize("route", ANSWERS)

@@ -66,6 +66,13 @@ class Metrics:
             ["route", "model", "ending", "error"],
             registry=self._registry,
         )
+        self._moves = Counter(
+            "vllm_wsgi_moves",
+            "Moves of requests to another engine, by cause: died (or hung), drained (was told to end), "
+            "unreached (had died before the request came).",
+            ["model", "cause"],
+            registry=self._registry,
+        )
         self._prompt = self._counter("prompt_tokens", "Tokens of prompts.")
         self._output = self._counter("output_tokens", "Tokens of answers.")
         self._first = self._histogram("time_to_first_token", "From a request's arrival to its first token.", FIRST)
@@ -76,6 +83,8 @@ class Metrics:
     def count(self, ended: RequestOutcome, model: str) -> None:
         """Count one request. `model` is the model's own name, UNKNOWN, or empty for a request that has no model."""
         self._ended.labels(ended.route, model, ended.ending, ended.error).inc()
+        for cause, number in ended.moves.items():
+            self._moves.labels(model, cause).inc(number)
         if ended.prompt_tokens:
             self._prompt.labels(model).inc(ended.prompt_tokens)
         if ended.queue:
@@ -89,7 +98,16 @@ class Metrics:
 
     def forget(self, model: str) -> None:
         """Remove the series of a model that was deleted; clients could otherwise make ever more of them."""
-        for metric in (self._ended, self._prompt, self._output, self._first, self._token, self._pause, self._queue):
+        for metric in (
+            self._ended,
+            self._moves,
+            self._prompt,
+            self._output,
+            self._first,
+            self._token,
+            self._pause,
+            self._queue,
+        ):
             metric.remove_by_labels({"model": model})
 
     def text(self, states: Iterable[State]) -> str:

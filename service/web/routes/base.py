@@ -135,6 +135,8 @@ class Routes:
     def _respond(self, stream: Stream | Job, answer: Answer, chosen: Framing | None) -> Response:
         """Turn the engine's events into a response: one path, streamed or collected."""
         answer.streams = chosen is not None
+        if isinstance(stream, Stream):
+            context().stats.stream = stream
         try:
             batches = answer.records(context().stats.count(stream.batches()))
             if chosen is None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.engine_client.moves import Moves
+from service.engine_client.moves import MOST_UNREACHED, MoveCause, Moves
 from service.errors import EngineFailure, EngineGone, ServiceError, Unavailable
 from service.protocol.commands import Submit
 from service.protocol.events import Delta, Failed, Finished
@@ -85,7 +85,17 @@ def test_deaths_with_tokens_between_them_count_up_to_the_limit():
 def test_an_engine_that_is_told_to_end_is_no_death():
     moved = moves(limit=1)
     assert [begins(moved, DRAINED) for _ in range(4)] == [None] * 4
-    assert (moved.count, len(moved.lost)) == (4, 4)
+    assert ([move.cause.value for move in moved.made], len(moved.lost)) == (["drained"] * 4, 4)
+
+
+def test_an_engine_that_was_not_reached_is_no_death_of_the_request_and_not_tried_for_ever():
+    moved = moves(limit=2)
+    for _ in range(MOST_UNREACHED):
+        moved.begin(DEAD, "/dead.sock", reached=False)
+    assert {move.cause for move in moved.made} == {MoveCause.UNREACHED}
+    assert begins(moved, DEAD) is None
+    with pytest.raises(EngineGone):
+        moved.begin(DEAD, "/dead.sock", reached=False)
 
 
 def test_unavailable_is_no_death():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from service.engine_client.moves import Move, MoveCause
 from service.errors import ServiceError, TooManyRequests
 from service.protocol.events import Delta, Finished
 from service.telemetry.request_stats import Ending, RequestStats, ending
@@ -47,3 +48,17 @@ def test_every_error_is_an_ending():
     }  # fmt: skip
     assert (endings["Drained"], endings["Unavailable"]) == (Ending.DRAINED, Ending.REFUSED)
     assert endings["ClientGone"] is endings["ClientTooSlow"] is Ending.CLIENT_GONE
+
+
+class MovedStream:
+    """A stream that has moved twice, and is at the second replica."""
+
+    replica = 1
+    moves = [Move(MoveCause.DIED, 1), Move(MoveCause.DRAINED, 2), Move(MoveCause.DIED, 3)]
+
+
+def test_moves_are_counted_by_their_causes():
+    stats = RequestStats("/api/chat")
+    assert (stats.ended().moves, stats.ended().replica) == ({}, 0)
+    stats.stream = MovedStream()  # type: ignore[assignment]
+    assert (stats.ended().moves, stats.ended().replica) == ({"died": 2, "drained": 1}, 1)
