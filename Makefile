@@ -39,9 +39,9 @@ INSTALL_FLAGS := --excludes requirements/cpu-excludes.txt \
 endif
 
 # Groups of tests that `make test` leaves to targets of their own, because they take long or install much.
-HEAVY := $(foreach group,legacy compat/agents page,--ignore tests/$(group))
+HEAVY := $(foreach group,cluster legacy compat/agents page,--ignore tests/$(group))
 
-.PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-agents test-page docs site bench soak serve install \
+.PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-cluster test-agents test-page docs site bench soak serve install \
 	install-dev clean
 
 help: ## list the targets
@@ -76,6 +76,10 @@ test-compat: install-dev ## other people's clients, against vLLM with the demo m
 
 test-deploy: install-dev ## the proxies, the systemd units and the wheel
 	$(PYTEST) tests/deploy
+
+# Without root, or where no network namespaces can be made, all but one test are skipped.
+test-cluster: $(VENV)/installed-check ## a web and an engine machine on a network that fails: no vLLM, under three minutes
+	$(PYTEST) tests/cluster
 
 test-agents: $(VENV)/installed-check $(NPM_AGENTS) ## Codex CLI and Claude Code as they ship, against a scripted engine: no vLLM
 	$(PYTEST) tests/compat/agents

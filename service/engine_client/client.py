@@ -55,6 +55,7 @@ from ..protocol.model_info import LoadedModel, ModelInfo, Recipe
 from ..protocol.request import Caller, EmbedRequest, Request
 from .connections import CONNECT_SECONDS, RETRY_AFTER_SECONDS, Connections, new_id
 from .disconnect import Presence
+from .embedding import EmbeddingExchange
 from .exchange import E, Exchange, Job, Times, expect
 from .inbox import Inbox
 from .observation import Observation
@@ -94,8 +95,9 @@ class Client:
         self, request: EmbedRequest, presence: Presence, keep_alive: float | None = None
     ) -> tuple[Located, Vectors]:
         """Wait until every input is embedded, and return the vectors of all of them in one event."""
-        with Exchange(self.connections, self._times, presence, request.caller.name) as exchange:
-            return exchange.located(request.model, keep_alive, submits=1), exchange.embed(request)
+        embedding = EmbeddingExchange(self.connections, self._times, presence, request, keep_alive, self._moves)
+        with contextlib.closing(embedding):
+            return embedding.run()
 
     def load(self, model: str, presence: Presence, caller: Caller, keep_alive: float | None = None) -> Located:
         """Wait until the model is loaded."""

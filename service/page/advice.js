@@ -6,6 +6,7 @@ const WAIT_SECONDS = 5;
 const LOAD_SECONDS = 120;
 
 const DEATHS = [
+  [/CUDA out of memory|CUDA error: out of memory|OutOfMemoryError|free memory on device|No available memory for the cache/i, "The GPU does not have the memory that the model asks for. nvidia-smi shows what else uses it. Lower gpu_memory_utilization or max_model_len in models.toml, or unload another model."],
   [/SIGKILL|out of memory|OOM/i, "The kernel's log names the process that it killed (journalctl -k). Lower gpu_memory_utilization or max_model_len in models.toml, or give the machine more memory."],
   [/SIGSEGV|SIGABRT|SIGBUS|SIGILL/i, "This is a crash in native code. The engine's log has its last lines; check the driver and vLLM versions, and report it with the request that was running."],
   [/SIGTERM|SIGINT/i, "Somebody or something ended the engine from outside: systemd, an orchestrator, a person."],
@@ -19,7 +20,8 @@ const nextFor = (reason) => DEATHS.find(([pattern]) => pattern.test(reason))?.[1
 
 /** Return `{ kind: "bad" | "warn", what, next }` for a model's or replica's state, null when nothing is wrong. */
 export function adviceFor(model, now) {
-  const reason = model.reason ? `: ${model.reason}` : "";
+  // The sentence below says already that it can't be loaded.
+  const reason = model.reason ? `: ${model.reason.replace(/^the model can't be loaded: /, "")}` : "";
   const name = shortName(model.name);
   if (model.state === "failed" || model.state === "restarting") {
     const again = model.retry_at > now ? ` The next try is in ${Math.ceil(model.retry_at - now)} s.` : "";
@@ -50,7 +52,7 @@ export function hostAdvice(snapshot) {
     return { kind: "warn", what: "The engine host is going down: running requests may end, new ones get a 503.", next: "Start it again, or wait for its supervisor to." };
   }
   if (host.state !== "ready") {
-    return { kind: "bad", what: `The engine host does not answer${host.reason ? `: ${host.reason}` : ""}.`, next: "Start it (systemctl start vllm-wsgi-engine), and read its log." };
+    return { kind: "bad", what: `The engine host does not answer${host.reason ? `: ${host.reason}` : ""}.`, next: "gunicorn starts a host of its own again, within seconds. Another one: systemctl start vllm-wsgi-engine. Its log says why it ended." };
   }
   return null;
 }

@@ -37,6 +37,7 @@ class Catalog extends EventTarget {
 
   /** The state of a model: its entry in the snapshot, or one made of api/ps. Undefined when it is not loaded. */
   stateOf(name) {
+    if (feed.snapshot?.host?.state === "gone") return { state: "unknown" };
     if (feed.snapshot) return feed.snapshot.models.find((each) => each.name === name);
     const entry = this.loaded.get(name);
     return entry && { ...entry, state: "ready", reason: "", memory_bytes: entry.size };

@@ -55,7 +55,7 @@ export class Chart {
     const scale = scaleFor(highest, this.least);
     this.lines.forEach(({ series }, index) => this.paths[index].setAttribute("d", path(series.points, now, scale)));
     this.area.setAttribute("d", this.lines.length > 1 ? "" : under(this.lines[0].series.points, now, scale));
-    setText(this.scale, `0 – ${this.format(scale)}`);
+    setText(this.scale, `0–${this.format(scale)}`);
     const spoken = this.lines.map(({ name, series }) => `${name} now ${this.format(series.last)}, at most ${this.format(series.highest)}`);
     this.image.setAttribute("aria-label", `${this.title}, the last five minutes: ${spoken.join("; ")}`);
   }

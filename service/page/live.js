@@ -8,7 +8,7 @@ import { bytes, count, rate, seconds, shortName } from "./format.js";
 import * as requestTable from "./request_table.js";
 
 export const STATES = {
-  ready: "Ready", loading: "Loading", restarting: "Restarting", failed: "Failed", unloading: "Unloading", idle: "Not loaded",
+  ready: "Ready", loading: "Loading", restarting: "Restarting", failed: "Failed", unloading: "Unloading", idle: "Not loaded", unknown: "Not known",
 };
 const STALE_SECONDS = 10;
 
@@ -35,7 +35,7 @@ class ModelCard {
     this.charts = [
       new Chart("Tokens per second", [{ name: "Tokens per second", series: this.series.rate }], rate, 10),
       new Chart("Requests", [{ name: "Running", series: this.series.running }, { name: "Waiting", series: this.series.waiting }], count, 5),
-      new Chart("Time to first token", [{ name: "Time to first token", series: this.series.first }], seconds, 0.1),
+      new Chart("First token", [{ name: "Time to first token", series: this.series.first }], seconds, 0.1),
     ];
     this.replicas = el("tbody");
     this.table = el("div", { class: "replicas", hidden: true, tabindex: 0, role: "region", "aria-label": `Replicas of ${shortName(name)}` }, el("table", {},
@@ -135,17 +135,24 @@ function summary(snapshot) {
   return snapshot.models.length ? parts.join(" · ") : `No model is loaded: the first request for one loads it, or you do in Models · version ${snapshot.version}`;
 }
 
-const draw = onceAFrame(() => {
-  if (byId("live").hidden || !feed.snapshot) return;
-  const { models, time } = feed.snapshot;
-  for (const model of models) cardOf(model.name).show(model, time);
+const hostIsGone = () => feed.snapshot?.host?.state === "gone";
+
+/** Remove the cards of models that are there no longer. */
+function dropCards(models) {
   for (const [name, card] of cards) {
     if (models.some((each) => each.name === name)) continue;
     card.node.remove();
     cards.delete(name);
   }
+}
+
+const draw = onceAFrame(() => {
+  if (byId("live").hidden || !feed.snapshot) return;
+  const { models, time } = feed.snapshot;
+  for (const model of models) cardOf(model.name).show(model, time);
+  if (!hostIsGone()) dropCards(models);
   setText(byId("live-summary"), summary(feed.snapshot));
-  showAttention(models, time);
+  if (!hostIsGone()) showAttention(models, time);
   showAdvice(hostNotice, hostAdvice(feed.snapshot));
 });
 
@@ -153,7 +160,7 @@ const draw = onceAFrame(() => {
 function showStale() {
   const silent = (performance.now() - feed.heardAt) / 1000;
   const isStale = feed.state !== "open" || silent > STALE_SECONDS;
-  byId("live-models").classList.toggle("stale", isStale);
+  byId("live-models").classList.toggle("stale", isStale || hostIsGone());
   byId("requests-panel").hidden = feed.state === "closed" && !feed.snapshot;
   if (!isStale || feed.state === "wait") return;
   const since = feed.heardAt ? ` The numbers below are ${silent < 60 ? `${Math.round(silent)} s` : seconds(silent)} old.` : "";
@@ -168,7 +175,10 @@ export function start() {
   requestTable.start(feed);
   feed.addEventListener("snapshot", ({ detail }) => {
     for (const model of detail.models) cardOf(model.name).remember(model, detail.time);
+    // A gap in the lines: nothing is known of this time.
+    if (hostIsGone()) for (const card of cards.values()) card.remember({}, detail.time);
     draw();
+    showStale();
   });
   feed.addEventListener("reset", () => {
     byId("live-models").replaceChildren();

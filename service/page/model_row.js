@@ -10,13 +10,14 @@ export class ModelRow {
     Object.assign(this, { name: tag.name, catalog, ask });
     this.state = el("span", { class: "state" }, el("span", { class: "mark", "aria-hidden": "true" }), el("span"));
     this.facts = el("p", { class: "badges" });
+    this.why = el("p", { class: "why" });
     this.line = el("p", { class: "said-line", role: "status" });
     this.toggle = this.button("Load", () => this.load());
     this.shown = el("div");
     const short = shortName(this.name);
     this.node = el("li", { class: "panel model" },
       el("div", { class: "model-main" },
-        el("div", {}, el("h2", {}, short), this.facts),
+        el("div", {}, el("h2", {}, short), this.facts, this.why),
         this.state,
         el("div", { class: "actions" }, this.toggle,
           this.button("Create from", () => this.create()),
@@ -49,7 +50,9 @@ export class ModelRow {
     this.state.dataset.state = state;
     const until = entry?.expires_at && state === "ready" ? `, ${expiry(entry.expires_at)}` : "";
     setText(this.state.lastElementChild, (STATES[state] ?? state) + until);
-    this.isLoaded = state !== "idle";
+    setText(this.why, entry?.reason ?? "");
+    if (state === "unknown") return;
+    this.isLoaded = state !== "idle" && state !== "failed";
     setText(this.toggle.firstChild, this.isLoaded ? "Unload" : "Load");
   }
 

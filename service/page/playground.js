@@ -23,7 +23,7 @@ const trouble = (text) => setText(byId("composer-trouble"), text);
 const button = (text, click, kind = "secondary") => el("button", { type: "button", class: kind, click }, text);
 
 function send() {
-  if (running?.exchange.state === "running") return;
+  if (byId("send").disabled) return;
   const message = composer.take();
   if (!message) return byId("message").focus();
   let body;
@@ -193,7 +193,8 @@ async function stop() {
 
 function show() {
   const live = running?.exchange.state === "running";
-  byId("send").disabled = live;
+  // Until the models are known there is none to ask, and what is typed waits.
+  byId("send").disabled = live || !catalog.isKnown;
   byId("stop").disabled = !live;
   byId("cut").hidden = !catalog.resumable;
   byId("cut").disabled = !(live && running.exchange.isResumable);
@@ -260,7 +261,9 @@ export function start() {
     const { copyAs } = await import("./copy_as.js");
     const written = byId("message").value.trim();
     try {
-      const all = written ? [...messages, { role: "user", content: written }] : messages;
+      // What is written, or else what was asked last: without its answer.
+      const asked = messages.slice(0, messages.findLastIndex((each) => each.role !== "assistant") + 1);
+      const all = written ? [...messages, { role: "user", content: written }] : asked;
       copyAs(form.body(all.length ? all : [{ role: "user", content: ASKS[0] }]), ACCEPT[form.transport()] ?? "");
       trouble("");
     } catch (error) {
@@ -268,6 +271,7 @@ export function start() {
     }
   });
   catalog.addEventListener("resumable", show);
+  catalog.addEventListener("change", show);
   restore();
   show();
 }

@@ -93,6 +93,8 @@ class Pull {
 }
 
 export function start(done) {
+  // Before this, the browser itself would send the form.
+  byId("pull").disabled = false;
   byId("pull-form").addEventListener("submit", (event) => {
     event.preventDefault();
     const name = byId("pull-name").value.trim();

@@ -88,7 +88,7 @@ class Unload(Struct):
 class Restart(Struct):
     """Replace the engine workers of a model, one after the other; those of every loaded model where the name is empty.
 
-    The requests of each worker have `seconds` to end; with None, as long as when the host is told to end. A model that
+    The requests of each worker have `seconds` to end; with None, as long as when the host is asked to end. A model that
     can't serve meanwhile is restarted only if it `may_pause`.
     """
 

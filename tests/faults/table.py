@@ -65,7 +65,7 @@ FAULTS = {
         "the host starts another one",
     ),
     "`vllm-wsgi restart` of two replicas": (
-        "streams pause for a moment when their replica is told to end, and continue on the other one",
+        "streams pause for a moment when their replica is asked to end, and continue on the other one",
         "each replica is replaced when the one before it is ready",
     ),
     "a full disk under the model store": (

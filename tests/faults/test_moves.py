@@ -1,4 +1,4 @@
-"""Engines that die, hang or are told to end under running streams: the client sees a pause. Scripted engine."""
+"""Engines that die, hang or are asked to end under running streams: the client sees a pause. Scripted engine."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ import pytest
 
 from tests.faults.scripted_streams import Said, Streams, streams, undisturbed_answers
 from tests.faults.table import fault
-from tests.support.servers import ROOT, SCRIPTED, Server, chat, clean_environment, until
+from tests.support.servers import ROOT, SCRIPTED, Server, chat, clean_environment, one_is_done, until
 
 MODELS = f"""
 [models.demo]
@@ -145,6 +145,25 @@ def test_while_one_replica_is_away_new_requests_are_served(replicated: Server):
     os.kill(worker, signal.SIGKILL)
     for number in range(20):
         assert ask(replicated, chat(f"{number}", stream=False)).status_code == 200
+
+
+def test_texts_are_embedded_anew_on_the_other_replica(replicated: Server):
+    body = {"model": "demo", "input": ["!sleep:3 a", "b"]}
+    with ThreadPoolExecutor(2) as pool:
+        posts = [pool.submit(httpx.post, f"{replicated.url}/api/embed", json=body, timeout=120) for _ in range(2)]
+        until(
+            lambda: all(each["running"] for each in replicas(replicated)), 120, "one runs on each", one_is_done(posts)
+        )
+        os.kill(replicated.engine_workers()[0], signal.SIGKILL)
+        first, second = [post.result() for post in posts]
+    assert (first.status_code, len(first.json()["embeddings"])) == (200, 2)
+    assert first.json()["embeddings"] == second.json()["embeddings"]
+    assert "begins again on another engine" in replicated.output
+
+
+def test_a_text_that_kills_its_engines_is_given_up(replicated: Server):
+    answer = httpx.post(f"{replicated.url}/api/embed", json={"model": "demo", "input": "!crash"}, timeout=120)
+    assert (answer.status_code, "died 2 times" in answer.json()["error"]) == (500, True)
 
 
 def test_the_turns_of_a_conversation_go_to_one_replica_and_conversations_to_both(replicated: Server):

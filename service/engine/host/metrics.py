@@ -68,7 +68,7 @@ class Metrics:
         )
         self._moves = Counter(
             "vllm_wsgi_moves",
-            "Moves of requests to another engine, by cause: died (or hung), drained (was told to end), "
+            "Moves of requests to another engine, by cause: died (or hung), drained (was asked to end), "
             "unreached (had died before the request came).",
             ["model", "cause"],
             registry=self._registry,

@@ -1,8 +1,8 @@
 """Restart the replicas of a model, one after the other, while the others serve.
 
 In: a Restart. Out: Progress in sentences for the operator, and Done. A replica gets no new request, its requests have
-time to end, and the rest moves to another replica when the worker is told to end. The next replica follows when the new
-worker is ready.
+time to end, and the rest moves to another replica when the worker is asked to end. The next replica follows when the
+new worker is ready.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class RollingRestart:
             while use.in_use and time.monotonic() < due:
                 await asyncio.sleep(LOOK_SECONDS)
             rest = f"; its {_requests(replica.load)} move to another engine" if use.in_use else ""
-            yield f"{label}: is told to end{rest}"
+            yield f"{label}: is asked to end{rest}"
             old = replica.socket
             replica.restart()
             while replica.socket in ("", old) and replica.restarts == before and replicas.resident.staying:

@@ -186,7 +186,7 @@ class EngineSupervisor:
             if self._is_replaced:
                 self._is_replaced = False
                 self._trouble = Unavailable("the engine is being restarted")
-                logger.info("%s: its worker has ended as it was told to; starting another one", self._label)
+                logger.info("%s: its worker has ended as it was asked to; starting another one", self._label)
                 self._enter(EngineState.RESTARTING)
                 continue
             self._restarts += 1

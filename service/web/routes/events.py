@@ -30,13 +30,20 @@ RETRY = b"retry: 2000\n\n"
 
 class EventRoutes(Routes):
     name = "events"
-    bases = ()
+    # Other methods get a 405 that names these.
+    bases = ("/api/events",)
     package = "events"
     error_record = staticmethod(error_record)
 
     def table(self) -> list[Route]:
         return [
-            Route("/api/events", ("GET",), self.events, Scope.OBSERVE, "what happens now: states, numbers, requests")
+            Route(
+                "/api/events",
+                ("GET", "HEAD"),
+                self.events,
+                Scope.OBSERVE,
+                "what happens now: states, numbers, requests",
+            )
         ]
 
     def events(self) -> Response:

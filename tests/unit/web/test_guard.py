@@ -74,9 +74,9 @@ def test_every_route_has_the_scope_that_it_is_meant_to_have():
 
 def test_every_rule_of_the_application_is_a_route_of_ours(tmp_path: Path):
     declared = {route.path for dialect in all_routes().values() for route in dialect}
-    fallbacks = {"/api", "/v1"} | {f"{base}/<path:path>" for base in ("/api", "/v1", "/v1/messages")}
+    fallbacks = {"/api", "/v1"} | {f"{base}/<path:path>" for base in ("/api", "/api/events", "/v1", "/v1/messages")}
     rules = {rule.rule for rule in application(tmp_path).url_map.iter_rules()}
-    assert declared <= rules <= declared | fallbacks | {"/v1/messages/"}
+    assert declared <= rules <= declared | fallbacks | {"/api/events/", "/v1/messages/"}
 
 
 @pytest.mark.parametrize("name", ["vllm_wsgi", "renamed", "a.b"])

@@ -85,8 +85,8 @@ async def test_a_replica_follows_when_the_one_before_is_ready():
     await field.come_back(1)
     await restart
     assert field.shown == [
-        "replica 0: is told to end", "replica 0: is ready again",
-        "replica 1: is told to end", "replica 1: is ready again",
+        "replica 0: is asked to end", "replica 0: is ready again",
+        "replica 1: is asked to end", "replica 1: is ready again",
     ]  # fmt: skip
 
 
@@ -115,7 +115,7 @@ async def test_what_still_runs_when_the_time_is_over_moves():
     field.workers[0].load = 2
     restart = field.restart()
     await settle()
-    assert field.shown == ["replica 0: is told to end; its 2 requests move to another engine"]
+    assert field.shown == ["replica 0: is asked to end; its 2 requests move to another engine"]
     restart.cancel()
 
 

@@ -1,0 +1,79 @@
+"""Embed texts; when the engine is lost, begin again on another one.
+
+In: a request for vectors. Out: the vectors of all its texts, or a ServiceError.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+
+from ..drain import drain
+from ..errors import Drained, EngineFailure, EngineGone, ServiceError
+from ..protocol.events import Located, Vectors
+from ..protocol.request import EmbedRequest
+from .connections import Connections
+from .disconnect import Presence
+from .exchange import Exchange, Times
+from .moves import MOST_UNREACHED
+
+logger = logging.getLogger("vllm_wsgi.queue")
+
+# The texts are taken for the cause when so many engines have died while they embedded them.
+MOST_DEATHS = 2
+
+
+class EmbeddingExchange(Exchange):
+    """One request for vectors. Vectors have no state, so that another engine begins with the first text."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        times: Times,
+        presence: Presence,
+        request: EmbedRequest,
+        keep_alive: float | None,
+        moves: int = 0,
+    ) -> None:
+        """`keep_alive` is in seconds. The request fails with its first engine when `moves` is 0."""
+        super().__init__(connections, times, presence, request.caller.name)
+        self._request = request
+        self._keep_alive = keep_alive
+        self._may_move = moves > 0
+        self._deaths = self._unreached = 0
+        self._lost: list[str] = []
+
+    def run(self) -> tuple[Located, Vectors]:
+        """Wait until every input is embedded. Return where the model was first, and the vectors."""
+        first = self._locate()
+        located = first
+        while True:
+            has_run = False
+            try:
+                self._connections.connection(located.socket)
+                has_run = True
+                return first, self.embed(self._request)
+            except (EngineGone, Drained) as error:
+                self._begin_again(error, has_run)
+            self._lost.append(located.socket)
+            located = self._locate()
+
+    def _locate(self) -> Located:
+        deque(self.locate(self._request.model, self._keep_alive, 1, self._lost), maxlen=0)
+        assert self.location is not None
+        return self.location
+
+    def _begin_again(self, error: ServiceError, has_run: bool) -> None:
+        """Note that an engine was lost, which `has_run` the request. Raises the error where this one is the last."""
+        if not self._may_move or drain.begun:
+            raise error
+        self._answered()
+        self._unreached += not has_run
+        self._deaths += has_run and isinstance(error, EngineGone)
+        if self._unreached > MOST_UNREACHED:
+            raise error
+        name = self._request.request_id
+        if self._deaths >= MOST_DEATHS:
+            logger.error("request %s is given up: its engine died %d times while it ran", name, self._deaths)
+            raise EngineFailure(f"the engine died {self._deaths} times while it ran this request: {error.message}")
+        logger.warning("request %s begins again on another engine: %s", name, error.message)

@@ -1,0 +1,101 @@
+"""The live state, while engines, hosts and web workers are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from tests.page.test_page import HOSTILE
+from tests.support.servers import Server, chat
+
+DEMO = "#live-models article[aria-label=demo]"
+
+
+def test_a_killed_engine_is_shown_with_what_to_do_next(library: Server, open_tab: Callable[..., Any]):
+    tab = open_tab(library, "/ui#live")
+    tab.sees(f"{DEMO} .state", "Ready")
+    asking = open_tab(library)
+    asking.ask("!rate:20 !repeat:4000:tick")
+    asking.sees(".turn.live", "tick tick")
+    os.kill(library.engine_workers()[0], signal.SIGKILL)
+    asking.answered("The answer broke off.")
+    tab.sees(f"{DEMO} .advice", "killed by SIGKILL")
+    tab.sees(f"{DEMO} .advice", "journalctl -k")
+    tab.sees(".attention button", "demo")
+    tab.page.select_option("#request-filter", "problem")
+    tab.sees("#requests tr[data-ending=error]", "/api/chat")
+    tab.sees(f"{DEMO} .state", "Ready")
+    tab.sees_no(f"{DEMO} .advice")
+    asking.page.get_by_role("button", name="Ask again").click()
+    asking.sees(".turn.live", "tick tick")
+    asking.page.click("#stop")
+
+
+def test_a_killed_engine_host_is_shown_and_the_cards_stay(library: Server, open_tab: Callable[..., Any]):
+    tab = open_tab(library, "/ui#live")
+    tab.sees(f"{DEMO} .state", "Ready")
+    # Stopped, it does not answer and is not started again yet.
+    host = library.engine_hosts()[0]
+    os.kill(host, signal.SIGSTOP)
+    try:
+        tab.sees(".host-notice", "The engine host does not answer")
+        tab.sees(".host-notice", "systemctl start")
+        tab.sees(f".stale {DEMO.removeprefix('#live-models ')}")
+        tab.page.click("[data-view=models]")
+        tab.sees(".model .state", "Not known")
+    finally:
+        os.kill(host, signal.SIGKILL)
+    tab.page.click("[data-view=live]")
+    tab.sees_no(".host-notice")
+    tab.sees(f"{DEMO} .state", "Ready")
+
+
+def test_a_web_worker_that_is_killed_breaks_the_answer_and_the_page_comes_back(
+    library: Server, open_tab: Callable[..., Any]
+):
+    tab = open_tab(library)
+    tab.sees("#link-text", "Connected")
+    tab.ask("!rate:20 !repeat:4000:tick")
+    tab.sees(".turn.live", "tick tick")
+    for worker in library.web_workers():
+        os.kill(worker, signal.SIGKILL)
+    tab.answered("The connection broke")
+    tab.sees("#link-text", "Connected")
+    tab.page.get_by_role("button", name="Ask again").click()
+    tab.sees(".turn.live", "tick tick")
+    tab.page.click("#stop")
+
+
+def test_what_can_not_be_loaded_says_why_and_what_to_do(library: Server, open_tab: Callable[..., Any]):
+    httpx.post(f"{library.url}/api/generate", json={"model": "broken"}, timeout=60)
+    tab = open_tab(library, "/ui#live")
+    card = tab.sees("#live-models article", "CUDA out of memory")
+    assert "nvidia-smi" in card.inner_text()
+    assert "can't be loaded: the model can't be loaded" not in card.inner_text()
+
+
+def test_the_charts_do_not_need_colour(library: Server, open_tab: Callable[..., Any]):
+    httpx.post(f"{library.url}/api/chat", json=chat("a b c", stream=False), timeout=60)
+    tab = open_tab(library, "/ui#live")
+    tab.sees(f"{DEMO} .legend", "Waiting")
+    dashes = [
+        tab.page.eval_on_selector(f"{DEMO} .line{kind}", "line => getComputedStyle(line).strokeDasharray")
+        for kind in (".second", ":not(.second)")
+    ]
+    assert dashes[0] != dashes[1] == "none"
+    for chart in ("Running now", "Tokens per second now", "Time to first token now"):
+        assert tab.page.locator(f'{DEMO} svg[aria-label*="{chart}"]').count() == 1
+
+
+def test_a_hostile_name_in_a_request_is_text(library: Server, open_tab: Callable[..., Any]):
+    tab = open_tab(library, "/ui#live")
+    tab.page.select_option("#request-filter", "")
+    tab.sees("#requests tr")
+    agent = httpx.post(f"{library.url}/api/chat", json={**chat("a"), "model": HOSTILE}, timeout=60)
+    assert agent.status_code in (400, 404)
+    tab.sees("#requests tr", agent.headers["X-Request-Id"])
+    assert tab.page.locator("#live img, #live script").count() == 0
