@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from vllm.sampling_params import SamplingParams
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.worker import gpu_model_runner
+
+from .cpu_generator import CpuGenerator, draw
 
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput
@@ -89,15 +90,17 @@ def _resumed_state(**fields: Any) -> Any:
     """Return the first model runner's state of a new request, with the tokens so far as its output.
 
     The second model runner gets all tokens from the scheduler and needs nothing. A generator is advanced by one draw
-    for each token, as vLLM's CPU sampler (`TopKTopPSampler.forward_cpu`) draws.
+    for each token.
     """
     tokens = so_far(fields.get("sampling_params"))
     if tokens:
         fields["output_token_ids"] = tokens
-        generator = fields.get("generator")
-        if generator is not None:
-            for _ in tokens:
-                torch.randint(0, 2**31, (1,), generator=generator, dtype=torch.long)
+    generator = fields.get("generator")
+    if generator is not None:
+        for _ in tokens:
+            draw(generator)
+        if generator.device.type == "cpu":
+            fields["generator"] = CpuGenerator(generator, fields["output_token_ids"])
     return _CachedRequestState(**fields)
 
 
