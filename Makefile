@@ -20,6 +20,8 @@ NPM := tests/compat/npm
 NPM_CLIENTS := $(if $(shell command -v npm),$(NPM)/node_modules/.package-lock.json)
 # Agents of other people, 800 MB. Without npm their tests are skipped.
 AGENTS := tests/compat/agents/npm
+# Libraries for agents. They conflict with vLLM and with the other clients.
+LIBRARIES := .venv-agents
 NPM_AGENTS := $(if $(shell command -v npm),$(AGENTS)/node_modules/.package-lock.json)
 
 # What builds the documentation site. Its own environment keeps .venv as an operator has it.
@@ -41,8 +43,11 @@ endif
 # Groups of tests that `make test` leaves to targets of their own, because they take long or install much.
 HEAVY := $(foreach group,cluster legacy compat/agents page,--ignore tests/$(group))
 
-.PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-cluster test-agents test-page docs site bench soak serve install \
-	install-dev clean
+# Compares how long a client waits with how long it waits without an attack, so nothing else may run beside it.
+ALONE := tests/hostile/test_victim.py
+
+.PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-cluster test-hostile test-legacy \
+	test-agents test-page docs site bench soak serve install install-dev clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -63,7 +68,8 @@ test: install-dev ## lint, types and every test but the heavy groups: under 15 m
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
-	$(PYTEST) -n 2 --no-loadscope-reorder $(HEAVY)
+	$(PYTEST) -n 2 --no-loadscope-reorder $(HEAVY) --ignore $(ALONE)
+	$(PYTEST) $(ALONE)
 
 test-http: $(VENV)/installed-check ## a scripted engine over real HTTP: no vLLM
 	$(PYTEST) tests/http -n 2 --no-loadscope-reorder
@@ -81,7 +87,11 @@ test-deploy: install-dev ## the proxies, the systemd units and the wheel
 test-cluster: $(VENV)/installed-check ## a web and an engine machine on a network that fails: no vLLM, under three minutes
 	$(PYTEST) tests/cluster
 
-test-agents: $(VENV)/installed-check $(NPM_AGENTS) ## Codex CLI and Claude Code as they ship, against a scripted engine: no vLLM
+# Interpreters come from PATH or pyenv, packages by uv into .venv-legacy/, which is kept. What a machine lacks is skipped.
+test-legacy: $(VENV)/installed-check ## old Pythons, Flasks, servers and extensions: no vLLM; LEGACY="-n 0 --write-servers"
+	$(PYTEST) tests/legacy -n 2 --no-loadscope-reorder $(LEGACY)
+
+test-agents: $(VENV)/installed-check $(NPM_AGENTS) $(LIBRARIES)/installed ## Codex CLI, Claude Code and others as they ship: no vLLM
 	$(PYTEST) tests/compat/agents
 
 # The browser is Debian's `chromium`; without it the tests are skipped.
@@ -92,6 +102,9 @@ test-page: $(VENV)/installed-check ## the web page in Chromium: no vLLM
 
 test-faults: install-dev ## kills, stalls and floods; writes docs/reference/faults.md
 	$(PYTEST) tests/faults --write-faults
+
+test-hostile: install-dev ## one key attacks for a minute, and another one's client asks on
+	HOSTILE_SECONDS=60 $(PYTEST) tests/hostile -s
 
 docs: $(VENV)/installed-check ## write the generated pages of docs/reference and deploy/systemd/vllm-wsgi.env
 	$(RUN) tests.docs.reference
@@ -108,7 +121,8 @@ soak: install-dev ## ten minutes of everything at once, and what grows; SOAK="--
 install-dev: install $(VENV)/installed-dev $(DOCS)/installed $(CLIENTS)/installed $(NPM_CLIENTS) ## install what the tests need, too
 
 clean: ## remove what was installed, built and cached
-	rm -rf $(VENV) $(CLIENTS) $(DOCS) $(NPM)/node_modules $(AGENTS)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-legacy $(CLIENTS) $(LIBRARIES) $(DOCS) $(NPM)/node_modules $(AGENTS)/node_modules
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf build dist site *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -136,6 +150,11 @@ $(VENV)/installed-bench: requirements/bench.txt $(VENV)/installed-$(ENGINE)
 $(CLIENTS)/installed: requirements/clients.txt | $(UV)
 	$(UV) venv --quiet --clear --python $(VENV)/bin/python $(CLIENTS)
 	$(UV) pip install --python $(CLIENTS)/bin/python -r requirements/clients.txt
+	@touch $@
+
+$(LIBRARIES)/installed: requirements/agents.txt | $(UV)
+	$(UV) venv --quiet --clear --python $(VENV)/bin/python $(LIBRARIES)
+	$(UV) pip install --python $(LIBRARIES)/bin/python $(INSTALL_FLAGS) -r requirements/agents.txt
 	@touch $@
 
 $(DOCS)/installed: requirements/docs.txt | $(UV)

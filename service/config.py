@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any
 
-from .errors import BadRequest, SettingsError
+from .errors import SettingsError
 from .syntax.durations import parse_server_keep_alive
-from .syntax.setting import Group, setting
+from .syntax.setting import Documented, Group, parsed, setting
 from .syntax.values import (
     one_of,
     parse_count,
@@ -66,10 +66,7 @@ class Settings:
         Group.MODEL, "", "A models.toml that declares several models. When set, the five settings above have no effect."
     )
     engine: str = setting(
-        Group.MODEL,
-        "vllm",
-        "`vllm`, or `scripted` for tests: it plays scripts and needs no model.",
-        one_of("vllm", "scripted"),
+        Group.MODEL, "vllm", "`vllm`, or `scripted` for tests: it needs no model.", one_of("vllm", "scripted")
     )
     engine_socket: str = setting(
         Group.MODEL,
@@ -166,6 +163,11 @@ class Settings:
     max_body: int = setting(
         Group.LIMITS, str(32 * 1024 * 1024), "The longest request body in bytes. A longer one gets a 413.", parse_count
     )
+    max_messages: int = setting(
+        Group.LIMITS, "10000", "The most messages, items or texts to embed in a request. No limit when 0.", parse_count
+    )
+    max_tools: int = setting(Group.LIMITS, "1024", "The most tools in a request. No limit when 0.", parse_count)
+    max_images: int = setting(Group.LIMITS, "500", "The most images in a request. No limit when 0.", parse_count)
     max_queue: int = setting(
         Group.LIMITS,
         "512",
@@ -190,6 +192,19 @@ class Settings:
         "How often the engine of a running request may die before the request fails. "
         "Until then it continues on another engine, or waits for the new one. It fails at the first death when 0.",
         parse_count,
+    )
+    resume_seconds: float = setting(
+        Group.LIMITS,
+        "300",
+        "How many seconds a resumable stream is kept after its last reader has left, and after its end. "
+        "No stream is kept when 0.",
+        parse_seconds,
+    )
+    resume_streams: int = setting(
+        Group.LIMITS, "100", "How many kept streams a key may have in one engine. One more gets a 429.", parse_count
+    )
+    resume_bytes: int = setting(
+        Group.LIMITS, str(64 * 1024 * 1024), "How many bytes a key's kept streams may take in one engine.", parse_count
     )
     heartbeat: float = setting(
         Group.TIME_OUTS,
@@ -256,7 +271,7 @@ class Settings:
         for each in fields(self):
             value = getattr(self, each.name)
             if isinstance(value, str):
-                object.__setattr__(self, each.name, _parsed(each, value))
+                object.__setattr__(self, each.name, parsed(each, value, variable(each)))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -270,15 +285,6 @@ class Settings:
         return cls(**texts)
 
 
-class Documented(NamedTuple):
-    """A row of the table: the variable, its default as a text, its sentence, its group."""
-
-    variable: str
-    default: str
-    sentence: str
-    group: Group
-
-
 def table() -> Iterator[Documented]:
     """Yield each setting with what a reader needs to know, group by group."""
     for each in fields(Settings):
@@ -288,10 +294,3 @@ def table() -> Iterator[Documented]:
 def variable(setting: Field[Any]) -> str:
     """Return the name of the environment variable."""
     return PREFIX + setting.name.upper()
-
-
-def _parsed(setting: Field[Any], text: str) -> Any:
-    try:
-        return setting.metadata["parse"](text)
-    except BadRequest as error:
-        raise SettingsError(f"{variable(setting)}={text!r}: {error.message}") from None

@@ -9,6 +9,7 @@
     ├── ModelNotFound           404
     ├── ResponseNotFound        404
     ├── ClientTooSlow           408
+    ├── StreamGone              410
     ├── PayloadTooLarge         413
     ├── UnsupportedCoding       415
     ├── TooManyRequests         429
@@ -143,9 +144,15 @@ class ModelNotFound(ServiceError):
 
 
 class ResponseNotFound(ServiceError):
-    """The caller has not stored a response under this id."""
+    """The caller has no response and no stream under this id."""
 
     status = 404
+
+
+class StreamGone(ServiceError):
+    """The caller's stream was ended, or is not kept any more."""
+
+    status = 410
 
 
 class ClientTooSlow(ServiceError):
@@ -161,14 +168,13 @@ class PayloadTooLarge(ServiceError):
 
 
 class UnsupportedCoding(ServiceError):
-    """The request's body has a Content-Encoding that can't be decoded here."""
+    """The request's body has a Content-Encoding that can't be decoded here. RFC 9110 §15.5.16 asks for the header."""
 
     status = 415
     accepted = "gzip, deflate"
 
     @property
     def headers(self) -> dict[str, str]:
-        # RFC 9110 §15.5.16 asks for it.
         return {**super().headers, "Accept-Encoding": self.accepted}
 
 
@@ -227,11 +233,10 @@ class Unavailable(ServiceError):
 
 
 class ServerBusy(Unavailable):
-    """The queue of waiting requests is full."""
+    """The queue of waiting requests is full. The text is Ollama's, spaces and all (`server/sched.go`, ErrMaxQueue)."""
 
     code = "server_is_overloaded"
 
-    # Ollama's text, two spaces and all (`server/sched.go`, ErrMaxQueue).
     def __init__(
         self,
         message: str = "server busy, please try again.  maximum pending requests exceeded",

@@ -77,6 +77,11 @@ class KeyFile:
                 return key
         raise Unauthorized("unknown API key" if presented else "an API key is required: Authorization: Bearer KEY")
 
+    def named(self, name: str) -> Key | None:
+        """Return the key of an owner, None if the file has none."""
+        self._look()
+        return next((key for key in self._keys if key.caller.name == name), None)
+
     def _known(self, text: str) -> Key | None:
         digest = hashlib.sha256(text.encode("latin-1")).digest()
         found = None

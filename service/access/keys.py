@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..config import Settings
-from ..errors import Forbidden
+from ..errors import Forbidden, ResponseNotFound
 from .addresses import addresses, is_local, presented
 from .key_file import ANYONE, Key, KeyFile
 from .scopes import Scope
+from .stream_ids import key_of_link
 
 
 class Auth:
@@ -27,6 +28,18 @@ class Auth:
     def identify(self, environ: Mapping[str, Any]) -> Key:
         """Return the key that a request presents, or ANYONE where the server has no keys. Raises Unauthorized."""
         return ANYONE if self._keys is None else self._keys.find(presented(environ))
+
+    def identify_link(self, environ: Mapping[str, Any], token: str, stream: str) -> Key:
+        """Return the key that a request presents, or the one that signed its link to a stream.
+
+        Raises Unauthorized for a wrong key, and ResponseNotFound for a link that is expired or not genuine.
+        """
+        if self._keys is None or presented(environ):
+            return self.identify(environ)
+        key = key_of_link(token, stream, self._keys.named)
+        if key is None:
+            raise ResponseNotFound("stream not found")
+        return key
 
     def authorize(self, key: Key, scope: Scope, environ: Mapping[str, Any]) -> None:
         """Raise Forbidden when the key lacks the scope; without keys, when the request is not from this machine."""

@@ -95,12 +95,14 @@ def _known_as(name: str) -> x509.GeneralName:
 
 
 def _public(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
+    pem: bytes = certificate.public_bytes(serialization.Encoding.PEM)
+    return pem
 
 
 def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
     form = serialization.PrivateFormat.PKCS8
-    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    pem: bytes = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    return pem
 
 
 def _write(directory: Path, files: dict[str, bytes]) -> None:

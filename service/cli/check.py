@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,14 +45,14 @@ def check_environment() -> None:
     check(settings)
 
 
-def check_command(settings: Settings) -> click.Command:
-    """Return the command for an application that has settings of its own."""
-    return click.Command("check", callback=lambda: check(settings), help=check_environment.help)
+def check_command(settings: Settings, further: Callable[[], Iterable[Finding]]) -> click.Command:
+    """Return the command for an application that has settings of its own, and `further` findings."""
+    return click.Command("check", callback=lambda: check(settings, further()), help=check_environment.help)
 
 
-def check(settings: Settings) -> None:
+def check(settings: Settings, further: Iterable[Finding] = ()) -> None:
     """Print what was found with these settings; exit with status 1 when something can't serve."""
-    findings = list(examined(settings))
+    findings = [*examined(settings), *further]
     report(findings)
     if not all(each.good for each in findings):
         raise SystemExit(1)

@@ -18,7 +18,7 @@ from .processes import become, mistakes_reported, require_engine
 def engine(socket: str | None) -> None:
     """Run the engine host until SIGTERM or Ctrl-C.
 
-    The engine host loads the models and starts an engine worker for each. Web tiers reach it when their
+    The engine host loads the models and starts their engine workers. Web tiers reach it when their
     VLLM_WSGI_ENGINE_SOCKET names its control socket. Whoever may open the socket's directory may use the models.
 
     \b

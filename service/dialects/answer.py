@@ -38,6 +38,10 @@ class Answer:
             if records or not batch:
                 yield records
 
+    def records_of(self, event: Event) -> list[Any]:
+        """Return the records of one event."""
+        return list(self._records(event))
+
     def collect(self, batches: Iterable[list[Any]]) -> Any:
         """Return the one record of an answer that is not streamed: the records of its stream, joined."""
         return self._join([record for batch in batches for record in batch])

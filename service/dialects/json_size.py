@@ -12,8 +12,10 @@ from ..errors import BadRequest
 
 # A decoder holds up every other client of the web worker: it runs in one piece, and takes about a tenth of a second for
 # 100,000 small objects. So a body may have this many commas, colons and opening brackets outside of its texts. That is
-# a prompt of 500,000 token ids, or a conversation of 80,000 messages.
+# a prompt of 500,000 token ids. What is made of an object, a message or a tool, takes longer than its decoding, so that
+# fewer of them may be there. A conversation of 10,000 messages that call tools has 30,000 or so.
 MAX_MARKS = 500_000
+MAX_OBJECTS = 40_000
 _MARKS = (b",", b":", b"[", b"{")
 _DIGITS = b"0123456789"
 # The longest integer of 64 bits has 19.
@@ -27,7 +29,7 @@ class JSONSize:
     """
 
     def __init__(self) -> None:
-        self.marks = 0
+        self.marks = self.objects = 0
         self.long_numbers = False
         self._in_text = False
         self._escape = b""
@@ -42,7 +44,10 @@ class JSONSize:
         parts = chunk.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
         outside = b'"'.join(parts[self._in_text :: 2])
         self._in_text ^= len(parts) % 2 == 0
+        self.objects += outside.count(b"{")
         self.marks += sum(map(outside.count, _MARKS))
+        if self.objects > MAX_OBJECTS:
+            raise BadRequest(f"the body has too many values: more than {MAX_OBJECTS} objects")
         if self.marks > MAX_MARKS:
             raise BadRequest(f"the body has too many values: more than {MAX_MARKS} commas, colons and brackets")
         # Dropping all digits is quick, and rules out most chunks.

@@ -51,13 +51,16 @@ from ..protocol.events import (
     Unloaded,
     Vectors,
 )
+from ..protocol.kept import Keep, KeptState
 from ..protocol.model_info import LoadedModel, ModelInfo, Recipe
 from ..protocol.request import Caller, EmbedRequest, Request
 from .connections import CONNECT_SECONDS, RETRY_AFTER_SECONDS, Connections, new_id
 from .disconnect import Presence
 from .embedding import EmbeddingExchange
 from .exchange import E, Exchange, Job, Times, expect
+from .guarded_stream import GuardedStream
 from .inbox import Inbox
+from .kept_search import AttachedStream, KeptSearch, end_stream, list_streams
 from .observation import Observation
 from .stream import Stream
 
@@ -90,6 +93,22 @@ class Client:
         All requests name one model and one caller. `keep_alive` is in seconds.
         """
         return Stream(self.connections, self._times, presence, requests, keep_alive, self._moves)
+
+    def keep(self, requests: list[Request], presence: Presence, keep_alive: float | None, keep: Keep) -> GuardedStream:
+        """Return a stream as `submit` does, which its engine worker keeps for clients that come back."""
+        return GuardedStream(self.connections, self._times, presence, requests, keep_alive, self._moves, keep)
+
+    def attach(self, stream: str, owner: str, presence: Presence, settles: float | None) -> AttachedStream:
+        """Return a reader of a kept stream. `settles` is a KeptSearch's."""
+        return AttachedStream(self.connections, self._times, presence, stream, owner, settles)
+
+    def end_stream(self, stream: str, owner: str, settles: float | None) -> None:
+        """End a kept stream. `settles` is a KeptSearch's. Raises StreamNotFound."""
+        end_stream(KeptSearch(self.connections, self._times, Presence(), settles), stream, owner)
+
+    def streams(self, owner: str) -> list[KeptState]:
+        """Return the streams that are kept for an owner."""
+        return list_streams(KeptSearch(self.connections, self._times, Presence(), None), owner)
 
     def embed(
         self, request: EmbedRequest, presence: Presence, keep_alive: float | None = None
@@ -186,6 +205,11 @@ class Client:
     def trouble(self) -> str:
         """Return why the engine host can serve no requests now; empty when it can."""
         return self._ask(Check, Checked, CHECK_SECONDS).trouble
+
+    def known_models(self) -> list[str]:
+        """Return the models that can be asked although the engine host can't be reached; on this machine none."""
+        locations = self.connections.locations()
+        return [] if locations is None or not locations.is_host_away else locations.models()
 
     def metrics(self) -> list[str]:
         """Return the metrics of the host and of each engine that answers in time, in Prometheus' text format."""

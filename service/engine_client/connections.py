@@ -21,6 +21,7 @@ from ..transport.address import TLS, Address, parse_address
 from ..transport.connect import SILENT_SECONDS, connect, left_until
 from .disconnect import Watch
 from .inbox import Inbox
+from .locations import Locations
 from .per_process import PerProcess
 from .timer import Timer
 
@@ -184,6 +185,7 @@ class Connections:
         self._connecting: PerProcess[dict[str, threading.Lock]] = PerProcess(dict)
         self._watch = PerProcess(Watch)
         self._timer = PerProcess(Timer)
+        self._locations = PerProcess(lambda: Locations(self._control, self._is_open))
 
     def control(self, seconds: float = CONNECT_SECONDS) -> Connection:
         """Return the connection to the engine host. Raises EngineGone after `seconds` at the latest."""
@@ -195,6 +197,19 @@ class Connections:
         if connection is None or connection.closed:
             connection = self._connect(path, time.monotonic() + seconds)
         return connection
+
+    def locations(self) -> Locations | None:
+        """Return where models were last; None for an engine host on this machine."""
+        return None if self._control_address.is_unix else self._locations.get()
+
+    def _is_open(self, path: str) -> bool:
+        connection = self._connections.get().get(path)
+        return connection is not None and not connection.closed
+
+    def engines(self) -> list[str]:
+        """Return the data sockets to which this process has a connection."""
+        connections = self._connections.get()
+        return [path for path, each in list(connections.items()) if path != self._control and not each.closed]
 
     def watch(self) -> Watch:
         """Return the watch over clients' sockets."""

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+import msgspec
+
 from ..drain import drain
 from ..errors import ClientGone, DeadlineExceeded, Drained, EngineGone, GoingDown, ServiceError
 from ..protocol.commands import Cancel, Command, Embed, Locate, Submit
@@ -74,21 +76,57 @@ class Exchange:
     def close(self) -> None:
         """Cancel what has not ended yet. Idempotent."""
         self._cancel()
+        self._stop_watching()
+
+    def _stop_watching(self) -> None:
         if self._fd >= 0:
             self._connections.watch().remove(self._fd, self._inbox.client_left)
             self._fd = -1
 
+    def _forget_client(self) -> None:
+        """Go on without the client, whether it has left or not."""
+        self._stop_watching()
+        self._gone = None
+        self._longest_wait = self._times.heartbeat
+        self._inbox.client_forgotten()
+
     def locate(
         self, model: str, keep_alive: float | None, submits: int, lost: list[str] | None = None, beginning: str = ""
     ) -> Iterator[list[Event]]:
-        """Yield empty batches while the model loads, then one with its Located, which becomes the `location`."""
+        """Yield empty batches while the model loads, then one with its Located, which becomes the `location`.
+
+        While an engine host on another machine can't be reached, the model is where it was last.
+        """
         command = Locate(self._inbox.id, model, keep_alive, submits, self._caller, lost or [], beginning)
+        if not self._locate_without_host(command):
+            try:
+                yield from self._ask_host(command)
+            except EngineGone:
+                self._answered()
+                if not self._locate_without_host(command):
+                    raise
+        assert self.location is not None
+        yield [self.location]
+
+    def _locate_without_host(self, command: Locate) -> bool:
+        """Return whether the host is away, and the model's last `location` can be used instead."""
+        locations = self._connections.locations()
+        if locations is None or not locations.is_host_away:
+            return False
+        known = locations.last(command.model, command.lost)
+        if known is not None:
+            self.location = msgspec.structs.replace(known, id=self._inbox.id, load_ns=0)
+        return known is not None
+
+    def _ask_host(self, command: Locate) -> Iterator[list[Event]]:
+        """Yield empty batches until the host has answered with the `location`."""
         self._ask(self._connections.control(), command)
         while not (events := self._wait()):
             yield []
         self._answered()
         self.location = expect(events[0], Located)
-        yield [self.location]
+        if (locations := self._connections.locations()) is not None:
+            locations.add(command.model, self.location)
 
     def located(self, model: str, keep_alive: float | None, submits: int) -> Located:
         """Wait until the model is loaded, up to the deadline."""

@@ -63,6 +63,10 @@ class Inbox:
         self._left = True
         self._wake()
 
+    def client_forgotten(self) -> None:
+        """Have `get` take no notice of a client that has left."""
+        self._left = False
+
     def get(self, timeout: float | None = None) -> list[Event]:
         """Return all events that have come, after waiting for one, for a ring or for `timeout` seconds.
 

@@ -52,6 +52,11 @@ class Stream(Exchange):
         self._first = {submit.id: sum(counts[:place]) for place, submit in enumerate(self._submits)}
         self._keep_alive = keep_alive
         self._moves = Moves(self._submits, moves)
+        # The failure of the engine, until another one has the requests.
+        self._failed: Failed | None = None
+        self._is_moving = False
+        # Whether the requests have reached the engine that failed.
+        self._reached = False
         # The events of a moved answer get the id of its first Submit.
         self._origin: dict[int, int] = {}
 
@@ -71,21 +76,29 @@ class Stream(Exchange):
         Ends after the last of these or raises a ServiceError, never both and never neither.
         """
         try:
-            yield from self.locate(self._model, self._keep_alive, len(self._submits), beginning=self._beginning)
-            failed = self._submit(self._submits)
-            reached = failed is None
-            while self._open or failed is not None:
-                if failed is not None:
-                    yield from self._move(failed, reached)
-                    failed = self._submit(self._rest())
-                    reached = failed is None
-                    continue
-                events = self._wait()
-                failed = self._take(events)
-                if events or failed is None:
-                    yield events
+            yield from self._first_engine()
+            yield from self._answers()
         finally:
             self.close()
+
+    def _first_engine(self) -> Iterator[list[Event]]:
+        yield from self.locate(self._model, self._keep_alive, len(self._submits), beginning=self._beginning)
+        self._submit_to_engine(self._submits)
+
+    def _submit_to_engine(self, submits: list[Submit]) -> None:
+        self._failed = self._submit(submits)
+        self._reached = self._failed is None
+
+    def _answers(self) -> Iterator[list[Event]]:
+        while self._open or self._failed is not None:
+            if self._failed is not None:
+                yield from self._move(self._failed)
+                self._submit_to_engine(self._rest())
+                continue
+            events = self._wait()
+            self._failed = self._take(events)
+            if events or self._failed is None:
+                yield events
 
     def _submit(self, submits: list[Submit]) -> Failed | None:
         """Send the Submits to the located engine. Return the failure when it can't be reached any more."""
@@ -108,13 +121,15 @@ class Stream(Exchange):
             submits.append(submit)
         return submits
 
-    def _move(self, failed: Failed, reached: bool) -> Iterator[list[Event]]:
+    def _move(self, failed: Failed) -> Iterator[list[Event]]:
         """Yield empty batches until another engine is located. Raises the failure where the stream may not move."""
         assert self.location is not None
         if drain.begun:
             raise failed.error()
-        self._moves.begin(failed, self.location.socket, reached)
-        logger.warning("request %s moves to another engine: %s", self._inbox.request_id, failed.message)
+        if not self._is_moving:
+            self._moves.begin(failed, self.location.socket, self._reached)
+            logger.warning("request %s moves to another engine: %s", self._inbox.request_id, failed.message)
+        self._is_moving = True
         self._cancel()
         gives_up_at = time.monotonic() + HOST_SECONDS
         beats_at = time.monotonic() + self._times.heartbeat
@@ -125,6 +140,7 @@ class Stream(Exchange):
                     # The client already knows of the first engine's load, so the Located stays here.
                     if not events:
                         yield events
+                self._is_moving = False
                 return
             except (EngineGone, GoingDown):
                 # The engine host itself has exited, and gunicorn or systemd starts another one.

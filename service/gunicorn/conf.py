@@ -12,7 +12,11 @@ import os
 from typing import Any
 
 from ..version import module
-from .hooks import on_exit, on_starting, post_worker_init, when_ready, worker_int
+from .supported import refuse_old_gunicorn
+
+refuse_old_gunicorn()
+
+from .hooks import on_exit, on_starting, post_worker_init, when_ready, worker_int  # noqa: E402
 
 __all__ = [
     "access_log_format", "bind", "control_socket_disable", "forwarder_headers", "graceful_timeout", "keepalive",

@@ -35,7 +35,11 @@ from gunicorn.workers.ggevent import GeventWorker
 from ..config import Settings
 from ..drain import drain
 from ..web.framing import encode
-from .request_rules import DRAIN_SECONDS, drain_body, set_body_reader, should_close
+from .supported import refuse_old_gunicorn
+
+refuse_old_gunicorn()
+
+from .request_rules import DRAIN_SECONDS, drain_body, set_body_reader, should_close  # noqa: E402
 
 # How often idle connections are looked for during a shutdown.
 LOOK_SECONDS = 0.2

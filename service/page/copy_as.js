@@ -125,8 +125,8 @@ const made = await fetch(${JSON.stringify(`${url}/api/chat`)}, {
 });
 if (!made.ok) throw new Error((await made.json()).error);
 
-const { url } = await made.json();
-const source = new EventSource(new URL(url, made.url));
+const { link } = await made.json();
+const source = new EventSource(new URL(link, made.url));
 source.onmessage = ({ data }) => {
   const record = JSON.parse(data);
   if (record.done || record.error) source.close();

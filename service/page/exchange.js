@@ -159,7 +159,7 @@ export class Exchange {
 
 /** The address of a background stream: with its own token, where the server gave one. */
 function linkOf(made, response) {
-  const link = made?.url ?? response.headers.get("Content-Location");
+  const link = made?.link ?? response.headers.get("Content-Location");
   if (!link) throw new ServerError("The server made no background stream.", response.status);
   return link;
 }

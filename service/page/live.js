@@ -17,7 +17,7 @@ const FIGURES = [
   ["Running", (model) => count(model.running), true],
   ["Waiting", (model) => count(model.waiting), true],
   ["First token", (model) => seconds(model.first_token_seconds)],
-  ["In the queue", (model) => seconds(model.queue_seconds)],
+  ["Queue", (model) => seconds(model.queue_seconds)],
   ["Memory", (model) => bytes(model.memory_bytes)],
   ["Restarts", (model) => count(model.restarts)],
 ];
@@ -65,6 +65,12 @@ class ModelCard {
     FIGURES.forEach(([, read], index) => setText(this.figures[index].value, read(model)));
     for (const chart of this.charts) chart.draw(now);
     this.showReplicas(model.replicas ?? []);
+  }
+
+  /** The numbers stay as they were: the page does not jump, and their last values say what led here. */
+  showUnknown() {
+    this.state.dataset.state = "unknown";
+    setText(this.state.lastElementChild, STATES.unknown);
   }
 
   showReplicas(replicas) {
@@ -150,7 +156,8 @@ const draw = onceAFrame(() => {
   if (byId("live").hidden || !feed.snapshot) return;
   const { models, time } = feed.snapshot;
   for (const model of models) cardOf(model.name).show(model, time);
-  if (!hostIsGone()) dropCards(models);
+  if (hostIsGone()) for (const card of cards.values()) card.showUnknown();
+  else dropCards(models);
   setText(byId("live-summary"), summary(feed.snapshot));
   if (!hostIsGone()) showAttention(models, time);
   showAdvice(hostNotice, hostAdvice(feed.snapshot));

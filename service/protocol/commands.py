@@ -11,6 +11,8 @@
     to an engine worker (data socket)
         Submit ─▶ Delta … Finished for each answer, or Rendered
         Embed ─▶ Vectors …                  Measure ─▶ Measured
+        SubmitKept ─▶ Head, Delta … Finished for each answer        Attach ─▶ the same
+        Detach, EndStream ─▶ Done           ListStreams ─▶ KeptStreams
     to either
         Cancel ─▶ (nothing more comes for that id)
 
@@ -24,6 +26,7 @@ from typing import Optional, Union
 
 import msgspec
 
+from .kept import Attach, Detach, EndStream, ListStreams, SubmitKept
 from .model_info import Recipe
 from .request import Defaults, EmbedRequest, Request, Struct
 
@@ -266,6 +269,11 @@ Command = Union[
     FetchResponse,
     DropResponse,
     Submit,
+    SubmitKept,
+    Attach,
+    Detach,
+    EndStream,
+    ListStreams,
     Embed,
     Cancel,
     Check,

@@ -15,6 +15,7 @@ from typing import Any, Optional, Union
 import msgspec
 
 from ..errors import ServiceError, revive
+from .kept import KeptState
 from .live import LiveEvent
 from .model_info import LeftOutModel, LoadedModel, ModelInfo, Tensor
 from .request import Defaults, Struct
@@ -157,6 +158,25 @@ class Finished(Struct):
     thinking_tokens: int = 0
 
 
+class Head(Struct):
+    """The first event of a kept stream: how many `answers` it has, its KeptState's `state`, and what its Keep says."""
+
+    id: int
+    recipe: bytes
+    answers: int
+    began: int
+    load_ns: int
+    background: bool
+    state: str
+
+
+class KeptStreams(Struct):
+    """The streams of one owner that this engine worker keeps."""
+
+    id: int
+    streams: list[KeptState]
+
+
 class Rendered(Struct):
     """The answer to a `render_only` request: the prompt with its special tokens, and its images and tokens counted."""
 
@@ -233,6 +253,8 @@ Event = Union[
     StoredResponse,
     Delta,
     Finished,
+    Head,
+    KeptStreams,
     Rendered,
     Vectors,
     Checked,

@@ -49,6 +49,11 @@ def pack(message: Command | Report | list[Event]) -> bytes:
     return _LENGTH.pack(len(payload)) + payload
 
 
+def pack_events(events: list[Event]) -> bytes:
+    """Return the payload of a message with these events. Raises one of UNFIT."""
+    return _encode(events)
+
+
 def salvage_events(payload: bytes) -> tuple[list[Event], list[Failed]]:
     """Return the events of a message that can't be decoded as a whole, and a Failed for each that can't be decoded.
 

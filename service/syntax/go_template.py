@@ -16,6 +16,10 @@ _FIELDS = ("System", "Prompt", "Suffix", "Response")
 _BLANKS = " \t\r\n"
 # An `if` within an `if`, so often; templates of Ollama's library have up to four.
 MAX_DEPTH = 64
+# Templates of Ollama's library have up to 10,000 characters and 100 actions. A longer one takes seconds to parse, and
+# one of many actions takes as long to render for many turns.
+MAX_CHARACTERS = 100_000
+MAX_ACTIONS = 1_000
 
 
 class TextTooLong(Exception):
@@ -34,6 +38,10 @@ class GoTemplate:
     """A template, parsed. Raises BadRequest for what is not supported or not closed."""
 
     def __init__(self, template: str) -> None:
+        if len(template) > MAX_CHARACTERS:
+            raise BadRequest(f"template: it has {len(template)} characters, and may have {MAX_CHARACTERS}")
+        if (actions := template.count("{{")) > MAX_ACTIONS:
+            raise BadRequest(f"template: it has {actions} actions, and may have {MAX_ACTIONS}")
         self._parts = [_parsed(text, action) for text, action in _split(template)]
         self._check_branches()
 

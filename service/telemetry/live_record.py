@@ -14,20 +14,22 @@ from ..protocol.model_info import PRECEDENCE, EngineState
 from .request_log import request_record
 
 
-def live_record(event: LiveEvent, version: str) -> tuple[str, dict[str, Any]]:
-    """Return the name and the record of an event; `version` is this web worker's."""
+def live_record(event: LiveEvent, version: str, resumable: bool) -> tuple[str, dict[str, Any]]:
+    """Return the name and the record of an event; `version` is this web worker's.
+
+    `resumable`: streams can outlive their connection.
+    """
     if event.request is not None:
         return "request", request_record(event.request)
     assert event.snapshot is not None
-    return "snapshot", _snapshot(event.snapshot, version)
+    return "snapshot", _snapshot(event.snapshot, version, resumable)
 
 
-def _snapshot(snapshot: LiveSnapshot, version: str) -> dict[str, Any]:
+def _snapshot(snapshot: LiveSnapshot, version: str, resumable: bool) -> dict[str, Any]:
     return {
         "time": round(snapshot.time, 3),
         "version": version,
-        # Streams end with their connection.
-        "resumable": False,
+        "resumable": resumable,
         "host": {"state": snapshot.host.value, "reason": snapshot.reason},
         "models": [_model(model) for model in snapshot.models],
     }

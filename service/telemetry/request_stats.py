@@ -98,6 +98,11 @@ class RequestStats:
             yield batch
         self.ending = Ending.DONE
 
+    def pass_on(self, batches: Iterable[list[Event]]) -> Iterator[list[Event]]:
+        """Yield the batches of a stream that another request has begun, which counts its tokens."""
+        yield from batches
+        self.ending = Ending.DONE
+
     def failed(self, error: ServiceError) -> None:
         """Record the error that ended the request; an answer that has begun can't be refused any more."""
         end = ending(error)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Response, current_app, request
 from flask.blueprints import BlueprintSetupState
+from flask.cli import with_appcontext
 from werkzeug.exceptions import HTTPException
 
 from ..cli.check import check_command
@@ -15,9 +16,11 @@ from ..dialects.ollama.answer import error_record
 from ..engine_client.client import Client
 from ..errors import ServiceError
 from .context import open_context
+from .extension_check import around
 from .guard import Guard
 from .http_responses import add_request_id, error_response, http_error_response
 from .inference import Inference
+from .neighbours import keep_body, share_exemption
 from .observer import Observer
 from .route import Route
 from .routes.anthropic import AnthropicRoutes
@@ -27,6 +30,7 @@ from .routes.ollama import OllamaRoutes
 from .routes.openai import OpenAIRoutes
 from .routes.operations import OperationsRoutes
 from .routes.page import PageRoutes
+from .routes.streams import StreamRoutes
 
 ALL_ROUTES: tuple[type[Routes], ...] = (
     OllamaRoutes,
@@ -34,6 +38,7 @@ ALL_ROUTES: tuple[type[Routes], ...] = (
     AnthropicRoutes,
     OperationsRoutes,
     EventRoutes,
+    StreamRoutes,
     PageRoutes,
 )
 
@@ -60,12 +65,16 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
     inference = Inference(settings)
     blueprint = Blueprint(name, __name__, cli_group="vllm-wsgi")
     blueprint.cli.add_command(key)
-    blueprint.cli.add_command(check_command(settings))
+    blueprint.cli.add_command(check_command(settings, with_appcontext(lambda: around(current_app, blueprint))))
     dialects = [routes(settings, inference.client) for routes in ALL_ROUTES]
     for routes in dialects:
-        blueprint.register_blueprint(routes.blueprint())
+        routes.neighbours = tuple(each for each in dialects if each is not routes)
+    nested = [routes.blueprint() for routes in dialects]
+    for each in nested:
+        blueprint.register_blueprint(each)
     # For rules that the application adds to this blueprint itself.
     blueprint.register_error_handler(ServiceError, partial(error_response, error_record))
+    blueprint.url_value_preprocessor(lambda endpoint, values: before_any_hook(blueprint, nested))
     add_hooks(blueprint, dialects, Guard(settings), Observer(inference.reports))
     blueprint.record(partial(add_extension, inference))
     return blueprint
@@ -74,6 +83,12 @@ def create_blueprint(settings: Settings | None = None, name: str = "vllm_wsgi") 
 def add_extension(inference: Inference, state: BlueprintSetupState) -> None:
     """Keep `inference` for the application's own code, under the name with which the blueprint is registered."""
     state.app.extensions[state.name] = inference
+
+
+def before_any_hook(blueprint: Blueprint, nested: list[Blueprint]) -> None:
+    """Run before the application's own `before_request` hooks, which Flask calls before those of a blueprint."""
+    keep_body()
+    share_exemption(blueprint, nested)
 
 
 def add_hooks(blueprint: Blueprint, dialects: list[Routes], guard: Guard, observer: Observer) -> None:

@@ -15,6 +15,7 @@ from flask import request
 
 from ..errors import BadRequest, ClientTooSlow, PayloadTooLarge, Unsupported
 from .content_coding import decoded
+from .neighbours import body_read_before
 
 CHUNK_BYTES = 1 << 20
 # The most bytes that a body's reader takes at once from the server.
@@ -65,6 +66,12 @@ def _sent(limit: int) -> Iterator[bytes]:
     transfer = request.headers.get("Transfer-Encoding", "chunked")
     if transfer.strip().lower() not in ("chunked", "identity"):
         raise Unsupported(f"Transfer-Encoding: {transfer} is not supported, only chunked is")
+    before = body_read_before()
+    if before is not None:
+        if len(before) > limit:
+            raise PayloadTooLarge(f"the request body is longer than {limit} bytes")
+        yield before
+        return
     length, sent = request.content_length, 0
     if length is None and not request.environ.get("wsgi.input_terminated"):
         # Without a length and a server that ends the input, there is no body (RFC 9112 §6.3).

@@ -75,6 +75,12 @@ class Framing:
         """Return the bytes of one record."""
         return self._name(record) + self.prefix + encode(record) + self.suffix
 
+    def frame_at(self, record: Any, cursor: str) -> bytes:
+        """Return the bytes of one record of a stream that can be resumed, and the cursor after it."""
+        if self.prefix:
+            return b"id: " + cursor.encode() + b"\n" + self.frame(record)
+        return encode(record)[:-1] + b',"cursor":"' + cursor.encode() + b'"}' + self.suffix
+
     def _name(self, record: Any) -> bytes:
         if not self.named:
             return b""
@@ -88,6 +94,40 @@ SSE_WITH_DONE = replace(SSE, terminator=b"data: [DONE]\n\n")
 SSE_NAMED = replace(SSE, named=True)
 # Anthropic's API has an event for heartbeats, which its clients ignore.
 SSE_PINGED = replace(SSE_NAMED, heartbeat=b'event: ping\ndata: {"type":"ping"}\n\n')
+
+
+# Browsers come back after this many milliseconds (WHATWG HTML §9.2.6).
+RETRY = b"retry: 2000\n\n"
+
+
+def resumable_stream(
+    batches: Iterable[list[tuple[Any, str]]],
+    framing: Framing,
+    error_record: Callable[[ServiceError], Any],
+    end: str,
+) -> Iterator[bytes]:
+    """Yield one chunk of bytes for each batch of records with their cursors; `end` is the cursor at the stream's end.
+
+    The same as `stream` otherwise: an error ends the stream for good, and after ClientGone nothing is written.
+    """
+    # In the block of the first event: httpx-sse takes a block without data for an event.
+    begin = RETRY[:-1] if framing.prefix else b""
+    try:
+        for batch in batches:
+            if batch:
+                yield begin + b"".join([framing.frame_at(record, cursor) for record, cursor in batch])
+                begin = b""
+            else:
+                yield framing.heartbeat
+        if framing.terminator:
+            yield begin + b"id: " + end.encode() + b"\n" + framing.terminator
+    except ClientGone:
+        return
+    except ServiceError as error:
+        yield begin + framing.frame_at(error_record(error), end)
+    except Exception:
+        logger.exception("a stream broke")
+        yield begin + framing.frame_at(error_record(InternalError()), end)
 
 
 def stream(

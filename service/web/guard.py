@@ -18,7 +18,7 @@ from ..drain import refuse_while_draining
 from ..errors import Forbidden, HTTPRefusal
 from .context import Context
 from .http_responses import empty_response
-from .route import Fallback, Route
+from .route import Fallback, LinkedRoute, Route
 
 
 class Guard:
@@ -64,8 +64,15 @@ class Guard:
         return None
 
     def identify(self, context: Context) -> None:
-        """Set the context's key to the one that the request presents. Raises Unauthorized (401)."""
-        if not self._is_open(context.route):
+        """Set the context's key to the one that the request presents. Raises Unauthorized (401).
+
+        A link to a stream stands for a key. Raises ResponseNotFound (404) for one that is expired or not genuine.
+        """
+        token = request.args.get("t", "")
+        if token and isinstance(context.route, LinkedRoute):
+            stream = (request.view_args or {}).get("id", "")
+            context.key = self._auth.identify_link(request.environ, token, stream)
+        elif not self._is_open(context.route):
             context.key = self._auth.identify(request.environ)
 
     def authorize(self, context: Context) -> None:
@@ -77,6 +84,8 @@ class Guard:
 
     def refuse_while_draining(self, context: Context) -> None:
         """Raise Unavailable (503) for work that comes after this process was asked to end."""
+        if isinstance(context.route, LinkedRoute):
+            return
         if context.route is not None and context.route.scope in (Scope.INFERENCE, Scope.MANAGE):
             refuse_while_draining()
 

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
-from flask import Response
+from flask import Response, current_app
 from werkzeug.exceptions import HTTPException
 
-from ..engine_client.exchange import Job
-from ..engine_client.stream import Stream
+from ..engine_client.exchange import Exchange
 from ..errors import HTTPRefusal, ServiceError
 from . import framing
 from .context import HEADER, context
 from .framing import Framing
+from .neighbours import uncollected
 
 JSON_TYPE = "application/json; charset=utf-8"
 
@@ -24,19 +24,11 @@ STREAM_HEADERS = {"Cache-Control": "no-cache, no-store, no-transform", "X-Accel-
 ErrorRecord = Callable[[ServiceError], Any]
 
 
-def stream_answer(
-    stream: Stream | Job, batches: Iterator[list[Any]], chosen: Framing, failure: ErrorRecord
-) -> Response:
+def stream_answer(stream: Exchange, batches: Iterator[list[Any]], chosen: Framing, failure: ErrorRecord) -> Response:
     """Return a streamed answer of a route. It waits for the first record, as `framed_response` does."""
-    # Flask's request context is gone when the chunks are made.
-    streamed = context()
-
-    def error_record(error: ServiceError) -> Any:
-        streamed.stats.failed(error)
-        return failure(error) | {"request_id": streamed.id}
-
+    error_record, stats = _error_record(failure), context().stats
     response = framed_response(batches, chosen, error_record, stream.close)
-    streamed.stats.streams()
+    stats.streams()
     return response
 
 
@@ -49,9 +41,37 @@ def framed_response(
     """
     first = next(batches, None)
     chunks = framing.stream(batches if first is None else chain([first], batches), chosen, error_record)
-    response = Response(chunks, content_type=chosen.media_type, headers=STREAM_HEADERS)
+    streamed = uncollected(current_app.response_class)
+    response = streamed(chunks, content_type=chosen.media_type, headers=STREAM_HEADERS)
     response.call_on_close(close)
     return response
+
+
+def resumable_answer(
+    batches: Iterator[list[tuple[Any, str]]],
+    chosen: Framing,
+    failure: ErrorRecord,
+    end: str,
+    close: Callable[[], None],
+) -> Response:
+    """Return a stream whose records have cursors; `end` is the cursor at its end."""
+    chunks = framing.resumable_stream(batches, chosen, _error_record(failure), end)
+    response = Response(chunks, content_type=chosen.media_type, headers=STREAM_HEADERS)
+    response.call_on_close(close)
+    context().stats.streams()
+    return response
+
+
+def _error_record(failure: ErrorRecord) -> ErrorRecord:
+    """Return what makes the last record of a stream that fails, and takes note of it for the log."""
+    # Flask's request context is gone when the chunks are made.
+    streamed = context()
+
+    def error_record(error: ServiceError) -> Any:
+        streamed.stats.failed(error)
+        return failure(error) | {"request_id": streamed.id}
+
+    return error_record
 
 
 def add_request_id(response: Response) -> Response:

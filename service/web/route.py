@@ -30,6 +30,14 @@ class Route:
 
 
 @dataclass(frozen=True)
+class LinkedRoute(Route):
+    """Reads a stream that exists already. A signed link (`?t=`) can take the place of a key.
+
+    It is served while the process shuts down, as far as a stream goes: a browser that gets a 503 does not come back.
+    """
+
+
+@dataclass(frozen=True)
 class Fallback(Route):
     """Answers the paths and methods that no route has, in the dialect's own shape."""
 

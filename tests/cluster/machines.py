@@ -74,6 +74,8 @@ class Apart:
 
 def begin(server: Server, pool: ThreadPoolExecutor) -> list[Future[httpx.Response]]:
     """The requests above, all of them running."""
+    # The numbers are those of the last second: requests that have just ended must not pass for these.
+    server.wait_until_idle()
     posts = [pool.submit(httpx.post, f"{server.url}{path}", json=body, timeout=240) for path, body in REQUESTS]
     until(lambda: server.status().get("running") == len(REQUESTS), PATIENCE_SECONDS, "all run", one_is_done(posts))
     return posts

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,7 @@ from service.transport.address import parse_address
 from tests.cluster.conftest import Network
 from tests.cluster.machines import PATIENCE_SECONDS, REQUESTS, WHOLE, Apart, answers, begin
 from tests.support.certificates import certify
-from tests.support.servers import one_is_done, until
+from tests.support.servers import Server, one_is_done, until
 
 
 @pytest.fixture
@@ -114,6 +116,28 @@ def refusal(address: str, tls: str) -> str:
     except EngineGone as error:
         return error.message
     return ""
+
+
+def test_models_are_served_while_the_engine_host_is_away(network: Network, apart: Apart, pool: ThreadPoolExecutor):
+    """The host hangs, its engine worker does not. Streams go on, new requests are served, and readiness says so."""
+    posts = begin(apart.server, pool)
+    (host,) = apart.host.running("service.engine.host")
+    os.kill(host, signal.SIGSTOP)
+    try:
+        until(lambda: "engine_host" in ready(apart.server), PATIENCE_SECONDS, "readiness says it")
+        later = [
+            pool.submit(httpx.post, f"{apart.server.url}{path}", json=body, timeout=240) for path, body in REQUESTS
+        ]
+        assert answers(posts) == answers(later) == WHOLE
+        assert "demo" in ready(apart.server)["engine_host"]
+    finally:
+        os.kill(host, signal.SIGCONT)
+    until(lambda: ready(apart.server) == {"status": "ready"}, PATIENCE_SECONDS, "readiness is as before")
+    assert answers(begin(apart.server, pool)) == WHOLE
+
+
+def ready(server: Server) -> dict[str, str]:
+    return dict(httpx.get(f"{server.url}/readyz", timeout=60).json())
 
 
 def test_the_web_machine_needs_no_store(network: Network, apart: Apart):

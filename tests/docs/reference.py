@@ -15,13 +15,13 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from service import errors
-from service.config import Documented
 from service.config import table as settings_table
 from service.dialects.anthropic.answer import error_record as anthropic_record
 from service.dialects.openai.answer import error_record as openai_record
 from service.dialects.vllm_fields import ROUTES as VLLM_ROUTES
 from service.dialects.vllm_fields import table as vllm_table
 from service.engine.host.metrics import Metrics, State
+from service.syntax.setting import Documented
 from service.telemetry.metrics import UP
 from service.web.blueprint import all_routes
 
@@ -83,6 +83,7 @@ TITLES = {
     "anthropic": "Anthropic's API",
     "operations": "Operations",
     "events": "Live state",
+    "streams": "Kept streams",
     "page": "Web page",
 }
 

@@ -159,9 +159,9 @@ def test_another_backend_gets_the_schema_itself():
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
 
 
-def with_tools(constraint: Any = None, **choice: Any) -> Any:
+def with_tools(constraint: Any = None, tool: Any = ADD, **choice: Any) -> Any:
     parsers = Parsers(ParserNames("hermes", "qwen3"), tokenizer(), None, GRAMMARS)
-    parser = parsers.parser(Chat([Message("user", "?")], [ADD], **choice), False, constraint)
+    parser = parsers.parser(Chat([Message("user", "?")], [tool], **choice), False, constraint)
     assert parser is not None
     return parser.constraint
 
@@ -179,6 +179,21 @@ def test_an_answer_that_must_be_a_call_is_one_with_bounded_white_space(choice: d
     assert accepts(constraint, CALL)
     assert not accepts(constraint, "no call")
     assert not accepts(constraint, CALL.replace('"a": 1', '"a":' + " " * 20 + "1"))
+
+
+@pytest.mark.parametrize("choice", [{"tool_choice": "required"}, {"forced_tool": "add"}])
+@pytest.mark.parametrize("arguments", ["5", "[]", '{"a": 1}', '{"a": "1", "b": 2}'])
+def test_the_arguments_of_a_call_that_must_be_fit_their_schema(choice: dict[str, Any], arguments: str):
+    assert not accepts(with_tools(**choice), CALL.replace('{"a": 1, "b": 2}', arguments))
+
+
+def test_a_tool_without_parameters_or_with_a_schema_that_has_no_grammar_can_be_called():
+    call = '<tool_call>\n{"name": "add", "arguments": %s}\n</tool_call>'
+    bare = with_tools(tool={"type": "function", "function": {"name": "add"}}, tool_choice="required")
+    assert (accepts(bare, call % "{}"), accepts(bare, call % "5")) == (True, False)
+    letter = {"type": "object", "properties": {"s": {"type": "string", "pattern": r"^\p{L}$"}}}
+    tool = {"type": "function", "function": {"name": "add", "parameters": letter}}
+    assert accepts(with_tools(tool=tool, tool_choice="required"), call % '{"s": "a"}')
 
 
 def test_tools_alone_constrain_nothing():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import struct
+import zlib
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -210,6 +212,53 @@ def test_an_image_whose_prompt_was_too_long_is_taken_later(eyes: Asker) -> None:
 def test_a_bad_image_is_the_clients_mistake(eyes: Asker, images: list[str], sentence: str) -> None:
     refused = eyes.post("/api/chat", messages=[user("Hi", *images)])
     assert (refused.status_code, refused.json()) == (400, {"error": sentence})
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG (PNG specification, 5.3)."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, *chunks: bytes) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunks) + chunk(b"IEND", b"")
+
+
+def frames(format: str) -> bytes:
+    file = BytesIO()
+    pictures = [Image.new("RGB", (100, 100), (number, 0, 0)) for number in range(100)]
+    pictures[0].save(file, format, save_all=True, append_images=pictures[1:])
+    return file.getvalue()
+
+
+BOMBS = {
+    "a wide header": lambda: png(2**31 - 1, 1),
+    "a large header": lambda: png(60_000, 60_000, chunk(b"IDAT", zlib.compress(bytes(1000)))),
+    "more data than pixels": lambda: png(10, 10, chunk(b"IDAT", zlib.compress(bytes(10**8)))),
+    "a compressed text": lambda: png(10, 10, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**8)))),
+    "a compressed profile": lambda: png(10, 10, chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(10**8)))),
+    "frames of a GIF": lambda: frames("GIF"),
+    "frames of a TIFF": lambda: frames("TIFF"),
+    "a page's address": lambda: b'<svg xmlns="http://www.w3.org/2000/svg"><image href="http://127.0.0.1/"/></svg>',
+    "PostScript": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) (r) file showpage\n",
+    "a file's list": lambda: b"P6 1000000 1000000 255 " + bytes(1000),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_an_image_that_is_a_bomb_is_refused_or_seen_and_harms_nobody(eyes: Asker, kind: str) -> None:
+    bomb = base64.b64encode(BOMBS[kind]()).decode()
+    for images in ([bomb], [RED, bomb, bomb]):
+        answer = eyes.post("/api/chat", messages=[user("Hi", *images)], options={"num_predict": 1}, stream=False)
+        assert answer.status_code in (200, 400), answer.text
+    assert look(eyes, user("Hi", RED))["done"]
+
+
+def test_more_images_than_a_request_may_have_are_refused_before_they_are_read(eyes: Asker) -> None:
+    refused = eyes.post("/api/chat", messages=[user("Hi", *[RED] * 300), user("Hi", *[RED] * 201)])
+    assert refused.json() == {"error": "a request may have at most 500 images, and this one has 501"}
+    refused = eyes.post("/api/chat", messages=[user("Hi", *[RED] * 500)])
+    assert (refused.status_code, "At most 3 image(s)" in refused.json()["error"]) == (400, True)
 
 
 def test_an_image_that_the_template_leaves_out_is_shown_in_another_form(eyes: Asker) -> None:

@@ -100,6 +100,8 @@ class Streams:
 @contextmanager
 def streams(server: Server, gates: Path) -> Iterator[Streams]:
     """Streams that all run, and wait at the first gate. `gates` is a new directory."""
+    # The server's numbers are those of the last second: streams that have just ended must not pass for these.
+    server.wait_until_idle()
     with ThreadPoolExecutor(RUNNING) as pool:
         begun = Streams(pool, server, gates)
         try:

@@ -65,8 +65,11 @@ def lines(server: Server) -> list[dict[str, Any]]:
     return [json.loads(line) for line in server.output.splitlines() if line.startswith('{"time"')]
 
 
-def one_worker(server: Server, number: signal.Signals) -> None:
-    os.kill(server.engine_workers()[0], number)
+def one_worker(server: Server, number: signal.Signals) -> int:
+    """Send a signal to one of the workers, and return its pid."""
+    worker = server.engine_workers()[0]
+    os.kill(worker, number)
+    return worker
 
 
 def restart(server: Server, *options: str) -> subprocess.CompletedProcess[str]:
@@ -95,7 +98,9 @@ def stop_one(server: Server, begun: Streams) -> None:
 
 
 def end_one(server: Server, begun: Streams) -> None:
-    one_worker(server, signal.SIGTERM)
+    """Until it has ended: a worker that ends is still called ready."""
+    worker = one_worker(server, signal.SIGTERM)
+    until(lambda: worker not in server.engine_workers(), 120, "the worker has ended")
 
 
 def restart_all(server: Server, begun: Streams) -> None:

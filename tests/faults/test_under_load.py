@@ -135,24 +135,32 @@ def test_a_stopped_engine_worker(harmed: Server) -> None:
 def test_a_full_disk(harmed: Server, small_disk: Path | None) -> None:
     if small_disk is None:
         pytest.skip("needs leave to mount a tmpfs")
-    content = os.urandom(STORE_BYTES // 2)
-    blob = f"{harmed.url}/api/blobs/sha256:{hashlib.sha256(content).hexdigest()}"
-    poet = {"model": "poet", "from": "demo", "system": "Rhyme.", "stream": False}
+    # A web worker's first upload takes memory that stays, and so does the engine host's first thread for the disk.
+    for _ in range(4 * WEB_WORKERS):
+        run_out_of_disk(harmed, small_disk)
     with under_load(harmed) as load:
-        filler = small_disk / "filler"
-        filler.write_bytes(bytes(STORE_BYTES // 4 * 3))
-        refused = httpx.post(blob, content=content, timeout=120)
-        assert (refused.status_code, refused.json().keys()) == (507, {"error"})
-        fill(filler)
-        refused = httpx.post(f"{harmed.url}/api/create", json=poet, timeout=120)
-        assert (refused.status_code, refused.json().keys()) == (507, {"error"})
-        assert [path for path in small_disk.rglob("*") if path.is_file()] == [filler]
-        filler.unlink()
-        assert httpx.post(blob, content=content, timeout=120).status_code == 201
-        assert httpx.post(f"{harmed.url}/api/create", json=poet, timeout=120).json() == {"status": "success"}
+        run_out_of_disk(harmed, small_disk)
     assert load.endings.keys() == {"done"}
-    assert httpx.request("DELETE", f"{harmed.url}/api/delete", json={"model": "poet"}).status_code == 200
-    os.remove(small_disk / "blobs" / f"sha256-{blob.rpartition(':')[2]}")
+
+
+def run_out_of_disk(server: Server, disk: Path) -> None:
+    """A blob and a model are refused for want of room, leave nothing, and are taken once there is room."""
+    content = os.urandom(STORE_BYTES // 2)
+    blob = f"{server.url}/api/blobs/sha256:{hashlib.sha256(content).hexdigest()}"
+    poet = {"model": "poet", "from": "demo", "system": "Rhyme.", "stream": False}
+    filler = disk / "filler"
+    filler.write_bytes(bytes(STORE_BYTES // 4 * 3))
+    refused = httpx.post(blob, content=content, timeout=120)
+    assert (refused.status_code, refused.json().keys()) == (507, {"error"})
+    fill(filler)
+    refused = httpx.post(f"{server.url}/api/create", json=poet, timeout=120)
+    assert (refused.status_code, refused.json().keys()) == (507, {"error"})
+    assert [path for path in disk.rglob("*") if path.is_file()] == [filler]
+    filler.unlink()
+    assert httpx.post(blob, content=content, timeout=120).status_code == 201
+    assert httpx.post(f"{server.url}/api/create", json=poet, timeout=120).json() == {"status": "success"}
+    assert httpx.request("DELETE", f"{server.url}/api/delete", json={"model": "poet"}).status_code == 200
+    os.remove(disk / "blobs" / f"sha256-{blob.rpartition(':')[2]}")
 
 
 def fill(path: Path) -> None:

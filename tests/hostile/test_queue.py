@@ -28,6 +28,7 @@ from service.protocol.model_info import ModelInfo, Tensor
 from service.protocol.request import Chat, Message, Request
 from service.protocol.salvage import message_id, single_events
 from service.protocol.wire import Unpacker, decode_events, pack
+from service.transport.address import parse_address
 from tests.support.loop import in_loop
 
 HOSTILE, VICTIM = 1, 2
@@ -196,17 +197,19 @@ def connected() -> Iterator[tuple[Connection, socket.socket]]:
         path = str(Path(directory) / "engine.sock")
         listener.bind(path)
         listener.listen()
-        greeting = threading.Thread(target=lambda: ends.append(listener.accept()[0]))
         ends: list[socket.socket] = []
+
+        def greet() -> None:
+            end, _ = listener.accept()
+            end.sendall(pack([Hello()]))
+            ends.append(end)
+
+        greeting = threading.Thread(target=greet, daemon=True)
         greeting.start()
-        made: list[Connection] = []
-        connecting = threading.Thread(target=lambda: made.append(Connection(path, 30)))
-        connecting.start()
+        connection = Connection(parse_address(path), 30)
         greeting.join(120)
-        ends[0].sendall(pack([Hello()]))
-        connecting.join(120)
         with ends[0]:
-            yield made[0], ends[0]
+            yield connection, ends[0]
 
 
 def received(event: bytes) -> list[Event]:

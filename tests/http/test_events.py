@@ -31,7 +31,7 @@ def test_it_begins_with_the_state_of_every_model(server: Server):
         assert "no-store" in headers["Cache-Control"]
         assert headers["X-Accel-Buffering"] == "no"
         first = observed.next("snapshot")
-        assert (observed.retry, first.data["resumable"]) == ("2000", False)
+        assert (observed.retry, first.data["resumable"]) == ("2000", True)
         assert first.data["host"] == {"state": "ready", "reason": ""}
         (model,) = first.data["models"]
         assert (model["name"], model["state"], model["reason"]) == ("demo:latest", "ready", "")

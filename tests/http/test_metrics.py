@@ -115,7 +115,7 @@ def test_other_names_of_a_model_are_not_other_models(busy: Server):
 def test_what_waits_for_its_turn_is_told(busy: Server):
     count, total = value(busy, "queue_seconds_count"), value(busy, "queue_seconds_sum")
     with ThreadPoolExecutor(2) as pool:
-        posts = [pool.submit(post, busy, "!sleep:1.2 a") for _ in range(2)]
+        posts = [pool.submit(post, busy, "!sleep:4 a") for _ in range(2)]
         until(lambda: value(busy, "requests_waiting", model="demo:latest") == 1, 120, "one waits")
         assert value(busy, "requests_running", model="demo:latest") == 1
         assert [each.result().status_code for each in posts] == [200, 200]

@@ -11,19 +11,31 @@ from pathlib import Path
 
 import pytest
 
+from tests.legacy.servers import SOME
 from tests.support.servers import ROOT, EngineHost
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-servers", action="store_true", help="write docs/reference/servers.md")
+    parser.addoption("--some-servers", action="store_true", help="try one server of each kind, as CI does")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test time to install its environment."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give each test time to install its environment, and leave out servers that are not to be tried."""
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.timeout(1200))
+    if config.getoption("--some-servers"):
+        left_out = [item for item in items if not tried(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def tried(item: pytest.Item) -> bool:
+    """Return whether a test is about a server of SOME, or about none."""
+    callspec = getattr(item, "callspec", None)
+    return callspec is None or "server" not in callspec.params or callspec.params["server"].name in SOME
 
 
 @pytest.fixture(scope="session")

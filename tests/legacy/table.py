@@ -17,6 +17,9 @@ The blueprint was tried under each of these servers, with the Python and the Fla
 - a web page of another origin, an unknown path and a body that is too long are refused;
 - a stream that ends leaves no trace in the log.
 
+Our gunicorn worker needs gunicorn 22 or later, and ends an older one with a sentence. Some versions of gevent write
+`greenlet is being finalized` when a worker of gunicorn exits, with any application.
+
 They differ in this:
 
 - *Streams at once*: how many streams one process can serve as it is started here.
@@ -25,6 +28,12 @@ They differ in this:
 - *At SIGTERM*: what happens to open streams.
 - *Foreign `Host`*: whether a foreign `Host` header is refused on loopback. A server that does not pass on the address
   on which it listens leaves that open.
+
+"""
+PAGE_STARTS = """\
+## How each was started
+
+With an application `app` in the module `host`, in an environment that has `vllm-wsgi` and the server:
 
 """
 COLUMNS = (
@@ -67,5 +76,18 @@ def row(server: Server) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
+def start(server: Server) -> str:
+    """How it is started here, for an application `app` in the module `host`."""
+    words = " ".join(server.command).format(port=8000, bin="BIN", directory="/tmp/my-app").replace("BIN/", "")
+    return f"- {server.name}: `{'python ' if words.startswith('-') else ''}{words}`\n"
+
+
 def page(servers: list[Server]) -> str:
-    return PAGE_HEAD + HEAD + "".join(map(row, servers))
+    table = PAGE_HEAD + HEAD + "".join(map(row, servers))
+    return f"{table}\n{PAGE_STARTS}{''.join(map(start, one_of_each(servers)))}"
+
+
+def one_of_each(servers: list[Server]) -> list[Server]:
+    """Return the servers without gunicorn's older versions, which are started as its newest is."""
+    newest = max((each.name.partition(",")[0] for each in servers if each.name.startswith("gunicorn")), default="")
+    return [each for each in servers if not each.name.startswith("gunicorn") or each.name.startswith(f"{newest},")]

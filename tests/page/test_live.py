@@ -44,7 +44,7 @@ def test_a_killed_engine_host_is_shown_and_the_cards_stay(library: Server, open_
     try:
         tab.sees(".host-notice", "The engine host does not answer")
         tab.sees(".host-notice", "systemctl start")
-        tab.sees(f".stale {DEMO.removeprefix('#live-models ')}")
+        tab.sees(f"#live-models.stale {DEMO.removeprefix('#live-models ')} .state", "Not known")
         tab.page.click("[data-view=models]")
         tab.sees(".model .state", "Not known")
     finally:

@@ -44,7 +44,8 @@ def test_a_hostile_answer_is_text(server: Server, open_tab: Callable[..., Any]):
     assert tab.page.locator("#playground img, #playground script").count() == 0
 
 
-def test_what_the_server_can_not_do_is_hidden(server: Server, open_tab: Callable[..., Any]):
+def test_what_the_server_can_not_do_is_hidden(start_server: Callable[..., Server], open_tab: Callable[..., Any]):
+    server = start_server({"VLLM_WSGI_RESUME_SECONDS": "0"})
     tab = open_tab(server)
     tab.sees("#link-text", "Connected")
     assert not tab.page.is_visible("#eventsource-choice")

@@ -127,7 +127,9 @@ def test_a_broken_browser_storage_costs_nothing_but_the_memory(server: Server, o
     tab.answered("still here")
 
 
-def test_stop_ends_the_answer_and_its_generation(server: Server, open_tab: Callable[..., Any]):
+def test_stop_ends_the_answer_and_its_generation(start_server: Callable[..., Server], open_tab: Callable[..., Any]):
+    """A server of its own: streams of tabs that were closed go on until their time is over."""
+    server = start_server()
     tab = open_tab(server)
     tab.page.check("[value=sse]")
     tab.ask("!rate:20 !repeat:4000:tick")

@@ -30,6 +30,7 @@ DIALECT_BASE = {
     f"dialects/{name}"
     for name in (
         "answer",
+        "bounds",
         "content",
         "fields",
         "float32",
@@ -38,6 +39,7 @@ DIALECT_BASE = {
         "images",
         "json_body",
         "plain_text",
+        "keeping",
         "tools",
         "vllm_fields",
     )

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from service.config import PREFIX, Documented, Settings, table
+from service.config import PREFIX, Settings, table
 from service.errors import SettingsError
-from service.syntax.setting import Group
+from service.syntax.setting import Documented, Group
 
 
 def test_without_variables_every_setting_has_its_default():

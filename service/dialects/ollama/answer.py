@@ -98,6 +98,10 @@ class OllamaAnswer(answer.Answer):
         self._load_ns = 0
         self._output_ids: list[int] = []
 
+    def began(self, at: int) -> None:
+        """Count the durations from this time on, in nanoseconds since the epoch."""
+        self._started = at
+
     def located(self, event: Located) -> None:
         super().located(event)
         self._load_ns = event.load_ns

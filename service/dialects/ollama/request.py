@@ -6,7 +6,7 @@ The fields are those of Ollama's `api/types.go`. It never knows what becomes of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 import msgspec
 
@@ -15,8 +15,10 @@ from ...protocol.request import Chat, Image, Infill, Message, Request, Text
 from ...syntax.durations import parse_keep_alive
 from ...syntax.names import ModelName
 from ...syntax.options import OLLAMA_DEFAULTS, parse_options
+from ..bounds import MAX_ALTERNATIVES
 from ..fields import Fields
 from ..go_base64 import decode
+from ..keeping import Keeping, parse_keeping
 
 THINK_LEVELS = ("high", "medium", "low", "max")
 
@@ -29,11 +31,12 @@ class OllamaCall:
     """
 
     model: str
-    request: Request | None
+    request: Optional[Request]
     unload: bool
-    keep_alive: float | None
+    keep_alive: Optional[float]
     stream: Any
     stream_type: Any
+    keeping: Optional[Keeping] = None
 
 
 def parse_generate(body: dict[str, Any]) -> OllamaCall:
@@ -108,6 +111,7 @@ def _call(fields: Fields, model: str, prompt: Chat | Text | Infill | None, retur
         keep_alive=keep_alive,
         stream=fields.get("stream"),
         stream_type=stream_type(fields),
+        keeping=parse_keeping(fields),
     )
 
 
@@ -191,6 +195,6 @@ def _format(value: Any) -> str | dict[str, Any] | None:
 
 def _logprobs(fields: Fields) -> int | None:
     alternatives = fields.integer("top_logprobs")
-    if not 0 <= alternatives <= 20:
-        raise BadRequest("top_logprobs must be between 0 and 20")
+    if not 0 <= alternatives <= MAX_ALTERNATIVES:
+        raise BadRequest(f"top_logprobs must be between 0 and {MAX_ALTERNATIVES}")
     return alternatives if fields.boolean("logprobs", False) else None

@@ -9,6 +9,7 @@ import msgspec
 from ...errors import BadRequest
 from ...protocol.request import Chat, Request, Sampling
 from ..fields import Fields
+from ..keeping import parse_keeping
 from ..vllm_fields import CHAT, refuse_unsupported, template_arguments
 from .chat_messages import parse_messages
 from .chat_tools import parse_choice, parse_tools
@@ -73,7 +74,17 @@ def parse_chat(body: dict[str, Any]) -> OpenAICall:
         keep_start=keep_start,
     )
     show_thinking = fields.boolean("include_reasoning", True)
-    return OpenAICall(model, [request], n, stream, include_usage, tools, show_thinking, parse_request_id(fields))
+    return OpenAICall(
+        model,
+        [request],
+        n,
+        stream,
+        include_usage,
+        tools,
+        show_thinking,
+        parse_request_id(fields),
+        parse_keeping(fields),
+    )
 
 
 def _think(fields: Fields, switch: bool | None) -> bool | str | None:

@@ -16,12 +16,13 @@ from ...errors import BadRequest
 from ...protocol.events import Delta, Finished, TokenLogprob
 from ...protocol.request import Infill, Request, Sampling, Text, Tokens
 from ...syntax.numbers import as_integers
+from ..bounds import MAX_ALTERNATIVES, MAX_PROMPTS
 from ..fields import Fields
+from ..keeping import parse_keeping
 from ..vllm_fields import COMPLETIONS, refuse_unsupported
 from .answer import OpenAIAnswer
 from .constraints import parse_response_format, with_vllms
 from .parameters import (
-    MAX_ALTERNATIVES,
     OPENAI_DEFAULTS,
     OpenAICall,
     check_alternatives,
@@ -32,9 +33,6 @@ from .parameters import (
     parse_stream,
     truncation,
 )
-
-# All prompts of a call are in vLLM at the same time.
-MAX_PROMPTS = 1024
 
 
 def parse_completion(body: dict[str, Any]) -> OpenAICall:
@@ -66,16 +64,25 @@ def parse_completion(body: dict[str, Any]) -> OpenAICall:
             prompt_tokens=prompt_tokens,
             keep_start=keep_start,
         )
-        for prompt in _prompts(fields.get("prompt"))
+        for prompt in _prompts(fields.get("prompt"), n)
     ]
-    return OpenAICall(model, requests, n, stream, include_usage, request_id=parse_request_id(fields))
+    return OpenAICall(
+        model,
+        requests,
+        n,
+        stream,
+        include_usage,
+        request_id=parse_request_id(fields),
+        keeping=parse_keeping(fields),
+    )
 
 
-def _prompts(value: Any) -> list[Text | Tokens]:
+def _prompts(value: Any, n: int) -> list[Text | Tokens]:
     """Return the prompts of a text, of token ids, or of a list of either."""
     if isinstance(value, list) and value and not any(isinstance(item, (int, float)) for item in value):
-        if len(value) > MAX_PROMPTS:
-            raise BadRequest(f"prompt must hold at most {MAX_PROMPTS} prompts")
+        for count, name in ((len(value), "prompts"), (len(value) * n, "prompts times n")):
+            if count > MAX_PROMPTS:
+                raise BadRequest(f"prompt must hold at most {MAX_PROMPTS} {name}", param="prompt")
         return [_prompt(item) for item in value]
     return [_prompt(value)]
 

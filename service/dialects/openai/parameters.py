@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 from ...errors import BadRequest
 from ...protocol.request import Request, Sampling
 from ...syntax.numbers import as_number
+from ..bounds import MAX_ALTERNATIVES, MAX_ALTERNATIVES_IN_ALL, MAX_CHOICES
 from ..fields import Fields
+from ..keeping import Keeping
 from ..tools import Tools
 
 # They lie beneath the model's own generation_config.json, as in vLLM's server. In Ollama they override the model's.
 OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0)
-MAX_CHOICES = 128
-MAX_ALTERNATIVES = 20
-# Alternatives of all answers of a prompt. Each is an object of its own for each token, in every process on its way.
-MAX_ALTERNATIVES_IN_ALL = 400
-# vLLM tokenizes each of them.
-MAX_BAD_WORDS = 1024
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -50,6 +46,7 @@ class OpenAICall:
     tools: Tools = field(default_factory=Tools)
     show_thinking: bool = True
     request_id: str = ""
+    keeping: Optional[Keeping] = None
 
 
 def parse_stream(fields: Fields) -> tuple[bool, bool]:
@@ -76,7 +73,7 @@ def parse_sampling(fields: Fields) -> Sampling:
         logit_bias=_logit_bias(fields),
         stop_token_ids=fields.integers("stop_token_ids") or None,
         ignore_eos=fields.boolean("ignore_eos", False) or None,
-        bad_words=_bad_words(fields),
+        bad_words=fields.strings("bad_words", "[]string", "string") or None,
         include_stop_str_in_output=fields.boolean("include_stop_str_in_output", False) or None,
         allowed_token_ids=fields.integers("allowed_token_ids") or None,
         skip_special_tokens=None if fields.boolean("skip_special_tokens", True) else False,
@@ -158,13 +155,6 @@ def _logit_bias(fields: Fields) -> dict[int, float] | None:
         if not -100 <= bias <= 100:
             raise BadRequest("logit_bias must be between -100 and 100")
     return {int(token): float(bias) for token, bias in biases.items()} or None
-
-
-def _bad_words(fields: Fields) -> list[str] | None:
-    words = fields.strings("bad_words", "[]string", "string")
-    if len(words) > MAX_BAD_WORDS:
-        raise BadRequest(f"bad_words must hold at most {MAX_BAD_WORDS} words", param="bad_words")
-    return words or None
 
 
 def _thinking_budget(fields: Fields) -> int | None:

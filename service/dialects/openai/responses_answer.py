@@ -38,6 +38,17 @@ KINDS = {
     "message": Kind("msg", "response.output_text", "response.content_part", "content_index", "content"),
 }
 
+_TEXT_DELTAS = tuple(f"{kind.text}.delta" for kind in KINDS.values())
+
+
+def rest_of(events: Iterable[Record], after: int) -> Iterator[Record]:
+    """Yield the events of a response in the background that follow the one with the number `after`."""
+    for event in events:
+        new = event["sequence_number"] - after
+        if new > 0:
+            is_cut = event["type"] in _TEXT_DELTAS and new < len(event["delta"])
+            yield {**event, "delta": event["delta"][-new:]} if is_cut else event
+
 
 class ResponsesAnswer(answer.Answer):
     """The events of a response's stream, or the response. Ids are made from `key`; `now` is in seconds.
@@ -45,6 +56,9 @@ class ResponsesAnswer(answer.Answer):
     `keep` is called with the id and the record of a response that the request wants stored. It is called before the
     last record is sent, so that a client that has read that record can continue the response. An error that `keep`
     raises ends the stream.
+
+    The events of a response in the background are numbered by the characters of their texts, so that an event keeps
+    its number however the deltas of the text are joined.
     """
 
     verb = "chat"
@@ -192,8 +206,20 @@ class ResponsesAnswer(answer.Answer):
         return self._event(type, item_id=self._item["id"], output_index=len(self._output), **place, **fields)
 
     def _event(self, type: str, **fields: Any) -> Record:
-        self._sequence += 1
+        self._sequence += len(fields["delta"]) if self._call.background and type in _TEXT_DELTAS else 1
         return {"type": type, "sequence_number": self._sequence - 1, **fields}
+
+    def response(self, status: str, error: ServiceError | None = None) -> Record:
+        """Return the response so far, or the whole one if it has ended."""
+        if self._ended is not None:
+            return self._ended
+        if error is None:
+            return self._response(status)
+        return self._response(status, error={"code": error.code or "server_error", "message": error_message(error)})
+
+    @property
+    def has_begun(self) -> bool:
+        return self._sequence > 0
 
     def _response(self, status: str, **fields: Any) -> Record:
         response: Record = {

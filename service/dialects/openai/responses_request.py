@@ -37,7 +37,7 @@ class ResponsesCall:
 
     `echo` holds the parameters that the response repeats, and `include` the names of its optional parts. `items` are
     those of the input; `earlier` are those of the response that the request continues. `split_names`: a call of a tool
-    in a namespace has the fields `namespace` and `name`.
+    in a namespace has the fields `namespace` and `name`. In the `background`: generated without a reader.
     """
 
     model: str
@@ -50,6 +50,7 @@ class ResponsesCall:
     tools: Tools
     split_names: bool = False
     show_thinking: bool = True
+    background: bool = False
 
     @property
     def store(self) -> bool:
@@ -83,6 +84,7 @@ def parse_responses(
     items = resolved(parse_items(fields), [*earlier, *referred])
     tools = parse_tools(fields, [*earlier, *items])
     include = fields.array("include", "[]string")
+    background = _background(fields, include)
     form, constraint = with_vllms(fields, _format(fields.child("text", "openai.Text").child("format", "openai.Format")))
     request = Request(
         model,
@@ -95,8 +97,11 @@ def parse_responses(
         logprobs=parse_alternatives(fields) if "message.output_text.logprobs" in include else None,
     )
     stream, show_thinking = fields.boolean("stream", False), fields.boolean("include_reasoning", True)
+    echo = _echo(fields)
+    if background:
+        echo |= {"background": True, "store": stores}
     return ResponsesCall(
-        model, request, stream, _echo(fields), include, items, list(earlier), tools, split_names, show_thinking
+        model, request, stream, echo, include, items, list(earlier), tools, split_names, show_thinking, background
     )
 
 
@@ -104,8 +109,17 @@ def _refuse_state(fields: Fields) -> None:
     for name, reason in STATEFUL.items():
         if fields.get(name):
             raise BadRequest(f"{name}: {reason}")
-    if fields.boolean("background", False):
-        raise BadRequest("background: this server runs nothing in the background; stream the answer instead")
+
+
+def _background(fields: Fields, include: list[str]) -> bool:
+    """Return whether the response is generated without a reader. Raise BadRequest for what can't go with that."""
+    if not fields.boolean("background", False):
+        return False
+    if fields.get("store") is False:
+        raise BadRequest("background: the response has to be stored; leave store out")
+    if "message.output_text.logprobs" in include:
+        raise BadRequest("background: it can't go with message.output_text.logprobs")
+    return True
 
 
 def _chat(fields: Fields, items: list[Record], first: int, tools: Tools) -> Chat:

@@ -48,6 +48,8 @@ class RollingRestart:
         try:
             for replicas in engines:
                 for replica in replicas.all:
+                    if not command.may_pause:
+                        await _others_serve(replicas, replica)
                     async for sentence in self._replace(replicas, replica, command.seconds):
                         yield Progress(command.id, sentence)
         finally:
@@ -98,6 +100,18 @@ class RollingRestart:
                 "the replicas after it were not restarted"
             )
         yield f"{label}: is ready again"
+
+
+async def _others_serve(replicas: Replicas, replica: EngineSupervisor) -> None:
+    """Wait until all other replicas are ready, one of which may have died. Raises EngineGone when one stays away."""
+    others = [each for each in replicas.all if each is not replica]
+    while away := [each for each in others if each.state is not EngineState.READY]:
+        if any(each.state in (EngineState.IDLE, EngineState.UNLOADING) for each in away):
+            raise EngineGone(
+                f"{replicas.resident.name}: replica {away[0].number} is {away[0].state}, so that replica "
+                f"{replica.number} was not restarted"
+            )
+        await replicas.changed()
 
 
 def _requests(number: int) -> str:

@@ -7,6 +7,7 @@ import itertools
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from ...syntax.names import ModelName
 from ..backend import Emit, check_prompt
 from ..vectors import packed_unit_vector
 from .answer_parser import AnswerParser, Stops
+from .compiling import Compiling
 from .failures import answer_of_core, engine_gone, vllm_errors
-from .grammars import Grammars
+from .grammars import Grammars, costly
 from .message_orders import without_old_images
 from .metrics import RunningRequests, VllmMetrics
 from .outputs import Answers
@@ -67,6 +69,7 @@ class VllmEngine:
         self._ids = itertools.count(1)
         self._adapters: dict[str, LoRARequest] = {}
         self._preparation = Preparation()
+        self._compiling = Compiling()
         self._templating = RendererTemplating(engine.renderer, template)
         self._grammars = Grammars(engine.vllm_config.structured_outputs_config.backend)
         self._parsers = Parsers(kind, engine.renderer.get_tokenizer(), engine.model_config, self._grammars)
@@ -101,19 +104,21 @@ class VllmEngine:
         room = min(room, request.caller.max_output_tokens or room)
         parameters, stops = self._parameters(request, constraint, parser, room)
         prompt_ids = without_images(inputs)
+        grammar = costly(parameters.structured_outputs)
         answers = Answers(id, request, parsers, prompt_ids, stops, self._templating.decode)
         with vllm_errors(self._engine):
-            await self._sweep.generate(
+            answer = partial(
+                self._sweep.generate,
                 answers,
-                emit,
-                inputs,
-                parameters,
-                self._vllm_id(request),
+                prompt=inputs,
+                parameters=parameters,
+                request_id=self._vllm_id(request),
                 lora_request=self._adapter(request.adapter),
                 trace_headers=_trace_headers(request),
                 priority=request.caller.priority,
                 reasoning_ended=True if parser is None else parser.reasoning_ended(prompt_ids),
             )
+            await self._compiling.in_turn(request.caller.name, grammar, answer, emit)
 
     async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Vectors, None]:
         """Raises BadRequest, Unsupported, Unavailable and EngineGone."""

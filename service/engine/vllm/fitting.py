@@ -7,9 +7,23 @@ from collections.abc import Awaitable, Callable
 from itertools import accumulate
 from typing import TypeVar
 
+import msgspec
+
 from ...protocol.request import Message
 
 T = TypeVar("T")
+
+# Of so many characters of thinking and calls, one is counted.
+DROPPED = 8
+
+
+def length(message: Message) -> int:
+    """Return how many characters a template writes of a message at the least, as far as that bounds its work.
+
+    Templates drop the thinking of earlier turns and much of a call's JSON, so only a part of them is counted.
+    """
+    calls = len(msgspec.json.encode(message.tool_calls)) if message.tool_calls else 0
+    return len(message.text) + (len(message.thinking) + calls) // DROPPED
 
 
 class Conversation:
@@ -29,7 +43,7 @@ class Conversation:
         self._cuts = [0, *inner]
         # The characters from each of these places on, negative so that they grow.
         ends = [*self._cuts[1:], len(messages)]
-        lengths = [-sum(len(each.text) + 1 for each in messages[a:b]) for a, b in zip(self._cuts, ends, strict=True)]
+        lengths = [-sum(length(each) + 1 for each in messages[a:b]) for a, b in zip(self._cuts, ends, strict=True)]
         self._negative_lengths = list(accumulate(reversed(lengths)))[::-1]
 
     def __len__(self) -> int:
@@ -51,13 +65,13 @@ class Conversation:
 
         Return the number of places when there is none.
         """
-        kept = sum(len(each.text) for each in self._messages if each.role == "system")
+        kept = sum(length(each) for each in self._messages if each.role == "system")
         count = sum(each.role == "system" for each in self._messages)
         first, behind = len(self._cuts), len(self._messages)
         for cut in range(len(self._cuts) - 1, -1, -1):
             for each in self._messages[self._cuts[cut] : behind]:
                 if each.role != "system":
-                    kept += len(each.text)
+                    kept += length(each)
                     count += 1
             behind = self._cuts[cut]
             # The last message stays however many there are.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from functools import lru_cache
 from typing import Any
 
@@ -19,14 +20,19 @@ from vllm.v1.structured_output.utils import grammar_is_likely_lark
 
 from ...errors import BadRequest
 from ...protocol.request import Constraint
-from .json_schema import check_pattern, enforceable, patterns
+from .json_schema import MAX_BYTES, check_pattern, enforceable, patterns
 
 # Between two tokens of JSON: a new line, and an indentation of three levels with two spaces each.
 WHITE_SPACE = 8
 # Before the point, behind it, and in the exponent; as in llama.cpp's grammars, which Ollama uses.
 DIGITS = 16
 MAX_GRAMMAR_CHARACTERS = 20_000
+# The schemas of all tools, when the model must call one. Each of them is compiled for itself.
+MAX_TOOLS_BYTES = 262_144
 CACHE_BYTES = 64 * 1024 * 1024
+# A grammar that took longer than this to check takes as long in vLLM's core, or longer where the vocabulary is large.
+COSTLY_SECONDS = 0.1
+MOST_COSTLY = 10_000
 # vLLM's backends that take xgrammar's structural tags; the others get the schema itself.
 _WITH_TAGS = ("auto", "xgrammar")
 # xgrammar writes a time and a line of its source before each message.
@@ -71,6 +77,7 @@ class Grammars:
             schema = json.loads(params.json) if isinstance(params.json, str) else params.json
             return self._json(schema)
         if params.structural_tag is not None:
+            _check_tag(params.structural_tag, "tools", MAX_TOOLS_BYTES)
             return _tagged(_bounded(json.loads(params.structural_tag)["format"]))
         return params
 
@@ -97,9 +104,12 @@ class Grammars:
             return _tagged({"type": "or", "elements": [_constant(choice) for choice in constraint.choice]})
         if constraint.grammar:
             return _tagged({"type": "grammar", "grammar": _ebnf(constraint.grammar)})
+        _check_tag(constraint.structural_tag, "structural_tag", MAX_BYTES)
         return _tagged(_bounded(_parsed_tag(constraint.structural_tag)))
 
 
+# Hashes of structural tags.
+_costly: set[int] = set()
 _KINDS = ("regex", "choice", "grammar", "structural_tag")
 
 
@@ -125,6 +135,11 @@ def _refused(schema: Any, reason: str) -> BadRequest:
         if (complaint := _complaint(_tag({"type": "regex", "pattern": pattern}))) is not None:
             return BadRequest(f"invalid JSON schema: {place[:200]}: can't be compiled: {complaint}")
     return BadRequest(f"invalid JSON schema: {reason}")
+
+
+def _check_tag(tag: str, name: str, most: int) -> None:
+    if len(tag) > most:
+        raise BadRequest(f"{name}: its schemas have {len(tag)} bytes together, and may have {most}", param=name)
 
 
 def _constant(text: str) -> dict[str, Any]:
@@ -188,11 +203,22 @@ def _ebnf(grammar: str) -> str:
 @lru_cache(maxsize=512)
 def _complaint(tag: str) -> str | None:
     """Return why xgrammar refuses a structural tag; None when it takes it. What it has refused once is remembered."""
+    began = time.thread_time()
     try:
         _compiler().compile_structural_tag(tag)
     except Exception as error:
         return _reason(error)
+    if time.thread_time() - began > COSTLY_SECONDS:
+        if len(_costly) >= MOST_COSTLY:
+            _costly.clear()
+        _costly.add(hash(tag))
     return None
+
+
+def costly(constraint: Any) -> int | None:
+    """Return a number for a constraint whose grammar takes long to compile; None for any other."""
+    number = hash(constraint.structural_tag) if constraint is not None else None
+    return number if number in _costly else None
 
 
 @lru_cache(maxsize=1)

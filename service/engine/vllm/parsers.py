@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 from vllm.config import ModelConfig
@@ -40,11 +41,21 @@ class Parsers:
         `constraint` is what the answer must fit, in vLLM's terms. Raises BadRequest when vLLM does not take the tools
         or the tool choice.
         """
-        constrained = constraint is not None or bool(chat.forced_tool) or chat.tool_choice == "required"
+        must_call = bool(chat.forced_tool) or chat.tool_choice == "required"
         # A constraint holds from the first token on unless the answer thinks, so that there is no thinking to read.
-        with_thinking = thinks or (self.family.always_thinks and not constrained)
+        with_thinking = thinks or (self.family.always_thinks and constraint is None and not must_call)
         # With a call's marks in the grammar, an answer can be a call or what the schema asks for.
         level = "function" if constraint is not None and chat.tools else "auto"
+        if must_call or level == "function":
+            # Where a grammar writes the call anyway, weak models need it for the arguments, too: any JSON will not do.
+            with suppress(BadRequest):
+                return self._parser(chat, thinks, with_thinking, constraint, "parameter")
+        return self._parser(chat, thinks, with_thinking, constraint, level)
+
+    def _parser(
+        self, chat: Chat, thinks: bool, with_thinking: bool, constraint: Any, level: str
+    ) -> AnswerParser | None:
+        """Return the parser with vLLM's `tool_strict_level`. Raises BadRequest, also for a schema without a grammar."""
         kind = self._class(
             with_thinking and bool(self.family.thinking), bool(chat.tools) and bool(self.family.tools), level
         )
@@ -81,7 +92,7 @@ def _vllm_request(chat: Chat, constraint: Any) -> ChatCompletionRequest:
     fields: dict[str, Any] = {}
     if chat.tools:
         forced = {"type": "function", "function": {"name": chat.forced_tool}}
-        fields["tools"] = [template_tool(tool) for tool in chat.tools]
+        fields["tools"] = [_with_object(template_tool(tool)) for tool in chat.tools]
         fields["tool_choice"] = forced if chat.forced_tool else chat.tool_choice
         fields["parallel_tool_calls"] = chat.parallel_tool_calls
     try:
@@ -90,6 +101,14 @@ def _vllm_request(chat: Chat, constraint: Any) -> ChatCompletionRequest:
         return ChatCompletionRequest(messages=[], structured_outputs=outputs, **fields)
     except (ValueError, TypeError, KeyError) as error:
         raise BadRequest(f"tools: {_first_complaint(error)}") from None
+
+
+def _with_object(tool: dict[str, Any]) -> dict[str, Any]:
+    """Return the tool with arguments that are an object, which a client may leave out."""
+    function = tool["function"]
+    if not isinstance(function, dict) or not isinstance(function.get("parameters") or {}, dict):
+        return tool
+    return {**tool, "function": {**function, "parameters": {"type": "object", **(function.get("parameters") or {})}}}
 
 
 def _first_complaint(error: Exception) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+import msgspec
+
 from ...errors import BadRequest, PromptTooLong
 from ...models.infill import fim_tokens
 from ...protocol.request import Chat, Image, Infill, Message, Request, Text, Tokens
 from ...syntax.go_template import GoTemplate, TextTooLong
 from ...syntax.names import ModelName
-from .fitting import Conversation, longest_fit
+from .fitting import DROPPED, Conversation, length, longest_fit
 from .message_orders import FormFinder
 
 # Ollama's text (`server/prompt.go`), in one line.
@@ -145,11 +147,12 @@ def infill_prompt(infill: Infill, model: str, vocabulary: dict[str, int]) -> str
 
 async def _render_chat(chat: Chat, request: Request, templating: Templating, room: Room) -> Prompt:
     cuts = request.truncate and request.prompt_tokens is None
+    room.check_text(await templating.in_thread(_characters_beside, chat))
     conversation = await templating.in_thread(Conversation, chat.messages)
     first = await templating.in_thread(conversation.first_within, room.characters, room.tokens)
     if first == len(conversation) or (first and not cuts):
         shortest = conversation.after(len(conversation) - 1 if cuts else 0)
-        raise room.too_long(sum(len(each.text) for each in shortest) // room.longest_token)
+        raise room.too_long(sum(map(length, shortest)) // room.longest_token)
     pictures = await templating.read_images([image for message in chat.messages for image in message.images])
     template = await templating.in_thread(GoTemplate, chat.template) if chat.template else None
 
@@ -183,6 +186,11 @@ async def _render_chat(chat: Chat, request: Request, templating: Templating, roo
     if rendered is None:
         raise room.too_long(room.tokens)
     return rendered
+
+
+def _characters_beside(chat: Chat) -> int:
+    """Return how many characters a template writes at the least of what stands beside the messages, as in `length`."""
+    return sum(len(msgspec.json.encode(each)) for each in (chat.tools, chat.template_arguments) if each) // DROPPED
 
 
 def _template_arguments(chat: Chat) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.worker import gpu_model_runner
 
-from .cpu_generator import CpuGenerator, draw
+from .rewinding_generator import rewinding
 
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput
@@ -89,19 +89,16 @@ _CachedRequestState = gpu_model_runner.CachedRequestState
 def _resumed_state(**fields: Any) -> Any:
     """Return the first model runner's state of a new request, with the tokens so far as its output.
 
-    The second model runner gets all tokens from the scheduler and needs nothing. A generator is advanced by one draw
-    for each token.
+    The second model runner gets all tokens from the scheduler and needs nothing. A generator of the CPU build is
+    advanced by one draw for each token.
     """
     tokens = so_far(fields.get("sampling_params"))
     if tokens:
         fields["output_token_ids"] = tokens
-    generator = fields.get("generator")
-    if generator is not None:
-        for _ in tokens:
-            draw(generator)
-        if generator.device.type == "cpu":
-            fields["generator"] = CpuGenerator(generator, fields["output_token_ids"])
-    return _CachedRequestState(**fields)
+    state = _CachedRequestState(**fields)
+    if state.generator is not None and state.generator.device.type == "cpu":
+        state.generator = rewinding(state.generator, state.output_token_ids)
+    return state
 
 
 class ResumingWorker:

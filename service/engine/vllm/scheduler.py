@@ -16,11 +16,12 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutputs
 from vllm.v1.outputs import ModelRunnerOutput
 
+from .compiling import DroppingGrammars
 from .resume import Resuming
 from .step_limit import StepLimit
 
 
-class ShortSteps(Resuming, Scheduler):  # type: ignore[misc]
+class ShortSteps(Resuming, DroppingGrammars, Scheduler):  # type: ignore[misc]
     """The scheduler of one engine. Every output leaves with the step that computed it."""
 
     max_num_scheduled_tokens: int

@@ -106,7 +106,7 @@ class CallersTemplating:
     async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> Prompt:
         if not any(isinstance(message["content"], list) for message in messages):
             return await self.in_thread(self._templating.apply_chat_template, messages, arguments)
-        async with self._preparation.turn(self._caller):
+        async with self._preparation.turns.turn(self._caller):
             try:
                 return await self._templating.apply_to_images(messages, arguments)
             except TimeoutError as error:

@@ -8,6 +8,7 @@ vLLM's child processes import this module again as `__mp_main__`, which ties the
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import signal
@@ -24,6 +25,7 @@ from ...errors import Drained, EngineGoingDown, EngineGone
 from ...protocol.commands import Command, Embed, Measure, Submit
 from ...protocol.events import Delta, Event, Finished, Measured, Rendered
 from ...protocol.reports import Activity, EngineDied, EngineSilent, LoadFailed, Pulse, Ready, Report, WorkerOptions
+from ...protocol.request import Defaults, Request
 from ...protocol.wire import pack
 from ...transport.address import parse_address
 from ..backend import Engine
@@ -31,6 +33,7 @@ from ..listener import Emit, Handler, Push, listen
 from ..parent_death import die_with_parent
 from .admission import Admission
 from .defaults import with_defaults
+from .kept_streams import StreamStore
 
 logger = logging.getLogger("vllm_wsgi.worker")
 
@@ -57,10 +60,12 @@ class Worker:
         self._running: set[asyncio.Task[Any]] = set()
         self._stop = asyncio.Event()
         self._status = 0
+        self._kept_ids = itertools.count(1)
         self.handlers: dict[type[Command], Handler | Push] = {
             Submit: Push(self._submit),
             Embed: self._embed,
             Measure: self._measure,
+            **StreamStore(self._generate_kept).handlers,
         }
 
     async def run(self, path: str, lifeline: asyncio.StreamReader, tls: str = "") -> int:
@@ -85,8 +90,13 @@ class Worker:
         return self._status
 
     async def _submit(self, command: Submit, emit: Emit) -> None:
+        await self._generate(command.id, command.request, command.defaults, emit)
+
+    async def _generate_kept(self, request: Request, defaults: Defaults, emit: Emit) -> None:
+        await self._generate(next(self._kept_ids), request, defaults, emit)
+
+    async def _generate(self, id: int, request: Request, defaults: Defaults, emit: Emit) -> None:
         """Generate once the request's turn has come. Raises TooManyRequests, Unavailable and what the engine raises."""
-        request = command.request
         came = time.monotonic_ns()
         with self._runs():
             async with self._admission.admitted(request.caller, request.n, request.so_far is not None) as bill:
@@ -101,10 +111,10 @@ class Worker:
                     bill.add(event)
                     emit(event)
 
-                await self._engine.generate(command.id, with_defaults(request, command.defaults), emit_counted)
+                await self._engine.generate(id, with_defaults(request, defaults), emit_counted)
 
     async def _embed(self, command: Embed) -> AsyncGenerator[Event, None]:
-        """Embed once the request's turn has come. Raises as `_submit` does."""
+        """Embed once the request's turn has come. Raises as `_generate` does."""
         request = command.request
         with self._runs():
             async with (

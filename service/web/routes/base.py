@@ -7,18 +7,19 @@ It never knows the fields of a body or the bytes of a stream.
 from __future__ import annotations
 
 import re
-from functools import partial
+from functools import partial, update_wrapper
 from string import punctuation
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 from flask import Blueprint, Response, request
 from msgspec.structs import replace
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, default_exceptions
 
 from ...access.scopes import Scope
 from ...config import Settings
 from ...dialects.answer import Answer
+from ...dialects.bounds import Bounds
 from ...dialects.json_body import parse_json
 from ...dialects.json_size import JSONSize
 from ...engine_client.client import Client
@@ -34,6 +35,7 @@ from ..context import context, presence
 from ..framing import Framing
 from ..http_responses import empty_response, error_response, http_error_response, json_response, stream_answer
 from ..route import Fallback, Route
+from ..stream_keeper import StreamKeeper
 
 # Werkzeug would redirect a path with two slashes to one with one slash, and fails when the path holds a line break.
 _AS_IS: dict[str, Any] = {"provide_automatic_options": False, "merge_slashes": False}
@@ -55,6 +57,10 @@ class Routes:
     def __init__(self, settings: Settings, client: Client) -> None:
         self._settings = settings
         self._client = client
+        self._bounds = Bounds(settings.max_messages, settings.max_tools, settings.max_images)
+        self._keeper = StreamKeeper(settings, client)
+        # Routes below the same bases that are declared apart.
+        self.neighbours: tuple[Routes, ...] = ()
 
     def table(self) -> list[Route]:
         """Return every route, in the order of the documentation."""
@@ -76,7 +82,8 @@ class Routes:
             allowed = {method for route in table if route.path == base for method in route.methods}
             # A base without a route of its own is left to the application, or to another dialect.
             own = {base: _ALL - allowed, f"{base}/": _ALL} if allowed else {}
-            view = partial(self.unknown, base)
+            # With a name of its own, which extensions such as Flask-WTF ask for.
+            view = update_wrapper(partial(self.unknown, base), self.unknown)
             fallbacks += [
                 Fallback(path, tuple(sorted(methods)), view, Scope.ANY, "refuse an unknown path or method")
                 for path, methods in (own | {f"{base}/<path:path>": _ALL}).items()
@@ -89,7 +96,11 @@ class Routes:
         for route in self.routes():
             blueprint.add_url_rule(route.path, route.endpoint, route.view, methods=route.methods, **_AS_IS)
         blueprint.register_error_handler(ServiceError, partial(error_response, self.error_record))
-        blueprint.register_error_handler(HTTPException, partial(http_error_response, self.error_record))
+        http_errors = partial(http_error_response, self.error_record)
+        blueprint.register_error_handler(HTTPException, http_errors)
+        # By their codes, too: an application's handler for a code would come before ours for all of them.
+        for code in default_exceptions:
+            blueprint.register_error_handler(code, http_errors)
         return blueprint
 
     def unknown(self, base: str, path: str = "") -> Response:
@@ -111,32 +122,44 @@ class Routes:
         return response
 
     def _methods(self, path: str) -> list[str]:
-        """Return the methods of all routes at a path; none when there is no route."""
-        routes = [each for each in self.table() if re.fullmatch(_pattern(each.path), path)]
+        """Return the methods of all routes at a path, also those of `neighbours`; none when there is no route."""
+        table = [route for each in (self, *self.neighbours) for route in each.table()]
+        routes = [each for each in table if re.fullmatch(_pattern(each.path), path)]
         return [method for route in routes for method in route.methods]
 
     def _body(self, struct: str) -> dict[str, Any]:
         """Return the body's JSON object; refusals name `struct` as Go does. Raises BadRequest and PayloadTooLarge."""
         size = JSONSize()
         body = read_body(self._settings.max_body, size.add)
-        return parse_json(body, f"{self.package}.{struct}", self.empty_body, size.long_numbers)
+        fields = parse_json(body, f"{self.package}.{struct}", self.empty_body, size.long_numbers)
+        self._bounds.check_body(fields)
+        return fields
 
     def _stream_or_collect(
         self, requests: list[Request], answer: Answer, chosen: Framing | None, keep_alive: float | None = None
     ) -> Response:
-        """Return one answer to all requests, streamed in the chosen framing, or collected without one."""
+        """Return one answer to all requests, streamed in the chosen framing, or collected without one.
+
+        Raises BadRequest.
+        """
+        asked = self._asked(requests)
+        return self._respond(self._client.submit(asked, presence(), keep_alive), answer, chosen)
+
+    def _asked(self, requests: list[Request]) -> list[Request]:
+        """Return the requests with what they come from, and take note of them for the log. Raises BadRequest."""
+        self._bounds.check_requests(requests)
         stats = context().stats
         stats.model = requests[0].model
         if self._settings.log_prompts:
             stats.prompt = [prompt_of(each) for each in requests]
-        asked = [replace(each, **_origin()) for each in requests]
-        return self._respond(self._client.submit(asked, presence(), keep_alive), answer, chosen)
+        return [replace(each, **_origin()) for each in requests]
 
     def _respond(self, stream: Stream | Job, answer: Answer, chosen: Framing | None) -> Response:
         """Turn the engine's events into a response: one path, streamed or collected."""
         answer.streams = chosen is not None
         if isinstance(stream, Stream):
             context().stats.stream = stream
+        answer.streams = chosen is not None
         try:
             batches = answer.records(context().stats.count(stream.batches()))
             if chosen is None:

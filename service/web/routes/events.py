@@ -17,15 +17,12 @@ from ...protocol.live import LiveEvent
 from ...telemetry.live_record import live_record
 from ...version import __version__
 from ..context import presence
-from ..framing import SSE
+from ..framing import RETRY, SSE
 from ..http_responses import STREAM_HEADERS
 from ..route import Route
 from .base import Routes
 
 logger = logging.getLogger("vllm_wsgi.web")
-
-# Browsers come back after this many milliseconds (WHATWG HTML §9.2.6).
-RETRY = b"retry: 2000\n\n"
 
 
 class EventRoutes(Routes):
@@ -52,7 +49,7 @@ class EventRoutes(Routes):
         response = Response(content_type=SSE.media_type, headers=STREAM_HEADERS)
         if request.method == "GET":
             observation = self._client.observe(request.headers.get("Last-Event-ID", ""), seconds, presence())
-            response.response = _stream(observation)
+            response.response = _stream(observation, self._settings.resume_seconds > 0)
             response.call_on_close(observation.close)
         return response
 
@@ -67,19 +64,19 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _stream(observation: Observation) -> Iterator[bytes]:
+def _stream(observation: Observation, resumable: bool) -> Iterator[bytes]:
     """Yield the events as bytes. The stream ends when the client leaves and when this process shuts down."""
     try:
         yield RETRY
         for batch in observation.batches():
-            yield b"".join(map(_frame, batch)) or SSE.heartbeat
+            yield b"".join([_frame(event, resumable) for event in batch]) or SSE.heartbeat
     except (ClientGone, Drained):
         return
     except Exception:
         logger.exception("a stream of events broke")
 
 
-def _frame(event: LiveEvent) -> bytes:
-    name, record = live_record(event, __version__)
+def _frame(event: LiveEvent, resumable: bool) -> bytes:
+    name, record = live_record(event, __version__, resumable)
     mark = f"id: {event.mark}\n" if event.mark else ""
     return f"{mark}event: {name}\n".encode() + SSE.frame(record)

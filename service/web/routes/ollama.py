@@ -97,11 +97,11 @@ class OllamaRoutes(LibraryRoutes):
 
     def generate(self) -> Response:
         call = parse_generate(self._body("GenerateRequest"))
-        return self._generate(call, OllamaGenerateAnswer(call))
+        return self._generate(call, OllamaGenerateAnswer(call), "ollama.generate")
 
     def chat(self) -> Response:
         call = parse_chat(self._body("ChatRequest"))
-        return self._generate(call, OllamaChatAnswer(call))
+        return self._generate(call, OllamaChatAnswer(call), "ollama.chat")
 
     def embed(self) -> Response:
         began = time.monotonic_ns()
@@ -120,11 +120,15 @@ class OllamaRoutes(LibraryRoutes):
             raise Unsupported(f"/api/{path} is not supported: it needs ollama.com")
         return super().unknown(base, path)
 
-    def _generate(self, call: OllamaCall, answer: OllamaAnswer) -> Response:
+    def _generate(self, call: OllamaCall, answer: OllamaAnswer, kind: str) -> Response:
         """Return one generation in the format that the client asks for, or the record of a load or an unload."""
         chosen = negotiate(call.stream, call.stream_type, request.args.get("alt"), request.headers.get("Accept", ""))
         if call.request is None:
             response = single_response(self._load_or_unload(call, answer), chosen)
+        elif call.keeping and not call.request.render_only:
+            response = self._keeper.begin(
+                kind, call, self._asked([call.request]), chosen, call.keeping, call.keep_alive
+            )
         else:
             # The answer is one record, the prompt. It is streamed only to a reader of events.
             framed = chosen if chosen is SSE or not call.request.render_only else None

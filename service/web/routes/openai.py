@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
 from flask import Response, request
 
 from ...access.scopes import Scope
+from ...config import Settings
 from ...dialects.answer import Record
 from ...dialects.openai import answer as openai_answer
 from ...dialects.openai import completions as openai_completions
@@ -20,11 +22,13 @@ from ...dialects.openai.chat_request import parse_chat
 from ...dialects.openai.parameters import OpenAICall
 from ...dialects.openai.responses_request import parse_responses, previous_response_id
 from ...dialects.openai.responses_stored import conversation, input_items, referred_responses, whole
-from ...errors import ResponseNotFound, UnknownPrevious
+from ...engine_client.client import Client
+from ...errors import BadRequest, ResponseNotFound, UnknownPrevious
 from ...syntax.names import ModelName
 from ..context import context
 from ..framing import SSE_NAMED, SSE_WITH_DONE
 from ..http_responses import json_response
+from ..kept_responses import BackgroundResponses
 from ..route import Route
 from .base import Routes
 
@@ -35,6 +39,10 @@ class OpenAIRoutes(Routes):
     package = "openai"
     error_record = staticmethod(error_record)
 
+    def __init__(self, settings: Settings, client: Client) -> None:
+        super().__init__(settings, client)
+        self._background = BackgroundResponses(client, self._keeper)
+
     def table(self) -> list[Route]:
         return [
             Route("/v1/chat/completions", ("POST",), self.chat_completions, Scope.INFERENCE, "an answer to messages"),
@@ -42,6 +50,13 @@ class OpenAIRoutes(Routes):
             Route("/v1/responses", ("POST",), self.responses, Scope.INFERENCE, "an answer to items, which can be kept"),
             Route("/v1/responses/<id>", ("GET",), self.response, Scope.INFERENCE, "a kept response"),
             Route("/v1/responses/<id>", ("DELETE",), self.delete_response, Scope.INFERENCE, "delete a kept response"),
+            Route(
+                "/v1/responses/<id>/cancel",
+                ("POST",),
+                self.cancel_response,
+                Scope.INFERENCE,
+                "end a response in the background",
+            ),
             Route(
                 "/v1/responses/<id>/input_items", ("GET",), self.input_items, Scope.INFERENCE, "what a response answers"
             ),
@@ -52,11 +67,11 @@ class OpenAIRoutes(Routes):
 
     def chat_completions(self) -> Response:
         call = parse_chat(self._body("ChatCompletionRequest"))
-        return self._generate(call, ChatAnswer(call))
+        return self._generate(call, ChatAnswer(call), "openai.chat")
 
     def completions(self) -> Response:
         call = openai_completions.parse_completion(self._body("CompletionRequest"))
-        return self._generate(call, openai_completions.CompletionAnswer(call))
+        return self._generate(call, openai_completions.CompletionAnswer(call), "openai.completions")
 
     def responses(self) -> Response:
         body = self._body("ResponsesRequest")
@@ -68,11 +83,26 @@ class OpenAIRoutes(Routes):
             referred=[item for each in referred_responses(body) for item in self._stored_items(each)],
             split_names=_splits_names(),
         )
+        if call.background:
+            begun = self._background.begin(call, self._asked([call.request]))
+            return self._background.events(begun) if call.stream else json_response(self._background.snapshot(begun))
         answer = responses_answer.ResponsesAnswer(call, keep=partial(self._client.store_response, owner()))
         return self._stream_or_collect([call.request], answer, SSE_NAMED if call.stream else None)
 
     def response(self, id: str) -> Response:
-        return json_response(self._stored(id)["response"])
+        if request.args.get("stream") == "true":
+            return self._background.events(id, _number(request.args.get("starting_after", "-1")))
+        try:
+            return json_response(self._stored(id)["response"])
+        except ResponseNotFound:
+            return json_response(self._background.snapshot(id))
+
+    def cancel_response(self, id: str) -> Response:
+        """End the generation of a response in the background, unless it has ended."""
+        try:
+            return json_response(self._stored(id)["response"])
+        except ResponseNotFound:
+            return json_response(self._background.cancel(id))
 
     def delete_response(self, id: str) -> Response:
         self._client.drop_response(owner(), id)
@@ -107,8 +137,17 @@ class OpenAIRoutes(Routes):
     def model(self, name: str) -> Response:
         return json_response(openai_models.model(self._client.show(ModelName.parse(name).short), name))
 
-    def _generate(self, call: OpenAICall, answer: openai_answer.OpenAIAnswer) -> Response:
-        return self._stream_or_collect(call.requests, answer, SSE_WITH_DONE if call.stream else None)
+    def _generate(self, call: OpenAICall, answer: openai_answer.OpenAIAnswer, kind: str) -> Response:
+        chosen = SSE_WITH_DONE if call.stream else None
+        if call.keeping:
+            return self._keeper.begin(kind, call, self._asked(call.requests), chosen, call.keeping)
+        return self._stream_or_collect(call.requests, answer, chosen)
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"-1|[0-9]{1,12}", text):
+        raise BadRequest("starting_after must be a number of an event")
+    return int(text)
 
 
 def _splits_names() -> bool:

@@ -15,11 +15,21 @@ from ..route import Route
 from .base import Routes
 
 
-def check_ready(client: Client) -> None:
-    """Raise Unavailable, with the reason, unless the engine host can be reached and has a model for new requests."""
+def check_ready(client: Client) -> str:
+    """Raise Unavailable, with the reason, unless there is a model for new requests.
+
+    While an engine host on another machine can't be reached, there may still be some. Return why then; else nothing.
+    """
     refuse_while_draining()
-    if trouble := client.trouble():
+    try:
+        trouble = client.trouble()
+    except Unavailable as error:
+        if not (known := client.known_models()):
+            raise
+        return f"{error.message}; models that are still served: {', '.join(known)}"
+    if trouble:
         raise Unavailable(trouble)
+    return ""
 
 
 class OperationsRoutes(Routes):
@@ -46,8 +56,8 @@ class OperationsRoutes(Routes):
         return json_response({"status": "alive"})
 
     def ready(self) -> Response:
-        check_ready(self._client)
-        return json_response({"status": "ready"})
+        without_host = check_ready(self._client)
+        return json_response({"status": "ready", "engine_host": without_host} if without_host else {"status": "ready"})
 
     def health(self) -> Response:
         """Answer as vLLM's server does, for clients that wait for it to be ready (guidellm)."""

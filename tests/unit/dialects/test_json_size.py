@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.dialects.json_size import MAX_MARKS, JSONSize
+from service.dialects.json_size import MAX_MARKS, MAX_OBJECTS, JSONSize
 from service.errors import BadRequest
 
 JSON = st.recursive(
@@ -71,3 +71,10 @@ def test_numbers_of_many_digits_are_noticed(value: str, is_long: bool):
     size = JSONSize()
     size.add(f'{{"a":{value}}}'.encode())
     assert size.long_numbers is is_long
+
+
+def test_objects_are_bounded_apart_since_more_is_made_of_them():
+    size = JSONSize()
+    size.add(b"{}" * MAX_OBJECTS + b'"{"')
+    with pytest.raises(BadRequest, match=f"more than {MAX_OBJECTS} objects"):
+        size.add(b"{")

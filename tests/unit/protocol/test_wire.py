@@ -42,7 +42,9 @@ from service.protocol.events import (
     Done,
     Failed,
     Finished,
+    Head,
     Hello,
+    KeptStreams,
     Loaded,
     Located,
     Measured,
@@ -55,6 +57,7 @@ from service.protocol.events import (
     Unloaded,
     Vectors,
 )
+from service.protocol.kept import Attach, Detach, EndStream, Keep, KeptState, ListStreams, SubmitKept
 from service.protocol.live import EngineStatus, HostState, LiveEvent, LiveSnapshot, ModelStatus
 from service.protocol.model_info import EngineState, LoadedModel, ModelInfo, Recipe, Tensor
 from service.protocol.reports import Activity, EngineDied, EngineSilent, LoadFailed, Pulse, Ready, Report
@@ -75,6 +78,7 @@ from service.protocol.wire import MAX_FRAME_BYTES, Unpacker, decode_command, dec
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": ["string", "null"]}}}
 CALL = {"id": "call_x", "function": {"name": "f", "arguments": {"z": 1.5, "a": [None, True]}}}
+KEEP = Keep("s", "alice", b"\xff", 1.5, True, 10**18, 3, 4, 5)
 CHAT = Chat([Message("user", "é"), Message("assistant", tool_calls=[CALL])], tools=[SCHEMA], think="low", context=[1])
 
 COMMANDS = [
@@ -90,6 +94,11 @@ COMMANDS = [
     Submit(8, Request("m", Infill("a", "b"), render_only=True)),
     Submit(10, Request("m", Tokens([1, 2]), Sampling(logit_bias={3: -1.5}), n=2)),
     Submit(11, Request("m", Chat([Message("user", ["a", Image(b"\x89PNG\xff")])], forced_tool="f"))),
+    SubmitKept(21, KEEP, [Request("m", Text("a"))], [0], 1, Defaults(context_limit=9), b"\x90", reads=False),
+    Attach(22, "s", "alice", follow=False),
+    Detach(23, "s", ""),
+    EndStream(24, "s", "", "EngineGone", "é"),
+    ListStreams(25, "alice"),
     Embed(9, EmbedRequest("m", ["", "é"], dimensions=-1, truncate=False)),
     Cancel(6),
     Check(24),
@@ -128,6 +137,8 @@ EVENTS = [
     Delta(6, 0, "a", [1], "b", [CALL]),
     Finished(6, "stop", 1, 2, 3, 4, 5, 6, [7]),
     Rendered(6, "<|im_start|>", 1),
+    Head(6, b"\x00", 2, 10**18, 5, False, "running"),
+    KeptStreams(7, [KeptState("s", "m", "done", 5, True, 1.5), KeptState("t", "m", "running", 0, False)]),
     Vectors(9, [b"\x00\x00\x80?", b""], 3),
     Observed(26, [LiveEvent("run-1", STATE), LiveEvent("run-2", request=RequestOutcome("/api/chat", "done", first=3))]),
     Failed(7, "Unavailable", "busy", 5),

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.errors import BadRequest
-from service.syntax.go_template import render
+from service.syntax.go_template import MAX_ACTIONS, MAX_CHARACTERS, render
 
 FIELDS = {"System": "be brief", "Prompt": "hi", "Suffix": ""}
 CHATML = (
@@ -100,8 +100,17 @@ def test_every_text_is_a_prompt_or_a_bad_request(template: str):
 
 
 @pytest.mark.timeout(10)
-@pytest.mark.parametrize("template", ["{{" + " " * 50_000, "{{" * 5_000, "{{ " * 5_000, "{{-\n" * 5_000])
+@pytest.mark.parametrize("template", ["{{" + " " * 50_000, "{{" * 900, "{{ " * 900, "{{-\n" * 900])
 def test_a_long_template_that_is_broken_is_read_all_the_same(template: str):
     # A search that goes back over the blanks would take hours here, and the engine serves nobody meanwhile.
     with pytest.raises(BadRequest):
+        render(template, FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("template", "bound"),
+    [("a" * (MAX_CHARACTERS + 1), MAX_CHARACTERS), ("{{.Prompt}}" * (MAX_ACTIONS + 1), MAX_ACTIONS)],
+)
+def test_a_template_that_takes_long_is_refused_by_its_length(template: str, bound: int):
+    with pytest.raises(BadRequest, match=f"and may have {bound}$"):
         render(template, FIELDS)

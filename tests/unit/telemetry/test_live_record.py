@@ -19,7 +19,7 @@ PAGE = (ROOT / "docs/reference/events.md").read_text()
 
 def shown(*replicas: EngineStatus, **fields: Any) -> dict[str, Any]:
     snapshot = LiveSnapshot(1.5, models=[ModelStatus(name="m:latest", replicas=list(replicas), **fields)])
-    name, record = live_record(LiveEvent("run-1", snapshot), "1.2")
+    name, record = live_record(LiveEvent("run-1", snapshot), "1.2", resumable=True)
     assert name == "snapshot"
     return record
 
@@ -77,7 +77,8 @@ def test_a_model_with_several_engine_workers_is_ready_as_long_as_one_is():
 
 
 def test_the_host_says_what_it_does_and_why():
-    _, record = live_record(LiveEvent(snapshot=LiveSnapshot(1.0, HostState.GONE, "it closed the connection")), "1.2")
+    gone = LiveEvent(snapshot=LiveSnapshot(1.0, HostState.GONE, "it closed the connection"))
+    _, record = live_record(gone, "1.2", False)
     assert record["host"] == {"state": "gone", "reason": "it closed the connection"}
     assert (record["models"], record["version"], record["resumable"]) == ([], "1.2", False)
 
@@ -87,7 +88,7 @@ def test_a_request_is_as_its_line_in_the_request_log():
         "/api/chat", "error", "EngineGone", "m", time=1764140000.25, request_id="r", client="::1", key="alice",
         method="POST", status=200, duration=1_250_000, first=999_999,
     )  # fmt: skip
-    name, record = live_record(LiveEvent("run-1", request=outcome), "1.2")
+    name, record = live_record(LiveEvent("run-1", request=outcome), "1.2", False)
     assert name == "request"
     assert json.loads(line(outcome)) == record
     assert (record["time"], record["duration_ms"]) == ("2025-11-26T06:53:20.250+00:00", 1.2)

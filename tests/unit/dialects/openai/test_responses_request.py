@@ -108,7 +108,15 @@ def test_an_input_that_is_none_is_refused_by_its_place(said: Any, text: str):
 def test_state_that_would_be_openais_is_refused():
     assert refusal(conversation="c").startswith("conversation: this server keeps no conversations")
     assert refusal(prompt={"id": "p"}).startswith("prompt: this server stores no prompts")
-    assert refusal(background=True).startswith("background: this server runs nothing in the background")
+
+
+def test_a_response_in_the_background_is_stored():
+    call = parse_responses(body(background=True))
+    assert (call.background, call.store, call.echo["background"]) == (True, True, True)
+    assert not parse_responses(body(background=True), stores=False).store
+    assert refusal(background=True, store=False).startswith("background: the response has to be stored")
+    logprobs = refusal(background=True, include=["message.output_text.logprobs"])
+    assert logprobs.startswith("background: it can't go with")
 
 
 def test_a_response_is_to_be_stored_only_if_the_request_says_so():

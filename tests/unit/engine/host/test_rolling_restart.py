@@ -134,6 +134,32 @@ async def test_a_worker_that_does_not_come_back_ends_the_restart():
 
 
 @in_loop
+async def test_a_replica_stays_while_another_one_that_has_died_is_away():
+    field = Field(replicas=3)
+    field.load()
+    restart = field.restart()
+    await settle()
+    field.workers[2].enter(EngineState.RESTARTING)
+    await field.come_back(0)
+    assert field.told() == [True, False, False]
+    await field.come_back(2)
+    assert field.told() == [True, True, False]
+    restart.cancel()
+
+
+@in_loop
+async def test_a_replica_stays_where_another_one_is_given_up():
+    field = Field(replicas=3)
+    field.load()
+    restart = field.restart()
+    await settle()
+    field.workers[2].enter(EngineState.IDLE)
+    await field.come_back(0)
+    error = await refused(restart)
+    assert error.message == "m:latest: replica 2 is idle, so that replica 1 was not restarted"
+
+
+@in_loop
 async def test_a_model_that_is_not_loaded_is_not_restarted():
     field = Field()
     assert (await refused(field.restart(model="m"))).message == "m is not loaded, so that no engine worker runs"

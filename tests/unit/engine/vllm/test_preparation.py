@@ -137,7 +137,7 @@ def test_a_step_that_does_not_end_is_given_up_and_the_next_ones_are_done():
 def test_a_turn_can_be_had_for_work_that_is_done_elsewhere():
     async def play() -> None:
         preparation = Preparation(threads=1)
-        async with preparation.turn("a"):
+        async with preparation.turns.turn("a"):
             waiting = asyncio.create_task(preparation.run("b", lambda: "b"))
             await asyncio.sleep(0.02)
             assert not waiting.done()

@@ -211,6 +211,10 @@ def test_no_more_is_dropped_than_must_be():
         Request("m", Chat(chat("a" * 1000)), truncate=False),
         Request("m", Chat(chat("a", "b" * 1000))),
         Request("m", Chat([Message("system", "s" * 1000), *chat("a")])),
+        Request("m", Chat([Message("user", "a", thinking="t" * 1000)])),
+        Request("m", Chat([Message("assistant", "a", tool_calls=[CALL] * 100)]), truncate=False),
+        Request("m", Chat(chat("a"), tools=[CALL] * 100)),
+        Request("m", Chat(chat("a"), template_arguments={"documents": ["d" * 1000]})),
     ],
 )
 def test_what_is_too_long_in_any_tokenizer_is_refused_before_it_is_tokenized(request_: Request):

@@ -1,0 +1,122 @@
+"""How much of each kind a request may bring. It is counted before anything is made of it.
+
+In: a body, and the requests that are parsed from it. Out: nothing, or a BadRequest that names the field and its bound.
+A web worker and an engine worker are one thread each for many clients, so no request may hold either for long. A bound
+is OpenAI's where real clients keep to it. Where clients of Ollama and vLLM send more, it is higher.
+Bounds of JSON schemas that follow from how they are compiled are in `engine/vllm/json_schema.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ..errors import BadRequest
+from ..protocol.request import Chat, Request
+
+# OpenAI takes 4, and Ollama any number. Each of them is looked for after every token.
+MAX_STOPS = 128
+MAX_STOP_CHARACTERS = 1_024
+# OpenAI takes 300 or so.
+MAX_BIASES = 1_024
+MAX_STOP_IDS = 1_024
+# A vocabulary has up to some 260,000 tokens. Half of one is allowed by naming it, the other half by biases.
+MAX_ALLOWED_IDS = 131_072
+# vLLM tokenizes each of them twice, on the loop that serves.
+MAX_BAD_WORDS = 1_024
+MAX_BAD_WORD_CHARACTERS = 16_384
+# As OpenAI: the answers to one prompt, and the alternatives of one token.
+MAX_CHOICES = 128
+MAX_ALTERNATIVES = 20
+# Alternatives of all answers of a prompt. Each is an object of its own for each token, in every process on its way.
+MAX_ALTERNATIVES_IN_ALL = 400
+# All answers to all prompts of a call are in vLLM at the same time.
+MAX_PROMPTS = 1_024
+# OpenAI takes 5,000 properties, and 120,000 characters of names and values, which are fewer bytes than these.
+MAX_SCHEMA_BYTES = 1024 * 1024
+MAX_TOOLS_BYTES = 4 * 1024 * 1024
+MAX_FILES = 10_000
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The bounds that an operator can set, and the check of a body against all of them.
+
+    `messages` bounds the messages of a chat, the items of a response, and the texts to embed. No limit when one is 0.
+    """
+
+    messages: int = 10_000
+    tools: int = 1_024
+    images: int = 500
+
+    def check_body(self, body: dict[str, Any]) -> None:
+        """Raise BadRequest for a body in which a field has too many values."""
+        fields = {name.lower(): value for name, value in body.items()}
+        for name, most in self._counts().items():
+            _check_count(name, fields.get(name), most)
+        if isinstance(fields.get("options"), dict):
+            _check_stops("options.stop", fields["options"].get("stop"))
+        for name in ("stop", "stop_sequences"):
+            _check_stops(name, fields.get(name))
+        _check_characters("bad_words", fields.get("bad_words"))
+        if isinstance(messages := fields.get("messages"), list):
+            self._check_images(sum(map(_listed_images, messages)))
+
+    def check_requests(self, requests: Iterable[Request]) -> None:
+        """Raise BadRequest for requests with too long schemas, or that hold too much together with a stored one."""
+        for request in requests:
+            _check_bytes("the JSON schema", request.format, MAX_SCHEMA_BYTES)
+            _check_bytes("the constraint", request.constraint, MAX_SCHEMA_BYTES)
+            if isinstance(chat := request.prompt, Chat):
+                _check_count("messages", chat.messages, self.messages)
+                self._check_images(sum(len(message.images) for message in chat.messages))
+                _check_bytes("tools", chat.tools, MAX_TOOLS_BYTES)
+
+    def _counts(self) -> dict[str, int]:
+        return {
+            "messages": self.messages, "input": self.messages, "tools": self.tools, "images": self.images,
+            "logit_bias": MAX_BIASES, "stop_token_ids": MAX_STOP_IDS, "allowed_token_ids": MAX_ALLOWED_IDS,
+            "bad_words": MAX_BAD_WORDS, "files": MAX_FILES, "adapters": MAX_FILES,
+        }  # fmt: skip
+
+    def _check_images(self, count: int) -> None:
+        if 0 < self.images < count:
+            raise BadRequest(f"a request may have at most {self.images} images, and this one has {count}")
+
+
+def _check_count(name: str, values: Any, most: int) -> None:
+    if isinstance(values, (list, dict)) and 0 < most < len(values):
+        code = "array_above_max_length" if isinstance(values, list) else "object_above_max_properties"
+        raise BadRequest(f"{name} may hold at most {most} values, and holds {len(values)}", param=name, code=code)
+
+
+def _check_stops(name: str, stops: Any) -> None:
+    _check_count(name, stops, MAX_STOPS)
+    for stop in stops if isinstance(stops, list) else [stops]:
+        if isinstance(stop, str) and len(stop) > MAX_STOP_CHARACTERS:
+            sentence = f"a text in {name} may have at most {MAX_STOP_CHARACTERS} characters, and has {len(stop)}"
+            raise BadRequest(sentence, param=name, code="string_above_max_length")
+
+
+def _check_characters(name: str, words: Any) -> None:
+    count = sum(len(word) for word in words if isinstance(word, str)) if isinstance(words, list) else 0
+    if count > MAX_BAD_WORD_CHARACTERS:
+        sentence = f"{name} may have at most {MAX_BAD_WORD_CHARACTERS} characters together, and has {count}"
+        raise BadRequest(sentence, param=name, code="string_above_max_length")
+
+
+def _check_bytes(name: str, value: Any, most: int) -> None:
+    """Encoding is quicker than anything else that is done with a value."""
+    if value and (size := len(msgspec.json.encode(value))) > most:
+        raise BadRequest(f"{name} may have at most {most} bytes, and has {size}")
+
+
+def _listed_images(message: Any) -> int:
+    """Return how many images Ollama's message lists."""
+    if not isinstance(message, dict):
+        return 0
+    lists = [value for name, value in message.items() if name.lower() == "images"]
+    return sum(len(images) for images in lists if isinstance(images, list))

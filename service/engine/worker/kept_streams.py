@@ -1,0 +1,250 @@
+"""The streams that outlive their connection: their answers so far, their readers, and when they end.
+
+In: the commands SubmitKept, Attach, Detach, EndStream and ListStreams. Out: their events.
+It never knows how an answer is generated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+
+from ...errors import EngineGone, InternalError, ResponseNotFound, ServiceError, StreamGone, TooManyRequests, revive
+from ...protocol.commands import Command
+from ...protocol.events import Delta, Done, Event, Finished, Head, KeptStreams
+from ...protocol.joined import JoinedAnswers, Places
+from ...protocol.kept import SHARES, Attach, Detach, EndStream, KeptState, ListStreams, SubmitKept
+from ...protocol.request import Defaults, Request
+from ...protocol.wire import decode_events
+from ..listener import Emit, Handler
+
+logger = logging.getLogger("vllm_wsgi.worker")
+
+Generate = Callable[[Request, Defaults, Emit], Awaitable[None]]
+
+
+class KeptStream:
+    """One stream: its answers so far, and who reads it."""
+
+    def __init__(self, command: SubmitKept) -> None:
+        self.keep = command.keep
+        self.model = command.requests[0].model if command.requests else ""
+        self.answers = command.answers
+        self.joined = JoinedAnswers()
+        self.failed: ServiceError | None = None
+        self.is_cancelled = False
+        self.readers = 0
+        self.guard_reads = command.reads
+        self.tasks: list[asyncio.Task[None]] = []
+        self.expiry: asyncio.TimerHandle | None = None
+        self._changed = asyncio.Event()
+        self._changes = 0
+        for event in decode_events(command.so_far) if command.so_far else []:
+            if isinstance(event, Delta | Finished):
+                self.joined.add(event)
+
+    @property
+    def ended(self) -> bool:
+        return self.failed is not None or self.joined.ended == self.answers
+
+    @property
+    def bytes(self) -> int:
+        return self.joined.bytes + len(self.keep.recipe)
+
+    @property
+    def is_read(self) -> bool:
+        return self.readers > 0 or self.guard_reads
+
+    def state(self) -> KeptState:
+        return KeptState(
+            self.keep.stream,
+            self.model,
+            self._state(),
+            self.joined.tokens,
+            self.keep.background,
+            time.time() + self.expiry.when() - asyncio.get_running_loop().time() if self.expiry else None,
+        )
+
+    def head(self, id: int) -> Head:
+        return Head(
+            id,
+            self.keep.recipe,
+            self.answers,
+            self.keep.began,
+            self.keep.load_ns,
+            self.keep.background,
+            self._state(),
+        )
+
+    def add(self, event: Event) -> None:
+        if isinstance(event, Delta | Finished) and self.failed is None:
+            self.joined.add(event)
+            self.tell()
+
+    def fail(self, error: ServiceError) -> None:
+        """End the stream with an error, unless it has ended."""
+        if not self.ended:
+            self.failed = error
+            for task in self.tasks:
+                task.cancel()
+        self.tell()
+
+    def tell(self) -> None:
+        """Wake everybody who follows the stream."""
+        self._changes += 1
+        self._changed.set()
+        self._changed.clear()
+
+    async def events(self, id: int, places: Places, follow: bool = True) -> AsyncGenerator[Event, None]:
+        """Yield the events after `places`, and with `follow` those to come. Raises the error that ended the stream."""
+        yield self.head(id)
+        while True:
+            seen = self._changes
+            for event in self.joined.since(places):
+                event.id = id
+                yield event
+            if self._changes != seen:
+                continue
+            if self.failed is not None:
+                raise self.failed
+            if not follow:
+                yield Done(id)
+            if self.ended or not follow:
+                return
+            await self._changed.wait()
+
+    def _state(self) -> str:
+        if self.is_cancelled:
+            return "cancelled"
+        if self.failed is not None:
+            return "failed"
+        return "done" if self.ended else "running"
+
+
+class StreamStore:
+    """Every kept stream of this engine worker. `generate` emits the events of one request, once it is admitted."""
+
+    def __init__(self, generate: Generate) -> None:
+        self._generate = generate
+        self._streams: dict[str, KeptStream] = {}
+        self.handlers: dict[type[Command], Handler] = {
+            SubmitKept: self._submit,
+            Attach: self._attach,
+            Detach: self._detach,
+            EndStream: self._end,
+            ListStreams: self._list,
+        }
+
+    async def _submit(self, command: SubmitKept) -> AsyncGenerator[Event, None]:
+        """Begin a stream and follow it for the web worker that guards it. Raises TooManyRequests."""
+        if not command.so_far:
+            self._check_limits(command)
+        if former := self._streams.pop(command.keep.stream, None):
+            # Its web worker has taken this engine for dead, and its readers look for the stream again.
+            former.fail(EngineGone("the stream has moved"))
+        stream = self._streams[command.keep.stream] = KeptStream(command)
+        places = Places()
+        # The web worker has what another engine has generated.
+        deque(stream.joined.since(places), maxlen=0)
+        for place, request in zip(command.places, command.requests, strict=True):
+            generation = self._generations(stream, place, request, command.defaults)
+            stream.tasks.append(asyncio.get_running_loop().create_task(generation))
+        self._look_at(stream)
+        try:
+            async with aclosing(stream.events(command.id, places)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            stream.guard_reads = False
+            self._look_at(stream)
+
+    async def _attach(self, command: Attach) -> AsyncGenerator[Event, None]:
+        stream = self._found(command.stream, command.owner)
+        stream.readers += 1
+        self._look_at(stream)
+        try:
+            async with aclosing(stream.events(command.id, Places(), command.follow)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            stream.readers -= 1
+            self._look_at(stream)
+
+    async def _detach(self, command: Detach) -> AsyncGenerator[Event, None]:
+        stream = self._found(command.stream, command.owner)
+        stream.guard_reads = False
+        self._look_at(stream)
+        yield Done(command.id)
+
+    async def _end(self, command: EndStream) -> AsyncGenerator[Event, None]:
+        stream = self._found(command.stream, command.owner)
+        if command.kind:
+            stream.fail(revive(command.kind, command.message, None))
+        else:
+            stream.is_cancelled = stream.is_cancelled or not stream.ended
+            stream.fail(StreamGone("the stream was ended by its owner"))
+        self._look_at(stream)
+        yield Done(command.id)
+
+    async def _list(self, command: ListStreams) -> AsyncGenerator[Event, None]:
+        yield KeptStreams(command.id, [each.state() for each in self._streams.values() if _owns(command.owner, each)])
+
+    def _found(self, id: str, owner: str) -> KeptStream:
+        stream = self._streams.get(id)
+        if stream is None or not _owns(owner, stream):
+            raise ResponseNotFound("stream not found")
+        return stream
+
+    def _check_limits(self, command: SubmitKept) -> None:
+        """Raise TooManyRequests where the owner, or all owners together, keep too much."""
+        keep = command.keep
+        everyones = list(self._streams.values())
+        own = [each for each in everyones if _owns(keep.owner, each)]
+        for streams, whose, share in ((own, "the key", 1), (everyones, "the model", SHARES)):
+            if len(streams) >= keep.most_streams * share:
+                limit = f"VLLM_WSGI_RESUME_STREAMS allows {keep.most_streams * share}"
+                raise TooManyRequests(f"{whose} has {len(streams)} streams that are kept, and {limit}")
+            held = sum(each.bytes for each in streams) + len(keep.recipe)
+            if held > keep.most_bytes * share:
+                limit = f"VLLM_WSGI_RESUME_BYTES allows {keep.most_bytes * share}"
+                raise TooManyRequests(f"the streams that {whose} keeps would take {held} bytes, and {limit}")
+
+    async def _generations(self, stream: KeptStream, place: int, request: Request, defaults: Defaults) -> None:
+        """Generate the answers to one request; the first of them has the index `place`."""
+
+        def add(event: Event) -> None:
+            if isinstance(event, Delta | Finished):
+                event.index += place
+            stream.add(event)
+
+        try:
+            await self._generate(request, defaults, add)
+        except ServiceError as error:
+            stream.fail(error)
+        except Exception:
+            logger.exception("request %s failed", request.request_id)
+            stream.fail(InternalError())
+        self._look_at(stream)
+
+    def _look_at(self, stream: KeptStream) -> None:
+        """Start the clock of a stream that nobody waits for, or stop it."""
+        counts = not stream.is_read and (stream.ended or not stream.keep.background)
+        if counts and stream.expiry is None:
+            loop = asyncio.get_running_loop()
+            stream.expiry = loop.call_later(stream.keep.seconds, self._expire, stream)
+        elif not counts and stream.expiry is not None:
+            stream.expiry.cancel()
+            stream.expiry = None
+
+    def _expire(self, stream: KeptStream) -> None:
+        if self._streams.get(stream.keep.stream) is stream:
+            del self._streams[stream.keep.stream]
+        stream.fail(StreamGone(f"nobody has read the stream for {stream.keep.seconds:g} s"))
+
+
+def _owns(owner: str, stream: KeptStream) -> bool:
+    return stream.keep.owner == owner

@@ -1,0 +1,196 @@
+"""A stream that outlives its client: when the client leaves, this web worker stays, in case the engine dies.
+
+In: requests, and how the engine worker keeps their answers. Out: batches of events, or a ServiceError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from msgspec.structs import replace
+
+from ..errors import ClientGone, ClientTooSlow, Drained, EngineGone, ServiceError, StreamGone
+from ..protocol.commands import Command, Submit
+from ..protocol.events import Delta, Event, Failed, Finished, Head
+from ..protocol.joined import JoinedAnswers, Places
+from ..protocol.kept import Detach, EndStream, Keep, SubmitKept
+from ..protocol.request import Request
+from ..protocol.wire import pack_events
+from .connections import Connections, new_id
+from .disconnect import Presence
+from .exchange import Times
+from .stream import Stream
+
+logger = logging.getLogger("vllm_wsgi.queue")
+
+# How long a stream in the background may take to be accepted before its client gets its address. Seconds.
+ACCEPT_SECONDS = 1.0
+
+Consume = Callable[[Iterator[list[Event]]], None]
+
+
+def _drop(batches: Iterator[list[Event]]) -> None:
+    deque(batches, maxlen=0)
+
+
+class GuardedStream(Stream):
+    """The answers to requests to one model, which an engine worker keeps for those who come back.
+
+    It holds the answers so far, so that the next engine gets them. Iterating `batches` runs it, or `run_in_background`.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        times: Times,
+        presence: Presence,
+        requests: list[Request],
+        keep_alive: float | None,
+        moves: int,
+        keep: Keep,
+    ) -> None:
+        super().__init__(connections, times, presence, requests, keep_alive, moves)
+        self._keep = keep
+        self._answer_count = sum(request.n for request in requests)
+        self._ids = [submit.id for submit in self._submits for _ in range(submit.request.n)]
+        self._joined = JoinedAnswers()
+        self._is_submitted = self._is_over = self._is_abandoned = False
+        self._stands_by = False
+        self._consume: Consume = _drop
+        self._accepted = threading.Event()
+        self._refusal: ServiceError | None = None
+
+    def batches(self) -> Iterator[list[Event]]:
+        """Yield the events for the client. Raises ClientGone where the stream goes on without it."""
+        try:
+            yield from self._run()
+        except ServiceError as error:
+            if self._is_over:
+                raise
+            # The engine goes on; a client that comes back gets the rest.
+            raise ClientGone(error.message) from None
+        finally:
+            self.close()
+
+    def run_in_background(self, consume: Consume = _drop) -> None:
+        """Have a thread of its own run it; `consume` iterates over the batches.
+
+        Returns once the engine has accepted the stream, or after ACCEPT_SECONDS. Raises a refusal that came until then.
+        """
+        self._stands_by = True
+        self._consume = consume
+        self._forget_client()
+        threading.Thread(target=self._keep_up, name=f"stream {self._keep.stream[:8]}", daemon=True).start()
+        self._accepted.wait(ACCEPT_SECONDS)
+        if self._refusal is not None:
+            raise self._refusal
+
+    def close(self) -> None:
+        """Stand by for the engine when the client has left before the end. Idempotent."""
+        if self._stands_by:
+            # The thread that stands by closes it.
+            return
+        if self._is_over or self._is_abandoned:
+            super().close()
+        else:
+            self._stand_by()
+
+    def abandon(self) -> None:
+        """End the stream: the client does not know of it."""
+        self._is_abandoned = True
+        self._tell(EndStream(new_id(), self._keep.stream, self._keep.owner))
+        # Ends the thread that stands by, which looks at it when it waits.
+        self._inbox.client_left()
+        self.close()
+
+    def _run(self) -> Iterator[list[Event]]:
+        """Yield the rest of the events. It can be run again when the one who iterated has left."""
+        try:
+            if not self._is_submitted:
+                yield from self._first_engine()
+            yield from self._answers()
+            self._is_over = True
+        except (ClientGone, Drained):
+            raise
+        except ClientTooSlow:
+            # The connection has cancelled the command already, so nobody guards the stream any more.
+            self._is_abandoned = True
+            raise
+        except ServiceError as error:
+            self._is_over = True
+            self._tell(EndStream(new_id(), self._keep.stream, self._keep.owner, error.kind, error.message))
+            raise
+
+    def _stand_by(self) -> None:
+        self._stands_by = True
+        self._forget_client()
+        # The host may still work at a Locate with the former number.
+        self._inbox.id = new_id()
+        if self._is_submitted:
+            self._tell(Detach(new_id(), self._keep.stream, self._keep.owner))
+        threading.Thread(target=self._keep_up, name=f"stream {self._keep.stream[:8]}", daemon=True).start()
+
+    def _keep_up(self) -> None:
+        try:
+            self._consume(self._run())
+        except (ClientGone, StreamGone, Drained) as error:
+            logger.info("request %s is not followed any more: %s", self._inbox.request_id, error.message)
+        except ServiceError as error:
+            self._refusal = error
+            logger.warning("request %s failed without a client: %r", self._inbox.request_id, error.message)
+        except Exception:
+            logger.exception("request %s failed without a client", self._inbox.request_id)
+        finally:
+            self._is_over = True
+            self._accepted.set()
+            super().close()
+
+    def _tell(self, command: Command) -> None:
+        """Send a command whose answer nobody needs."""
+        if self._asked is not None and self._is_submitted:
+            with contextlib.suppress(ServiceError):
+                self._asked.send(command)
+
+    def _submit(self, submits: list[Submit]) -> Failed | None:
+        assert self.location is not None
+        so_far = list(self._joined.since(Places()))
+        keep = replace(self._keep, load_ns=self.location.load_ns)
+        command = SubmitKept(
+            new_id(),
+            keep,
+            [submit.request for submit in submits],
+            [self._first[submit.id] for submit in submits],
+            self._answer_count,
+            self.location.defaults,
+            pack_events([*so_far]) if so_far else b"",
+            reads=not self._stands_by,
+        )
+        self._first[command.id] = 0
+        try:
+            self._ask(self._connections.connection(self.location.socket), command)
+        except EngineGone as error:
+            return Failed.of(self._inbox.id, error)
+        finally:
+            self._is_submitted = True
+        self._open[command.id] = len(self._moves.left())
+        return None
+
+    def _wait(self) -> list[Event]:
+        events = super()._wait()
+        while events and isinstance(events[0], Head):
+            self._accepted.set()
+            events = events[1:] or super()._wait()
+        return events
+
+    def _take(self, events: list[Event]) -> Failed | None:
+        """Take note of the answers so far."""
+        failed = super()._take(events)
+        for event in events:
+            if isinstance(event, (Delta, Finished)):
+                self._joined.add(event)
+                event.id = self._ids[event.index]
+        return failed

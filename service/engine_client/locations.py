@@ -1,0 +1,48 @@
+"""Where each model was served when the engine host answered last, for the time in which the host can't be reached.
+
+In: each Located. Out: the last Located of a model, for a while. An engine host on this machine takes its engine workers
+with it, so nothing is remembered of that one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ..protocol.events import Located
+
+# How long an answer of the host is used after it was given, in seconds.
+KNOWN_SECONDS = 600.0
+
+
+class Locations:
+    """Where models were last, as one process of the web tier knows it."""
+
+    def __init__(
+        self, control: str, is_open: Callable[[str], bool], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`is_open` returns whether this process has an open connection to an address; `control` is the host's."""
+        self._control = control
+        self._is_open = is_open
+        self._clock = clock
+        self._known: dict[str, tuple[float, Located]] = {}
+
+    @property
+    def is_host_away(self) -> bool:
+        """Whether there is no connection to the host. Reports of requests that have ended keep trying to connect."""
+        return not self._is_open(self._control)
+
+    def add(self, model: str, located: Located) -> None:
+        """Remember what the host has just answered."""
+        self._known[model] = self._clock() + KNOWN_SECONDS, located
+
+    def last(self, model: str, lost: list[str]) -> Located | None:
+        """Return where the model was last, while that engine worker is connected and not among the `lost` ones."""
+        until, located = self._known.get(model, (0.0, None))
+        if located is None or self._clock() >= until or located.socket in lost or not self._is_open(located.socket):
+            return None
+        return located
+
+    def models(self) -> list[str]:
+        """Return the models that can be asked without the host."""
+        return sorted(model for model in list(self._known) if self.last(model, []) is not None)

@@ -1,0 +1,157 @@
+"""The answers of a stream so far, each as a few joined deltas, and places in them.
+
+In: the deltas and ends of a stream's answers. Out: what follows a place, joined again.
+The answers are numbered by the `index` of their events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import StringIO
+from typing import Any, Union
+
+from .events import Delta, Finished, TokenLogprob
+
+# What a token id, a log probability and a call take at least, in bytes; their texts come on top.
+_TOKEN_BYTES, _LOGPROB_BYTES, _CALL_BYTES = 36, 200, 500
+
+
+class Run:
+    """Deltas of one answer that can be joined: thinking comes before text, and text before calls."""
+
+    def __init__(self, seq: int, prompt_tokens: int) -> None:
+        self.seq = seq
+        self.prompt_tokens = prompt_tokens
+        self._text, self._thinking = StringIO(), StringIO()
+        # In characters.
+        self.text = self.thinking = 0
+        self.token_ids: list[int] = []
+        self.calls: list[dict[str, Any]] = []
+        self.logprobs: list[TokenLogprob] = []
+
+    def takes(self, delta: Delta) -> bool:
+        """Return whether the delta can be joined to this run."""
+        return not (self.calls or (delta.thinking and self.text))
+
+    def add(self, delta: Delta) -> int:
+        """Join the delta. Return how many bytes it takes, about."""
+        self._text.seek(0, 2)
+        self._thinking.seek(0, 2)
+        self._text.write(delta.text)
+        self._thinking.write(delta.thinking)
+        self.text += len(delta.text)
+        self.thinking += len(delta.thinking)
+        self.token_ids += delta.token_ids
+        self.calls += delta.tool_calls
+        self.logprobs += delta.logprobs
+        alternatives = sum(1 + len(each.top_logprobs) for each in delta.logprobs)
+        return (
+            4 * (len(delta.text) + len(delta.thinking))
+            + _TOKEN_BYTES * len(delta.token_ids)
+            + _LOGPROB_BYTES * alternatives
+            + sum(_CALL_BYTES + len(str(call)) for call in delta.tool_calls)
+        )
+
+    def since(self, place: Place) -> Delta:
+        """Return what follows the place, as one delta, and move the place to the end of this run."""
+        first = place.is_first
+        self._text.seek(place.text)
+        self._thinking.seek(place.thinking)
+        delta = Delta(
+            0,
+            self.seq + place.tokens,
+            self._text.read(),
+            self.token_ids[place.tokens :],
+            self._thinking.read(),
+            self.calls[place.calls :],
+            self.logprobs[place.logprobs :],
+            prompt_tokens=self.prompt_tokens if first else 0,
+        )
+        place.is_first = False
+        place.tokens, place.text, place.thinking = len(self.token_ids), self.text, self.thinking
+        place.calls, place.logprobs = len(self.calls), len(self.logprobs)
+        return delta
+
+
+class Place:
+    """Up to where somebody has one answer: the number of the run, and lengths in that run."""
+
+    def __init__(self) -> None:
+        self.run = 0
+        self.is_first = True
+        self.ended = False
+        self.tokens = self.text = self.thinking = self.calls = self.logprobs = 0
+
+    def next_run(self) -> None:
+        self.run += 1
+        self.tokens = self.text = self.thinking = self.calls = self.logprobs = 0
+
+
+class Places:
+    """Up to where somebody has each answer of a stream; at first at the beginning of all."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, Place] = {}
+
+    def of(self, index: int) -> Place:
+        place = self._places.get(index)
+        if place is None:
+            place = self._places[index] = Place()
+        return place
+
+
+class JoinedAnswers:
+    """Every answer of a stream so far. `bytes` is about what they take."""
+
+    def __init__(self) -> None:
+        self._runs: dict[int, list[Run]] = {}
+        # In the order in which the answers ended.
+        self._ended: dict[int, Finished] = {}
+        self.tokens = self.bytes = 0
+
+    @property
+    def ended(self) -> int:
+        """How many answers have ended."""
+        return len(self._ended)
+
+    def add(self, event: Union[Delta, Finished]) -> None:
+        """Add what follows. The event may be changed afterwards."""
+        if isinstance(event, Finished):
+            self._ended[event.index] = _copied(event)
+            self.bytes += _TOKEN_BYTES * len(event.prompt_token_ids)
+            return
+        runs = self._runs.setdefault(event.index, [])
+        if not runs:
+            runs.append(Run(event.seq, event.prompt_tokens))
+        elif not runs[-1].takes(event):
+            runs.append(Run(event.seq, 0))
+        self.bytes += runs[-1].add(event)
+        self.tokens += len(event.token_ids)
+
+    def since(self, places: Places) -> Iterator[Union[Delta, Finished]]:
+        """Yield what follows the places, which move along: first what has ended, in the order of the ends."""
+        for index in [*self._ended, *(index for index in self._runs if index not in self._ended)]:
+            place = places.of(index)
+            if place.ended:
+                continue
+            yield from self._deltas(index, place)
+            if index in self._ended:
+                place.ended = True
+                yield _copied(self._ended[index])
+
+    def _deltas(self, index: int, place: Place) -> Iterator[Delta]:
+        runs = self._runs.get(index, [])
+        while place.run < len(runs):
+            is_first = place.is_first
+            delta = runs[place.run].since(place)
+            delta.index = index
+            if is_first or delta.token_ids or delta.text or delta.thinking or delta.tool_calls or delta.logprobs:
+                yield delta
+            if place.run == len(runs) - 1:
+                return
+            place.next_run()
+
+
+def _copied(finished: Finished) -> Finished:
+    """Return a copy, since those who pass an event on set its `id`."""
+    return Finished(*(getattr(finished, name) for name in Finished.__struct_fields__))

@@ -1,0 +1,99 @@
+"""How much of each kind a body may bring. What is over a bound is a 400 that names it, before anything is parsed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from service.dialects.bounds import (
+    MAX_ALLOWED_IDS,
+    MAX_BAD_WORD_CHARACTERS,
+    MAX_BAD_WORDS,
+    MAX_BIASES,
+    MAX_FILES,
+    MAX_SCHEMA_BYTES,
+    MAX_STOP_CHARACTERS,
+    MAX_STOP_IDS,
+    MAX_STOPS,
+    MAX_TOOLS_BYTES,
+    Bounds,
+)
+from service.errors import BadRequest
+from service.protocol.request import Chat, Constraint, Image, Message, Request, Text
+
+BOUNDS = Bounds(messages=3, tools=2, images=4)
+LONG = "x" * (MAX_STOP_CHARACTERS + 1)
+
+
+def images(*counts: int) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": "", "images": ["aa"] * count} for count in counts]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "most"),
+    [
+        ("messages", lambda count: [{}] * count, 3),
+        ("input", lambda count: ["a"] * count, 3),
+        ("tools", lambda count: [{}] * count, 2),
+        ("images", lambda count: ["aa"] * count, 4),
+        ("stop", lambda count: ["a"] * count, MAX_STOPS),
+        ("stop_sequences", lambda count: ["a"] * count, MAX_STOPS),
+        ("logit_bias", lambda count: dict.fromkeys(map(str, range(count)), 1), MAX_BIASES),
+        ("stop_token_ids", lambda count: [1] * count, MAX_STOP_IDS),
+        ("allowed_token_ids", lambda count: [1] * count, MAX_ALLOWED_IDS),
+        ("bad_words", lambda count: ["a"] * count, MAX_BAD_WORDS),
+        ("files", lambda count: dict.fromkeys(map(str, range(count)), "a"), MAX_FILES),
+    ],
+)
+def test_a_field_may_hold_so_many_values_and_not_one_more(field: str, value: Any, most: int):
+    BOUNDS.check_body({field: value(most)})
+    with pytest.raises(BadRequest, match=f"{field} may hold at most {most} values, and holds {most + 1}") as refused:
+        BOUNDS.check_body({field.upper(): value(most + 1)})
+    assert refused.value.param == field
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({"options": {"stop": ["a"] * (MAX_STOPS + 1)}}, "options.stop may hold at most 128 values"),
+        ({"options": {"stop": LONG}}, "options.stop may have at most 1024 characters, and has 1025"),
+        ({"stop": LONG}, "stop may have at most 1024 characters"),
+        ({"stop_sequences": ["a", LONG]}, "stop_sequences may have at most 1024 characters"),
+        ({"bad_words": ["x" * MAX_BAD_WORD_CHARACTERS, "x"]}, "bad_words may have at most 16384 characters together"),
+        ({"messages": images(2, 3)}, "may have at most 4 images, and this one has 5"),
+    ],
+)
+def test_what_is_too_long_or_too_many_together_is_named(body: dict[str, Any], sentence: str):
+    with pytest.raises(BadRequest, match=sentence):
+        BOUNDS.check_body(body)
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        (Request("m", Text("a"), format={"enum": ["x" * MAX_SCHEMA_BYTES]}), "the JSON schema may have at most"),
+        (Request("m", Text("a"), constraint=Constraint(regex="x" * MAX_SCHEMA_BYTES)), "the constraint may have at"),
+        (Request("m", Chat([Message("user")] * 4)), "messages may hold at most 3 values, and holds 4"),
+        (Request("m", Chat([Message("user", [Image(b"a")] * 5)])), "at most 4 images, and this one has 5"),
+        (Request("m", Chat([], tools=[{"name": "x" * MAX_TOOLS_BYTES}])), "tools may have at most"),
+    ],
+)
+def test_what_is_parsed_is_checked_for_what_no_single_field_shows(request_: Request, sentence: str):
+    with pytest.raises(BadRequest, match=sentence):
+        BOUNDS.check_requests([Request("m", Text("a")), request_])
+
+
+def test_a_body_within_the_bounds_or_of_the_wrong_types_passes():
+    BOUNDS.check_body({"messages": images(4), "tools": [{}], "options": {"stop": ["a"]}, "stop": "a", "input": "a" * 9})
+    BOUNDS.check_body(
+        {"messages": {"a": 1}, "options": [], "bad_words": 5, "stop": [5], "images": "a", "logit_bias": 1}
+    )
+    BOUNDS.check_body({"messages": [1, {"images": 5}]})
+    BOUNDS.check_requests([Request("m", Chat([Message("user", [Image(b"a")] * 4)], tools=[{}]), format="json")])
+
+
+def test_a_bound_of_0_is_no_limit():
+    none = Bounds(messages=0, tools=0, images=0)
+    none.check_body({"messages": images(9, 9), "tools": [{}] * 9, "input": ["a"] * 9})
+    none.check_requests([Request("m", Chat([Message("user", [Image(b"a")] * 9)] * 9))])

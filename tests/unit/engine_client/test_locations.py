@@ -1,0 +1,49 @@
+"""Where models were last, while the engine host can't be reached."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.engine_client.locations import KNOWN_SECONDS, Locations
+from service.protocol.events import Located
+
+CONTROL, WORKER = "tls://gpu1:7433", "tls://gpu1:7434"
+
+
+class World:
+    """Which connections are open, and what time it is."""
+
+    def __init__(self) -> None:
+        self.open = {CONTROL, WORKER}
+        self.now = 0.0
+        self.locations = Locations(CONTROL, self.open.__contains__, lambda: self.now)
+        self.locations.add("m", Located(1, WORKER, 5))
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_host_is_away_while_there_is_no_connection_to_it(world: World):
+    assert not world.locations.is_host_away
+    world.open.remove(CONTROL)
+    assert world.locations.is_host_away
+
+
+def test_a_model_is_where_it_was_last(world: World):
+    assert world.locations.last("m", []) == Located(1, WORKER, 5)
+    assert world.locations.models() == ["m"]
+    assert world.locations.last("other", []) is None
+
+
+def test_an_engine_that_is_lost_or_not_connected_is_not_named(world: World):
+    assert world.locations.last("m", [WORKER]) is None
+    world.open.remove(WORKER)
+    assert world.locations.last("m", []) is None
+    assert world.locations.models() == []
+
+
+def test_what_was_known_is_forgotten_after_a_while(world: World):
+    world.now = KNOWN_SECONDS
+    assert world.locations.last("m", []) is None

@@ -1,0 +1,191 @@
+"""Any cut, any join, any move: a stream that is resumed says the same as one that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.dialects.ollama.request import parse_chat as parse_ollama
+from service.dialects.openai.chat_request import parse_chat
+from service.dialects.openai.completions import parse_completion
+from service.engine_client.cursor import Cursor, Replay
+from service.errors import EngineFailure
+from service.protocol.events import Delta, Event, Finished, TokenLogprob
+from service.protocol.joined import JoinedAnswers, Places
+from service.web.kept_answers import KINDS, KeptRecords, read_recipe, recipe_of, with_id
+
+STREAM = "s" * 32
+CHAT = {"model": "demo", "messages": [{"role": "user", "content": "a secret"}], "stream": True}
+CALLS: dict[str, Any] = {
+    "ollama.chat": parse_ollama({**CHAT, "logprobs": True}),
+    "openai.chat": parse_chat({**CHAT, "n": 2, "logprobs": True, "stream_options": {"include_usage": True}}),
+    "openai.completions": parse_completion(
+        {
+            "model": "demo",
+            "prompt": ["a", "b"],
+            "logprobs": 0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+    ),
+}
+ANSWERS = {"ollama.chat": 1, "openai.chat": 2, "openai.completions": 2}
+CALL = {"id": "call_1", "function": {"name": "f", "arguments": {"x": 1}}}
+
+
+def token(text: str) -> TokenLogprob:
+    return TokenLogprob(text, -1.0, list(text.encode()))
+
+
+@st.composite
+def answers(draw: st.DrawFn, count: int, has_thinking: bool) -> list[Event]:
+    """The events of so many answers, in any order."""
+    left: dict[int, list[Event]] = {}
+    for index in range(count):
+        seq, events = 0, []
+        channels = st.sampled_from(["text", "text", "nothing", *(["thinking", "call"] if has_thinking else [])])
+        for channel in draw(st.lists(channels, max_size=8)):
+            text = draw(st.text("añ日🎉\n", min_size=1, max_size=3)) if channel != "nothing" else ""
+            delta = Delta(0, seq, "", [seq], index=index, prompt_tokens=0 if seq else 3, logprobs=[token(text)])
+            if channel == "call":
+                delta.tool_calls = [CALL]
+            elif channel == "thinking":
+                delta.thinking = text
+            else:
+                delta.text = text
+            seq += 1
+            events.append(delta)
+        left[index] = [*events, Finished(0, "stop", 3, seq, 0, 0, 0, 0, index=index)]
+    mixed = []
+    while left:
+        index = draw(st.sampled_from(sorted(left)))
+        mixed.append(left[index].pop(0))
+        if not left[index]:
+            del left[index]
+    return mixed
+
+
+def copies(events: list[Event]) -> list[Event]:
+    return [msgspec.structs.replace(event) for event in events]
+
+
+def joined(events: list[Event], cuts: list[int]) -> Iterator[list[Event]]:
+    """The events as a reader gets them that reads after each of `cuts` events, and at the end."""
+    answers, places, read = JoinedAnswers(), Places(), 0
+    for until in [*sorted(cuts), len(events)]:
+        for event in copies(events[read:until]):
+            answers.add(event)
+        read = max(read, until)
+        yield list(answers.since(places))
+
+
+def records(kind: str, cursor: Cursor, batches: Iterator[list[Event]]) -> list[tuple[dict[str, Any], str]]:
+    """The records that a web worker makes which knows the recipe alone."""
+    recipe = read_recipe(recipe_of(kind, with_id(CALLS[kind], STREAM)))
+    made = KeptRecords(KINDS[kind].answer(recipe.call, 0), cursor, ANSWERS[kind], KINDS[kind].is_ollama)
+    return [(msgspec.to_builtins(record), mark) for batch in made.batches(batches) for record, mark in batch]
+
+
+def said(kind: str, told: list[tuple[dict[str, Any], str]]) -> list[Any]:
+    """What the records say to a client that puts them together."""
+    if kind == "ollama.chat":
+        messages = [record["message"] for record, _ in told]
+        last = told[-1][0]
+        return [
+            "".join(message["content"] for message in messages),
+            "".join(message.get("thinking", "") for message in messages),
+            [call for message in messages for call in message.get("tool_calls", [])],
+            [logprob for record, _ in told for logprob in record.get("logprobs", [])],
+            [record["done"] for record, _ in told].count(True),
+            (last["done_reason"], last.get("eval_count"), last.get("prompt_eval_count")),
+        ]
+    by_index: dict[int, list[Any]] = {}
+    for record, _ in told:
+        for choice in record["choices"]:
+            by_index.setdefault(choice["index"], []).append(choice)
+    usages = [record["usage"] for record, _ in told if "usage" in record]
+    ids = {(record["id"], record["created"]) for record, _ in told}
+    return [usages, ids, {index: _choices(choices) for index, choices in sorted(by_index.items())}]
+
+
+def _choices(choices: list[Any]) -> list[Any]:
+    deltas = [choice.get("delta", choice) for choice in choices]
+    logprobs = [choice["logprobs"] for choice in choices if choice.get("logprobs")]
+    return [
+        "".join(delta.get("content") or delta.get("text") or "" for delta in deltas),
+        "".join(delta.get("reasoning") or "" for delta in deltas),
+        [call for delta in deltas for call in delta.get("tool_calls", [])],
+        [delta["role"] for delta in deltas if "role" in delta],
+        [choice["finish_reason"] for choice in choices if choice.get("finish_reason")],
+        [token for part in logprobs for token in part.get("content", part.get("tokens"))],
+        [offset for part in logprobs for offset in part.get("text_offset", [])],
+    ]
+
+
+@pytest.mark.parametrize("kind", CALLS)
+@given(data=st.data())
+def test_resumed_is_undisturbed(kind: str, data: st.DataObject):
+    events = data.draw(answers(ANSWERS[kind], has_thinking=kind != "openai.completions"))
+    where = st.integers(0, len(events))
+    told: list[tuple[dict[str, Any], str]] = []
+    mark = ""
+    undisturbed = records(kind, Cursor(STREAM), joined(events, list(range(len(events)))))
+    for _ in range(data.draw(st.integers(0, 3))):
+        cuts = data.draw(st.lists(where, max_size=4))
+        rest = records(kind, Cursor.parse(mark, STREAM), joined(events, cuts))
+        told += rest[: data.draw(st.integers(0, len(rest)))]
+        mark = told[-1][1] if told else ""
+        if mark.endswith(".end"):
+            break
+    if not mark.endswith(".end"):
+        told += records(kind, Cursor.parse(mark, STREAM), joined(events, data.draw(st.lists(where, max_size=4))))
+    assert said(kind, told) == said(kind, undisturbed)
+
+
+@given(data=st.data())
+def test_what_another_engine_begins_with_is_what_the_first_one_had(data: st.DataObject):
+    events = data.draw(answers(3, has_thinking=True))
+    moved_at = data.draw(st.integers(0, len(events)))
+    first, second = JoinedAnswers(), JoinedAnswers()
+    for event in copies(events[:moved_at]):
+        first.add(event)
+    for event in [*first.since(Places()), *copies(events[moved_at:])]:
+        second.add(event)
+    whole = JoinedAnswers()
+    for event in copies(events):
+        whole.add(event)
+    assert list(second.since(Places())) == list(whole.since(Places()))
+    assert (second.tokens, second.ended) == (whole.tokens, whole.ended) == (whole.tokens, 3)
+
+
+@given(data=st.data())
+def test_a_reader_whose_stream_moves_gets_each_part_once(data: st.DataObject):
+    events = data.draw(answers(2, has_thinking=True))
+    passed, got = Cursor(STREAM), JoinedAnswers()
+    for _ in range(3):
+        replay = Replay(passed)
+        batches = list(joined(events, data.draw(st.lists(st.integers(0, len(events)), max_size=3))))
+        for batch in batches[: data.draw(st.integers(0, len(batches)))]:
+            for event in batch:
+                if isinstance(event, Delta) and (rest := replay.split(event)[1]) is not None:
+                    passed.add(rest)
+                    got.add(rest)
+    replay = Replay(passed)
+    for event in copies(events):
+        if isinstance(event, Delta) and (rest := replay.split(event)[1]) is not None:
+            got.add(rest)
+    assert got.tokens == sum(len(event.token_ids) for event in events if isinstance(event, Delta))
+
+
+def test_a_recipe_holds_no_prompt():
+    assert b"secret" not in recipe_of("openai.chat", CALLS["openai.chat"])
+
+
+def test_a_recipe_of_another_version_is_refused():
+    with pytest.raises(EngineFailure, match="another version"):
+        read_recipe(b"\x81\xa4kind\xa5other")
