@@ -170,6 +170,7 @@ class WebWorkerConnection:
 
     def _send(self) -> None:
         outbox, self._outbox = self._outbox, []
+        self._join_at = JOIN_EVENTS
         if self._writer.is_closing():
             return
         if len({event.id for event in outbox}) < len(outbox):

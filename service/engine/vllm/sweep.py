@@ -137,9 +137,9 @@ class Sink:
                 self._emit(event)
         except Exception as error:
             self._fail(error)
-        else:
-            if output.finished or self.answers.ended:
-                self.ended.set_result(None)
+        # What takes an event may cancel the request.
+        if (output.finished or self.answers.ended) and not self.ended.done():
+            self.ended.set_result(None)
 
     def put_tokens(self, detokenizer: Any, token_ids: Sequence[int]) -> None:
         """Take tokens of an answer that is plain and goes on."""
