@@ -6,6 +6,7 @@ A client's program in clients/ or npm/ does what its users do and prints what it
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from typing import Any
@@ -59,6 +60,11 @@ def llama_index(engine_server: Server) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def litellm(engine_server: Server, server: Server) -> dict[str, Any]:
     return read_python("ask_litellm.py", engine_server.url, server.url)
+
+
+@pytest.fixture(scope="module")
+def structured(engine_server: Server, server: Server) -> dict[str, Any]:
+    return read_python("ask_structured.py", engine_server.url, server.url)
 
 
 def test_javascript_reads_chats_generations_and_streams_alike(javascript: dict[str, Any]) -> None:
@@ -137,3 +143,38 @@ def test_litellm_reads_show_thinking_tools_vectors_and_errors(litellm: dict[str,
     assert litellm["tools"] == [WEATHER_IN_PARIS]
     assert litellm["vectors"] == [8, 8]
     assert NOT_FOUND in litellm["unknown"]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "openai, chat", "openai, responses", "instructor, tools", "instructor, schema", "instructor, partial",
+        "instructor, anthropic", "outlines, schema", "outlines, stream",
+    ],
+)  # fmt: skip
+def test_openai_instructor_and_outlines_make_a_class_of_what_the_model_wrote(
+    structured: dict[str, Any], program: str
+) -> None:
+    person = structured[program]
+    # An error would be a text.
+    assert isinstance(person, dict), person
+    assert person["kind"] in ("adult", "child")
+    assert 0 <= person["age"] <= 130
+    assert len(person["name"]) <= 12
+
+
+def test_anthropic_makes_a_class_of_what_the_model_wrote(structured: dict[str, Any]) -> None:
+    assert isinstance(structured["anthropic"], dict), structured["anthropic"]
+    assert isinstance(structured["anthropic"]["happy"], bool)
+
+
+def test_outlines_holds_the_model_to_choices_expressions_and_grammars(structured: dict[str, Any]) -> None:
+    assert structured["outlines, choice"] in ("yes", "no")
+    assert re.fullmatch("[0-9]{3}", structured["outlines, regex"])
+    assert structured["outlines, grammar"] in ("yes", "no")
+
+
+@pytest.mark.parametrize("mode", ["JSON", "Markdown", "tools", "anthropic", "two calls"])
+def test_instructor_reads_each_form_that_an_answer_can_have(structured: dict[str, Any], mode: str) -> None:
+    anna = {"kind": "adult", "age": 30, "name": "Anna", "tags": ["a"]}
+    assert structured[f"scripted: {mode}"] == ([anna, anna] if mode == "two calls" else anna)

@@ -180,7 +180,13 @@ def test_the_turns_of_a_conversation_go_to_one_replica_and_conversations_to_both
         messages = [*chat(f"!sleep:1 {number}")["messages"], {"role": "assistant", "content": "a"}]
         messages.append({"role": "user", "content": f"turn {number}"})
         assert ask(replicated, {"model": "demo", "messages": messages}).status_code == 200
-    served = [line["replica"] for line in lines(replicated)[logged:] if line["method"] == "POST"]
+
+    def posts() -> list[dict[str, Any]]:
+        return [line for line in lines(replicated)[logged:] if line["method"] == "POST"]
+
+    # A line is written after its answer has left.
+    until(lambda: len(posts()) == 12, 120, "all requests are logged")
+    served = [line["replica"] for line in posts()]
     assert sorted(served[:6]) == sorted(served[6:])
     assert set(served) == {0, 1}
 

@@ -90,7 +90,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine/backend": {"errors", "protocol"},
     "engine/bell": set(),
     "engine/exit_status": set(),
+    "engine/cpu_time": set(),
     "engine/parent_death": set(),
+    "engine/worker_launch": {"config", "models", "protocol"},
     "engine/vectors": {"errors"},
     "engine/script": {"protocol"},
     "engine/scripted": {"errors", "protocol", "engine/backend", "engine/script", "engine/vectors"},
@@ -105,7 +107,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine/host": {
         "errors", "protocol", "syntax", "config", "models", "store", "version", "transport", "engine/hub",
         "engine/listener",
-        "engine/parent_death", "engine/bell", "engine/exit_status",
+        "engine/parent_death", "engine/bell", "engine/exit_status", "engine/cpu_time", "engine/worker_launch",
     },
 }  # fmt: skip
 # Which libraries may be imported where; each of them nowhere else.

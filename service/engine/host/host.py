@@ -42,6 +42,7 @@ from ..listener import Handler, listen
 from .editor import Editor
 from .engines import Engines
 from .live_events import LiveEvents
+from .local_workplace import LocalWorkplace
 from .metrics import UNKNOWN, Metrics
 from .residency import Resident
 from .response_archive import ResponseArchive
@@ -71,6 +72,7 @@ class Host:
         for name, reason in library.left_out.items():
             self._catalog.leave_out(ModelName.parse(name), reason)
         self._live = LiveEvents(lambda: self._engines.statuses())
+        self._workplace = LocalWorkplace(settings, self._data_socket)
         self._engines = Engines(self._catalog, settings, self._new_supervisor, self._live.changed)
         self._metrics = Metrics()
         self._archive = ResponseArchive(Responses(directory, settings.responses_days, settings.max_body))
@@ -125,7 +127,7 @@ class Host:
     def _new_supervisor(
         self, model: Model, weights: int, resident: Resident, number: int, stir: Callable[[], None]
     ) -> EngineSupervisor:
-        return EngineSupervisor(self._settings, model, weights, self._data_socket, resident, number, stir)
+        return EngineSupervisor(self._settings, model, weights, self._workplace, resident, number, stir)
 
     def _data_socket(self, number: int) -> str:
         """Return where the worker with this number listens."""

@@ -10,10 +10,9 @@ A load that fails is a restart too. A model that is not pinned goes back to idle
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from typing import NoReturn
 
 from ...config import Settings
@@ -25,29 +24,23 @@ from ...protocol.model_info import EngineState
 from ...protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready
 from .backoff import Backoff
 from .metrics import State
-from .process import Process
 from .pulse_watch import PulseWatch
 from .pulses import Pulses
 from .residency import Resident
+from .workplace import WorkerProcess, Workplace
 
 logger = logging.getLogger("vllm_wsgi.host")
-
-# Numbers the worker processes of all models, for the names of their sockets.
-_numbers = itertools.count(1)
 
 # How long a worker may take to end vLLM's processes after SIGTERM, before SIGKILL.
 STOP_SECONDS = 20.0
 PROGRESS_SECONDS = 5.0
-
-Launch = Callable[[Settings, Model, str, int], Awaitable[Process]]
 
 
 class EngineSupervisor:
     """Keeps one engine worker running while it is wanted: the replica of `model` with this `number`.
 
     Its engine is that of the model, and of every model that differs from it in its defaults alone. `weights` is their
-    size in bytes. `stir` is called whenever something changes that the residency depends on. `new_socket` returns where
-    a worker listens, by its number.
+    size in bytes. `stir` is called whenever something changes that the residency depends on.
     """
 
     def __init__(
@@ -55,15 +48,14 @@ class EngineSupervisor:
         settings: Settings,
         model: Model,
         weights: int,
-        new_socket: Callable[[int], str],
+        workplace: Workplace,
         resident: Resident,
         number: int,
         stir: Callable[[], None],
-        launch: Launch = Process.start,
         backoff: Backoff | None = None,
     ) -> None:
         self._settings = settings
-        self._new_socket = new_socket
+        self._workplace = workplace
         self.model = model
         self._weights = weights
         self.resident = resident
@@ -74,10 +66,9 @@ class EngineSupervisor:
         replica = f", replica {number}" if len(resident.replicas) > 1 else ""
         self._label = f"{model.name.short}{replica}"
         self._stir = stir
-        self._launch = launch
         self._backoff = backoff or Backoff()
         self._keeping: asyncio.Task[None] | None = None
-        self._process: Process | None = None
+        self._process: WorkerProcess | None = None
         self._is_replaced = False
         self._socket = ""
         self._ready = Ready(0, "", 0)
@@ -210,9 +201,8 @@ class EngineSupervisor:
 
     async def _live(self) -> ServiceError:
         """Run one worker from its start to its end, and return why it ended."""
-        socket = self._new_socket(next(_numbers))
         try:
-            process = await self._launch(self._settings, self.model, socket, self.number)
+            process = await self._workplace.start(self.model, self.number)
         except OSError as error:
             return Unavailable(f"the engine worker can't be started: {error.strerror}")
         patience = STOP_SECONDS
@@ -233,7 +223,7 @@ class EngineSupervisor:
             process.terminate()
             await asyncio.shield(process.end(patience))
 
-    async def _watch(self, process: Process) -> NoReturn:
+    async def _watch(self, process: WorkerProcess) -> NoReturn:
         """Read the worker's reports until it ends. Raises EngineGone, and TimeoutError when it hangs."""
         reports = PulseWatch(process, self._settings.engine_timeout)
         while True:
@@ -247,7 +237,7 @@ class EngineSupervisor:
             elif isinstance(report, EngineDied):
                 raise EngineGone(report.message)
 
-    async def _load(self, process: Process) -> None:
+    async def _load(self, process: WorkerProcess) -> None:
         """Wait until the worker is ready. Raises Unavailable where the model can't be loaded, and EngineGone."""
         began = time.monotonic()
         progress = asyncio.create_task(self._log_progress(began))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.host import cpu_time
+from service.engine import cpu_time
 from service.engine.host.pulse_watch import BUSY_TIMEOUTS, PulseWatch
 from service.protocol.reports import EngineSilent, Pulse, Report
 from tests.support.loop import Clock, in_loop

@@ -43,8 +43,8 @@ class FakeWorker:
     def terminate(self) -> None:
         self.ended = True
 
-    async def end(self, timeout: float) -> int:
-        return 0
+    async def end(self, timeout: float) -> None:
+        pass
 
 
 class Watched:
@@ -58,16 +58,16 @@ class Watched:
         model = Model(ModelName.parse("m"), "weights")
         resident = Resident("m:latest", 300.0, pinned, clock=self.clock)
         self.supervisor = EngineSupervisor(
-            Settings(), model, 5, "/run/worker-{}.sock".format, resident, 0, self._stir, self._launch,
-            Backoff(self.clock, [0.0]),
+            Settings(), model, 5, self, resident, 0, self._stir, Backoff(self.clock, [0.0]),
         )  # fmt: skip
 
     def _stir(self) -> None:
         self.stirred += 1
 
-    async def _launch(self, settings: Settings, model: Model, path: str, replica: int) -> FakeWorker:
+    async def start(self, model: Model, replica: int) -> FakeWorker:
+        """The supervisor's workplace is the test."""
         self._start()
-        self.workers.append(FakeWorker(path))
+        self.workers.append(FakeWorker(f"/run/worker-{len(self.workers) + 1}.sock"))
         return self.workers[-1]
 
     async def report(self, *reports: Report | Exception) -> None:

@@ -1,0 +1,40 @@
+"""Where engine workers run: the seam between the supervisors, which want a worker, and what can start one.
+
+`local_workplace` starts child processes of the host. A supervisor never knows which workplace it has.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ...models.model import Model
+from ...protocol.reports import Report
+
+
+class WorkerProcess(Protocol):
+    """An engine worker that was started. It listens at `path` unless its Ready names an address."""
+
+    @property
+    def path(self) -> str: ...
+
+    async def report(self, timeout: float) -> Report:
+        """Return the next report.
+
+        Raises EngineGone when the worker has ended, and TimeoutError when it reports nothing for `timeout` seconds.
+        """
+
+    def cpu_seconds(self, own: bool) -> float | None:
+        """Return the CPU time of the worker's `own` process, or of all its other ones; None where it is not known."""
+
+    def terminate(self) -> None:
+        """Ask the worker to end. Its requests get an error, with which they move to another engine."""
+
+    async def end(self, timeout: float) -> None:
+        """Wait up to `timeout` seconds for the worker to exit, and leave nothing of it behind."""
+
+
+class Workplace(Protocol):
+    """What starts engine workers."""
+
+    async def start(self, model: Model, replica: int) -> WorkerProcess:
+        """Start the worker of the replica with this number. Raises OSError."""
