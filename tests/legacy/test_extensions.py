@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -23,8 +23,8 @@ EXTENSIONS = Environment(
     (
         "Flask==2.3.3", "Werkzeug==2.3.8", "gunicorn==23.0.0", "gevent==25.9.1", "gevent-websocket==0.10.1",
         "Flask-Caching==2.4.1", "Flask-Compress==1.25", "flask-cors==6.0.5", "Flask-Limiter==4.1.1",
-        "Flask-Login==0.6.3", "flask-restx==1.3.2", "Flask-SocketIO==5.7.0", "Flask-SQLAlchemy==3.1.1",
-        "flask-talisman==1.1.0", "Flask-WTF==1.3.0", "sentry-sdk==2.75.0",
+        "Flask-Login==0.6.3", "flask-restx==1.3.2", "Flask-RESTful==0.3.10", "Flask-SocketIO==5.7.0",
+        "Flask-SQLAlchemy==3.1.1", "flask-talisman==1.1.0", "Flask-WTF==1.3.0", "sentry-sdk==2.75.0",
         "opentelemetry-sdk==1.45.1", "opentelemetry-instrumentation-flask==0.66b1", "setuptools<80",
     ),
 )  # fmt: skip
@@ -171,6 +171,7 @@ def test_the_applications_pages_are_untouched(shop: Shop, member: httpx.Client):
     assert client.get("/cached").text == client.get("/cached").text
     assert int(client.get("/visits").text) > 0
     assert client.get("/rest/hello").json() == {"rest": "hello"}
+    assert client.get("/restful/hello").json() == {"restful": "hello"}
     assert client.get("/socket.io/?EIO=4&transport=polling").text.startswith("0{")
     assert client.post("/login", data={"name": "eve"}).status_code == 400
 
@@ -178,6 +179,44 @@ def test_the_applications_pages_are_untouched(shop: Shop, member: httpx.Client):
 def test_pages_of_other_origins_get_one_answer_about_them(shop: Shop):
     answer = shop.client().get("/llm/api/tags", headers={"Origin": "http://localhost:3000"})
     assert answer.headers.get_list("Access-Control-Allow-Origin") == ["http://localhost:3000"]
+
+
+def test_a_limit_of_flask_limiter_is_a_429_in_the_shape_of_the_route(shop: Shop):
+    client = shop.client()
+    for accept in (NDJSON, SSE):
+        answer, reads = stream(client, "/limited/api/chat", accept, json=chat("!rate:20 a b c d"))
+        assert (answer.status_code, text(parse(b"".join(reads), accept)), len(reads) >= 3) == (200, "a b c d ", True)
+    assert over_the_limit(client, "/api/chat") == {"error": "429 too many requests"}
+    for path in ("/v1/chat/completions", "/v1/messages"):
+        assert [client.post(f"/limited{path}", json=LIMITED).status_code for _ in range(2)] == [200, 200]
+        assert over_the_limit(client, path)["error"]["type"] == "rate_limit_error"
+
+
+LIMITED = {**chat("a"), "max_tokens": 9}
+
+
+def over_the_limit(client: httpx.Client, path: str) -> dict[str, Any]:
+    answer = client.post(f"/limited{path}", json=LIMITED)
+    assert answer.status_code == 429
+    assert int(answer.headers["Retry-After"]) > 0
+    return dict(answer.json())
+
+
+def spans(shop: Shop) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (shop.directory / "spans.jsonl").read_text().splitlines()]
+
+
+def test_opentelemetrys_instrumentation_makes_one_span_for_a_request(shop: Shop):
+    """For a stream that ends, for one that its client leaves, and for one that is refused."""
+    client, before = shop.client(), len(spans(shop))
+    stream(client, "/llm/api/chat", SSE, json=chat("a b"))
+    with client.stream("POST", "/llm/api/chat", json=chat("a !sleep:600")) as answer:
+        next(answer.iter_raw())
+    shop.wait_until_idle()
+    stream(client, "/llm/api/chat", SSE, json=chat("!refuse:no"))
+    made = [span["attributes"] for span in spans(shop)[before:]]
+    chats = [each["http.status_code"] for each in made if each.get("http.route") == "/llm/api/chat"]
+    assert chats == [200, 200, 400]
 
 
 def test_sentry_gets_the_applications_errors(shop: Shop):

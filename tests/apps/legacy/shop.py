@@ -15,6 +15,8 @@ from flask_cors import CORS
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 from flask_login import LoginManager, UserMixin, current_user, login_required, login_user
+from flask_restful import Api as RestfulApi
+from flask_restful import Resource as RestfulResource
 from flask_restx import Api, Resource
 from flask_socketio import SocketIO
 from flask_sqlalchemy import SQLAlchemy
@@ -23,6 +25,7 @@ from flask_wtf.csrf import CSRFProtect, generate_csrf
 from opentelemetry import trace
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 from vllm_wsgi import Settings, create_blueprint, inference, stream_response
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -34,7 +37,7 @@ cache, compress, csrf, db, login, socketio = (
     LoginManager(),
     SocketIO(),
 )
-limiter = Limiter(get_remote_address, default_limits=["1000/minute"], storage_uri="memory://")
+limiter = Limiter(get_remote_address, default_limits=["1000/minute"], storage_uri="memory://", headers_enabled=True)
 
 
 class Visit(db.Model):
@@ -57,6 +60,11 @@ class Hello(Resource):
         return {"rest": "hello"}
 
 
+class RestfulHello(RestfulResource):
+    def get(self):
+        return {"restful": "hello"}
+
+
 def create_app():
     sentry_sdk.init(dsn=os.environ["SENTRY"], traces_sample_rate=1.0, default_integrations=True)
     app = Flask("shop")
@@ -73,8 +81,7 @@ def create_app():
     CORS(app)
     Talisman(app, force_https=False, session_cookie_secure=False)
     socketio.init_app(app, async_mode="gevent")
-    trace.set_tracer_provider(TracerProvider())
-    FlaskInstrumentor().instrument_app(app)
+    add_traces(app)
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1)
     login.user_loader(User)
     with app.app_context():
@@ -83,7 +90,18 @@ def create_app():
     add_pages(app)
     add_models(app)
     Api(app, prefix="/rest", doc="/rest/doc").add_resource(Hello, "/hello")
+    RestfulApi(app, prefix="/restful").add_resource(RestfulHello, "/hello")
     return app
+
+
+def add_traces(app):
+    """Each span becomes a line of spans.jsonl when it ends."""
+    lines = open("spans.jsonl", "a")  # noqa: SIM115
+    exporter = ConsoleSpanExporter(out=lines, formatter=lambda span: span.to_json(indent=None) + "\n")
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    FlaskInstrumentor().instrument_app(app)
 
 
 def add_hooks(app):
@@ -146,7 +164,7 @@ def add_pages(app):
 
 
 def add_models(app):
-    """One blueprint for anybody under a prefix and on a subdomain, and one for members under another prefix."""
+    """One blueprint for anybody under a prefix and on a subdomain, one for members, and one with few requests."""
     common = {
         "engine_socket": os.environ["ENGINE"],
         "heartbeat": float(os.environ["HEARTBEAT"]),
@@ -155,13 +173,18 @@ def add_models(app):
     public = create_blueprint(Settings(max_body=10_000, **common))
     members = create_blueprint(Settings(allow_anyone=True, ollama_version="9.9.9", **common), "members")
 
+    limited = create_blueprint(Settings(**common), "limited")
+    # By far longer than the tests run, so that no window ends between two of their requests.
+    limiter.limit("2/year")(limited)
+
     @members.before_request
     def members_only():
         if not current_user.is_authenticated:
             abort(401)
 
-    for blueprint in (public, members):
+    for blueprint in (public, members, limited):
         csrf.exempt(blueprint)
     app.register_blueprint(public, url_prefix="/llm")
     app.register_blueprint(public, url_prefix="/", subdomain="llm", name="on_subdomain")
     app.register_blueprint(members, url_prefix="/members")
+    app.register_blueprint(limited, url_prefix="/limited")
