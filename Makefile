@@ -41,10 +41,12 @@ INSTALL_FLAGS := --excludes requirements/cpu-excludes.txt \
 endif
 
 # Groups of tests that `make test` leaves to targets of their own, because they take long or install much.
-HEAVY := $(foreach group,cluster legacy compat/agents page,--ignore tests/$(group))
+HEAVY := $(foreach group,faults cluster legacy compat/agents page,--ignore tests/$(group))
 
 # Compares how long a client waits with how long it waits without an attack, so nothing else may run beside it.
 ALONE := tests/hostile/test_victim.py
+# What `make test-faults` does about docs/reference/faults.md.
+FAULTS ?= --write-faults
 
 .PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-cluster test-hostile test-legacy \
 	test-agents test-page docs site bench soak serve install install-dev clean
@@ -60,14 +62,14 @@ install: $(VENV)/installed-$(ENGINE) $(VENV)/bin/vllm-wsgi ## install the web ti
 check: $(VENV)/installed-check ## lint, types, unit tests and documentation: no vLLM, less than a minute
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
-	$(RUN) mypy
+	$(RUN) mypy --num-workers 2
 	$(PYTEST) tests/unit tests/docs -q -n auto
 
 # Tests that share an engine, or that do harm to one, run one after the other (tests/conftest.py).
 test: install-dev ## lint, types and every test but the heavy groups: under 15 minutes
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
-	$(RUN) mypy
+	$(RUN) mypy --num-workers 2
 	$(PYTEST) -n 2 --no-loadscope-reorder $(HEAVY) --ignore $(ALONE)
 	$(PYTEST) $(ALONE)
 
@@ -100,8 +102,8 @@ test-page: $(VENV)/installed-check ## the web page in Chromium: no vLLM
 	$(if $(shell command -v npm),npm ci --no-audit --no-fund --prefix tests/page/npm)
 	$(PYTEST) tests/page
 
-test-faults: install-dev ## kills, stalls and floods; writes docs/reference/faults.md
-	$(PYTEST) tests/faults --write-faults
+test-faults: install-dev ## kills, stalls and floods; writes docs/reference/faults.md, but with FAULTS= only compares it
+	$(PYTEST) tests/faults $(FAULTS)
 
 test-hostile: install-dev ## one key attacks for a minute, and another one's client asks on
 	HOSTILE_SECONDS=60 $(PYTEST) tests/hostile -s

@@ -39,9 +39,20 @@ class Key:
         if scope is not Scope.ANY and scope not in self.scopes:
             raise Forbidden(f'key "{self.caller.name}" lacks the scope "{scope.value}"')
 
+    @property
+    def is_of_file(self) -> bool:
+        """Whether the key is one of a file, rather than that of requests without a key."""
+        return bool(self.digest)
+
 
 # For requests that need no key.
 ANYONE = Key()
+
+
+def default_caller(settings: Settings, name: str = "") -> Caller:
+    """Return a caller with the limits of the settings, which hold where no key sets its own."""
+    return Caller(name, max_prompt_tokens=settings.max_prompt_tokens, max_output_tokens=settings.max_output_tokens)
+
 
 _LIMITS = ("max_concurrent", "tokens_per_minute", "max_prompt_tokens", "max_output_tokens")
 _KINDS: dict[str, Kinds] = {
@@ -62,9 +73,7 @@ class KeyFile:
 
     def __init__(self, settings: Settings) -> None:
         self._path = Path(settings.keys)
-        self._defaults = Caller(
-            max_prompt_tokens=settings.max_prompt_tokens, max_output_tokens=settings.max_output_tokens
-        )
+        self._defaults = default_caller(settings)
         self._looked_at = time.monotonic()
         self._version = self._current()
         self._keys = read_keys(self._path, self._defaults)

@@ -13,7 +13,7 @@ from typing import Any
 from ..config import Settings
 from ..errors import Forbidden, ResponseNotFound
 from .addresses import addresses, is_local, presented
-from .key_file import ANYONE, Key, KeyFile
+from .key_file import Key, KeyFile, default_caller
 from .scopes import Scope
 from .stream_ids import key_of_link
 
@@ -24,10 +24,14 @@ class Auth:
     def __init__(self, settings: Settings) -> None:
         self._allow_anyone = settings.allow_anyone
         self._keys = KeyFile(settings) if settings.keys else None
+        self._anyone = Key(default_caller(settings))
 
     def identify(self, environ: Mapping[str, Any]) -> Key:
-        """Return the key that a request presents, or ANYONE where the server has no keys. Raises Unauthorized."""
-        return ANYONE if self._keys is None else self._keys.find(presented(environ))
+        """Return the key that a request presents. Where the server has no keys, it is one with the settings' limits.
+
+        Raises Unauthorized.
+        """
+        return self._anyone if self._keys is None else self._keys.find(presented(environ))
 
     def identify_link(self, environ: Mapping[str, Any], token: str, stream: str) -> Key:
         """Return the key that a request presents, or the one that signed its link to a stream.

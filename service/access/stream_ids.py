@@ -12,7 +12,7 @@ import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 
-from .key_file import ANYONE, Key
+from .key_file import Key
 
 # 128 random bits, which nobody can guess, and 64 bits of a signature.
 _RANDOM_BYTES, _SIGNATURE_BYTES = 16, 8
@@ -50,7 +50,7 @@ def key_of_link(token: str, id: str, find: Callable[[str], Key | None]) -> Key |
     if not (expires.isascii() and expires.isdecimal() and len(expires) < 15) or int(expires) < time.time():
         return None
     key = find(_bytes(name).decode(errors="replace"))
-    if key is None or key is ANYONE:
+    if key is None or not key.is_of_file:
         return None
     return key if hmac.compare_digest(_bytes(signature), _link_signature(key, id, expires)) else None
 

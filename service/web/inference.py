@@ -15,8 +15,12 @@ import msgspec
 from flask import current_app, has_request_context, request
 from msgspec.structs import replace
 
+from ..access.key_file import default_caller
 from ..config import Settings
 from ..dialects import float32
+from ..dialects.bounds import Bounds
+from ..dialects.json_body import parse_json
+from ..dialects.json_size import JSONSize
 from ..dialects.ollama.answer import OllamaAnswer, OllamaChatAnswer, OllamaGenerateAnswer
 from ..dialects.ollama.embeddings import parse_embed
 from ..dialects.ollama.request import OllamaCall, parse_chat, parse_generate
@@ -60,6 +64,7 @@ class Inference:
             )
         check_credentials(parse_address(settings.engine_socket), settings.tls)
         self._settings = settings
+        self._bounds = Bounds(settings.max_messages, settings.max_tools, settings.max_images)
         self.client = Client(
             settings.engine_socket, settings.heartbeat, settings.deadline, settings.moves, settings.tls
         )
@@ -81,10 +86,11 @@ class Inference:
         """Return the answer to messages, each with a `role` and `content`; nothing is sent before it is iterated.
 
         The arguments are the fields of `/api/chat`, and so are further `fields`. Images are bytes or base64.
-        `keep_alive` is in seconds, or a duration such as "5m". Raises BadRequest for an argument that is not valid.
+        `keep_alive` is in seconds, or a duration such as "5m". Raises BadRequest for an argument that is not
+        valid, or exceeds a bound of the routes.
         """
         body = {"tools": tools, "think": think, "format": format, "options": options, "keep_alive": keep_alive}
-        call = parse_chat(_json({"model": model, "messages": messages, **body, **fields}))
+        call = parse_chat(self._body("ChatRequest", {"model": model, "messages": messages, **body, **fields}))
         return self._generation("chat", call, OllamaChatAnswer(call), caller)
 
     def generate(
@@ -109,7 +115,7 @@ class Inference:
         """
         body = {"think": think, "format": format, "options": options, "keep_alive": keep_alive, "images": images}
         texts = {"model": model, "prompt": prompt, "system": system, "suffix": suffix, "raw": raw}
-        call = parse_generate(_json({**texts, **body, **fields}))
+        call = parse_generate(self._body("GenerateRequest", {**texts, **body, **fields}))
         return self._generation("generate", call, OllamaGenerateAnswer(call), caller)
 
     def embed(
@@ -128,7 +134,7 @@ class Inference:
         The arguments are the fields of `/api/embed`. Raises ServiceError.
         """
         body = {"dimensions": dimensions, "truncate": truncate, "options": options, "keep_alive": keep_alive}
-        call = parse_embed(_json({"model": model, "input": inputs, **body}))
+        call = parse_embed(self._body("EmbedRequest", {"model": model, "input": inputs, **body}))
         refuse_while_draining()
         stats, origin = self._stats("embed", call.request.model, call.request.inputs), self._origin("embed", caller)
         try:
@@ -143,9 +149,26 @@ class Inference:
         finally:
             self._end(origin, stats)
 
+    def _body(self, struct: str, fields: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields as a client's body would bring them, within the same bounds.
+
+        Raises BadRequest, also for a value that JSON can't hold. `struct` is the body's name in Ollama.
+        """
+        try:
+            # Bytes become base64, as images are sent.
+            data = msgspec.json.encode(fields)
+        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+            raise BadRequest(f"an argument can't be written as JSON: {error}") from None
+        size = JSONSize()
+        size.add(data)
+        body = parse_json(data, f"api.{struct}", long_numbers=size.long_numbers)
+        self._bounds.check_body(body)
+        return body
+
     def _generation(self, route: str, call: OllamaCall, answer: OllamaAnswer, caller: str) -> Generation:
         if call.request is None:
             raise BadRequest("there is nothing to answer: the prompt or the messages are empty")
+        self._bounds.check_requests([call.request])
         origin = self._origin(route, caller)
         wanted = replace(call.request, **origin.fields)
         stats = self._stats(route, call.model, [prompt_of(wanted)])
@@ -165,10 +188,7 @@ class Inference:
         return stats
 
     def _origin(self, route: str, name: str) -> Origin:
-        settings = self._settings
-        caller = Caller(
-            name, max_prompt_tokens=settings.max_prompt_tokens, max_output_tokens=settings.max_output_tokens
-        )
+        caller = default_caller(self._settings, name)
         environ = request.environ if has_request_context() else {}
         span = self.reports.begin(route, {**environ, "REQUEST_METHOD": METHOD})
         return Origin(caller, _request_id(), presence() if environ else Presence(), span)
@@ -208,13 +228,3 @@ def inference(name: str = EXTENSION) -> Inference:
 
 def _request_id() -> str:
     return accept_or_make(request.headers.get(HEADER, "")) if has_request_context() else uuid.uuid4().hex
-
-
-def _json(body: dict[str, Any]) -> dict[str, Any]:
-    """Return a body as a client's JSON would bring it. Raises BadRequest for a value that JSON can't hold."""
-    try:
-        # Bytes become base64, as images are sent.
-        decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(body))
-    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise BadRequest(f"an argument can't be written as JSON: {error}") from None
-    return decoded

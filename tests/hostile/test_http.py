@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import socket
 import threading
@@ -186,7 +187,8 @@ def streams(server: Server, ends: threading.Event) -> int:
 
 
 def test_bodies_of_any_size_and_kind_cost_no_other_client_an_answer(guarded: Server):
-    seed = random.randrange(2**32)
+    # CI sends the same bodies each time: a red there comes from the change.
+    seed = 1 if "CI" in os.environ else random.randrange(2**32)
     workers, engines = guarded.web_workers(), guarded.engine_workers()
     ends = threading.Event()
     with ThreadPoolExecutor(3) as pool:

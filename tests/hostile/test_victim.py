@@ -151,7 +151,8 @@ def test_no_request_of_one_key_takes_the_server_from_another(guarded: Server) ->
     undisturbed, held = quiet(guarded), memory(guarded)
     print(f"\nquiet: {longest(undisturbed)}")
     for attempt in (1, 2):
-        seed = random.randrange(2**32)
+        # CI attacks in the same way each time: a red there comes from the change.
+        seed = attempt if "CI" in os.environ else random.randrange(2**32)
         waits, statuses, mistakes = attacked(guarded, seed)
         print(f"seed {seed}: {longest(waits)}\n{statuses}")
         assert not mistakes, statuses

@@ -129,6 +129,26 @@ def test_errors_are_those_of_the_tree(asked: Inference):
         next(generation)
 
 
+def test_the_limits_of_the_settings_hold(engine: EngineHost):
+    limited = Inference(Settings(engine_socket=engine.socket, max_prompt_tokens=5, max_output_tokens=3))
+    with pytest.raises(BadRequest, match="may have 5"):
+        limited.generate("demo", "a b c d e f g h").answer()
+    answer = limited.generate("demo", "a b c d").answer()
+    assert (answer.text, answer.finished.reason) == ("a b c ", "length")
+
+
+def test_the_limits_of_the_settings_hold_on_the_routes_of_a_server_without_keys(engine: EngineHost):
+    app = Flask(__name__)
+    app.register_blueprint(
+        create_blueprint(Settings(engine_socket=engine.socket, max_prompt_tokens=5, max_output_tokens=3))
+    )
+    ask = {"model": "demo", "stream": False}
+    refused = app.test_client().post("/api/generate", json={**ask, "prompt": "a b c d e f g h"})
+    answered = app.test_client().post("/api/generate", json={**ask, "prompt": "a b c d"})
+    assert (refused.status_code, "may have 5" in refused.get_json()["error"]) == (400, True)
+    assert (answered.get_json()["response"], answered.get_json()["done_reason"]) == ("a b c ", "length")
+
+
 def running(asked: Inference) -> list[int]:
     return [model.running for model in asked.client.loaded()]
 

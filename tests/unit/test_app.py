@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 from flask import Flask
 from werkzeug.test import Client, TestResponse
@@ -21,6 +23,7 @@ FORWARDED = {
 SPOOFED = {name: f"spoofed, {value}" for name, value in FORWARDED.items()}
 
 
+@cache
 def client(prefix: str = "", hops: int = 0) -> Client:
     settings = Settings(
         engine_socket="/nowhere/e.sock", prefix=prefix, proxy_hops=hops, allow_anyone=True, hosts="llm.example"

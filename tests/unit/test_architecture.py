@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -142,8 +143,13 @@ def within(module: str, name: str) -> bool:
     return module == name or module.startswith(f"{name}/")
 
 
-def imports(module: str) -> Iterator[tuple[str, bool]]:
+@cache
+def imports(module: str) -> list[tuple[str, bool]]:
     """What the module imports anywhere in it, and whether of ours."""
+    return [*walked_imports(module)]
+
+
+def walked_imports(module: str) -> Iterator[tuple[str, bool]]:
     home = module.split("/") if module in PACKAGES else module.split("/")[:-1]
     for node in ast.walk(MODULES[module]):
         if isinstance(node, ast.Import):

@@ -65,6 +65,29 @@ def test_an_argument_that_is_not_valid_is_refused_at_once(settings: Settings, ar
         Inference(settings).chat(**{"model": "demo", "messages": [USER], **arguments})
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"messages": [USER] * 10_001}, "messages may hold at most 10000 values"),
+        ({"messages": [{"role": "user", "images": [b"a"] * 501}]}, "at most 500 images"),
+        ({"tools": [{"type": "function", "function": {"name": "a"}}] * 1_025}, "tools may hold at most 1024 values"),
+        ({"options": {"stop": ["x"] * 129}}, "options.stop may hold at most 128 values"),
+        ({"format": {"enum": ["x" * 1024] * 1024}}, "the JSON schema may have at most"),
+        ({"messages": [{"role": "user", "content": [[]] * 500_001}]}, "too many values"),
+    ],
+)
+def test_the_bounds_of_the_routes_hold(settings: Settings, arguments: dict, message: str):
+    with pytest.raises(BadRequest, match=message):
+        Inference(settings).chat(**{"model": "demo", "messages": [USER], **arguments})
+
+
+def test_a_setting_changes_a_bound(settings: Settings):
+    with pytest.raises(BadRequest, match="messages may hold at most 1 values"):
+        Inference(dataclasses.replace(settings, max_messages=1)).chat("demo", [USER, USER])
+    with pytest.raises(BadRequest, match="input may hold at most 1 values"):
+        Inference(dataclasses.replace(settings, max_messages=1)).embed("demo", ["a", "b"])
+
+
 def test_an_empty_prompt_is_refused(settings: Settings):
     with pytest.raises(BadRequest, match="there is nothing to answer"):
         Inference(settings).generate("demo", "")

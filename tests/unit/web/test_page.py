@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 FILES = sorted(path.name for path in PAGE.iterdir() if path.suffix in TYPES and path.name != "index.html")
 
 
+@cache
 def client(**settings: Any) -> FlaskClient:
     return create_app(Settings(engine_socket="/nowhere", **settings)).test_client()
 
