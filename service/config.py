@@ -236,7 +236,8 @@ class Settings:
     drain: float = setting(
         Group.TIME_OUTS,
         "120",
-        "How many seconds running requests may continue when the engine host shuts down. Then they are ended.",
+        "How many seconds running requests may continue on an engine that is asked to end. "
+        "Then they continue on another engine, or fail when `VLLM_WSGI_MOVES` is 0.",
         parse_seconds,
     )
     engine_timeout: float = setting(
@@ -263,7 +264,7 @@ class Settings:
         Group.LOGS,
         "",
         "The URL of an OTLP/HTTP collector for traces: `http://127.0.0.1:4318/v1/traces`. "
-        "It needs the packages of `requirements/otel.txt`.",
+        "It needs the extra `otel`; in a checkout, `requirements/otel.txt`.",
         parse_url,
     )
 

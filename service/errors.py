@@ -93,7 +93,7 @@ class BadRequest(ServiceError):
 
 
 class PromptTooLong(BadRequest):
-    """The prompt has `tokens` tokens, and `limit` is the most that prompt and answer may have. 0 when not known.
+    """The prompt is too long: `tokens` is its length, `limit` the most for prompt and answer; 0 when not known.
 
     Agents shorten their conversation when they recognise this error, each API's by its own words.
     """
@@ -189,7 +189,7 @@ class TooManyRequests(ServiceError):
 
 
 class HTTPRefusal(ServiceError):
-    """HTTP itself refuses: an unknown path, a wrong method, a page of another origin. `status` tells which."""
+    """HTTP itself refuses: an unknown path, a wrong method, a page of another origin. `status` says which."""
 
     def __init__(self, message: str, retry_after: int | None = None, status: int = 404) -> None:
         super().__init__(message, retry_after)

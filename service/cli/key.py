@@ -28,7 +28,7 @@ def key(name: str, scopes: tuple[str, ...]) -> None:
     Scopes:
       inference  generate, chat, embed, and OpenAI's and Anthropic's routes
       manage     pull, create, copy and delete models
-      observe    /api/status and /metrics
+      observe    /api/status, /api/events and /metrics
 
     \b
     Example:

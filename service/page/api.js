@@ -24,13 +24,14 @@ export class ServerError extends Error {
 }
 
 /** Send a request and return its Response. Throws ServerError for an error's status, TypeError without a connection.
- *  A 401 asks for a key and sends the request once more. */
-export async function send(route, { method = "GET", body, accept = "application/json", headers = {}, signal } = {}) {
+ *  A 401 asks for a key and sends the request once more. With `keepalive` the request outlives the page. */
+export async function send(route, { method = "GET", body, accept = "application/json", headers = {}, signal, keepalive = false } = {}) {
   for (;;) {
     const used = key();
     const response = await fetch(address(route), {
       method,
       signal,
+      keepalive,
       cache: "no-store",
       credentials: "same-origin",
       redirect: "error",

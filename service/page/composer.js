@@ -21,6 +21,10 @@ export function take() {
 /** Put a message back, which could not be sent. */
 export function giveBack(message) {
   if (!byId("message").value) byId("message").value = message.content;
+  for (const [index, data] of (message.images ?? []).entries()) {
+    images.push({ name: `Image ${index + 1}`, url: `data:image/*;base64,${data}`, data });
+  }
+  showThumbs();
 }
 
 function showThumbs() {

@@ -73,7 +73,14 @@ export class Exchange {
   /** End the answer: its generation too. */
   async stop() {
     this.#leave("ended");
+    this.state = "ended";
     if (this.stream) await send(this.stream, { method: "DELETE" });
+  }
+
+  /** End a resumable answer while the page goes away, which no longer waits for anything. */
+  abandon() {
+    if (!this.stream || this.state === "ended") return;
+    send(this.stream, { method: "DELETE", keepalive: true }).catch(() => {}); // The server ends it when its time is over.
   }
 
   /** The whole answer's records from the server's memory, to compare with those that arrived. */

@@ -51,7 +51,6 @@ function leaveOut() {
 function askAgain() {
   try {
     const body = form.body(messages);
-    if (running?.exchange.canResume) running.exchange.stop().catch(() => {});
     running?.turn.node.remove();
     ask(body);
   } catch (error) {
@@ -60,7 +59,10 @@ function askAgain() {
 }
 
 function ask(body) {
+  // An answer that was cut is not taken up any more, and what earlier turns offer would act on the new one.
+  if (running?.exchange.canResume) running.exchange.stop().catch(() => {});
   for (const left of document.querySelectorAll("#transcript .call form")) left.closest(".call").remove();
+  for (const left of document.querySelectorAll("#transcript .notice button")) left.remove();
   store();
   trouble("");
   const turn = new AnswerTurn(shortName(body.model), form.wantsJson());
@@ -120,13 +122,17 @@ function ended(turn) {
   turn.kept = true;
   if (message.content || message.tool_calls || message.thinking) messages.push({ ...message, model: turn.model });
   store();
-  if (message.tool_calls) resultForm(turn, message.tool_calls, (results) => {
+  if (message.tool_calls) askForResults(turn);
+  if (message.content) announce(`Answer: ${message.content.slice(0, 2000)}`);
+}
+
+function askForResults(turn) {
+  resultForm(turn, turn.message.tool_calls, (results) => {
     messages.push(...results);
     following(() => results.forEach(showMessage));
     running = null;
     askAgain();
   });
-  if (message.content) announce(`Answer: ${message.content.slice(0, 2000)}`);
 }
 
 function fail(error) {
@@ -209,13 +215,18 @@ function store() {
 }
 
 function newChat() {
-  if (running?.exchange.state === "running") stop();
+  stop();
   running = null;
   messages = [];
   store();
   clear();
   begin();
   byId("message").focus();
+}
+
+/** The page is closed, reloaded or left. Nothing could take its answer up again, unless the browser keeps the page. */
+function leave(event) {
+  if (!event.persisted) running?.exchange.abandon();
 }
 
 function begin() {
@@ -229,15 +240,18 @@ function restore() {
   const stored = kept.read("conversation");
   if (!Array.isArray(stored) || !stored.length) return begin();
   messages = stored.filter((each) => typeof each?.content === "string" && typeof each.role === "string");
+  let answer = null;
   for (const message of messages) {
     if (message.role !== "assistant") {
       showMessage(message);
       continue;
     }
-    new AnswerTurn(message.model || "Model", looksLikeJson(message.content)).restore(message);
+    answer = new AnswerTurn(message.model || "Model", looksLikeJson(message.content));
+    answer.restore(message);
   }
+  if (messages.at(-1)?.role === "assistant" && messages.at(-1).tool_calls) askForResults(answer);
   toEnd();
-  if (messages.at(-1).role !== "assistant") offerAnswer();
+  if (messages.at(-1) && messages.at(-1).role !== "assistant") offerAnswer();
 }
 
 /** The page was left before the last message was answered. */
@@ -270,6 +284,7 @@ export function start() {
       trouble(error.message);
     }
   });
+  addEventListener("pagehide", leave);
   catalog.addEventListener("resumable", show);
   catalog.addEventListener("change", show);
   restore();

@@ -201,14 +201,14 @@ export function resultForm(turn, calls, done) {
   const form = el("form", {
     submit: (event) => {
       event.preventDefault();
-      form.remove();
+      card.remove();
       done(fields.map(({ name, id, text }) => ({
         role: "tool", tool_name: name, content: text.value, ...(id ? { tool_call_id: id } : {}),
       })));
     },
   }, fields.flatMap(({ label, text }) => [label, text]), el("button", { class: "secondary" }, "Send the results"));
-  following(() => turn.calls.append(el("div", { class: "call" }, form)));
-  return form;
+  const card = el("div", { class: "call" }, form);
+  following(() => turn.calls.append(card));
 }
 
 function footOf(record) {

@@ -49,7 +49,7 @@ def traces(endpoint: str | None) -> Traces:
         import opentelemetry.exporter.otlp.proto.http
         import opentelemetry.sdk.trace  # noqa: F401
     except ImportError as error:
-        raise SettingsError(f"VLLM_WSGI_TRACES needs what requirements/otel.txt lists: {error}") from None
+        raise SettingsError(f"VLLM_WSGI_TRACES needs OpenTelemetry, the extra `otel`: {error}") from None
     return OpenTelemetry(endpoint)
 
 

@@ -35,7 +35,7 @@ CODE = re.compile(r"`[^`\n]+`")
 # A file of the repository: its folder is one of these, and no address or longer path goes before it.
 PATH = re.compile(r"(?<![\w./:~-])(?:service|tests|deploy|bench|docs|requirements)/[\w./-]*")
 # Up to what a shell reads itself.
-COMMAND = re.compile(r"vllm-wsgi ((?:serve|engine|restart|key|check|settings)\b[^|>&;`]*)")
+COMMAND = re.compile(r"vllm-wsgi ((?:serve|engine|restart|key|check|settings|certificates)\b[^|>&;`]*)")
 MODULE = re.compile(r"-m (service(?:\.\w+)*)")
 TARGET = re.compile(r"(?:`|^ *(?:\$ )?)make ([a-z][a-z-]*)", re.M)
 
@@ -192,6 +192,18 @@ def test_no_block_is_left_open_or_fetches_a_script(page: Path) -> None:
 @each_page(PAGES)
 def test_no_page_holds_the_marks_of_a_merge(page: Path) -> None:
     assert not re.search(r"^(<{7}|={7}$|>{7})", page.read_text(), re.M)
+
+
+@each_page(PAGES)
+def test_a_row_of_a_table_follows_a_row(page: Path) -> None:
+    text = FENCE.sub("", page.read_text())
+    heads = re.findall(r"(?:^|\n)[ >]*\n( *\|.*)\n(.*)", text)
+    assert not [row for row, below in heads if not re.fullmatch(r"[ |:-]+", below)], "a blank line divides a table"
+
+
+@each_page([page for page in PAGES if page.parent.parent == DOCS and page.parent.name != "decisions"])
+def test_the_first_page_says_which_question_a_page_answers(page: Path) -> None:
+    assert f"({page.relative_to(DOCS)})" in (DOCS / "index.md").read_text()
 
 
 def test_every_page_stands_in_the_navigation_once() -> None:

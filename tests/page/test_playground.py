@@ -128,7 +128,7 @@ def test_a_broken_browser_storage_costs_nothing_but_the_memory(server: Server, o
 
 
 def test_stop_ends_the_answer_and_its_generation(start_server: Callable[..., Server], open_tab: Callable[..., Any]):
-    """A server of its own: streams of tabs that were closed go on until their time is over."""
+    """A server of its own, since other tests leave streams behind."""
     server = start_server()
     tab = open_tab(server)
     tab.page.check("[value=sse]")

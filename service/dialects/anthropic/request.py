@@ -70,14 +70,17 @@ def _think(fields: Fields, switch: bool | None) -> bool | str | None:
     return False if kind == "disabled" or switch is False else EFFORTS.get(effort, switch)
 
 
-def _format(fields: Fields) -> dict[str, Any] | None:
-    shape = fields.child("output_config", "anthropic.OutputConfig").child("format", "anthropic.Format")
+def _format(fields: Fields) -> str | dict[str, Any] | None:
+    name, shape = "output_format", fields.child("output_format", "anthropic.Format")
+    # The beta of structured outputs had that name, and older clients still use it.
+    if not shape.values:
+        config = fields.child("output_config", "anthropic.OutputConfig")
+        name, shape = "output_config.format", config.child("format", "anthropic.Format")
     kind, schema = shape.string("type"), shape.mapping("schema")
     if kind not in ("", "json_schema"):
-        raise BadRequest(f'invalid output_config.format type "{kind}": must be "json_schema"')
-    if kind and not schema:
-        raise BadRequest("output_config.format.schema must be a JSON schema")
-    return schema or None
+        raise BadRequest(f'invalid {name} type "{kind}": must be "json_schema"')
+    # Without a schema, any JSON fits, as on OpenAI's routes.
+    return (schema or "json") if kind else None
 
 
 def _sampling(fields: Fields, max_tokens: int) -> Sampling:

@@ -149,10 +149,9 @@ def _think(fields: Fields, switch: bool | None) -> bool | str | None:
 
 def _format(format: Fields) -> str | dict[str, Any] | None:
     kind, schema = format.string("type", "text"), format.mapping("schema")
-    if kind == "json_schema" and not schema:
-        raise BadRequest("text.format.schema must be a JSON schema")
     if kind == "json_schema":
-        return schema
+        # Without a schema, any JSON fits, as in a chat.
+        return schema or "json"
     if kind not in ("text", "json_object"):
         raise BadRequest(f'invalid text.format type "{kind}": must be "text", "json_object" or "json_schema"')
     return "json" if kind == "json_object" else None

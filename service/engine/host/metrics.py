@@ -76,7 +76,9 @@ class Metrics:
         self._prompt = self._counter("prompt_tokens", "Tokens of prompts.")
         self._output = self._counter("output_tokens", "Tokens of answers.")
         self._first = self._histogram("time_to_first_token", "From a request's arrival to its first token.", FIRST)
-        self._token = self._histogram("inter_token_latency", "The mean of each answer, as it was sent.", TOKEN)
+        self._token = self._histogram(
+            "inter_token_latency", "The mean time between two tokens of each answer, as they were sent.", TOKEN
+        )
         self._pause = self._histogram("longest_pause", "The longest wait of each answer between two tokens.", PAUSE)
         self._queue = self._histogram("queue", "How long a request waited for its turn in a loaded model.", QUEUE)
 

@@ -45,6 +45,13 @@ def test_a_conversation_that_is_too_long_is_compacted_and_goes_on(claude_code: C
     assert result(events)
 
 
+def test_a_first_prompt_that_is_too_long_is_told_with_both_numbers(claude_code: ClaudeCode):
+    events = claude_code.ask(scripted("never") + " a" * CONTEXT)
+    assert events[-1]["is_error"]
+    assert "Prompt is too long" in events[-1]["result"]
+    assert f"limit {CONTEXT}" in events[-1]["result"]
+
+
 def test_a_refusal_reaches_the_user_in_its_own_words(claude_code: ClaudeCode):
     events = claude_code.ask(scripted("!refuse:not-today"))
     assert events[-1]["is_error"]

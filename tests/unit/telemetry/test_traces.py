@@ -29,7 +29,7 @@ def test_the_first_requests_share_one_exporter():
 
 def test_without_the_packages_the_setting_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(SettingsError, match=r"requirements/otel\.txt"):
+    with pytest.raises(SettingsError, match="needs OpenTelemetry, the extra `otel`"):
         traces("http://127.0.0.1:4318/v1/traces")
 
 

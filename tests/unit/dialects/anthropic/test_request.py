@@ -166,7 +166,8 @@ def test_the_choice_of_tools(choice: dict[str, Any] | None, expected: tuple[str,
         ({"thinking": {"type": "maybe"}}, 'invalid thinking type "maybe"'),
         ({"output_config": {"effort": "huge"}}, 'invalid effort "huge"'),
         ({"output_config": {"format": {"type": "xml"}}}, 'invalid output_config.format type "xml"'),
-        ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema must be a JSON schema"),
+        ({"output_config": {"format": {"type": "json_schema", "schema": 1}}}, "format.schema of type map"),
+        ({"output_format": {"type": "xml"}}, 'invalid output_format type "xml"'),
         ({"messages": [{"role": "tool", "content": "x"}]}, 'invalid role "tool"'),
         ({"messages": [{"role": "user", "content": 5}]}, "MessagesRequest.messages.content of type []ContentBlock"),
         ({"stop_sequences": "x"}, "MessagesRequest.stop_sequences of type []string"),
@@ -195,10 +196,17 @@ def test_a_tool_says_what_is_known_of_it():
     assert tool["function"] == {"name": "f", "parameters": {}, "strict": True}
 
 
-def test_a_schema_for_the_output():
-    schema = {"type": "object"}
-    call = parse_messages(body(output_config={"format": {"type": "json_schema", "schema": schema}}))
-    assert call.request.format == schema
+@pytest.mark.parametrize(
+    ("format", "expected"),
+    [
+        ({"type": "json_schema", "schema": {"type": "object"}}, {"type": "object"}),
+        ({"type": "json_schema"}, "json"),
+        (None, None),
+    ],
+)
+def test_a_schema_for_the_output_has_two_places(format: Any, expected: Any):
+    assert parse_messages(body(output_config={"format": format})).request.format == expected
+    assert parse_messages(body(output_format=format)).request.format == expected
 
 
 def test_counting_needs_no_max_tokens_and_generates_nothing():

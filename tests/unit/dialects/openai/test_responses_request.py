@@ -161,6 +161,8 @@ def test_sampling_and_limits():
         ({"type": "text"}, None),
         ({"type": "json_object"}, "json"),
         ({"type": "json_schema", "name": "n", "schema": {"type": "object"}}, {"type": "object"}),
+        ({"type": "json_schema", "name": "n"}, "json"),
+        ({"type": "json_schema", "name": "n", "schema": {}}, "json"),
     ],
 )
 def test_the_format_of_the_text(fields: dict[str, Any], expected: Any):
@@ -205,7 +207,7 @@ def test_the_effort_is_wished_for_and_never_insisted_on(effort: str | None, thin
         ({"tool_choice": 5}, "ResponsesRequest.tool_choice.type of type string"),
         ({"reasoning": {"effort": "huge"}}, 'invalid reasoning value: "huge"'),
         ({"text": {"format": {"type": "xml"}}}, 'invalid text.format type "xml"'),
-        ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema must be a JSON schema"),
+        ({"text": {"format": {"type": "json_schema", "schema": True}}}, "text.format.schema of type map"),
         ({"max_output_tokens": 0}, "max_output_tokens must be at least 1"),
         ({"truncation": "some"}, 'invalid truncation "some"'),
         ({"include": ["message.output_text.logprobs"], "top_logprobs": 21}, "top_logprobs must be between 0 and 20"),
