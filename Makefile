@@ -24,6 +24,9 @@ AGENTS := tests/compat/agents/npm
 LIBRARIES := .venv-agents
 NPM_AGENTS := $(if $(shell command -v npm),$(AGENTS)/node_modules/.package-lock.json)
 
+# Ray and what `make check` installs. Without Ray in .venv the tests show that nothing else needs it.
+RAY := .venv-ray
+
 # What builds the documentation site. Its own environment keeps .venv as an operator has it.
 DOCS := .venv-docs
 
@@ -49,7 +52,7 @@ ALONE := tests/hostile/test_victim.py
 FAULTS ?= --write-faults
 
 .PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-cluster test-hostile test-legacy \
-	test-agents test-page docs site bench soak serve install install-dev clean
+	test-agents test-page test-ray docs site bench soak serve install install-dev clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -87,7 +90,11 @@ test-deploy: install-dev ## the proxies, the systemd units and the wheel
 
 # Without root, or where no network namespaces can be made, all but one test are skipped.
 test-cluster: $(VENV)/installed-check ## a web and an engine machine on a network that fails: no vLLM, under three minutes
-	$(PYTEST) tests/cluster
+	$(PYTEST) tests/cluster --ignore tests/cluster/ray
+
+# Ray's own processes need half a gigabyte and, on two cores, a minute to start.
+test-ray: $(RAY)/installed ## engine workers on a Ray cluster of this machine: no vLLM, two to eight minutes
+	$(RAY)/bin/python -m pytest tests/cluster/ray
 
 # Interpreters come from PATH or pyenv, packages by uv into .venv-legacy/, which is kept. What a machine lacks is skipped.
 test-legacy: $(VENV)/installed-check ## old Pythons, Flasks, servers and extensions: no vLLM; LEGACY="-n 0 --write-servers"
@@ -123,7 +130,7 @@ soak: install-dev ## ten minutes of everything at once, and what grows; SOAK="--
 install-dev: install $(VENV)/installed-dev $(DOCS)/installed $(CLIENTS)/installed $(NPM_CLIENTS) ## install what the tests need, too
 
 clean: ## remove what was installed, built and cached
-	rm -rf $(VENV) .venv-legacy $(CLIENTS) $(LIBRARIES) $(DOCS) $(NPM)/node_modules $(AGENTS)/node_modules
+	rm -rf $(VENV) .venv-legacy $(CLIENTS) $(LIBRARIES) $(DOCS) $(RAY) $(NPM)/node_modules $(AGENTS)/node_modules
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf build dist site *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -157,6 +164,11 @@ $(CLIENTS)/installed: requirements/clients.txt | $(UV)
 $(LIBRARIES)/installed: requirements/agents.txt | $(UV)
 	$(UV) venv --quiet --clear --python $(VENV)/bin/python $(LIBRARIES)
 	$(UV) pip install --python $(LIBRARIES)/bin/python $(INSTALL_FLAGS) -r requirements/agents.txt
+	@touch $@
+
+$(RAY)/installed: requirements/ray.txt requirements/check.txt requirements/web.txt requirements/otel.txt | $(UV)
+	$(UV) venv --quiet --clear --python $(VENV)/bin/python $(RAY)
+	$(UV) pip install --python $(RAY)/bin/python -r requirements/check.txt -r requirements/ray.txt
 	@touch $@
 
 $(DOCS)/installed: requirements/docs.txt | $(UV)

@@ -82,6 +82,9 @@ class Settings:
         "one port for each worker. Any free ports when 0.",
         parse_ports,
     )
+    cluster: str = setting(
+        Group.MODEL, "", "A Ray cluster, `host:port`, whose nodes run the engine workers. When empty, the host does."
+    )
     keep_alive: float = setting(
         Group.MEMORY,
         "5m",

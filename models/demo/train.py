@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from corpus import CITIES, CONDITIONS, IDENTIFIERS, OPERATORS, PEOPLE, Corpus, Example, names
+from corpus import Corpus, Example, names
+from phrases import CITIES, CONDITIONS, IDENTIFIERS, OPERATORS, PEOPLE
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn

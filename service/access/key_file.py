@@ -1,4 +1,4 @@
-"""The keys of a keys.toml: read, checked, and read again when the file changes."""
+"""The keys of a keys.toml: read, checked, looked up, and read again when the file changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys: whose key a request presents, and whether that key may do what the request asks.
+"""Whose key a request presents, and whether that key may do what the request asks. `key_file` looks the key up.
 
 A keys.toml holds a table for each key, under the name of its owner; deploy/keys.toml.example shows every field. Only
 the SHA-256 of a key is stored. That is enough, since a key is 256 random bits: there is nothing to guess, which is what

@@ -12,7 +12,7 @@ import click
 
 from ..config import PREFIX, Settings
 from ..errors import ServiceError, SettingsError
-from ..protocol.model_info import LoadedModel
+from ..protocol.model_info import ClusterNode, LoadedModel
 from ..transport.address import parse_address
 from ..transport.credentials import Credentials, check_credentials
 
@@ -151,11 +151,18 @@ def engine_host(settings: Settings) -> Iterator[Finding]:
         yield Finding("engine host", False, f"{settings.engine_socket}: {error.message}")
         return
     yield Finding("engine host", not trouble, f"{settings.engine_socket}: {trouble or 'ready for requests'}")
+    for node in status.nodes:
+        yield Finding(f"node {node.address}", True, _node(node))
     states = {each.info.name: _state(each) for each in status.models}
     for info in known:
         yield Finding(f"model {info.name}", True, states.get(info.name, "not loaded; loaded when a client asks for it"))
     for left_out in status.left_out:
         yield Finding(f"model {left_out.name}", False, f"left out: {left_out.reason}; delete it, or make it anew")
+
+
+def _node(node: ClusterNode) -> str:
+    """Describe what a node of the cluster has."""
+    return f"{node.name}: {node.gpus:g} GPUs, {node.free_gpus:g} of them free; {node.cpus:g} CPUs"
 
 
 def _state(model: LoadedModel) -> str:
@@ -164,4 +171,6 @@ def _state(model: LoadedModel) -> str:
     others = [f"replica {each.id} is {each.state}" for each in model.replicas if each.state is not model.state]
     if len(model.replicas) > 1:
         text += f", {len(model.replicas)} replicas"
+    if nodes := [each.node for each in model.replicas if each.node]:
+        text += f" on {', '.join(dict.fromkeys(nodes))}"
     return ", ".join([text, *others])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 
 class Bell:
@@ -18,3 +19,11 @@ class Bell:
     async def rung(self) -> None:
         """Wait for the next ring."""
         await self._next.wait()
+
+    async def rung_within(self, seconds: float | None) -> bool:
+        """Wait for the next ring, for `seconds` at most; return whether it came."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.rung()
+                return True
+        return False

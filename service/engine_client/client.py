@@ -62,7 +62,7 @@ from .guarded_stream import GuardedStream
 from .inbox import Inbox
 from .kept_search import AttachedStream, KeptSearch, end_stream, list_streams
 from .observation import Observation
-from .stream import Stream
+from .stream import Stream, StreamOrder
 
 # All in seconds. The host answers questions about models from memory; one that doesn't answer is gone.
 ANSWER_SECONDS = 10.0
@@ -92,11 +92,12 @@ class Client:
 
         All requests name one model and one caller. `keep_alive` is in seconds.
         """
-        return Stream(self.connections, self._times, presence, requests, keep_alive, self._moves)
+        return Stream(self.connections, self._times, presence, StreamOrder(requests, keep_alive, self._moves))
 
     def keep(self, requests: list[Request], presence: Presence, keep_alive: float | None, keep: Keep) -> GuardedStream:
         """Return a stream as `submit` does, which its engine worker keeps for clients that come back."""
-        return GuardedStream(self.connections, self._times, presence, requests, keep_alive, self._moves, keep)
+        order = StreamOrder(requests, keep_alive, self._moves)
+        return GuardedStream(self.connections, self._times, presence, order, keep)
 
     def attach(self, stream: str, owner: str, presence: Presence, settles: float | None) -> AttachedStream:
         """Return a reader of a kept stream. `settles` is a KeptSearch's."""
@@ -209,7 +210,7 @@ class Client:
     def known_models(self) -> list[str]:
         """Return the models that can be asked although the engine host can't be reached; on this machine none."""
         locations = self.connections.locations()
-        return [] if locations is None or not locations.is_host_away else locations.models()
+        return locations.models() if locations.is_host_away else []
 
     def metrics(self) -> list[str]:
         """Return the metrics of the host and of each engine that answers in time, in Prometheus' text format."""

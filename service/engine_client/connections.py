@@ -198,9 +198,9 @@ class Connections:
             connection = self._connect(path, time.monotonic() + seconds)
         return connection
 
-    def locations(self) -> Locations | None:
-        """Return where models were last; None for an engine host on this machine."""
-        return None if self._control_address.is_unix else self._locations.get()
+    def locations(self) -> Locations:
+        """Return where models were last."""
+        return self._locations.get()
 
     def _is_open(self, path: str) -> bool:
         connection = self._connections.get().get(path)

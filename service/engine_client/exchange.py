@@ -111,7 +111,7 @@ class Exchange:
     def _locate_without_host(self, command: Locate) -> bool:
         """Return whether the host is away, and the model's last `location` can be used instead."""
         locations = self._connections.locations()
-        if locations is None or not locations.is_host_away:
+        if not locations.is_host_away:
             return False
         known = locations.last(command.model, command.lost)
         if known is not None:
@@ -125,8 +125,7 @@ class Exchange:
             yield []
         self._answered()
         self.location = expect(events[0], Located)
-        if (locations := self._connections.locations()) is not None:
-            locations.add(command.model, self.location)
+        self._connections.locations().add(command.model, self.location)
 
     def located(self, model: str, keep_alive: float | None, submits: int) -> Located:
         """Wait until the model is loaded, up to the deadline."""

@@ -18,12 +18,11 @@ from ..protocol.commands import Command, Submit
 from ..protocol.events import Delta, Event, Failed, Finished, Head
 from ..protocol.joined import JoinedAnswers, Places
 from ..protocol.kept import Detach, EndStream, Keep, SubmitKept
-from ..protocol.request import Request
 from ..protocol.wire import pack_events
 from .connections import Connections, new_id
 from .disconnect import Presence
 from .exchange import Times
-from .stream import Stream
+from .stream import Stream, StreamOrder
 
 logger = logging.getLogger("vllm_wsgi.queue")
 
@@ -44,18 +43,11 @@ class GuardedStream(Stream):
     """
 
     def __init__(
-        self,
-        connections: Connections,
-        times: Times,
-        presence: Presence,
-        requests: list[Request],
-        keep_alive: float | None,
-        moves: int,
-        keep: Keep,
+        self, connections: Connections, times: Times, presence: Presence, order: StreamOrder, keep: Keep
     ) -> None:
-        super().__init__(connections, times, presence, requests, keep_alive, moves)
+        super().__init__(connections, times, presence, order)
         self._keep = keep
-        self._answer_count = sum(request.n for request in requests)
+        self._answer_count = sum(request.n for request in order.requests)
         self._ids = [submit.id for submit in self._submits for _ in range(submit.request.n)]
         self._joined = JoinedAnswers()
         self._is_submitted = self._is_over = self._is_abandoned = False

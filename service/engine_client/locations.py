@@ -1,7 +1,7 @@
 """Where each model was served when the engine host answered last, for the time in which the host can't be reached.
 
-In: each Located. Out: the last Located of a model, for a while. An engine host on this machine takes its engine workers
-with it, so nothing is remembered of that one.
+In: each Located. Out: the last Located of a model, for a while. Engine workers behind a Unix socket end with their
+engine host, so nothing is remembered of those.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from ..protocol.events import Located
+from ..transport.address import parse_address
 
 # How long an answer of the host is used after it was given, in seconds.
 KNOWN_SECONDS = 600.0
@@ -34,6 +35,8 @@ class Locations:
 
     def add(self, model: str, located: Located) -> None:
         """Remember what the host has just answered."""
+        if parse_address(located.socket).is_unix:
+            return
         self._known[model] = self._clock() + KNOWN_SECONDS, located
 
     def last(self, model: str, lost: list[str]) -> Located | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from ..drain import drain
 from ..errors import EngineGone, GoingDown
@@ -27,22 +28,26 @@ HOST_SECONDS = 120.0
 HOST_PAUSE_SECONDS = 0.3
 
 
+@dataclass(frozen=True)
+class StreamOrder:
+    """What a stream answers: requests of one caller to one model.
+
+    `keep_alive` is in seconds. The stream may lose its engine `moves` times.
+    """
+
+    requests: list[Request]
+    keep_alive: float | None
+    moves: int
+
+
 class Stream(Exchange):
     """The answers to requests to one model. Iterating `batches` runs them; `close` cancels, once, what has not ended.
 
     The answers are numbered in one row: those of the second request follow those of the first in their `index`.
     """
 
-    def __init__(
-        self,
-        connections: Connections,
-        times: Times,
-        presence: Presence,
-        requests: list[Request],
-        keep_alive: float | None,
-        moves: int = 0,
-    ) -> None:
-        """`keep_alive` is in seconds. The stream may lose its engine `moves` times."""
+    def __init__(self, connections: Connections, times: Times, presence: Presence, order: StreamOrder) -> None:
+        requests = order.requests
         super().__init__(connections, times, presence, requests[0].caller.name)
         self._model = requests[0].model
         self._beginning = beginning(requests[0])
@@ -50,8 +55,8 @@ class Stream(Exchange):
         self._submits = [Submit(new_id(), request) for request in requests]
         counts = [request.n for request in requests]
         self._first = {submit.id: sum(counts[:place]) for place, submit in enumerate(self._submits)}
-        self._keep_alive = keep_alive
-        self._moves = Moves(self._submits, moves)
+        self._keep_alive = order.keep_alive
+        self._moves = Moves(self._submits, order.moves)
         # The failure of the engine, until another one has the requests.
         self._failed: Failed | None = None
         self._is_moving = False

@@ -27,6 +27,7 @@ HUGGING_FACE = ("hf.co", "huggingface.co")
 
 # A typing mistake must not start a thousand processes.
 MAX_REPLICAS = 64
+MAX_GPUS = 1024
 
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?\Z", re.ASCII)
 
@@ -85,6 +86,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "memory": (int,),
     "replicas": (int,),
     "devices": (list,),
+    "gpus": (int, float),
 }
 
 
@@ -123,6 +125,10 @@ class _ModelsToml(TomlFile):
             self._refuse((*place, "memory"), "must not be negative")
         if not 1 <= fields.get("replicas", 1) <= MAX_REPLICAS:
             self._refuse((*place, "replicas"), f"must be between 1 and {MAX_REPLICAS}")
+        if not 0 <= fields.get("gpus", 1) <= MAX_GPUS:
+            self._refuse((*place, "gpus"), f"must be between 0 and {MAX_GPUS}")
+        if fields.get("gpus", 1) > 1 and fields["gpus"] % 1:
+            self._refuse((*place, "gpus"), "must be a whole number when it is more than 1")
         fields["devices"] = self._devices((*place, "devices"), table.get("devices", []), fields.get("replicas", 1))
         return Model(name=name, sampling=sampling, context_limit=context_limit, **fields)
 

@@ -22,6 +22,7 @@ class Model:
     - `memory`: bytes of one replica; 0 for what the weights and the KV cache take.
     - `replicas`: how many engine workers serve it.
     - `devices`: a value of CUDA_VISIBLE_DEVICES for each replica; empty for that of the engine host.
+    - `gpus`: how many GPUs of a cluster each replica takes, or which part of one.
 
     The others belong to models that clients have created:
 
@@ -46,6 +47,7 @@ class Model:
     memory: int = 0
     replicas: int = 1
     devices: tuple[str, ...] = ()
+    gpus: float = 1.0
     messages: tuple[Message, ...] = ()
     go_template: str = ""
     adapter: str = ""
@@ -58,7 +60,7 @@ class Model:
         """The identity of the model's engine: models with the same identity share one engine."""
         arguments = json.dumps(self.engine_args, sort_keys=True)
         parsers = self.tool_parser, self.reasoning_parser
-        return self.source, arguments, *parsers, self.template, str(self.replicas), *self.devices
+        return self.source, arguments, *parsers, self.template, str(self.replicas), str(self.gpus), *self.devices
 
     @property
     def cache_bytes(self) -> int:

@@ -17,7 +17,7 @@ import msgspec
 from ..errors import ServiceError, revive
 from .kept import KeptState
 from .live import LiveEvent
-from .model_info import LeftOutModel, LoadedModel, ModelInfo, Tensor
+from .model_info import ClusterNode, LeftOutModel, LoadedModel, ModelInfo, Tensor
 from .request import Defaults, Struct
 
 PROTOCOL = 2
@@ -65,11 +65,15 @@ class Models(Struct):
 
 
 class Loaded(Struct):
-    """The models that are loaded or being loaded, and those that are in the store and not served."""
+    """The models that are loaded or being loaded, and those that are in the store and not served.
+
+    `nodes` are those of the cluster; there are none without one.
+    """
 
     id: int
     models: list[LoadedModel]
     left_out: list[LeftOutModel] = []
+    nodes: list[ClusterNode] = []
 
 
 class Shown(Struct):

@@ -16,7 +16,7 @@ class EngineStatus(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     """An engine worker, as its host sees it. `reason` is a sentence for people, and empty when nothing is wrong.
 
     `since` and `retry_at` are in seconds since the epoch. `retry_at` is when the host starts the worker again, and None
-    when it does not.
+    when it does not. `node` is as in Replica.
     """
 
     id: int = 0
@@ -29,6 +29,7 @@ class EngineStatus(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     tokens_per_second: float = 0.0
     memory_bytes: int = 0
     restarts: int = 0
+    node: str = ""
 
 
 class ModelStatus(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -77,14 +77,29 @@ def leading_state(states: Iterable[EngineState]) -> EngineState:
     return min(states, key=PRECEDENCE.index)
 
 
+class ClusterNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A node of the cluster that is alive. `free_gpus` are those that no engine worker holds."""
+
+    id: str
+    address: str
+    name: str = ""
+    gpus: float = 0.0
+    free_gpus: float = 0.0
+    cpus: float = 0.0
+
+
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the engine workers that serve a model. `id` counts from 0 and stays when the worker is replaced."""
+    """One of the engine workers that serve a model. `id` counts from 0 and stays when the worker is replaced.
+
+    `node` is the address of the cluster's node; empty on the engine host's own machine.
+    """
 
     id: int = 0
     state: EngineState
     running: int = 0
     waiting: int = 0
     restarts: int = 0
+    node: str = ""
 
 
 class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):

@@ -54,6 +54,47 @@ def test_the_first_schema_that_people_try_ends(demo: Asker, temperature: float):
     assert isinstance(json.loads(answer["message"]["content"])["a"], bool)
 
 
+def on_every_route(schema: Any) -> list[tuple[str, dict[str, Any]]]:
+    """The path and body of a request for this schema, on each route that takes one."""
+    named = {"name": "x", "schema": schema}
+    return [
+        ("/api/chat", {"messages": user(QUESTION), "format": schema, "think": False}),
+        ("/api/generate", {"prompt": QUESTION, "format": schema, "think": True}),
+        ("/v1/chat/completions", {
+            "messages": user(QUESTION), "response_format": {"type": "json_schema", "json_schema": named},
+        }),
+        ("/v1/completions", {"prompt": QUESTION, "structured_outputs": {"json": schema}, "max_tokens": LIMIT}),
+        ("/v1/responses", {"input": QUESTION, "text": {"format": {"type": "json_schema", **named}}}),
+        ("/v1/messages", {
+            "messages": user(QUESTION), "max_tokens": LIMIT,
+            "output_config": {"format": {"type": "json_schema", "schema": schema}},
+        }),
+        ("/v1/messages", {
+            "messages": user(QUESTION), "max_tokens": LIMIT, "output_format": {"type": "json_schema", "schema": schema},
+        }),
+    ]  # fmt: skip
+
+
+def answer_text(path: str, answer: dict[str, Any]) -> str:
+    """The text of an answer that is not streamed, without its thinking."""
+    if path.startswith("/api/"):
+        return str(answer["response"] if "response" in answer else answer["message"]["content"])
+    if path == "/v1/messages":
+        return "".join(block["text"] for block in answer["content"] if block["type"] == "text")
+    if path == "/v1/responses":
+        messages = [item for item in answer["output"] if item["type"] == "message"]
+        return "".join(part["text"] for item in messages for part in item["content"])
+    choice = answer["choices"][0]
+    return str(choice["text"] if "text" in choice else choice["message"]["content"])
+
+
+def test_a_schema_is_kept_to_on_every_route_also_behind_thinking(demo: Asker):
+    flag = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
+    for path, body in on_every_route(flag):
+        answer = demo.post(path, stream=False, temperature=0, **body).json()
+        assert isinstance(json.loads(answer_text(path, answer))["a"], bool), (path, answer)
+
+
 def test_json_without_a_schema_has_bounded_white_space(demo: Asker):
     text = ask(demo, "json", 0)["message"]["content"]
     assert text.startswith("{")
@@ -84,8 +125,21 @@ def test_a_schema_that_can_not_be_kept_to_is_refused_on_every_route(demo: Asker,
 
 def test_a_token_that_a_grammar_rules_out_has_a_number_for_a_log_probability(demo: Asker):
     answer = ask(demo, {"enum": ["yes", "no"]}, 0, logprobs=True, top_logprobs=20)
-    alternatives = [other for token in answer["logprobs"] for other in token["top_logprobs"]]
-    assert all(isinstance(other["logprob"], float) and other["logprob"] >= -9999 for other in alternatives)
+    alternatives = [other["logprob"] for token in answer["logprobs"] for other in token["top_logprobs"]]
+    choices = {"structured_outputs": {"choice": ["yes", "no"]}, "temperature": 0, "max_tokens": LIMIT}
+    chat: dict[str, Any] = {
+        "messages": user(QUESTION),
+        "reasoning_effort": "none",
+        "logprobs": True,
+        "top_logprobs": 20,
+    }
+    told = demo.post("/v1/chat/completions", **chat, **choices).json()["choices"][0]["logprobs"]["content"]
+    alternatives += [other["logprob"] for token in told for other in token["top_logprobs"]]
+    listed = demo.post("/v1/completions", prompt=QUESTION, logprobs=5, **choices).json()["choices"][0]["logprobs"]
+    alternatives += [number for token in listed["top_logprobs"] for number in token.values()]
+    alternatives += listed["token_logprobs"]
+    assert len(alternatives) > 40
+    assert all(isinstance(number, (int, float)) and -9999 <= number <= 0 for number in alternatives)
 
 
 def test_with_a_schema_and_tools_the_answer_is_a_call_or_fits_the_schema(demo: Asker):

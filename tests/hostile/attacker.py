@@ -23,8 +23,9 @@ import httpx
 
 MAX_BODY = 32 * 1024 * 1024
 CLIENTS = 3
-# What a full queue, a deadline and a server that is drained answer. Other answers from 500 on are mistakes.
-BUSY = (503, 504)
+# What a model that does not embed, a full queue, a deadline and a server that is drained answer. Other answers from 500
+# on are mistakes.
+MEANT = (501, 503, 504)
 MISTAKE = "the server's mistake"
 
 Body = dict[str, Any]
@@ -164,7 +165,7 @@ def attack(url: str, key: str, ends_at: float, seed: int, statuses: Counter[str]
         try:
             answer = httpx.post(f"{url}{path}", content=content, headers={"x-api-key": key}, timeout=patience)
             outcome = str(answer.status_code)
-            if answer.status_code >= 500 and answer.status_code not in BUSY:
+            if answer.status_code >= 500 and answer.status_code not in MEANT:
                 outcome = f"{outcome}, {MISTAKE}: {seed} {len(content)} {answer.text[:200]}"
         except httpx.TimeoutException:
             outcome = "left"

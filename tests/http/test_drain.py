@@ -30,12 +30,6 @@ OTHERS = [
 
 
 @pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as pool:
-        yield pool
-
-
-@pytest.fixture
 def host(scratch: Path) -> Iterator[EngineHost]:
     host = EngineHost(scratch, SCRIPTED | {"VLLM_WSGI_DRAIN": "3"})
     yield host

@@ -1,4 +1,4 @@
-"""Several models side by side over real HTTP, on scripted engines: loaded, kept, unloaded, evicted."""
+"""Several models side by side over real HTTP, on scripted engines: loaded, kept, unloaded."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,21 +17,17 @@ import pytest
 
 from tests.support.servers import (
     NDJSON,
-    PATIENCE_SECONDS,
     ROOT,
     SCRIPTED,
-    Server,
     chat,
     clean_environment,
     free_port,
     generate,
     parse,
-    terminal,
     text,
     until,
 )  # fmt: skip
-
-BUSY = "server busy, please try again.  maximum pending requests exceeded"
+from tests.support.several_models import Models, only_pinned, streaming
 
 # Without arguments of its own each would share the engine of the first, which has the same weights.
 MODELS = """
@@ -69,76 +64,6 @@ options = { num_predict = 3, temperature = 0.5 }
 engine_args = { of = "hf.co/org/repo", fail = "no such repository" }
 """
 
-LIMITED = """
-[models.pinned]
-source = "weights"
-engine_args = { of = "pinned" }
-pinned = true
-memory = 10
-
-[models.a]
-source = "weights"
-engine_args = { of = "a" }
-memory = 10
-
-[models.b]
-source = "weights"
-engine_args = { of = "b" }
-memory = 10
-
-[models.c]
-source = "weights"
-memory = 20
-engine_args = { of = "c", load_seconds = 0.3 }
-
-[models.huge]
-source = "weights"
-engine_args = { of = "huge" }
-memory = 21
-"""
-
-
-class Models:
-    """A server with several models, and what is asked of it."""
-
-    def __init__(self, directory: Path, declaration: str, **settings: str) -> None:
-        (directory / "weights").mkdir()
-        (directory / "chat.jinja").write_text("{{ messages }}")
-        path = directory / "models.toml"
-        path.write_text(declaration)
-        env = {f"VLLM_WSGI_{name.upper()}": value for name, value in settings.items()}
-        self.server = Server(directory, {**SCRIPTED, "VLLM_WSGI_MODELS": str(path), **env})
-        self.server.wait_until_serving()
-        self.client = httpx.Client(base_url=self.server.url, timeout=120, limits=httpx.Limits(max_connections=None))
-
-    def stop(self) -> None:
-        self.client.close()
-        self.server.stop()
-
-    def ask(self, model: str, script: str = "a b", **fields: Any) -> httpx.Response:
-        return self.client.post("/api/chat", json=chat(script, **{"model": model, "stream": False, **fields}))
-
-    def load(self, model: str, **fields: Any) -> None:
-        answer = self.client.post("/api/generate", json={"model": model, **fields})
-        assert (answer.status_code, answer.json()["done_reason"]) == (200, "load")
-
-    def unload(self, *models: str) -> None:
-        for model in models:
-            answer = self.client.post("/api/generate", json={"model": model, "keep_alive": 0})
-            assert (answer.status_code, answer.json()["done_reason"]) == (200, "unload")
-
-    def loaded(self) -> list[str]:
-        """The names of the loaded models, as `/api/ps` orders them."""
-        return [entry["name"].removesuffix(":latest") for entry in self.client.get("/api/ps").json()["models"]]
-
-    def loads(self, model: str) -> int:
-        """How many times it has begun to be loaded."""
-        return self.server.output.count(f"{model}:latest: loading from")
-
-    def wait_until_loaded(self, *models: str, seconds: float = PATIENCE_SECONDS) -> None:
-        """Until these are loaded, and no others."""
-        until(lambda: sorted(self.loaded()) == sorted(models), seconds, f"{models} are loaded")
-
 
 @pytest.fixture(scope="module")
 def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
@@ -148,45 +73,10 @@ def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
     models.stop()
 
 
-@pytest.fixture(scope="module")
-def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
-    """A server with room for a pinned model and two small ones, or one large."""
-    models = Models(tmp_path_factory.mktemp("limited"), LIMITED, max_memory="30", max_loaded="3")
-    yield models
-    models.stop()
-
-
 @pytest.fixture
 def models(roomy: Models) -> Models:
     """Nothing but the pinned model is loaded."""
     return only_pinned(roomy)
-
-
-@pytest.fixture
-def crowded(limited: Models) -> Models:
-    return only_pinned(limited)
-
-
-def only_pinned(models: Models) -> Models:
-    models.unload(*(name for name in models.loaded() if name != "pinned"))
-    models.load("pinned")
-    models.wait_until_loaded("pinned")
-    return models
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as pool:
-        yield pool
-
-
-@contextmanager
-def streaming(models: Models, model: str, script: str) -> Iterator[Callable[[], str]]:
-    """A stream whose first token has come; what is yielded reads the rest of it."""
-    with models.client.stream("POST", "/api/chat", json=chat(f"first {script}", model=model)) as answer:
-        lines = answer.iter_lines()
-        assert json.loads(next(lines))["message"]["content"] == "first "
-        yield lambda: text([json.loads(line) for line in lines])
 
 
 # --- names and what is said of them ----------------------------------------------------------------------
@@ -354,73 +244,6 @@ def test_many_requests_that_unload_behind_them_are_all_answered(models: Models, 
     answers = [future.result() for future in [pool.submit(models.ask, "one", keep_alive=0) for _ in range(40)]]
     assert [answer.status_code for answer in answers] == [200] * 40
     models.wait_until_loaded("pinned")
-
-
-# --- limits ----------------------------------------------------------------------------------------------
-
-
-def test_a_third_model_evicts_the_one_that_was_idle_for_longest(crowded: Models):
-    for model in ("a", "b", "a"):
-        assert crowded.ask(model).status_code == 200
-    assert crowded.ask("c").status_code == 200
-    assert sorted(crowded.loaded()) == ["c", "pinned"]
-    assert crowded.ask("a").status_code == 200
-    assert sorted(crowded.loaded()) == ["a", "pinned"]
-
-
-def test_only_as_many_are_evicted_as_are_in_the_way(crowded: Models):
-    crowded.load("a")
-    crowded.load("b")
-    assert sorted(crowded.loaded()) == ["a", "b", "pinned"]
-
-
-def test_a_busy_model_is_never_evicted(crowded: Models, pool: ThreadPoolExecutor):
-    crowded.load("b")
-    with streaming(crowded, "a", "!sleep:1 a") as read_on:
-        waiting = pool.submit(crowded.ask, "c")
-        assert read_on() == "a "
-    assert waiting.result().status_code == 200
-    assert sorted(crowded.loaded()) == ["c", "pinned"]
-
-
-def test_a_waiting_stream_beats_until_there_is_room(tmp_path: Path):
-    models = Models(tmp_path, LIMITED, max_loaded="2", heartbeat="0.1")
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(streaming(models, "a", "!sleep:60"))
-            waiting = models.client.stream("POST", "/api/chat", json=chat("b", model="b"))
-            with waiting as answer:
-                pieces = answer.iter_raw()
-                beats = next(pieces)
-                stack.close()
-                content = b"".join(pieces)
-        assert set(beats) == set(b" ")
-        assert [terminal(record) for record in parse(content, NDJSON)] == [False, True]
-    finally:
-        models.stop()
-
-
-def test_a_load_that_finds_no_room_in_time_is_refused(tmp_path: Path):
-    models = Models(tmp_path, LIMITED, max_loaded="2", load_timeout="8")
-    try:
-        with streaming(models, "a", "!sleep:60"):
-            answer = models.ask("b")
-        assert (answer.status_code, answer.json()) == (503, {"error": BUSY})
-        assert int(answer.headers["Retry-After"]) > 0
-    finally:
-        models.stop()
-
-
-def test_a_model_that_will_never_fit_is_refused_at_once_and_evicts_nobody(crowded: Models):
-    crowded.load("a")
-    answer = crowded.ask("huge")
-    assert (answer.status_code, "does not fit" in answer.json()["error"]) == (503, True)
-    assert sorted(crowded.loaded()) == ["a", "pinned"]
-
-
-def test_more_models_than_fit_take_turns(crowded: Models, pool: ThreadPoolExecutor):
-    futures = [pool.submit(crowded.ask, model, "!sleep:0.1 x") for model in ["a", "b", "c"] * 3]
-    assert [future.result().status_code for future in futures] == [200] * 9
 
 
 # --- the start -------------------------------------------------------------------------------------------

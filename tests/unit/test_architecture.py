@@ -105,10 +105,15 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors", "protocol", "transport", "engine/listener", "engine/backend", "engine/parent_death",
         "engine/scripted", "engine/vllm",
     },
+    "engine/cluster": {
+        "errors", "protocol", "config", "models", "version", "transport/address", "engine/cpu_time",
+        "engine/exit_status", "engine/worker_launch",
+    },
     "engine/host": {
         "errors", "protocol", "syntax", "config", "models", "store", "version", "transport", "engine/hub",
         "engine/listener",
         "engine/parent_death", "engine/bell", "engine/exit_status", "engine/cpu_time", "engine/worker_launch",
+        "engine/cluster",
     },
 }  # fmt: skip
 # Which libraries may be imported where; each of them nowhere else.
@@ -125,6 +130,7 @@ FOREIGN: dict[str, set[str]] = {
     "PIL": {"engine/vllm"},
     "huggingface_hub": {"engine/hub", "models/inspection"},
     "opentelemetry": {"telemetry/traces"},
+    "ray": {"engine/cluster"},
     "zstandard": {"web/content_coding"},
 }
 # A dialect makes records, never bytes.
@@ -213,6 +219,13 @@ def test_each_package_is_in_the_table_and_says_what_it_is_for():
         text = ast.get_docstring(MODULES[package]) or ""
         assert len(text.splitlines()) >= 3, f"{package} says too little of itself"
         assert package == "." or package in MAY_IMPORT or any(within(package, each) for each in MAY_IMPORT)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_cancellation_is_lost_in_a_wait(module: str):
+    """Before Python 3.12, asyncio.wait_for drops one that comes just as what it waits for is done (bpo-37658)."""
+    named = {node.attr for node in ast.walk(MODULES[module]) if isinstance(node, ast.Attribute)}
+    assert "wait_for" not in named or "asyncio" not in foreign(module)
 
 
 def test_every_class_name_is_unique():

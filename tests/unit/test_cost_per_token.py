@@ -26,7 +26,7 @@ from service.engine_client.disconnect import Presence
 from service.engine_client.exchange import Times
 from service.engine_client.inbox import Inbox
 from service.engine_client.moves import Moves
-from service.engine_client.stream import Stream
+from service.engine_client.stream import Stream, StreamOrder
 from service.protocol.commands import Submit
 from service.protocol.events import Delta, Event
 from service.protocol.request import Request, Text
@@ -118,7 +118,8 @@ def test_what_a_move_would_need_costs_two_calls_a_delta_however_many_tokens_it_j
 
 
 def test_an_undisturbed_stream_spends_two_calls_a_delta_and_one_a_batch():
-    stream = Stream(Connections("/nowhere"), Times(10.0), Presence(), [Request("m", Text("a"))], None, moves=2)
+    order = StreamOrder([Request("m", Text("a"))], None, moves=2)
+    stream = Stream(Connections("/nowhere"), Times(10.0), Presence(), order)
     stream._open[stream._submits[0].id] = 1
     batches = [[_delta(stream, number) for number in range(size)] for size in (1, 50)]
     assert [calls(partial(stream._take, batch)) for batch in batches] == [3, 101]

@@ -10,8 +10,10 @@ import math
 from datetime import datetime, timezone
 from typing import Any
 
+import msgspec
+
 from ...protocol.events import Shown
-from ...protocol.model_info import LoadedModel, ModelInfo
+from ...protocol.model_info import LoadedModel, ModelInfo, Replica
 from ...protocol.request import Message
 
 # Ollama shows this time for a model that never expires: the end of Go's time scale, about 292 years ahead.
@@ -35,9 +37,11 @@ def loaded(model: LoadedModel) -> dict[str, Any]:
     """Return an entry of `/api/ps`.
 
     Ollama has no `running` and `waiting`, which count the requests in the engine, and no `replicas`.
+    `nodes` are the addresses of the cluster's nodes on which the model runs; the field is absent without a cluster.
     """
     info = model.info
-    return {
+    nodes = [each.node for each in model.replicas if each.node]
+    entry = {
         "name": info.name,
         "model": info.name,
         "size": model.size,
@@ -50,6 +54,15 @@ def loaded(model: LoadedModel) -> dict[str, Any]:
         "waiting": model.waiting,
         "replicas": len(model.replicas),
     }
+    return entry | ({"nodes": nodes} if nodes else {})
+
+
+def replica(engine: Replica) -> dict[str, Any]:
+    """Return the entry of an engine worker in `/api/status`. Only one on a cluster has a `node`."""
+    entry: dict[str, Any] = msgspec.to_builtins(engine)
+    if not engine.node:
+        del entry["node"]
+    return entry
 
 
 def show(info: ModelInfo) -> dict[str, Any]:

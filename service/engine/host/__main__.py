@@ -15,7 +15,7 @@ import signal
 import sys
 
 from ...config import Settings
-from ...errors import SettingsError
+from ...errors import ServiceError, SettingsError
 from ..parent_death import die_with_parent
 from .host import Host
 
@@ -31,12 +31,14 @@ def main() -> None:
         settings = Settings.from_env()
         if not settings.engine_socket:
             raise SettingsError("VLLM_WSGI_ENGINE_SOCKET must name the socket to listen on")
-        host = Host(settings)
+        host = Host(settings, bool(arguments.parent))
     except SettingsError as error:
         sys.exit(f"engine host: {error.message}")
     os.umask(0o007)
     try:
         asyncio.run(host.run())
+    except ServiceError as error:
+        sys.exit(f"engine host: {error.message}")
     finally:
         if arguments.parent:
             # The parent made this directory for the host, and may have ended already.

@@ -28,12 +28,11 @@ logger = logging.getLogger("vllm_wsgi.host")
 
 # How long an engine that an asker has lost, and that the host finds well, is not named again.
 SUSPECT_SECONDS = 6.0
-
 # How often a drain that takes long is reported to systemd.
 DRAIN_REPORT_SECONDS = 1.0
 
-# Makes the supervisor of a replica of a model's engine: the model, the size of its weights in bytes, its entry in the
-# residency, the replica's number, and what the supervisor calls whenever something changes.
+# Makes the supervisor of a replica: the model, the size of its weights in bytes, its entry in the residency, the
+# replica's number, and what the supervisor calls whenever something changes.
 NewSupervisor = Callable[[Model, int, Resident, int, Callable[[], None]], EngineSupervisor]
 
 
@@ -121,9 +120,8 @@ class Engines:
     def statuses(self) -> tuple[HostState, str, list[ModelStatus]]:
         """Return what observers are shown: the host's state, why, and every model that is not idle."""
         models = [status for engine in self._engines.values() for status in engine.statuses()]
-        if self._draining:
-            return HostState.DRAINING, "it was asked to end", models
-        return HostState.READY, "", models
+        host = (HostState.DRAINING, "it was asked to end") if self._draining else (HostState.READY, "")
+        return *host, models
 
     def loaded_replicas(self, model: Model | None = None) -> list[Replicas]:
         """Return those of every engine that is loaded, or only of the model's. Raises EngineGoingDown."""
@@ -158,26 +156,27 @@ class Engines:
 
     # --- the host's life -------------------------------------------------------------------------------------
 
-    def load_pinned(self) -> None:
-        """Begin to load every pinned model."""
+    def load_first(self, is_running: Callable[[Model], bool] = lambda model: False) -> None:
+        """Begin to load every pinned model, and those whose engine workers an engine host before this one has left."""
         for model in self._catalog.models():
-            if model.pinned:
+            if model.pinned or is_running(model):
                 engine = self._replicas(model)
-                engine.resident.pinned = True
+                engine.resident.pinned |= model.pinned
                 engine.serve(self._catalog.info(model))
                 engine.load(self._keep_alive(model))
+
+    def limit_gpus(self, gpus: float) -> None:
+        self._residency.limit_gpus(gpus)
+        self._stirred.ring()
 
     async def unload_overdue(self) -> None:
         """Unload the models whose time is up, for as long as the host lives."""
         while True:
             self._unload(self._residency.overdue())
             self._drop_orphans()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._residency.next_due()):
-                    await self._stirred.rung()
-                continue
-            # An engine may be idle by now for which a load waits.
-            self._stirred.ring()
+            if not await self._stirred.rung_within(self._residency.next_due()):
+                # An engine may be idle by now for which a load waits.
+                self._stirred.ring()
 
     async def drain(self, seconds: float, report: Callable[[], None]) -> None:
         """Wait until no request runs any more, or for `seconds`; call `report` once a second.
@@ -194,8 +193,7 @@ class Engines:
             async with asyncio.timeout(seconds):
                 while any(engine.resident.in_use for engine in self._engines.values()):
                     report()
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(self._stirred.rung(), DRAIN_REPORT_SECONDS)
+                    await self._stirred.rung_within(DRAIN_REPORT_SECONDS)
 
     async def close(self) -> None:
         """End every worker, and wait until all are gone."""
@@ -210,7 +208,7 @@ class Engines:
             # Until it has been loaded once, all that is known of its KV cache is what the operator wants.
             memory = model.memory or weights + model.cache_bytes
             name, keep_alive = model.name.short, self._keep_alive(model)
-            resident = Resident(name, keep_alive, model.pinned, memory, replicas=model.replicas)
+            resident = Resident(name, keep_alive, model.pinned, memory, replicas=model.replicas, gpus=model.gpus)
             new_replica = partial(self._new_supervisor, model, weights, resident)
             self._engines[model.engine] = Replicas(resident, new_replica, self._stir, self._settings.max_queue)
             self._residency.add(resident)
@@ -236,7 +234,8 @@ class Engines:
             await engine.changed()
             return lost
         try:
-            await asyncio.wait_for(engine.changed(), SUSPECT_SECONDS)
+            async with asyncio.timeout(SUSPECT_SECONDS):
+                await engine.changed()
         except TimeoutError:
             return ()
         return lost

@@ -33,10 +33,12 @@ from ...protocol.commands import (
     Unload,
 )
 from ...protocol.events import Checked, Event, Loaded, Located, Measured, Models, Shown, Unloaded
+from ...protocol.model_info import ClusterNode
 from ...store.responses import Responses
 from ...syntax.names import ModelName
 from ...transport.address import parse_address
 from ...transport.credentials import check_credentials
+from ..cluster.workplace import ClusterWorkplace, check_models
 from ..hub.pulls import Hub
 from ..listener import Handler, listen
 from .editor import Editor
@@ -49,6 +51,7 @@ from .response_archive import ResponseArchive
 from .rolling_restart import RollingRestart
 from .supervisor import EngineSupervisor
 from .systemd import SystemdNotifier
+from .workplace import Workplace
 
 # A Unix socket's path has at most 107 bytes (unix(7)); the workers' own names take some of them.
 MAX_DIRECTORY_BYTES = 107 - len("/worker-99999.sock")
@@ -57,8 +60,10 @@ MAX_DIRECTORY_BYTES = 107 - len("/worker-99999.sock")
 class Host:
     """The models of the catalog, their engines, and an answer to each command."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, has_parent: bool = False) -> None:
+        """Raises SettingsError. A host that `has_parent` ends with it, and its engine workers do, too."""
         self._settings = settings
+        self._has_parent = has_parent
         self._address = parse_address(settings.engine_socket)
         check_credentials(self._address, settings.tls)
         if self._address.is_unix and len(os.fsencode(self.directory)) > MAX_DIRECTORY_BYTES:
@@ -72,7 +77,8 @@ class Host:
         for name, reason in library.left_out.items():
             self._catalog.leave_out(ModelName.parse(name), reason)
         self._live = LiveEvents(lambda: self._engines.statuses())
-        self._workplace = LocalWorkplace(settings, self._data_socket)
+        self._cluster = self._joined() if settings.cluster else None
+        self._workplace: Workplace = self._cluster or LocalWorkplace(settings, self._data_socket)
         self._engines = Engines(self._catalog, settings, self._new_supervisor, self._live.changed)
         self._metrics = Metrics()
         self._archive = ResponseArchive(Responses(directory, settings.responses_days, settings.max_body))
@@ -98,18 +104,29 @@ class Host:
         return Path(self._address.host).parent
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain and end every worker."""
+        """Serve until SIGTERM or SIGINT, then drain and end every worker.
+
+        Workers on a cluster go on instead, for the next host. Raises SettingsError where the cluster can't be joined.
+        """
+        if self._cluster is not None:
+            # Ray handles signals itself, until we do.
+            self._cluster.connect()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         server = await listen(self._address, self._handlers, self._settings.tls)
-        self._engines.load_pinned()
+        self._engines.load_first(self._cluster.holds if self._cluster else lambda model: False)
         notifier = SystemdNotifier()
-        chores = (
+        chores = [
             self._engines.unload_overdue(),
             self._archive.prune_daily(),
             notifier.inform(self._engines.pinned_states),
-        )
+        ]
+        if self._cluster is not None:
+            chores += [
+                self._cluster.end_unneeded(self._catalog.models()),
+                self._cluster.watch(self._engines.limit_gpus),
+            ]
         tasks = [asyncio.create_task(chore) for chore in chores]
         # A drain can be watched, too.
         observing = asyncio.create_task(self._live.take_snapshots())
@@ -117,12 +134,20 @@ class Host:
         notifier.stopping()
         for task in tasks:
             task.cancel()
-        await self._engines.drain(self._settings.drain, notifier.alive)
+        if self._cluster is not None and not self._has_parent:
+            self._cluster.leave()
+        else:
+            await self._engines.drain(self._settings.drain, notifier.alive)
         observing.cancel()
         server.close()
         await self._engines.close()
         if self._address.is_unix:
             Path(self._address.host).unlink(missing_ok=True)
+
+    def _joined(self) -> ClusterWorkplace:
+        """Raises SettingsError."""
+        check_models(self._catalog.models())
+        return ClusterWorkplace(self._settings)
 
     def _new_supervisor(
         self, model: Model, weights: int, resident: Resident, number: int, stir: Callable[[], None]
@@ -152,7 +177,10 @@ class Host:
         yield Models(command.id, [self._catalog.info(model).listed() for model in self._catalog.models()])
 
     async def _list_loaded(self, command: ListLoaded) -> AsyncGenerator[Event, None]:
-        yield Loaded(command.id, self._engines.loaded(), self._catalog.left_out())
+        yield Loaded(command.id, self._engines.loaded(), self._catalog.left_out(), self._nodes())
+
+    def _nodes(self) -> list[ClusterNode]:
+        return list(self._cluster.nodes) if self._cluster is not None else []
 
     async def _show(self, command: ShowModel) -> AsyncGenerator[Event, None]:
         model = self._catalog.find(command.model)

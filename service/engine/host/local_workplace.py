@@ -56,6 +56,8 @@ class LocalWorkplace:
 class LocalProcess:
     """A worker process and the host's end of its lifeline."""
 
+    place = ""
+
     def __init__(
         self,
         process: asyncio.subprocess.Process,
@@ -82,7 +84,8 @@ class LocalProcess:
     async def _status(self) -> int | None:
         """The exit status; None where the process still runs after EXIT_SECONDS."""
         with suppress(TimeoutError):
-            return await asyncio.wait_for(self._process.wait(), EXIT_SECONDS)
+            async with asyncio.timeout(EXIT_SECONDS):
+                return await self._process.wait()
         return None
 
     def cpu_seconds(self, own: bool) -> float | None:
@@ -95,7 +98,8 @@ class LocalProcess:
     async def end(self, timeout: float) -> None:
         """As in WorkerProcess; kills the whole session, and removes the socket."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._process.wait()
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()

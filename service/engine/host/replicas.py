@@ -112,7 +112,12 @@ class Replicas:
                 expires_at=time.time() + self.resident.remaining(),
                 replicas=[
                     Replica(
-                        id=each.id, state=each.state, running=each.running, waiting=each.waiting, restarts=each.restarts
+                        id=each.id,
+                        state=each.state,
+                        running=each.running,
+                        waiting=each.waiting,
+                        restarts=each.restarts,
+                        node=each.node,
                     )
                     for each in statuses
                 ],

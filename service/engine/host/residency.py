@@ -1,4 +1,4 @@
-"""Which models stay in memory and which go: keep-alive, pins, limits, the least recently used first.
+"""Which models stay in memory and which are evicted: keep-alive, pins, limits, the least recently used first.
 
 Policy only: the host reports what happens and asks what is to be done. No tasks, no sockets; the clock is handed in.
 """
@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...errors import Unavailable
 from ...protocol.model_info import EngineState, leading_state
@@ -23,13 +23,17 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Limits:
-    """How many models may be loaded at once, and how many bytes they may take together; no limit when 0."""
+    """How many models may be loaded at once, and how many bytes they may take together; no limit when 0.
+
+    `gpus` are those of the whole cluster. Whether they are on the right nodes is Ray's to say.
+    """
 
     models: int = 0
     memory: int = 0
+    gpus: float = math.inf
 
     def hold(self, residents: list[Resident]) -> bool:
-        crowded = self.models and len(residents) > self.models
+        crowded = (self.models and len(residents) > self.models) or sum(each.gpus for each in residents) > self.gpus
         return not crowded and not (self.memory and sum(each.memory for each in residents) > self.memory)
 
 
@@ -78,7 +82,7 @@ class ReplicaUse:
 
 
 class Resident:
-    """One model and its use. `keep_alive` is in seconds, `memory` in bytes, for each of its replicas.
+    """One model and its use. `keep_alive` is in seconds, `memory` in bytes, and `gpus`, for each of its replicas.
 
     A model is busy while requests wait for it, are under way to it, or run in it. So a request that was sent to a model
     finds it loaded, and `keep_alive: 0` takes effect when the last request ends. The replicas of a model are loaded
@@ -93,10 +97,12 @@ class Resident:
         memory: int = 0,
         clock: Clock = time.monotonic,
         replicas: int = 1,
+        gpus: float = 0.0,
     ) -> None:
         self.name = name
         self.pinned = pinned
         self.replicas = [ReplicaUse(memory, clock) for _ in range(replicas)]
+        self.gpus = gpus * replicas
         self._clock = clock
         self._keep_alive = keep_alive
         self._waiting: Counter[str] = Counter()
@@ -205,6 +211,10 @@ class Residency:
 
     def remove(self, resident: Resident) -> None:
         self._residents.remove(resident)
+
+    def limit_gpus(self, gpus: float) -> None:
+        """Set how many GPUs there are."""
+        self._limits = replace(self._limits, gpus=gpus)
 
     def has_room(self, wanted: Resident) -> bool:
         """Return whether it can be loaded now."""

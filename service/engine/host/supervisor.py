@@ -129,6 +129,7 @@ class EngineSupervisor:
             running=self._pulses.running, waiting=self._pulses.waiting,
             tokens_per_second=self._pulses.tokens_per_second,
             memory_bytes=self._use.memory if self.state is EngineState.READY else 0, restarts=self._restarts,
+            node=self._process.place if self._process is not None else "",
         )  # fmt: skip
 
     @property
@@ -205,6 +206,8 @@ class EngineSupervisor:
             process = await self._workplace.start(self.model, self.number)
         except OSError as error:
             return Unavailable(f"the engine worker can't be started: {error.strerror}")
+        except ServiceError as error:
+            return error
         patience = STOP_SECONDS
         self._process = process
         try:
@@ -253,7 +256,8 @@ class EngineSupervisor:
         await self._is_ready(report, report.address or process.path)
         logger.info(
             "%s is loaded on %s after %.0f s; its context has %d tokens",
-            self._label, report.device, time.monotonic() - began, report.context_length,
+            self._label, f"{report.device} of node {process.place}" if process.place else report.device,
+            time.monotonic() - began, report.context_length,
         )  # fmt: skip
 
     async def _is_ready(self, ready: Ready, path: str) -> None:

@@ -1,6 +1,7 @@
 """Where engine workers run: the seam between the supervisors, which want a worker, and what can start one.
 
-`local_workplace` starts child processes of the host. A supervisor never knows which workplace it has.
+`local_workplace` starts child processes of the host, and `engine/cluster` starts workers on the nodes of a cluster. A
+supervisor never knows which workplace it has.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ class WorkerProcess(Protocol):
 
     @property
     def path(self) -> str: ...
+
+    @property
+    def place(self) -> str:
+        """The node on which it runs; empty on the host's own machine, and as long as no node has room."""
 
     async def report(self, timeout: float) -> Report:
         """Return the next report.
@@ -37,4 +42,4 @@ class Workplace(Protocol):
     """What starts engine workers."""
 
     async def start(self, model: Model, replica: int) -> WorkerProcess:
-        """Start the worker of the replica with this number. Raises OSError."""
+        """Start the worker of the replica with this number. Raises OSError and Unavailable."""

@@ -1,7 +1,8 @@
 """Models from Hugging Face, in huggingface_hub's own cache: pulled, found and removed.
 
-A pull is a child process (`download`). All clients that ask for the same revision follow the same one, and it ends
-with the last of them. The next pull continues with what is on disk. This module knows no model names and no manifests.
+A pull is a child process (`download`), whose progress is read here. All clients that ask for the same revision follow
+the same one, and it ends with the last of them. The next pull continues with what is on disk. This module knows no
+model names and no manifests.
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ class VllmEngine:
         self, request: Request, constraint: Any, parser: AnswerParser | None, room: int
     ) -> tuple[SamplingParams, Stops]:
         """Return vLLM's parameters, and the stop strings of answers with a parser, which must not end the thinking."""
-        arguments = sampling_arguments(request.sampling, self._defaults, request.defaults, room)
+        arguments = sampling_arguments(request.sampling, self._defaults, request.defaults, room, request.n)
         stops = Stops([])
         if request.logprobs is not None:
             arguments["logprobs"] = request.logprobs

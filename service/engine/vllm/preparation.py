@@ -52,7 +52,8 @@ class Preparation:
         done = self._pool.submit(partial(work, *arguments, **named))
         done.add_done_callback(lambda _: None if loop.is_closed() else loop.call_soon_threadsafe(end_turn))
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(done), self._step_seconds)
+            async with asyncio.timeout(self._step_seconds):
+                return await asyncio.wrap_future(done)
         except TimeoutError:
             if not done.done():
                 self._abandon_pool()

@@ -133,7 +133,7 @@ class Worker:
         """Count the current task as a running request.
 
         The host gets an Activity when the first one begins and when the last one ends. Raises Drained in a request
-        that is cancelled because the worker is told to end.
+        that is cancelled because the worker must end.
         """
         task = asyncio.current_task()
         assert task is not None

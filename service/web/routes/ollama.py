@@ -67,12 +67,14 @@ class OllamaRoutes(LibraryRoutes):
         status = self._client.status()
         models = [
             {"name": model.info.name, "state": model.state, "running": model.running, "waiting": model.waiting,
-             "restarts": model.restarts, "replicas": msgspec.to_builtins(model.replicas)}
+             "restarts": model.restarts, "replicas": [ollama_models.replica(each) for each in model.replicas]}
             for model in status.models
         ]  # fmt: skip
         left_out = [{"name": model.name, "reason": model.reason} for model in status.left_out]
         cloud = {"disabled": True, "source": "config"}
         ours = {"version": __version__, "models": models, "left_out": left_out}
+        if status.nodes:
+            ours["nodes"] = msgspec.to_builtins(status.nodes)
         return json_response({"cloud": cloud, "vllm_wsgi": ours})
 
     def tags(self) -> Response:

@@ -44,6 +44,12 @@ def test_an_engine_that_is_lost_or_not_connected_is_not_named(world: World):
     assert world.locations.models() == []
 
 
+def test_an_engine_behind_a_unix_socket_ends_with_its_host(world: World):
+    world.open.add("/run/worker-1.sock")
+    world.locations.add("local", Located(1, "/run/worker-1.sock", 5))
+    assert world.locations.last("local", []) is None
+
+
 def test_what_was_known_is_forgotten_after_a_while(world: World):
     world.now = KNOWN_SECONDS
     assert world.locations.last("m", []) is None

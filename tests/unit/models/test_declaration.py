@@ -29,6 +29,7 @@ pinned = true
 memory = 3_000
 replicas = 2
 devices = ["0,1", "2,3"]
+gpus = 2
 
 [models."team/Writer:v2".options]
 temperature = 0
@@ -61,7 +62,7 @@ def test_every_field_is_read(directory: Path):
     assert writer.engine_args == {"max_model_len": 512, "kv_cache_memory_bytes": 1000}
     assert (writer.tool_parser, writer.reasoning_parser, writer.system) == ("hermes", "none", "Be brief.")
     assert (writer.keep_alive, writer.pinned, writer.memory) == (5400, True, 3000)
-    assert (writer.replicas, writer.devices) == (2, ("0,1", "2,3"))
+    assert (writer.replicas, writer.devices, writer.gpus) == (2, ("0,1", "2,3"), 2)
     assert (writer.sampling, writer.context_limit) == (Sampling(temperature=0, stop=["\n"]), 256)
     assert plain == Model(ModelName.parse("plain"), "org/plain")
 
@@ -111,6 +112,8 @@ def test_a_model_is_found_by_its_repository_too(directory: Path, name: str):
         ('[models.a]\nsource = "o/a"\ndevices = "0"', 'line 3: models."a".devices: must be a list'),
         ('[models.a]\nsource = "o/a"\ndevices = [0]', 'line 3: models."a".devices: must be a list of strings'),
         ('[models.a]\nsource = "o/a"\ndevices = ["0", "1"]', 'line 3: models."a".devices: must have an entry for each'),
+        ('[models.a]\nsource = "o/a"\ngpus = -1', 'line 3: models."a".gpus: must be between 0 and'),
+        ('[models.a]\nsource = "o/a"\ngpus = 1.5', 'line 3: models."a".gpus: must be a whole number when'),
         ('[models.a]\nsource = "o/a"\nengine_args = []', 'line 3: models."a".engine_args: must be a table'),
         ('[models.a]\nsource = ["o/a"]', 'line 2: models."a".source: must be a string'),
         ('[models.a]\nsource = "./no/where"', "line 2: models.\"a\".source: './no/where' is neither a directory"),
@@ -149,8 +152,8 @@ def test_the_example_is_read_and_shows_every_field():
     assert (demo.name.short, demo.pinned, repository.source) == ("demo:latest", True, "Qwen/Qwen3-8B")
     text = EXAMPLE.read_text()
     shown = [name for name in KINDS if f"\n{name} = " in text or f".{name}]" in text]
-    assert set(KINDS) - set(shown) == {"template", "replicas", "devices"}
-    assert all(f"\n# {name} = " in text for name in ("template", "replicas", "devices"))
+    assert set(KINDS) - set(shown) == {"template", "replicas", "devices", "gpus"}
+    assert all(f"\n# {name} = " in text for name in ("template", "replicas", "devices", "gpus"))
 
 
 def test_one_model_in_the_settings_is_pinned():

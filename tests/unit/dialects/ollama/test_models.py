@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.dialects.ollama.models import human_count, loaded, show, tag
-from service.protocol.model_info import EngineState, LoadedModel, ModelInfo
+from service.dialects.ollama.models import human_count, loaded, replica, show, tag
+from service.protocol.model_info import EngineState, LoadedModel, ModelInfo, Replica
 
 DETAILS = ["parent_model", "format", "family", "families", "parameter_size", "quantization_level"]
 
@@ -145,3 +145,11 @@ def test_a_model_of_which_only_the_name_is_known_has_no_family():
 )
 def test_a_number_of_parameters_is_written_as_ollama_writes_it(count: int, text: str):
     assert human_count(count) == text
+
+
+def test_a_model_on_a_cluster_names_its_nodes():
+    replicas = [Replica(state=EngineState.READY, node="10.0.0.2"), Replica(id=1, state=EngineState.LOADING)]
+    info = ModelInfo(name="m:latest")
+    assert loaded(LoadedModel(info=info, state=EngineState.READY, replicas=replicas))["nodes"] == ["10.0.0.2"]
+    assert "nodes" not in loaded(LoadedModel(info=info, state=EngineState.READY, replicas=replicas[1:]))
+    assert ["node" in replica(each) for each in replicas] == [True, False]

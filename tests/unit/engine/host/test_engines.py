@@ -228,7 +228,7 @@ async def test_a_load_whose_requests_have_all_gone_evicts_nobody():
 @in_loop
 async def test_a_model_that_can_never_fit_is_refused_at_once():
     field = Field("a", "b", pinned=("a",), max_memory=15)
-    field.engines.load_pinned()
+    field.engines.load_first()
     await field.enter("a", EngineState.READY)
     with pytest.raises(Unavailable, match="b:latest does not fit"):
         await field.ask("b")
@@ -291,9 +291,40 @@ async def test_the_engine_of_a_deleted_model_goes_unless_another_needs_it():
 @in_loop
 async def test_only_pinned_models_are_loaded_at_the_start():
     field = Field("a", "b", pinned=("b",))
-    field.engines.load_pinned()
+    field.engines.load_first()
     assert field.states() == {"b": "loading"}
     assert field.engines.pinned_states() == {"b:latest": EngineState.LOADING}
+
+
+@in_loop
+async def test_a_model_whose_workers_have_outlived_the_host_before_is_loaded_too():
+    field = Field("a", "b", "c", pinned=("b",))
+    field.engines.load_first(lambda model: model.name.model == "c")
+    assert field.states() == {"b": "loading", "c": "loading"}
+    assert field.engines.pinned_states() == {"b:latest": EngineState.LOADING}
+
+
+@in_loop
+async def test_an_idle_model_makes_room_on_the_gpus_of_the_cluster():
+    field = Field("a", "b")
+    field.engines.limit_gpus(1)
+    await field.ready("a")
+    asked = field.ask("b")
+    await settle()
+    assert field.states() == {"a": "unloading", "b": "idle"}
+    await field.enter("a", EngineState.IDLE)
+    await field.enter("b", EngineState.READY)
+    assert await asked == "b:latest.sock"
+
+
+@in_loop
+async def test_a_model_that_needs_more_gpus_than_the_cluster_has_is_refused_until_a_node_is_added():
+    field = Field("a")
+    field.engines.limit_gpus(0.5)
+    with pytest.raises(Unavailable, match="a:latest does not fit"):
+        await field.ask("a")
+    field.engines.limit_gpus(1)
+    await field.ready("a")
 
 
 @in_loop
@@ -301,7 +332,7 @@ async def test_there_is_no_trouble_where_a_pinned_model_is_ready_or_any_other_ca
     assert Field().engines.trouble() == "there is no model"
     assert Field("a").engines.trouble() == ""
     field = Field("a", "b", "c", pinned=("a", "b"))
-    field.engines.load_pinned()
+    field.engines.load_first()
     assert field.engines.trouble() == "a:latest is loading; b:latest is loading"
     await field.enter("b", EngineState.READY)
     assert field.engines.trouble() == ""

@@ -40,7 +40,7 @@ class Field:
         return self.workers[-1]
 
     def load(self) -> None:
-        self.engines.load_pinned()
+        self.engines.load_first()
         for worker in self.workers:
             worker.enter(EngineState.READY)
 

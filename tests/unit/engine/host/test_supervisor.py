@@ -26,6 +26,8 @@ READY = Ready(4096, "cpu", 7)
 class FakeWorker:
     """A worker that reports what the test says."""
 
+    place = ""
+
     def __init__(self, path: str) -> None:
         self.path = path
         self.reports: asyncio.Queue[Report | Exception] = asyncio.Queue()

@@ -144,3 +144,23 @@ def test_a_turn_can_be_had_for_work_that_is_done_elsewhere():
         assert await waiting == "b"
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_request_that_is_cancelled_just_as_its_work_is_done_ends(steps: int):
+    """Whichever step of the loop the cancellation falls into: a client that leaves just then must not be served on."""
+
+    async def play() -> None:
+        gate, preparation = Gate(), Preparation()
+        task = asyncio.create_task(preparation.run("a", gate.work("a1")))
+        await until(lambda: gate.begun)
+        gate.open("a1")
+        # The loop stands still until the thread has handed its result over.
+        preparation._pool.shutdown(wait=True)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        is_cancelled = task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled() == is_cancelled
+
+    asyncio.run(play())

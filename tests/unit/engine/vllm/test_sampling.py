@@ -26,6 +26,13 @@ def test_a_zero_of_the_request_beats_the_others():
     assert (arguments["temperature"], arguments["top_k"], arguments["seed"]) == (0.0, 0, 0)
 
 
+def test_several_greedy_answers_are_drawn_from_the_likeliest_token_alone():
+    greedy = Sampling(temperature=0.0, top_p=0.5)
+    several = sampling_arguments(greedy, {}, NOTHING, 100, answers=2)
+    assert (several["temperature"], several["top_k"], several["top_p"]) == (1.0, 1, 1.0)
+    assert sampling_arguments(greedy, {}, NOTHING, 100)["temperature"] == 0.0
+
+
 def test_what_nobody_says_is_left_to_vllm():
     assert sampling_arguments(NOTHING, {}, NOTHING, 100) == {"max_tokens": 100}
 

@@ -1,0 +1,136 @@
+"""The Ray actor on a node: it starts an engine worker as its child process, and passes its reports on.
+
+In: WorkerOptions, and what the engine host asks. Out: a worker that listens at an address of the node, and WorkerNews.
+Ray runs this class in a process of its own, whose methods it calls in several threads. The worker ends with the actor,
+also when the actor gets a SIGKILL or the node loses the cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from ...protocol.reports import LoadFailed, WorkerOptions
+from ...protocol.wire import Unpacker, decode_report
+from ...transport.address import TCP, TLS, Address, parse_address
+from ...version import module
+from .. import cpu_time
+from ..worker_launch import worker_environment
+from .news import LatestReports
+
+# How long an answer waits for news: a call that never returned could not be told from one that is lost.
+NEWS_SECONDS = 0.5
+# The CPU time is measured once a pulse is this late; reading all of /proc costs milliseconds.
+LATE_SECONDS = 1.5
+# Without an engine host the worker serves on for this long, which is as long as web workers remember where it is. Then
+# it ends as soon as it is idle, and its GPUs are free.
+ABANDONED_SECONDS = 600.0
+LOOK_SECONDS = 5.0
+# How long a worker may take to exit once it was killed.
+KILL_SECONDS = 10.0
+
+
+class WorkerActor:
+    """The options have no address yet: the worker listens at the node's own, at one of the `ports`.
+
+    `cache` is the directory for what is compiled, and `cluster` the address of the cluster, for vLLM's own use of it.
+    """
+
+    def __init__(self, options: bytes, ports: tuple[int, int], cache: str, cluster: str) -> None:
+        self._options = msgspec.json.decode(options, type=WorkerOptions)
+        self._ports = ports
+        self._environment = worker_environment(Path(cache)) | {"RAY_ADDRESS": cluster}
+        self._node = _node_address()
+        self._latest = LatestReports()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._asked_at = time.monotonic()
+        # The kernel ends the worker when the thread that started it ends, so that one does nothing else.
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._run, self._end_when_abandoned)]
+        for thread in self._threads:
+            thread.start()
+
+    def news(self, after: int) -> bytes:
+        """Return the WorkerNews after the report with this number, at once or as soon as there are any."""
+        self._asked_at = time.monotonic()
+        news = self._latest.after(after, NEWS_SECONDS)
+        return msgspec.msgpack.encode(msgspec.structs.replace(news, node=self._node, cpu_seconds=self._cpu_seconds()))
+
+    def terminate(self) -> None:
+        """Ask the worker to end."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def end(self, seconds: float) -> None:
+        """Wait up to `seconds` for the worker to exit, and kill its whole session."""
+        self._latest.wait_for_end(seconds)
+        self._kill()
+        self._latest.wait_for_end(KILL_SECONDS)
+
+    def _run(self) -> None:
+        """Start the worker, and read its reports until it exits."""
+        try:
+            lifeline = self._start()
+        except Exception as error:
+            # Whatever it is: a host that got no answer would wait for the load time-out.
+            self._latest.add(LoadFailed(f"the engine worker can't be started on {self._node}: {error}"))
+            self._latest.end(None)
+            return
+        assert self._process is not None
+        unpacker = Unpacker()
+        with lifeline, suppress(OSError):
+            while data := lifeline.recv(1 << 16):
+                for payload in unpacker.feed(data):
+                    self._latest.add(decode_report(payload))
+        self._latest.end(self._process.wait())
+        self._kill()
+
+    def _start(self) -> socket.socket:
+        """Return our end of the worker's lifeline. Raises OSError, and BadRequest for an address that needs TLS."""
+        address = Address(TLS if self._options.tls else TCP, self._node, *self._ports)
+        parse_address(str(address))
+        ours, theirs = socket.socketpair()
+        options = msgspec.structs.replace(
+            self._options, socket=str(address), lifeline=theirs.fileno(), parent=os.getpid()
+        )
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module("engine.worker.process"), msgspec.json.encode(options).decode()],
+                pass_fds=[theirs.fileno()], start_new_session=True, stdin=subprocess.DEVNULL, env=self._environment,
+                # Where our package is: Ray starts its processes anywhere.
+                cwd=Path(__file__).resolve().parents[3],
+            )  # fmt: skip
+        return ours
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _cpu_seconds(self) -> tuple[float, float] | None:
+        if self._process is None or self._latest.pulse_age < LATE_SECONDS:
+            return None
+        own, others = cpu_time.of_process(self._process.pid), cpu_time.of_children(self._process.pid)
+        return None if own is None or others is None else (own, others)
+
+    def _end_when_abandoned(self) -> None:
+        """End the actor, and with it the worker, when no host has asked for news for a long time."""
+        while time.monotonic() - self._asked_at < ABANDONED_SECONDS or self._latest.is_busy:
+            time.sleep(LOOK_SECONDS)
+        self.terminate()
+        self.end(KILL_SECONDS)
+        os._exit(0)
+
+
+def _node_address() -> str:
+    import ray
+
+    return str(ray.util.get_node_ip_address())

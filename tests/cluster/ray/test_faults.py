@@ -1,0 +1,85 @@
+"""What dies in a Ray cluster while streams run: each stream is whole, and no process or GPU is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.cluster.ray.fleet import Fleet, kill
+from tests.faults.scripted_streams import Said, streams, undisturbed_answers
+from tests.support.servers import chat
+
+
+@pytest.fixture(scope="module")
+def undisturbed(whole_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> list[Said]:
+    whole_fleet.wait_until_whole()
+    return undisturbed_answers(whole_fleet.server, tmp_path_factory.mktemp("gates"))
+
+
+def kill_worker(fleet: Fleet) -> None:
+    kill(fleet.workers()[0])
+
+
+def kill_actor(fleet: Fleet) -> None:
+    kill(psutil.Process(fleet.workers()[0]).ppid())
+
+
+def lose_node(fleet: Fleet) -> None:
+    """There is no other node with a free GPU until one is added."""
+    lost = fleet.workers()[0]
+    fleet.lose_node_of(lost)
+    fleet.wait_until(lambda: lost not in fleet.workers(), "the lost node's worker has ended")
+    fleet.add_node()
+
+
+@pytest.mark.parametrize("harm", [kill_worker, kill_actor, lose_node])
+def test_streams_move_and_the_replica_is_placed_again(
+    fleet: Fleet, tmp_path: Path, undisturbed: list[Said], harm: Callable[[Fleet], None]
+):
+    before = fleet.workers()
+    with streams(fleet.server, tmp_path) as begun:
+        harm(fleet)
+        assert begun.end() == undisturbed
+    fleet.wait_until(lambda: before[0] not in fleet.workers(), "the old worker is gone")
+    fleet.wait_until_whole()
+    assert before[1] in fleet.workers()
+    fleet.wait_until(lambda: fleet.free_gpus() == 0, "each replica has a GPU, and nobody else has one")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_restart_of_the_host_cuts_no_stream_and_loads_nothing_anew(
+    fleet: Fleet, tmp_path: Path, undisturbed: list[Said], number: signal.Signals
+):
+    before = fleet.workers()
+    with streams(fleet.server, tmp_path) as begun:
+        os.kill(fleet.host.pid, number)
+        fleet.host.wait_until_gone()
+        begun.pass_first_gate()
+        fleet.start_host()
+        assert begun.end() == undisturbed
+    fleet.wait_until_whole()
+    assert fleet.workers() == before
+    assert fleet.host.output.count("takes over") == 2
+    answer = httpx.post(f"{fleet.server.url}/api/chat", json=chat("again", stream=False), timeout=120)
+    assert answer.json()["message"]["content"].split() == ["again"]
+
+
+def test_an_unloaded_model_frees_its_gpus_and_the_next_request_takes_them_again(fleet: Fleet):
+    unload = {"model": "demo", "keep_alive": 0}
+    assert httpx.post(f"{fleet.server.url}/api/generate", json=unload, timeout=120).status_code == 200
+    fleet.wait_until(lambda: not fleet.workers() and fleet.free_gpus() == 2, "the GPUs are free")
+    answer = httpx.post(f"{fleet.server.url}/api/chat", json=chat("again", stream=False), timeout=300)
+    assert answer.json()["message"]["content"].split() == ["again"]
+
+
+def test_status_names_the_node_of_each_replica(fleet: Fleet):
+    status = httpx.get(f"{fleet.server.url}/api/status", timeout=60).json()["vllm_wsgi"]
+    addresses = {node["address"] for node in status["nodes"]}
+    assert {replica["node"] for replica in status["models"][0]["replicas"]} <= addresses
+    assert sum(node["gpus"] for node in status["nodes"]) == 2

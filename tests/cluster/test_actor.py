@@ -1,0 +1,83 @@
+"""The actor without Ray: it starts a real engine worker, with a scripted engine."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from service.engine.cluster import actor
+from service.engine.cluster.actor import WorkerActor
+from service.engine.cluster.news import WorkerNews
+from service.protocol.reports import LoadFailed, Ready, WorkerOptions
+
+OPTIONS = msgspec.json.encode(WorkerOptions("", -1, 0, "scripted", "demo"))
+NewActor = Callable[[], WorkerActor]
+
+
+@pytest.fixture
+def new_actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewActor]:
+    monkeypatch.setattr(actor, "_node_address", lambda: "127.0.0.1")
+    made: list[WorkerActor] = []
+
+    def new() -> WorkerActor:
+        made.append(WorkerActor(OPTIONS, (0, 0), str(tmp_path), "127.0.0.1:6379"))
+        return made[-1]
+
+    yield new
+    for each in made:
+        each.end(0)
+
+
+def whole(worker: WorkerActor, wanted: Callable[[WorkerNews], bool]) -> WorkerNews:
+    """Ask until the news, from the beginning on, are those that are wanted; fails when the worker has ended before."""
+    while not wanted(news := msgspec.msgpack.decode(worker.news(0), type=WorkerNews)):
+        assert not news.has_ended, news
+    return news
+
+
+def is_ready(news: WorkerNews) -> bool:
+    return any(isinstance(report, Ready) for report in news.reports)
+
+
+def test_the_worker_listens_at_the_address_of_its_node_and_ends_when_it_is_asked_to(new_actor: NewActor):
+    worker = new_actor()
+    news = whole(worker, is_ready)
+    (ready,) = [report for report in news.reports if isinstance(report, Ready)]
+    assert (news.node, ready.address.rpartition(":")[0]) == ("127.0.0.1", "tcp://127.0.0.1")
+    worker.terminate()
+    assert whole(worker, lambda news: news.has_ended).status == 0
+
+
+def test_a_worker_that_is_killed_has_ended_and_nothing_of_it_is_left(new_actor: NewActor):
+    worker = new_actor()
+    whole(worker, is_ready)
+    assert worker._process is not None
+    os.kill(worker._process.pid, signal.SIGKILL)
+    assert whole(worker, lambda news: news.has_ended).status == -signal.SIGKILL
+    assert not psutil.pid_exists(worker._process.pid)
+
+
+def test_an_address_that_needs_tls_is_refused(new_actor: NewActor, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(actor, "_node_address", lambda: "10.0.0.2")
+    news = whole(new_actor(), lambda news: news.has_ended)
+    (failed,) = news.reports
+    assert isinstance(failed, LoadFailed)
+    assert "is not encrypted" in failed.message
+
+
+def test_a_worker_that_no_host_asks_for_ends_when_it_is_idle(new_actor: NewActor, monkeypatch: pytest.MonkeyPatch):
+    exited: list[int] = []
+    monkeypatch.setattr(actor, "ABANDONED_SECONDS", 0.0)
+    monkeypatch.setattr(actor, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(os, "_exit", exited.append)
+    worker = new_actor()
+    assert worker._latest.wait_for_end(60)
+    for thread in worker._threads:
+        thread.join()
+    assert exited == [0]
