@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.faults.load import FILES, MEMORY, holdings, pids
+from tests.faults.load import FILES, holdings, pids
 from tests.faults.table import fault
 from tests.support.asking import WEATHER, Asker, content, terminal, user
 from tests.support.servers import PATIENCE_SECONDS, Server, generate, one_is_done, until
@@ -124,7 +124,7 @@ def test_a_killed_engine_core_is_replaced_and_its_streams_continue(
     harmed: Server, streams: Streams, undisturbed: list[Any]
 ) -> None:
     web_workers, core = harmed.web_workers(), engine_core(harmed)
-    before, web = holdings(pids(harmed)), holdings(web_workers)
+    before = holdings(pids(harmed))
     core.kill()
     until(lambda: harmed.status().get("state") != "ready", PATIENCE_SECONDS, "the host has noticed")
     refused = httpx.post(f"{harmed.url}/api/generate", json={"model": "demo", "prompt": "Hello"})
@@ -132,9 +132,7 @@ def test_a_killed_engine_core_is_replaced_and_its_streams_continue(
     assert int(refused.headers["retry-after"]) > 0
     assert_all_are_whole(streams, undisturbed)
     assert_service_resumes(harmed, web_workers)
-    # The new engine is another process, whose memory is its own.
     assert holdings(pids(harmed)).files <= before.files + FILES
-    assert holdings(web_workers).memory <= web.memory + MEMORY
 
 
 def test_an_engine_core_that_hangs_is_replaced(harmed: Server, streams: Streams, undisturbed: list[Any]) -> None:
