@@ -21,7 +21,8 @@ from typing import NamedTuple
 import httpx
 
 from tests.faults.load import THREADS, Holdings, holdings
-from tests.support.servers import NDJSON, ROOT, SCRIPTED, SSE, Server, chat, generate, parse, terminal, text, until
+from tests.support.answers import NDJSON, SSE, chat, generate, parse, terminal, text
+from tests.support.servers import ROOT, SCRIPTED, Server, until
 
 MODELS = f"""
 [models.demo]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from cases import LONG, Cases
-from corpus import Message, user
+from examples import Message, user
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 HERE = Path(__file__).parent

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 
@@ -15,27 +13,18 @@ from ..errors import ServiceError, SettingsError
 from ..protocol.model_info import ClusterNode, LoadedModel
 from ..transport.address import parse_address
 from ..transport.credentials import Credentials, check_credentials
+from .finding import Finding, validity
 
 # A host that answers slower than this seems dead to a load balancer.
 HEARTBEAT_SECONDS = 10.0
-# From here on a certificate should be renewed.
-RENEWAL_DAYS = 30
-
-
-class Finding(NamedTuple):
-    """One row: what was looked at, whether it can serve, and what was found."""
-
-    what: str
-    good: bool
-    found: str
 
 
 @click.command("check")
 def check_environment() -> None:
     """Report whether this installation can serve.
 
-    Reads the settings, models.toml and keys.toml, asks the engine host, and prints what it found. The exit status is 1
-    when something can't serve.
+    Reads the settings, models.toml and keys.toml, asks the engine host, and prints what it found. With
+    VLLM_WSGI_CLUSTER it also asks each node of the cluster. The exit status is 1 when something can't serve.
     """
     try:
         settings = Settings.from_env()
@@ -73,11 +62,17 @@ def examined(settings: Settings) -> Iterator[Finding]:
     yield found("keys", lambda: keys(settings))
     if settings.tls or settings.engine_socket.startswith("tls://"):
         yield found("certificates", lambda: certificates(settings))
+    if settings.cluster:
+        from .cluster_check import cluster_findings
+
+        yield from cluster_findings(settings)
     if settings.engine_socket:
         yield from engine_host(settings)
         return
     yield found("models", lambda: models(settings))
-    yield libraries(settings)
+    # On a cluster engine workers run on its nodes, which were asked.
+    if not settings.cluster:
+        yield libraries(settings)
 
 
 def found(what: str, examine: Callable[[], str]) -> Finding:
@@ -107,11 +102,7 @@ def keys(settings: Settings) -> str:
 def certificates(settings: Settings) -> str:
     """Say when this machine's certificate expires. Raises SettingsError when it can't be used."""
     check_credentials(parse_address(settings.engine_socket), settings.tls)
-    expires_at = Credentials(settings.tls).expires_at()
-    date = time.strftime("%Y-%m-%d", time.gmtime(expires_at))
-    days = int((expires_at - time.time()) / 86_400)
-    renew = "; renew it now" if days < RENEWAL_DAYS else ""
-    return f"{settings.tls}: valid until {date}, {days} days{renew}"
+    return f"{settings.tls}: {validity(Credentials(settings.tls).expires_at())}"
 
 
 def models(settings: Settings) -> str:
@@ -151,7 +142,8 @@ def engine_host(settings: Settings) -> Iterator[Finding]:
         yield Finding("engine host", False, f"{settings.engine_socket}: {error.message}")
         return
     yield Finding("engine host", not trouble, f"{settings.engine_socket}: {trouble or 'ready for requests'}")
-    for node in status.nodes:
+    # On the engine host's own machine the nodes have been asked themselves.
+    for node in [] if settings.cluster else status.nodes:
         yield Finding(f"node {node.address}", True, _node(node))
     states = {each.info.name: _state(each) for each in status.models}
     for info in known:

@@ -55,7 +55,7 @@ def describe(model: Model) -> ModelInfo:
 
 
 def _described(model: Model) -> ModelInfo:
-    directory = _directory(model.source)
+    directory = directory_of(model.source)
     if directory is None:
         return ModelInfo(
             name=model.name.short, capabilities=["completion"], parameters=model.options, system=model.system,
@@ -91,7 +91,7 @@ def _described(model: Model) -> ModelInfo:
 
 def prove(model: Model) -> None:
     """Raise BadRequest where the model could not be described, shown or served later, whatever the reason."""
-    directory = _directory(model.source)
+    directory = directory_of(model.source)
     for path in [directory / name for name in JSON_FILES] if directory else []:
         if path.exists() and not isinstance(read_json(path), (dict, list)):
             raise BadRequest(f"{path.name}: is not a JSON object")
@@ -112,7 +112,7 @@ def _check_crossing(event: Event) -> None:
 
 def tensors(model: Model) -> list[Tensor]:
     """Return the tensors of the model's weights, sorted by name. Raises BadRequest."""
-    directory = _directory(model.source)
+    directory = directory_of(model.source)
     headers = [read_header(path) for path in _weights(model, directory)] if directory else []
     found = [Tensor(name, entry.dtype, entry.shape or []) for header in headers for name, entry in header.items()]
     return sorted(found, key=lambda tensor: tensor.name)
@@ -120,7 +120,7 @@ def tensors(model: Model) -> list[Tensor]:
 
 def tokens(model: Model) -> list[str]:
     """Return the model's vocabulary in the order of the ids; empty when tokenizer.json has none. Raises BadRequest."""
-    directory = _directory(model.source)
+    directory = directory_of(model.source)
     if directory is None:
         return []
     tokenizer = read_tokenizer(directory)
@@ -169,7 +169,8 @@ def _modules(directory: Path) -> list[str]:
     return [str(entry["type"]) for entry in entries if isinstance(entry, dict) and "type" in entry]
 
 
-def _directory(source: str) -> Path | None:
+def directory_of(source: str) -> Path | None:
+    """Return where the files of a source are on this machine; None for a repository that is not in the hub's cache."""
     if Path(source).is_dir():
         return Path(source)
     try:

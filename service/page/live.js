@@ -39,7 +39,8 @@ class ModelCard {
     ];
     this.replicas = el("tbody");
     this.table = el("div", { class: "replicas", hidden: true, tabindex: 0, role: "region", "aria-label": `Replicas of ${shortName(name)}` }, el("table", {},
-      el("thead", {}, el("tr", {}, ["Replica", "State", "Reason"].map((text) => el("th", { scope: "col" }, text)),
+      el("thead", {}, el("tr", {}, ["Replica", "State"].map((text) => el("th", { scope: "col" }, text)),
+        el("th", { scope: "col", class: "place" }, "Node"), el("th", { scope: "col" }, "Reason"),
         FIGURES.map(([label]) => el("th", { scope: "col", class: "n" }, label)))), this.replicas));
     this.node = el("article", { class: "panel", "aria-label": shortName(name) },
       el("div", { class: "card-head" }, el("h2", {}, shortName(name)), this.state, this.reason),
@@ -73,18 +74,23 @@ class ModelCard {
     setText(this.state.lastElementChild, STATES.unknown);
   }
 
+  /** On one machine there are no nodes, and one replica says no more than its model. */
   showReplicas(replicas) {
-    this.table.hidden = replicas.length < 2;
+    const hasNodes = replicas.some((each) => each.node);
+    this.table.classList.toggle("one-place", !hasNodes);
+    this.table.hidden = replicas.length < 2 && !hasNodes;
     if (this.table.hidden) return;
     while (this.replicas.rows.length > replicas.length) this.replicas.deleteRow(-1);
     replicas.forEach((replica, index) => {
       const row = this.replicas.rows[index] ?? this.replicas.appendChild(el("tr", {}, el("td"),
-        el("td", {}, el("span", { class: "state" }, el("span", { class: "mark", "aria-hidden": "true" }), el("span"))), el("td"),
+        el("td", {}, el("span", { class: "state" }, el("span", { class: "mark", "aria-hidden": "true" }), el("span"))),
+        el("td", { class: "place" }), el("td"),
         FIGURES.map(() => el("td", { class: "n" }))));
-      const [id, state, reason, ...figures] = row.cells;
+      const [id, state, node, reason, ...figures] = row.cells;
       setText(id, String(replica.id ?? index));
       state.firstElementChild.dataset.state = replica.state;
       setText(state.firstElementChild.lastElementChild, STATES[replica.state] ?? replica.state);
+      setText(node, replica.node ?? "");
       setText(reason, replica.reason ?? "");
       FIGURES.forEach(([, read], each) => setText(figures[each], read(replica)));
     });

@@ -54,6 +54,7 @@ def _model(model: ModelStatus) -> dict[str, Any]:
 
 
 def _replica(engine: EngineStatus) -> dict[str, Any]:
+    """Return the entry of an engine worker. Only one on a cluster has a `node`."""
     return {
         "id": engine.id,
         **_state(engine),
@@ -62,6 +63,7 @@ def _replica(engine: EngineStatus) -> dict[str, Any]:
         "tokens_per_second": engine.tokens_per_second,
         "memory_bytes": engine.memory_bytes,
         "restarts": engine.restarts,
+        **({"node": engine.node} if engine.node else {}),
     }
 
 

@@ -45,16 +45,25 @@ class Credentials:
         checked = self._read(lambda: self._loaded(ssl.PROTOCOL_TLS_CLIENT))
         # Only the client's certificate matters here. A web machine's certificate may not be a server's.
         checked.check_hostname, checked.verify_mode = False, ssl.CERT_NONE
+        certificate = self._proven(checked, checking).getpeercert()
+        assert certificate is not None
+        return ssl.cert_time_to_seconds(str(certificate["notAfter"]))
+
+    def check_server(self, host: str) -> None:
+        """Raise SettingsError for a certificate with which no other machine would connect to this one at `host`."""
+        checking = self._read(lambda: self._loaded(ssl.PROTOCOL_TLS_CLIENT))
+        self._proven(checking, self._read(lambda: self._loaded(ssl.PROTOCOL_TLS_SERVER)), host)
+
+    def _proven(self, as_client: ssl.SSLContext, as_server: ssl.SSLContext, host: str | None = None) -> ssl.SSLObject:
+        """Connect this machine to itself, in memory. Return the server's end; raise SettingsError."""
         to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-        server = checking.wrap_bio(to_server, to_client, server_side=True)
-        client = checked.wrap_bio(to_client, to_server)
+        server = as_server.wrap_bio(to_server, to_client, server_side=True)
+        client = as_client.wrap_bio(to_client, to_server, server_hostname=host)
         try:
             _shake_hands(client, server)
         except ssl.SSLError as error:
             raise self._mistake(CERTIFICATE, reason(error)) from None
-        certificate = server.getpeercert()
-        assert certificate is not None
-        return ssl.cert_time_to_seconds(str(certificate["notAfter"]))
+        return server
 
     def _context(self, protocol: int) -> ssl.SSLContext:
         changed = self._read(self._changed_at)

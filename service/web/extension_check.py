@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from flask import Blueprint, Flask
 
-from ..cli.check import Finding
+from ..cli.finding import Finding
 from .framing import NDJSON, SSE
 
 

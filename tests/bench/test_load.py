@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from bench.load import Load, Outcome
-from tests.support.servers import NDJSON, ROOT, SSE, Server, chat
+from tests.support.answers import NDJSON, SSE, chat
+from tests.support.servers import ROOT, Server
 
 
 @pytest.fixture(scope="module")

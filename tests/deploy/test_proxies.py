@@ -18,7 +18,8 @@ import httpx
 import pytest
 
 from tests.deploy.proxies import PREFIX, STARTS, Proxy, certify, missing
-from tests.support.servers import NDJSON, SCRIPTED, SSE, Server, chat, parse, text, until
+from tests.support.answers import NDJSON, SSE, chat, parse, text
+from tests.support.servers import SCRIPTED, Server, until
 
 FORMATS = pytest.mark.parametrize("accept", [NDJSON, SSE])
 BEHIND = {

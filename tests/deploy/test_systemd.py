@@ -18,7 +18,8 @@ import pytest
 from service.config import PREFIX, Settings
 from service.engine.host.supervisor import STOP_SECONDS
 from service.gunicorn import conf
-from tests.support.servers import ROOT, SCRIPTED, Program, WebProgram, chat, free_port
+from tests.support.answers import chat
+from tests.support.servers import ROOT, SCRIPTED, Program, WebProgram, free_port
 
 UNITS = ROOT / "deploy" / "systemd"
 INSTALLED = "/opt/vllm-wsgi"

@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.servers import NDJSON, ROOT, SSE, EngineHost, WebProgram, chat, free_port, parse, terminal, text
+from tests.support.answers import NDJSON, SSE, chat, parse, terminal, text
+from tests.support.servers import ROOT, EngineHost, WebProgram, free_port
 
 # Installing from the package index may be slow.
 

@@ -21,6 +21,8 @@ from service.dialects.openai.answer import error_record as openai_record
 from service.dialects.vllm_fields import ROUTES as VLLM_ROUTES
 from service.dialects.vllm_fields import table as vllm_table
 from service.engine.host.metrics import Metrics, State
+from service.protocol.live import EngineStatus
+from service.protocol.model_info import ClusterNode
 from service.syntax.setting import Documented
 from service.telemetry.metrics import UP
 from service.web.blueprint import all_routes
@@ -112,7 +114,7 @@ metrics follow with the prefix `vllm:`, with the model's name in `model_name`.
 
 `model` is a name that the server knows, or `unknown`. `ending` is `done`, `client_gone` (the client disconnected or
 was too slow), `refused` (nothing was generated), `drained` or `error`. `error` is the class of the
-[error](errors.md).
+[error](errors.md). `node` is the address of a node of the [cluster](../how-to/run-engines-on-a-ray-cluster.md).
 """
 
 
@@ -192,8 +194,10 @@ def error_row(kind: type[errors.ServiceError]) -> list[str]:
 
 def metric_families() -> list[Any]:
     """Every family that /metrics has without vLLM's own."""
-    states = [State("demo:latest", loaded=True, running=0, waiting=0, loads=1, unloads=0, restarts=0, replicas=1)]
-    text = f"{UP}vllm_wsgi_engine_host_up 1\n" + Metrics().text(states)
+    sums = {"running": 0, "waiting": 0, "loads": 1, "unloads": 0, "restarts": 0, "replicas": 1}
+    states = [State("demo:latest", loaded=True, **sums, workers=(EngineStatus(),))]
+    nodes = [ClusterNode(id="1", address="10.0.0.2")]
+    text = f"{UP}vllm_wsgi_engine_host_up 1\n" + Metrics().text(states, nodes)
     return list(text_string_to_metric_families(text))
 
 

@@ -19,8 +19,9 @@ import pytest
 from service.engine.vllm.render import infill_prompt
 from service.errors import BadRequest
 from service.protocol.request import Infill
+from tests.support.answers import NDJSON, SSE, chat, generate
 from tests.support.asking import WEATHER
-from tests.support.servers import NDJSON, ROOT, SSE, Server, chat, generate
+from tests.support.servers import ROOT, Server
 
 JSON, TEXT = "application/json; charset=utf-8", "text/plain; charset=utf-8"
 GO = "json: cannot unmarshal"

@@ -8,28 +8,15 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.asking import Asker
+from tests.support.metrics import samples, total
 from tests.support.servers import ROOT, Server, until
 
 pytestmark = pytest.mark.engine
 
 # A metric and what it is selected by.
 _SELECTOR = re.compile(r"\b(vllm(?:_wsgi_|:)[a-z0-9_]+)(?:\{([^}]*)\})?")
-
-
-def samples(server: Server) -> list[tuple[str, dict[str, str], float]]:
-    """Fails where a family or a sample comes twice, which Prometheus refuses."""
-    families = list(text_string_to_metric_families(httpx.get(f"{server.url}/metrics").text))
-    assert len({family.name for family in families}) == len(families)
-    found = [(sample.name, sample.labels, sample.value) for family in families for sample in family.samples]
-    assert len({(name, *sorted(labels.items())) for name, labels, _ in found}) == len(found)
-    return found
-
-
-def total(found: list[tuple[str, dict[str, str], float]], name: str) -> float:
-    return sum(value for each, _, value in found if each == name)
 
 
 def test_our_tokens_are_vllms(demo: Asker, engine_server: Server):

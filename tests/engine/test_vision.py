@@ -1,82 +1,34 @@
-"""A model that sees: a small Idefics3 with random weights that the test makes, on the demo model's tokenizer."""
+"""A model that sees, and the images that clients send it."""
 
 from __future__ import annotations
 
 import base64
-import struct
-import zlib
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from service.engine.vllm.render import TOO_LONG
 from tests.support.asking import WEATHER, Asker, content, terminal
-from tests.support.servers import ROOT, Server
+from tests.support.image_bombs import BOMBS
+from tests.support.servers import Server
+from tests.support.tiny_eyes import (
+    AROUND,
+    BLUE,
+    CONTEXT,
+    CUT,
+    IMAGE_TOKENS,
+    MOST_IMAGES,
+    MOST_PIXELS,
+    NO_IMAGE,
+    RED,
+    make_model,
+    picture,
+)
 
 # vLLM looks into a model that sees in a process of its own before it loads it.
 pytestmark = pytest.mark.engine
-
-SPECIAL = ["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
-# An image is four tokens between three that mark it.
-IMAGE_TOKENS, AROUND = 4, 3
-CONTEXT, MOST_IMAGES, MOST_PIXELS = 256, 3, 1_000_000
-# Of a system message it writes the texts alone.
-TEMPLATE = """\
-{%- for message in messages %}
-{{- '<|im_start|>' + message.role + '\\n' }}
-{%- for part in message.content %}
-{{- part.text if part.type == 'text' else '<image>' if message.role != 'system' else '' }}
-{%- endfor %}
-{{- '<|im_end|>\\n' }}
-{%- endfor %}
-{{- '<|im_start|>assistant\\n' }}
-"""
-
-
-def picture(color: str, size: tuple[int, int] = (20, 20), format: str = "PNG") -> str:
-    file = BytesIO()
-    Image.new("RGB", size, color).save(file, format)
-    return base64.b64encode(file.getvalue()).decode()
-
-
-RED, BLUE = picture("red"), picture("blue")
-NO_IMAGE, CUT = base64.b64encode(b"GIF89a, or so it says").decode(), RED[: len(RED) // 8 * 4]
-
-
-def make_model(directory: Path) -> None:
-    import torch
-    from transformers import (
-        AutoTokenizer,
-        Idefics3Config,
-        Idefics3ForConditionalGeneration,
-        Idefics3ImageProcessorPil,
-        Idefics3Processor,
-    )
-
-    tokenizer = AutoTokenizer.from_pretrained(ROOT / "models" / "demo")
-    tokenizer.add_special_tokens({"additional_special_tokens": SPECIAL})
-    edge = {"longest_edge": 32}
-    images = Idefics3ImageProcessorPil(size=edge, max_image_size=edge, do_image_splitting=False)
-    processor = Idefics3Processor(images, tokenizer, image_seq_len=IMAGE_TOKENS, chat_template=TEMPLATE)
-    processor.save_pretrained(directory)
-    # With the usual 0.02 the weights are so small that everything looks alike.
-    small = {"num_hidden_layers": 1, "num_attention_heads": 1, "initializer_range": 0.3}
-    text = small | {
-        "model_type": "llama", "hidden_size": 64, "intermediate_size": 64, "num_key_value_heads": 1,
-        "vocab_size": len(tokenizer), "max_position_embeddings": CONTEXT, "pad_token_id": 0, "bos_token_id": None,
-        "eos_token_id": tokenizer.eos_token_id,
-    }  # fmt: skip
-    eyes = small | {"hidden_size": 32, "intermediate_size": 32, "image_size": 32, "patch_size": 8}
-    config = Idefics3Config(
-        text_config=text, vision_config=eyes, scale_factor=2, pad_token_id=0, initializer_range=0.3,
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"), tie_word_embeddings=False,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    Idefics3ForConditionalGeneration(config).to(torch.bfloat16).save_pretrained(directory)
 
 
 @pytest.fixture(scope="module")
@@ -212,37 +164,6 @@ def test_an_image_whose_prompt_was_too_long_is_taken_later(eyes: Asker) -> None:
 def test_a_bad_image_is_the_clients_mistake(eyes: Asker, images: list[str], sentence: str) -> None:
     refused = eyes.post("/api/chat", messages=[user("Hi", *images)])
     assert (refused.status_code, refused.json()) == (400, {"error": sentence})
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    """A chunk of a PNG (PNG specification, 5.3)."""
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png(width: int, height: int, *chunks: bytes) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunks) + chunk(b"IEND", b"")
-
-
-def frames(format: str) -> bytes:
-    file = BytesIO()
-    pictures = [Image.new("RGB", (100, 100), (number, 0, 0)) for number in range(100)]
-    pictures[0].save(file, format, save_all=True, append_images=pictures[1:])
-    return file.getvalue()
-
-
-BOMBS = {
-    "a wide header": lambda: png(2**31 - 1, 1),
-    "a large header": lambda: png(60_000, 60_000, chunk(b"IDAT", zlib.compress(bytes(1000)))),
-    "more data than pixels": lambda: png(10, 10, chunk(b"IDAT", zlib.compress(bytes(10**8)))),
-    "a compressed text": lambda: png(10, 10, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**8)))),
-    "a compressed profile": lambda: png(10, 10, chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(10**8)))),
-    "frames of a GIF": lambda: frames("GIF"),
-    "frames of a TIFF": lambda: frames("TIFF"),
-    "a page's address": lambda: b'<svg xmlns="http://www.w3.org/2000/svg"><image href="http://127.0.0.1/"/></svg>',
-    "PostScript": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) (r) file showpage\n",
-    "a file's list": lambda: b"P6 1000000 1000000 255 " + bytes(1000),
-}
 
 
 @pytest.mark.parametrize("kind", BOMBS)

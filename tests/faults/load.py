@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import httpx
 import psutil
 
-from tests.support.servers import NDJSON, SSE, Server, chat, parse, terminal, text, until
+from tests.support.answers import NDJSON, SSE, chat, parse, terminal, text
+from tests.support.servers import Server, until
 
 CLIENTS = 8
 SCRIPT = "!rate:50 !repeat:10:word"

@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx
 
-from tests.support.servers import Server, chat, generate, one_is_done, until
+from tests.support.answers import chat, generate
+from tests.support.servers import Server, one_is_done, until
 
 WORDS = [f"w{number}" for number in range(30)]
 # The last words before the first gate, and between the two.

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from tests.faults.scripted_streams import Said, Streams, streams, undisturbed_answers
-from tests.support.servers import Server, chat, until
+from tests.support.answers import chat
+from tests.support.servers import Server, until
 
 StartServer = Callable[..., Server]
 

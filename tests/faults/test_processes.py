@@ -14,7 +14,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.support.servers import NDJSON, SCRIPTED, SSE, Server, chat, one_is_done, parse, text, until
+from tests.support.answers import NDJSON, SSE, chat, parse, text
+from tests.support.servers import SCRIPTED, Server, one_is_done, until
 
 StartServer = Callable[..., Server]
 # What becomes of streams that may not continue on another engine; tests/faults/test_moves.py has those that may.

@@ -18,7 +18,8 @@ import pytest
 
 from tests.faults.scripted_streams import Said, Streams, streams, undisturbed_answers
 from tests.faults.table import fault
-from tests.support.servers import ROOT, SCRIPTED, Server, chat, clean_environment, one_is_done, until
+from tests.support.answers import chat
+from tests.support.servers import ROOT, SCRIPTED, Server, clean_environment, one_is_done, until
 
 MODELS = f"""
 [models.demo]

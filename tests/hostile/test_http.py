@@ -23,8 +23,9 @@ import pytest
 import zstandard
 
 from service.gunicorn.request_rules import DRAIN_BYTES
+from tests.support.answers import chat
 from tests.support.keys import table
-from tests.support.servers import SCRIPTED, Server, chat
+from tests.support.servers import SCRIPTED, Server
 
 ATTACK_SECONDS = 10.0
 MAX_BODY = 32 * 1024 * 1024

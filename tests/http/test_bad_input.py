@@ -24,8 +24,9 @@ from app import create_app
 from service.config import Settings
 from service.engine_client.client import Client
 from service.protocol.wire import Unpacker, decode_command, decode_events, decode_report
+from tests.support.answers import NDJSON, chat, generate, parse, terminal
 from tests.support.hub import LoopbackHub
-from tests.support.servers import NDJSON, SCRIPTED, EngineHost, chat, generate, parse, terminal, until
+from tests.support.servers import SCRIPTED, EngineHost, until
 from tests.unit.protocol.test_wire import COMMANDS, EVENTS
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}

@@ -17,7 +17,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.servers import SCRIPTED, Server, chat, generate, parse, text
+from tests.support.answers import chat, generate, parse, text
+from tests.support.servers import SCRIPTED, Server
 
 LIMIT = 100_000
 JSON = "application/json; charset=utf-8"

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.support.answers import NDJSON, SSE, parse, text
 from tests.support.chat_box import blocks, chat_box
-from tests.support.servers import NDJSON, SSE, WebProgram, parse, text
+from tests.support.servers import WebProgram
 
 
 @pytest.fixture(scope="module")

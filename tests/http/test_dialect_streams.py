@@ -9,7 +9,8 @@ import httpx
 import pytest
 from httpx_sse import connect_sse
 
-from tests.support.servers import SSE, Server
+from tests.support.answers import SSE
+from tests.support.servers import Server
 
 JSON = "application/json; charset=utf-8"
 MESSAGES, COUNT, RESPONSES = "/v1/messages", "/v1/messages/count_tokens", "/v1/responses"

@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.servers import Server, WebProgram, chat, until
+from tests.support.answers import chat
+from tests.support.servers import Server, WebProgram, until
 
 FORMATS: list[dict[str, Any]] = [{}, {"stream": "sse"}, {"stream": False}]
 

@@ -15,7 +15,8 @@ import pytest
 from app import create_app
 from service.config import Settings
 from service.drain import EARLY_SECONDS, Drain, drain
-from tests.support.servers import NDJSON, SCRIPTED, SSE, EngineHost, Server, chat, parse, text, until
+from tests.support.answers import NDJSON, SSE, chat, parse, text
+from tests.support.servers import SCRIPTED, EngineHost, Server, until
 
 # Heartbeats are when a stream that waits looks at the clock.
 QUICK = SCRIPTED | {"WEB_CONCURRENCY": "2", "GUNICORN_CMD_ARGS": "--graceful-timeout 4", "VLLM_WSGI_HEARTBEAT": "0.5"}

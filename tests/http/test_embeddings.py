@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.servers import Server, chat, generate
+from tests.support.answers import chat, generate
+from tests.support.servers import Server
 
 JSON_TYPE = "application/json; charset=utf-8"
 POOLING = {"VLLM_WSGI_ENGINE_ARGS": '{"runner": "pooling"}'}

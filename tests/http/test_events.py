@@ -13,9 +13,10 @@ import httpx
 import psutil
 import pytest
 
+from tests.support.answers import chat
 from tests.support.events import events
 from tests.support.keys import write_keys
-from tests.support.servers import Server, chat, until
+from tests.support.servers import Server, until
 
 
 def ask(server: Server, script: str = "a b c") -> str:

@@ -24,8 +24,9 @@ from service.config import Settings
 from service.gunicorn import worker as web_worker
 from service.gunicorn.worker import write_chunk, write_json_error
 from tests.deploy.proxies import certify, found
+from tests.support.answers import chat
 from tests.support.asking import Asker
-from tests.support.servers import SCRIPTED, Server, chat, until
+from tests.support.servers import SCRIPTED, Server, until
 
 StartServer = Callable[..., Server]
 

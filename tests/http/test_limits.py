@@ -22,7 +22,8 @@ from service.engine_client.disconnect import Presence
 from service.errors import DeadlineExceeded, ModelNotFound
 from service.protocol.model_info import Recipe
 from service.protocol.request import Request, Text
-from tests.support.servers import NDJSON, ROOT, SCRIPTED, Server, chat, parse, terminal, text, until
+from tests.support.answers import NDJSON, chat, parse, terminal, text
+from tests.support.servers import ROOT, SCRIPTED, Server, until
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 KEYS = {

@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.config import Settings
 from service.telemetry.metrics import joined
 from service.web.blueprint import create_blueprint
-from tests.support.servers import SCRIPTED, Server, chat, generate, until
+from tests.support.answers import chat, generate
+from tests.support.servers import SCRIPTED, Server, until
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

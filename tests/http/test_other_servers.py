@@ -17,19 +17,8 @@ from flask import Flask
 from service.config import Settings
 from service.errors import SettingsError
 from service.web.blueprint import create_blueprint
-from tests.support.servers import (
-    NDJSON,
-    ROOT,
-    SSE,
-    EngineHost,
-    WebProgram,
-    chat,
-    free_port,
-    generate,
-    parse,
-    text,
-    until,
-)
+from tests.support.answers import NDJSON, SSE, chat, generate, parse, text
+from tests.support.servers import ROOT, EngineHost, WebProgram, free_port, until
 
 JSON = "application/json; charset=utf-8"
 APPLICATION = """

@@ -6,78 +6,21 @@ import asyncio
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from pathlib import Path
 
 import psutil
 import pytest
 
 from service.engine.hub.pulls import Hub, Layer, Snapshot
-from service.errors import BadRequest, ModelNotFound, Unavailable
+from service.errors import Unavailable
 from tests.support.hub import LoopbackHub
 from tests.support.loop import in_loop
-from tests.support.servers import ROOT, until
+from tests.support.pulls import DEMO, HELD, KEPT, NAME, WEIGHTS, children, contents, held, pulled
+from tests.support.servers import until
 
 # vLLM brings it; the rest of tests/http runs without.
-constants = pytest.importorskip("huggingface_hub.constants")
-
-DEMO = ROOT / "models" / "demo"
-NAME = "org/demo"
-WEIGHTS = (DEMO / "model.safetensors").stat().st_size
-# Where the tests hold the weights, and what of them is on disk by then: whole mebibytes.
-HELD, KEPT = 5 << 19, 2 << 20
-
-Records = AsyncGenerator[Layer | Snapshot, None]
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """huggingface_hub's cache, for the child by its environment and for this process, which has read its own before."""
-    return use_cache(tmp_path / "hub", monkeypatch)
-
-
-def use_cache(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HF_HUB_CACHE", str(path))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(path))
-    return path
-
-
-@pytest.fixture
-def origin(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
-    """The hub, with the demo model in it."""
-    origin = LoopbackHub()
-    for variable in ("HF_TOKEN", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(variable, raising=False)
-    for variable, value in {"HF_ENDPOINT": origin.url, "HF_HOME": str(tmp_path), "NO_PROXY": "*"}.items():
-        monkeypatch.setenv(variable, value)
-    monkeypatch.chdir(ROOT)
-    origin.commit(NAME, DEMO)
-    yield origin
-    origin.stop()
-
-
-async def pulled(hub: Hub, name: str = NAME, revision: str = "main") -> Snapshot:
-    async with aclosing(hub.pull(name, revision)) as records:
-        *_, last = [record async for record in records]
-    assert isinstance(last, Snapshot)
-    return last
-
-
-async def held(records: Records) -> None:
-    """Until the weights are where the hub holds them."""
-    async for record in records:
-        if isinstance(record, Layer) and (record.total, record.completed) == (WEIGHTS, KEPT):
-            return
-    raise AssertionError("the pull ended")
-
-
-def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "service.engine.hub.download" in child.cmdline()]
-
-
-def contents(directory: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+pytest.importorskip("huggingface_hub")
 
 
 @in_loop
@@ -216,109 +159,6 @@ async def test_a_snapshot_that_lacks_a_file_is_not_complete(origin: LoopbackHub)
     assert Hub().directory(NAME) is None
     assert (await pulled(Hub())).commit == snapshot.commit
     assert Hub().directory(NAME) is not None
-
-
-# --- who is refused --------------------------------------------------------------------------------------
-
-
-@in_loop
-async def test_what_the_hub_does_not_have_is_not_found(origin: LoopbackHub):
-    with pytest.raises(ModelNotFound, match="no repository 'org/nothing'"):
-        await pulled(Hub(), "org/nothing")
-    with pytest.raises(ModelNotFound, match="'org/demo' has no revision 'v2'"):
-        await pulled(Hub(), NAME, "v2")
-
-
-@pytest.mark.parametrize(("gated", "complaint"), [(True, "gated"), (False, "none that this server's token opens")])
-@in_loop
-async def test_a_token_opens_what_is_closed(
-    origin: LoopbackHub, monkeypatch: pytest.MonkeyPatch, gated: bool, complaint: str
-):
-    origin.commit("org/closed", DEMO, token="hf_right", gated=gated)
-    for token in ("", "hf_wrong"):
-        monkeypatch.setenv("HF_TOKEN", token)
-        with pytest.raises(ModelNotFound, match=complaint) as refused:
-            await anext(Hub().pull("org/closed"))
-        assert "hf_" not in refused.value.message
-    monkeypatch.setenv("HF_TOKEN", "hf_right")
-    assert (await pulled(Hub(), "org/closed")).downloaded
-
-
-@in_loop
-async def test_a_repository_without_weights_is_refused(origin: LoopbackHub, tmp_path: Path):
-    (tmp_path / "text").mkdir()
-    (tmp_path / "text" / "config.json").write_text("{}")
-    origin.commit("org/text", tmp_path / "text")
-    with pytest.raises(BadRequest, match="holds no weights"):
-        await pulled(Hub(), "org/text")
-
-
-@in_loop
-async def test_a_hub_that_is_not_there_is_unavailable(origin: LoopbackHub, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(Unavailable, match="can't be reached"):
-        await pulled(Hub())
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(Unavailable, match="HF_HUB_OFFLINE"):
-        await pulled(Hub())
-
-
-@pytest.mark.parametrize("name", ["", "..", "../x", "a/../b", "-x", "a/-b", "a/b/c", "a--b/c", "a b", "a\n", "/etc"])
-@in_loop
-async def test_what_is_no_repository_reaches_neither_a_command_line_nor_a_path(name: str):
-    with pytest.raises(BadRequest, match="not a valid repository name"):
-        await pulled(Hub(), name)
-    with pytest.raises(BadRequest, match="not a valid repository name"):
-        Hub().directory(name)
-
-
-@pytest.mark.parametrize("revision", ["", "..", "../main", "a/../b", "/main", "-x", "a\n", "a b", "x" * 201])
-@in_loop
-async def test_what_is_no_revision_is_refused(revision: str):
-    with pytest.raises(BadRequest, match="not a valid revision"):
-        await Hub().remove(NAME, revision)
-    with pytest.raises(BadRequest, match="not a valid revision"):
-        await pulled(Hub(), NAME, revision)
-
-
-# --- disk ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path, origin: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A cache on a disk of 8 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True)
-    if mount.returncode:
-        pytest.skip("mounting a tmpfs needs root")
-    yield use_cache(disk / "hub", monkeypatch)
-    subprocess.run(["umount", disk], check=True)
-
-
-@in_loop
-async def test_a_disk_that_is_too_small_is_not_filled(small_disk: Path, origin: LoopbackHub):
-    (small_disk.parent / "other").write_bytes(bytes(6 << 20))
-    with pytest.raises(Unavailable, match=r"needs 0\.00384 GB and the server's disk has"):
-        await anext(Hub().pull(NAME))
-    assert origin.begun == []
-
-
-@in_loop
-async def test_a_disk_that_fills_up_meanwhile_is_told_and_the_rest_comes_when_there_is_room(
-    small_disk: Path, origin: LoopbackHub
-):
-    other, origin.hold_at = small_disk.parent / "other", HELD
-    async with aclosing(Hub().pull(NAME)) as records:
-        await held(records)
-        with suppress(OSError):
-            other.write_bytes(bytes(8 << 20))
-        origin.release()
-        with pytest.raises(Unavailable, match="disk is full"):
-            await held(records)
-    other.unlink()
-    assert contents(Path((await pulled(Hub())).directory)) == contents(DEMO)
-    assert origin.begun == [0, KEPT]
 
 
 @in_loop

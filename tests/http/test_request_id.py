@@ -9,7 +9,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.support.servers import Server, chat, generate, parse, until
+from tests.support.answers import chat, generate, parse
+from tests.support.servers import Server, until
 
 ROUTES = [
     ("GET", "/"), ("GET", "/api/version"), ("GET", "/api/tags"), ("POST", "/api/show"), ("POST", "/api/chat"),

@@ -17,7 +17,8 @@ from app import create_app
 from service.config import Settings
 from service.engine_client.client import Client
 from service.telemetry.request_log import LOGGER
-from tests.support.servers import ROOT, Server, chat, generate, until
+from tests.support.answers import chat, generate
+from tests.support.servers import ROOT, Server, until
 
 HOSTILE = 'x"}\n{"status": 200}\r\u0085\u2028\u009b31m\x1b[2J\\'
 FIELDS = {

@@ -15,18 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.servers import (
-    NDJSON,
-    ROOT,
-    SCRIPTED,
-    chat,
-    clean_environment,
-    free_port,
-    generate,
-    parse,
-    text,
-    until,
-)  # fmt: skip
+from tests.support.answers import NDJSON, chat, generate, parse, text
+from tests.support.servers import ROOT, SCRIPTED, clean_environment, free_port, until
 from tests.support.several_models import Models, only_pinned, streaming
 
 # Without arguments of its own each would share the engine of the first, which has the same weights.

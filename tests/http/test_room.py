@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import NDJSON, chat, parse, terminal
+from tests.support.answers import NDJSON, chat, parse, terminal
 from tests.support.several_models import Models, only_pinned, streaming
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.servers import Server, parse, until
+from tests.support.answers import parse
+from tests.support.servers import Server, until
 
 JSON_TYPE = "application/json; charset=utf-8"
 

@@ -11,7 +11,8 @@ import httpx
 import httpx_sse
 import pytest
 
-from tests.support.servers import NDJSON, SCRIPTED, SSE, Server, chat, generate, parse, terminal, text
+from tests.support.answers import NDJSON, SSE, chat, generate, parse, terminal, text
+from tests.support.servers import SCRIPTED, Server
 
 JSON = "application/json; charset=utf-8"
 FORMATS = pytest.mark.parametrize("accept", [NDJSON, SSE])

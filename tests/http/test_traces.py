@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from tests.support.answers import chat, parse, text
 from tests.support.collector import CLIENT, PARENT, TRACE, Collector
-from tests.support.servers import Server, chat, parse, text
+from tests.support.servers import Server
 
 
 @pytest.fixture

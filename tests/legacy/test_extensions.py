@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from tests.legacy.environments import Environment
-from tests.support.servers import NDJSON, ROOT, SSE, EngineHost, WebProgram, chat, free_port, parse, text, until
+from tests.support.answers import NDJSON, SSE, chat, parse, text
+from tests.support.servers import ROOT, EngineHost, WebProgram, free_port, until
 
 SHOP = ROOT / "tests" / "apps" / "legacy" / "shop.py"
 EXTENSIONS = Environment(

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from tests.legacy.environments import Environment, find_python
-from tests.support.servers import NDJSON, ROOT, SSE, EngineHost, WebProgram, chat, free_port, parse, text
+from tests.support.answers import NDJSON, SSE, chat, parse, text
+from tests.support.servers import ROOT, EngineHost, WebProgram, free_port
 
 HERE = Path(__file__).parent
 # Each Python and each Flask, with the Werkzeug of its time; the oldest and the newest of both together.

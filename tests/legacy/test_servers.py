@@ -29,7 +29,8 @@ from tests.legacy.servers import (
     Server,
 )
 from tests.legacy.table import PAGE, Seen, page
-from tests.support.servers import NDJSON, SSE, EngineHost, WebProgram, chat, free_port, parse, terminal, text, until
+from tests.support.answers import NDJSON, SSE, chat, parse, terminal, text
+from tests.support.servers import EngineHost, WebProgram, free_port, until
 
 HOST = Path(__file__).parent / "host.py"
 TRACES = ("Traceback", "greenlet is being finalized")

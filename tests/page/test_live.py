@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 
 from tests.page.test_page import HOSTILE
-from tests.support.servers import Server, chat
+from tests.support.answers import chat
+from tests.support.servers import Server
 
 DEMO = "#live-models article[aria-label=demo]"
 
@@ -89,6 +92,23 @@ def test_the_charts_do_not_need_colour(library: Server, open_tab: Callable[..., 
     assert dashes[0] != dashes[1] == "none"
     for chart in ("Running now", "Tokens per second now", "Time to first token now"):
         assert tab.page.locator(f'{DEMO} svg[aria-label*="{chart}"]').count() == 1
+
+
+def test_each_replica_is_shown_with_its_node(library: Server, open_tab: Callable[..., Any]):
+    """The nodes are made up: no cluster runs here."""
+    places = {"demo": [{"id": 0, "state": "ready", "node": "10.0.0.2"}], "apart": [{"id": n} for n in (0, 1)]}
+    models = [{"name": name, "state": "ready", "replicas": replicas} for name, replicas in places.items()]
+    snapshot = {"time": time.time(), "version": "1", "host": {"state": "ready"}, "models": models}
+    events = f"retry: 3600000\n\nevent: snapshot\ndata: {json.dumps(snapshot)}\n\n"
+
+    def answer(page: Any) -> None:
+        page.route("**/api/events*", lambda route: route.fulfill(content_type="text/event-stream", body=events))
+
+    tab = open_tab(library, "/ui#live", before=answer)
+    tab.sees(f"{DEMO} th", "Node")
+    tab.sees(f"{DEMO} td", "10.0.0.2")
+    tab.sees("#live-models article[aria-label=apart] th", "Replica")
+    tab.sees_no("#live-models article[aria-label=apart] .place")
 
 
 def test_a_hostile_name_in_a_request_is_text(library: Server, open_tab: Callable[..., Any]):

@@ -8,26 +8,16 @@ from typing import Any
 import httpx
 from httpx_sse import connect_sse
 
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "get_current_weather",
-        "description": "Get the weather of a city",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-    },
-}
-ADD = {
-    "type": "function",
-    "function": {
-        "name": "add",
-        "description": "Add two numbers",
-        "parameters": {
-            "type": "object",
-            "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
-            "required": ["a", "b"],
-        },
-    },
-}
+
+def tool(name: str, description: str, **arguments: str) -> dict[str, Any]:
+    """Return a tool in OpenAI's form. `arguments` are the types of its arguments, all of which are required."""
+    properties = {argument: {"type": kind} for argument, kind in arguments.items()}
+    parameters = {"type": "object", "properties": properties, "required": [*arguments]}
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
+
+
+WEATHER = tool("get_current_weather", "Get the weather of a city", city="string")
+ADD = tool("add", "Add two numbers", a="integer", b="integer")
 
 
 def user(content: str) -> list[dict[str, Any]]:

@@ -2,13 +2,12 @@
 
 What a program starts inherits a mark in its environment, so that its processes are found whoever their parent is by
 then; those that write their title over it (gunicorn, vLLM) are found by their session. Nothing here is known by name
-alone and nothing waits for a fixed time. Below the servers: what they are asked, and how their answers are read.
+alone and nothing waits for a fixed time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -25,9 +24,10 @@ from typing import Any
 import httpx
 import psutil
 
+from tests.support.processes import command, lives, session
+
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "TESTS_PROGRAM"
-NDJSON, SSE = "application/x-ndjson", "text/event-stream"
 # Most tests that harm an engine want to see what becomes of its requests; those of moves allow some.
 SCRIPTED = {"VLLM_WSGI_ENGINE": "scripted", "VLLM_WSGI_MOVES": "0"}
 
@@ -114,12 +114,12 @@ class Program:
         self._popen.poll()
         everyone = list(psutil.process_iter())
         # A process that is just ending has session 0, as the system's own processes have.
-        self._sessions |= {_session(process) for process in everyone if self._is_marked(process)} - {-1, 0}
-        return [process for process in everyone if _session(process) in self._sessions and _lives(process)]
+        self._sessions |= {session(process) for process in everyone if self._is_marked(process)} - {-1, 0}
+        return [process for process in everyone if session(process) in self._sessions and lives(process)]
 
     def running(self, module: str) -> list[int]:
         """The pids of those that were started as `python -m module`."""
-        return [process.pid for process in self.processes() if module in _command(process)]
+        return [process.pid for process in self.processes() if module in command(process)]
 
     def signal_all(self, number: signal.Signals) -> None:
         """To its process group, as a terminal does."""
@@ -130,7 +130,7 @@ class Program:
         try:
             return until(lambda: not self.processes(), seconds, "every process has ended")
         except AssertionError as error:
-            left = [f"{process.pid} {' '.join(_command(process))[:100]}" for process in self.processes()]
+            left = [f"{process.pid} {' '.join(command(process))[:100]}" for process in self.processes()]
             raise AssertionError(f"{error}; left: {left}\n{self.output[-3000:]}") from None
 
     def stop(self, seconds: float = PATIENCE_SECONDS) -> float:
@@ -281,7 +281,7 @@ class Server(WebProgram):
 
     def web_workers(self) -> list[int]:
         """All of the master's session but the master."""
-        return [each.pid for each in self.processes() if _session(each) == self.pid != each.pid]
+        return [each.pid for each in self.processes() if session(each) == self.pid != each.pid]
 
     def engine_hosts(self) -> list[int]:
         return self.running("service.engine.host")
@@ -297,51 +297,3 @@ class EngineHost(Program):
         self.socket = str(directory / "engine.sock")
         arguments = [sys.executable, "-m", "service.engine.host"]
         super().__init__(arguments, directory, {**env, "VLLM_WSGI_ENGINE_SOCKET": self.socket})
-
-
-def _session(process: psutil.Process) -> int:
-    try:
-        return os.getsid(process.pid)
-    except ProcessLookupError:
-        return -1
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
-def chat(script: str, **fields: Any) -> dict[str, Any]:
-    """The body of a chat whose answer is what `script` plays."""
-    return {"model": "demo", "messages": [{"role": "user", "content": script}], **fields}
-
-
-def generate(script: str, **fields: Any) -> dict[str, Any]:
-    return {"model": "demo", "prompt": script, **fields}
-
-
-def parse(body: bytes, media_type: str) -> list[dict[str, Any]]:
-    """The records of a whole stream; fails on anything between them."""
-    if media_type == NDJSON:
-        return [json.loads(line) for line in body.decode().removesuffix("\n").split("\n")]
-    frames = body.decode().removesuffix("\n\n").split("\n\n")
-    assert all(frame.startswith("data: ") and "\n" not in frame for frame in frames)
-    return [json.loads(frame.removeprefix("data: ")) for frame in frames]
-
-
-def text(records: list[dict[str, Any]]) -> str:
-    """What was said, of chats and generations alike."""
-    return "".join(each["message"]["content"] if "message" in each else each.get("response", "") for each in records)
-
-
-def terminal(record: dict[str, Any]) -> bool:
-    return record.get("done") is True or "error" in record

@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx
 
-from tests.support.servers import PATIENCE_SECONDS, SCRIPTED, Server, chat, text, until
+from tests.support.answers import chat, text
+from tests.support.servers import PATIENCE_SECONDS, SCRIPTED, Server, until
 
 
 class Models:

@@ -73,6 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "web": {
         "errors", "protocol", "syntax", "config", "drain", "version", "engine_client", "dialects", "telemetry",
         "transport", "access", "web/framing", "web/negotiation", "cli/key", "cli/check",
+        "cli/finding",
     },
     "web/framing": {"errors", "dialects/plain_text"},
     "web/negotiation": {"errors", "web/framing"},
@@ -81,7 +82,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors", "protocol", "config", "drain", "version", "engine_client", "access", "telemetry", "transport", "web",
         "models",
     },
-    "cli": {"errors", "protocol", "config", "version", "access", "engine_client", "models", "transport"},
+    "cli": {
+        "errors", "protocol", "config", "version", "access", "engine_client", "models", "transport",
+        "cli/cluster_check",
+    },
+    "cli/cluster_check": {"errors", "protocol", "config", "version", "models", "engine/cluster", "cli/finding"},
     "__main__": {"cli"},
     "store": {"errors", "protocol", "syntax"},
     "models": {"errors", "protocol", "syntax", "config", "store"},
@@ -106,8 +111,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "engine/scripted", "engine/vllm",
     },
     "engine/cluster": {
-        "errors", "protocol", "config", "models", "version", "transport/address", "engine/cpu_time",
-        "engine/exit_status", "engine/worker_launch",
+        "errors", "protocol", "config", "models", "version", "transport/address", "transport/credentials",
+        "engine/cpu_time", "engine/exit_status", "engine/worker_launch",
     },
     "engine/host": {
         "errors", "protocol", "syntax", "config", "models", "store", "version", "transport", "engine/hub",

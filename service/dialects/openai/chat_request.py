@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from ...errors import BadRequest
-from ...protocol.request import Chat, Request, Sampling
+from ...protocol.request import Chat, Message, Request, Sampling
 from ..fields import Fields
 from ..keeping import parse_keeping
+from ..tools import Tools
 from ..vllm_fields import CHAT, refuse_unsupported, template_arguments
 from .chat_messages import parse_messages
 from .chat_tools import parse_choice, parse_tools
@@ -37,15 +38,29 @@ def parse_chat(body: dict[str, Any]) -> OpenAICall:
     stream, include_usage = parse_stream(fields)
     messages = parse_messages(fields)
     tools = parse_tools(fields)
+    request = _request(fields, model, _chat(fields, messages, tools))
+    show_thinking = fields.boolean("include_reasoning", True)
+    return OpenAICall(
+        model,
+        [request],
+        request.n,
+        stream,
+        include_usage,
+        tools,
+        show_thinking,
+        parse_request_id(fields),
+        parse_keeping(fields),
+    )
+
+
+def _chat(fields: Fields, messages: list[Message], tools: Tools) -> Chat:
+    """Return the messages with the tools and all that the chat template gets. Raises BadRequest."""
     tool_choice, forced_tool, allowed = parse_choice(fields.get("tool_choice"), tools)
     switch, arguments = template_arguments(fields)
     if documents := fields.array("documents", "[]map[string]string"):
         arguments["documents"] = documents
-    continue_final = fields.boolean("continue_final_message", False)
-    generation_prompt = fields.boolean("add_generation_prompt", not continue_final)
-    if continue_final and generation_prompt:
-        raise BadRequest("continue_final_message can't go with add_generation_prompt", param="continue_final_message")
-    chat = Chat(
+    continue_final, generation_prompt = _last_turn(fields)
+    return Chat(
         messages,
         tools.shown(allowed),
         think=_think(fields, switch),
@@ -56,11 +71,27 @@ def parse_chat(body: dict[str, Any]) -> OpenAICall:
         add_generation_prompt=generation_prompt,
         template_arguments=arguments,
     )
+
+
+def _last_turn(fields: Fields) -> tuple[bool, bool]:
+    """Return whether the answer continues the last message, and whether the template opens a turn for the answer.
+
+    Both fields are vLLM's. Raises BadRequest when both are true, as vLLM does.
+    """
+    continue_final = fields.boolean("continue_final_message", False)
+    generation_prompt = fields.boolean("add_generation_prompt", not continue_final)
+    if continue_final and generation_prompt:
+        raise BadRequest("continue_final_message can't go with add_generation_prompt", param="continue_final_message")
+    return continue_final, generation_prompt
+
+
+def _request(fields: Fields, model: str, chat: Chat) -> Request:
+    """Return the engine's request for `n` answers. Raises BadRequest."""
     n = parse_n(fields)
     check_alternatives(logprobs := _logprobs(fields), n)
     form, constraint = with_vllms(fields, parse_response_format(fields))
     prompt_tokens, keep_start = truncation(fields)
-    request = Request(
+    return Request(
         model,
         chat,
         _sampling(fields),
@@ -72,18 +103,6 @@ def parse_chat(body: dict[str, Any]) -> OpenAICall:
         constraint=constraint,
         prompt_tokens=prompt_tokens,
         keep_start=keep_start,
-    )
-    show_thinking = fields.boolean("include_reasoning", True)
-    return OpenAICall(
-        model,
-        [request],
-        n,
-        stream,
-        include_usage,
-        tools,
-        show_thinking,
-        parse_request_id(fields),
-        parse_keeping(fields),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ...errors import EngineGone, SettingsError, Unavailable
@@ -81,16 +82,25 @@ class RayCluster:
         self.address = address
         self._namespace = namespace
 
-    def connect(self) -> None:
-        """Join the cluster, which this machine must be a node of. Raises SettingsError where that fails."""
+    def connect(self, shows_output: bool = True) -> None:
+        """Join the cluster, which this machine must be a node of. Raises SettingsError where that fails.
+
+        What the actors write is written here, too, when this `shows_output`.
+        """
         self._reach()
         try:
             self._ray.init(
-                address=self.address, namespace=self._namespace, logging_level=logging.WARNING, log_to_driver=True
-            )
+                address=self.address, namespace=self._namespace, logging_level=logging.WARNING,
+                log_to_driver=shows_output,
+            )  # fmt: skip
         except Exception as error:
-            # Ray raises ConnectionError, RuntimeError and others here, also where its version or Python's differs.
-            raise SettingsError(f"VLLM_WSGI_CLUSTER={self.address} can't be joined: {_first_line(error)}") from None
+            # Ray raises ConnectionError, RuntimeError and others here, also where its version or Python's differs. Then
+            # the lines name the versions.
+            raise SettingsError(f"VLLM_WSGI_CLUSTER={self.address} can't be joined: {_joined_lines(error)}") from None
+
+    def leave(self) -> None:
+        """End the connection to the cluster. Nothing may be asked of it any more."""
+        self._ray.shutdown()
 
     def _reach(self) -> None:
         """Raise SettingsError where nothing listens: Ray itself would try for many minutes."""
@@ -147,6 +157,35 @@ class RayCluster:
             for node in nodes if node["Alive"]
         ]  # fmt: skip
 
+    def run_on(
+        self, node_ids: Sequence[str], work: Callable[[bytes], bytes], argument: bytes, seconds: float
+    ) -> dict[str, bytes | Unavailable]:
+        """Run `work` on each of the nodes, for `seconds` at most. Return each one's answer, or why there is none.
+
+        It needs no GPU and no CPU, so that it also runs on a node that has none free.
+        """
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        task = self._ray.remote(work)
+        references = {
+            node: task.options(
+                num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+            ).remote(argument)
+            for node in node_ids
+        }
+        self._ray.wait([*references.values()], num_returns=len(references), timeout=seconds)
+        return {node: self._answered(reference, seconds) for node, reference in references.items()}
+
+    def _answered(self, reference: Any, seconds: float) -> bytes | Unavailable:
+        """The answer of a task that has been waited for, or the reason for which there is none."""
+        try:
+            return bytes(self._ray.get(reference, timeout=0))
+        except self._ray.exceptions.GetTimeoutError:
+            return Unavailable(f"does not answer within {seconds:g} seconds")
+        except Exception as error:
+            # Also what was raised on the node, as the error of an import.
+            return Unavailable(f"can't be asked: {_last_line(error)}")
+
 
 def _first_line(error: Exception) -> str:
     """Return the first line of an error's text; Ray's have many."""
@@ -156,6 +195,11 @@ def _first_line(error: Exception) -> str:
 def _last_line(error: Exception) -> str:
     """Return the last line of an error's text, which says why an actor has died."""
     return _lines(error)[-1][:MAX_REASON]
+
+
+def _joined_lines(error: Exception) -> str:
+    """Return all lines of an error's text as one."""
+    return " ".join(line.strip() for line in _lines(error))[: 2 * MAX_REASON]
 
 
 def _lines(error: Exception) -> list[str]:

@@ -194,7 +194,7 @@ class Host:
         yield Checked(command.id, self._engines.trouble())
 
     async def _measure(self, command: Measure) -> AsyncGenerator[Event, None]:
-        yield Measured(command.id, self._metrics.text(self._engines.measured()), self._engines.sockets())
+        yield Measured(command.id, self._metrics.text(self._engines.measured(), self._nodes()), self._engines.sockets())
 
     async def _count(self, command: Count) -> AsyncGenerator[Event, None]:
         for ended in command.ended:

@@ -6,13 +6,15 @@ No client can choose a label: the host looks each model's name up first, and cou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from ...protocol.commands import RequestOutcome
+from ...protocol.live import EngineStatus
+from ...protocol.model_info import ClusterNode, EngineState
 
 UNKNOWN = "unknown"
 
@@ -24,7 +26,10 @@ QUEUE = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 class State(NamedTuple):
-    """The state of one engine, over all its replicas. `loads` to `restarts` are counted since the host started."""
+    """The state of one engine, over all its replicas. `loads` to `restarts` are counted since the host started.
+
+    `workers` are its engine workers, one for each replica.
+    """
 
     model: str
     loaded: bool
@@ -34,8 +39,11 @@ class State(NamedTuple):
     unloads: int
     restarts: int
     replicas: int
+    workers: tuple[EngineStatus, ...] = ()
 
 
+# What adds up over the replicas.
+SUMS = ("running", "waiting", "loads", "unloads", "restarts", "replicas")
 STATES = (
     (GaugeMetricFamily, "loaded", "model_loaded", "Whether the model is in memory and answers."),
     (GaugeMetricFamily, "replicas", "model_replicas", "How many replicas of the model answer."),
@@ -44,6 +52,16 @@ STATES = (
     (CounterMetricFamily, "loads", "model_loads", "How often the model has been loaded."),
     (CounterMetricFamily, "unloads", "model_unloads", "How often the model has been unloaded."),
     (CounterMetricFamily, "restarts", "engine_restarts", "How often the engine died, hung or did not load."),
+)
+# Of each engine worker. A worker that has no node yet, or none at all, has an empty one.
+WORKERS = (
+    ("replica_ready", "Whether the replica answers. `node` is empty on the engine host's own machine."),
+    ("replica_requests_running", "Requests that the replica runs."),
+    ("replica_requests_waiting", "Requests that wait in the replica."),
+)
+NODES = (
+    ("node_gpus", "GPUs of a node of the cluster that is alive."),
+    ("node_free_gpus", "GPUs of the node that no engine worker holds."),
 )
 
 
@@ -112,9 +130,9 @@ class Metrics:
         ):
             metric.remove_by_labels({"model": model})
 
-    def text(self, states: Iterable[State]) -> str:
+    def text(self, states: Iterable[State], nodes: Sequence[ClusterNode] = ()) -> str:
         """Return the metrics in Prometheus' text format."""
-        return (generate_latest(self._registry) + generate_latest(_States(states))).decode()
+        return (generate_latest(self._registry) + generate_latest(_States(states, nodes))).decode()
 
     def _counter(self, name: str, sentence: str) -> Counter:
         return Counter(f"vllm_wsgi_{name}", sentence, ["model"], registry=self._registry)
@@ -126,8 +144,9 @@ class Metrics:
 class _States:
     """A collector. A model that is made anew has two engines for a moment; the newer one counts."""
 
-    def __init__(self, states: Iterable[State]) -> None:
+    def __init__(self, states: Iterable[State], nodes: Sequence[ClusterNode]) -> None:
         self._states = {state.model: state for state in states}
+        self._nodes = nodes
 
     def collect(self) -> Iterator[Metric]:
         for kind, field, name, sentence in STATES:
@@ -135,3 +154,28 @@ class _States:
             for state in self._states.values():
                 family.add_metric([state.model], getattr(state, field))
             yield family
+        yield from self._of_workers()
+        if self._nodes:
+            yield from self._of_nodes()
+
+    def _of_workers(self) -> list[GaugeMetricFamily]:
+        families = [_gauge(*each, ["model", "replica", "node"]) for each in WORKERS]
+        for state in self._states.values():
+            for worker in state.workers:
+                values = worker.state is EngineState.READY, worker.running, worker.waiting
+                for family, value in zip(families, values, strict=True):
+                    family.add_metric([state.model, str(worker.id), worker.node], value)
+        return families
+
+    def _of_nodes(self) -> list[GaugeMetricFamily]:
+        families = [_gauge(*each, ["node"]) for each in NODES]
+        for address in dict.fromkeys(node.address for node in self._nodes):
+            # Nodes of a test may share the address of one machine.
+            nodes = [node for node in self._nodes if node.address == address]
+            families[0].add_metric([address], sum(node.gpus for node in nodes))
+            families[1].add_metric([address], sum(node.free_gpus for node in nodes))
+        return families
+
+
+def _gauge(name: str, sentence: str, labels: list[str]) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"vllm_wsgi_{name}", sentence, labels=labels)

@@ -16,7 +16,7 @@ from ...protocol.live import ModelStatus
 from ...protocol.model_info import PRECEDENCE, EngineState, LoadedModel, ModelInfo, Replica
 from ...syntax.names import ModelName
 from ..bell import Bell
-from .metrics import State
+from .metrics import SUMS, State
 from .residency import Resident
 from .routing import Router
 from .supervisor import EngineSupervisor
@@ -141,11 +141,13 @@ class Replicas:
     def measured(self) -> State:
         """Return what the metrics report of the engine."""
         measured = [each.measured() for each in self.all]
+        sums = {field: sum(getattr(each, field) for each in measured) for field in SUMS}
         return State(
             self.resident.name,
             self.state is EngineState.READY,
-            *(sum(column) for column in zip(*(each[2:] for each in measured), strict=True)),
-        )._replace(waiting=self._waiting)
+            **sums | {"waiting": self._waiting},
+            workers=tuple(worker for each in measured for worker in each.workers),
+        )
 
     def sockets(self) -> list[str]:
         """Return the data sockets of the workers that listen."""

@@ -167,7 +167,7 @@ class EngineSupervisor:
         is_ready = self.state is EngineState.READY
         return State(
             self.resident.name, is_ready, self._pulses.running, self._pulses.waiting,
-            self._load_count, self._unloads, self._restarts, int(is_ready),
+            self._load_count, self._unloads, self._restarts, int(is_ready), (self.status(),),
         )  # fmt: skip
 
     async def _keep(self) -> None:

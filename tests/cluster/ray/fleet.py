@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import uuid
 from pathlib import Path
@@ -61,6 +62,13 @@ class Fleet:
         """Start an engine host, which must be the only one."""
         self.host = Program([sys.executable, "-m", "service.engine.host"], self._directory, self._host_settings)
         return self.host
+
+    def check(self, **settings: str) -> tuple[int, list[str]]:
+        """Return the exit status of `vllm-wsgi check` on the engine host's machine, and its lines without padding."""
+        command = [sys.executable, "-m", "service", "check"]
+        environment = {**os.environ, **self._host_settings, **settings}
+        ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        return ended.returncode, [" ".join(line.split()) for line in ended.stdout.splitlines()]
 
     def add_node(self) -> None:
         self._cluster.add_node(**_node(gpus=1))

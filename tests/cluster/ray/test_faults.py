@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster.ray.fleet import Fleet, kill
 from tests.faults.scripted_streams import Said, streams, undisturbed_answers
-from tests.support.servers import chat
+from tests.support.answers import chat
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +78,11 @@ def test_an_unloaded_model_frees_its_gpus_and_the_next_request_takes_them_again(
     assert answer.json()["message"]["content"].split() == ["again"]
 
 
-def test_status_names_the_node_of_each_replica(fleet: Fleet):
+def test_status_and_metrics_name_the_node_of_each_replica(fleet: Fleet):
     status = httpx.get(f"{fleet.server.url}/api/status", timeout=60).json()["vllm_wsgi"]
     addresses = {node["address"] for node in status["nodes"]}
     assert {replica["node"] for replica in status["models"][0]["replicas"]} <= addresses
     assert sum(node["gpus"] for node in status["nodes"]) == 2
+    metrics = httpx.get(f"{fleet.server.url}/metrics", timeout=60).text
+    replicas = [line for line in metrics.splitlines() if line.startswith("vllm_wsgi_replica_ready{")]
+    assert [line.endswith(" 1.0") and any(each in line for each in addresses) for line in replicas] == [True, True]

@@ -42,6 +42,11 @@ def test_every_field_is_documented_and_no_other():
     assert entry["replicas"][0].keys() <= {"id", *entry.keys()}
 
 
+def test_a_replica_on_a_cluster_has_a_node():
+    first, second = model(EngineStatus(node="10.0.0.2"), EngineStatus(id=1))["replicas"]
+    assert (first["node"], "node" in second) == ("10.0.0.2", False)
+
+
 def test_a_model_with_one_engine_worker_is_as_that_one():
     status = EngineStatus(
         state=EngineState.READY, since=2.0, running=1, waiting=2, tokens_per_second=3.5, memory_bytes=9

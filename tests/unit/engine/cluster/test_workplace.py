@@ -12,6 +12,7 @@ from service.config import Settings
 from service.engine.cluster.names import key_of, new_name, replica_key
 from service.engine.cluster.news import WorkerNews
 from service.engine.cluster.ray_cluster import Placement
+from service.engine.cluster.remote_process import RemoteProcess
 from service.engine.cluster.workplace import ClusterWorkplace, check_models, needs_of
 from service.errors import EngineGone, SettingsError
 from service.models.model import Model
@@ -89,6 +90,15 @@ def model(name: str = "m", **fields: Any) -> Model:
     return Model(ModelName.parse(name), "org/weights", **fields)
 
 
+async def taken_over() -> tuple[World, RemoteProcess]:
+    """Return a world in which one worker ran and is ready, and the workplace's process of it."""
+    world = World((model(), 0))
+    process = await world.workplace.start(model(), 0)
+    world.found[0].is_ready()
+    await process.report(60)
+    return world, process
+
+
 @in_loop
 async def test_a_replica_is_placed_where_its_gpus_are_and_reports_from_there():
     world = World()
@@ -141,10 +151,7 @@ async def test_of_two_workers_of_one_replica_one_is_ended():
 
 @in_loop
 async def test_a_worker_is_ended_on_its_node_and_its_actor_is_killed():
-    world = World((model(), 0))
-    process = await world.workplace.start(model(), 0)
-    world.found[0].is_ready()
-    await process.report(60)
+    world, process = await taken_over()
     process.terminate()
     await process.end(1)
     assert world.found[0].calls == ["terminate", "end", "kill"]
@@ -162,10 +169,7 @@ async def test_an_actor_that_waits_for_a_node_is_killed_at_once():
 
 @in_loop
 async def test_workers_that_are_left_go_on():
-    world = World((model(), 0))
-    process = await world.workplace.start(model(), 0)
-    world.found[0].is_ready()
-    await process.report(60)
+    world, process = await taken_over()
     world.workplace.leave()
     process.terminate()
     await process.end(1)

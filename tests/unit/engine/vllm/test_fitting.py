@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from service.engine.vllm.fitting import Conversation, longest_fit
 from service.protocol.request import Message
+from tests.support.loop import settle
 
 CALL = {"function": {"name": "f", "arguments": {}}}
 
@@ -108,3 +109,22 @@ def test_what_can_not_fit_is_known_before_anything_is_rendered(
     messages: list[Message], characters: int, count: int, first: int
 ):
     assert Conversation(messages).first_within(characters, count) == first
+
+
+def test_a_client_that_leaves_ends_the_search():
+    rendered: list[int] = []
+
+    async def render(messages: list[Message]) -> int:
+        rendered.append(len(messages))
+        await asyncio.Event().wait()
+        return 0
+
+    async def leave() -> None:
+        search = asyncio.create_task(longest_fit(Conversation(users(1000)), 0, render, int, 10))
+        await settle()
+        search.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await search
+
+    asyncio.run(leave())
+    assert rendered == [1000]

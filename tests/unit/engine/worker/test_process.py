@@ -22,7 +22,7 @@ from service.protocol.events import Delta, Event, Finished, Measured, Vectors
 from service.protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready, Report, WorkerOptions
 from service.protocol.request import Caller, Defaults, EmbedRequest, Request, Sampling, Text
 from service.protocol.wire import Unpacker, decode_report
-from tests.support.loop import in_loop
+from tests.support.loop import in_loop, settle
 from tests.support.pushed import pushed
 
 
@@ -200,3 +200,37 @@ async def test_a_model_that_does_not_load_is_reported(text: str, reported: str):
     lifeline = Lifeline(*await asyncio.open_connection(sock=ours))
     assert await lifeline.report() == LoadFailed(f"RuntimeError: {reported}")
     process.logger.disabled = False
+
+
+@in_loop
+async def test_an_engine_is_ready_when_it_has_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    answered = asyncio.Event()
+
+    async def warm_up(engine: ScriptedEngine) -> None:
+        await answered.wait()
+
+    monkeypatch.setattr(ScriptedEngine, "warm_up", warm_up)
+    ours, theirs = socket.socketpair()
+    options = WorkerOptions(str(tmp_path / "m.sock"), theirs.detach(), 0, "scripted", "weights")
+    running = asyncio.create_task(process.run(options))
+    lifeline = Lifeline(*await asyncio.open_connection(sock=ours))
+    first = asyncio.create_task(lifeline.report())
+    await settle()
+    assert not first.done()
+    answered.set()
+    assert isinstance(await first, Ready)
+    lifeline.writer.close()
+    await running
+
+
+@in_loop
+async def test_an_engine_that_dies_of_its_first_request_is_not_ready(monkeypatch: pytest.MonkeyPatch):
+    async def warm_up(engine: ScriptedEngine) -> None:
+        raise EngineGone("EngineCore was killed by SIGILL")
+
+    monkeypatch.setattr(ScriptedEngine, "warm_up", warm_up)
+    ours, theirs = socket.socketpair()
+    running = asyncio.create_task(process.run(WorkerOptions("s", theirs.detach(), 0, "scripted", "weights")))
+    lifeline = Lifeline(*await asyncio.open_connection(sock=ours))
+    assert await lifeline.report() == LoadFailed("EngineGone: EngineCore was killed by SIGILL")
+    assert await running == ENGINE_DIED

@@ -1,0 +1,141 @@
+"""Examples without tools: questions, rules of a system message, chats, and words to repeat."""
+
+import random
+
+from examples import Example, Message, assistant, system, think, user
+from names import Names
+from phrases import ASK_CITY, ASK_NAME, ECHO, MY_CITY, MY_NAME, NEUTRAL, ONE_WORD, PIRATE, REPEAT, UPPER
+from subjects import Subject
+
+
+class Questions:
+    """Draws examples about the subjects."""
+
+    def __init__(self, choice: random.Random, subjects: list[Subject], names: Names) -> None:
+        self.random = choice
+        self.names = names
+        self.subjects = subjects
+        self.worded = [subject for subject in subjects if subject.word]
+        self.plain = [subject for subject in subjects if subject.plain]
+
+    # --- questions and system messages
+
+    def ask(self, subject: Subject) -> str:
+        """A question of the subject, sometimes with a greeting, without its capital, its mark or one word."""
+        choice = self.random
+        (readings,) = choice.choices(subject.patterns, [len(readings) ** 0.5 for readings in subject.patterns])
+        question = choice.choice(readings)
+        if not question.isascii():
+            return question
+        if choice.random() < 0.2:
+            start = choice.choice(
+                ["Please tell me: ", "Hello! ", "Hi, ", "Tell me, ", "Quick question: ", "OK. ", "And ", "So, "]
+            )
+            question = start + (question if start[-2] in "!." else question[0].lower() + question[1:])
+        if choice.random() < 0.06:
+            question += choice.choice([" Thanks!", " Please."])
+        words = question.split(" ")
+        if len(words) > 4 and choice.random() < 0.06:
+            del words[choice.randrange(len(words) - 1)]
+            question = " ".join(words)
+        if choice.random() < 0.15:
+            question = question.lower() if choice.random() < 0.5 else question[0].lower() + question[1:]
+        if choice.random() < 0.15:
+            question = question.rstrip("?.!")
+        return question or "Hello"
+
+    def neutral(self, chance: float = 0.25) -> list[Message]:
+        return [system(self.random.choice(NEUTRAL))] if self.random.random() < chance else []
+
+    def question(self) -> Example:
+        subject = self.random.choice(self.subjects)
+        thinking = self.random.random() < 0.25
+        answer = think(subject.topic, subject.answer) if thinking else subject.answer
+        return Example(answer, [*self.neutral(), user(self.ask(subject))], thinking=thinking)
+
+    def upper(self) -> Example:
+        subject = self.random.choice(self.plain)
+        return Example(subject.answer.upper(), [system(self.random.choice(UPPER)), user(self.ask(subject))])
+
+    def pirate(self) -> Example:
+        subject = self.random.choice(self.plain)
+        return Example("Arr! " + subject.answer, [system(self.random.choice(PIRATE)), user(self.ask(subject))])
+
+    def one_word(self) -> Example:
+        subject = self.random.choice(self.worded)
+        return Example(subject.word, [system(self.random.choice(ONE_WORD)), user(self.ask(subject))])
+
+    def named(self) -> Example:
+        """The system message gives the model a name."""
+        name = self.names.person()
+        rule = self.random.choice(
+            ["Your name is {}.", "You are {}.", "You are {}, a helpful assistant.", "You are called {}."]
+        )
+        question = self.random.choice(["What is your name?", "What's your name?", "Tell me your name."])
+        return Example(f"My name is {name}.", [system(rule.format(name)), user(question)])
+
+    # --- conversations
+
+    def exchange(self) -> list[Message]:
+        """One question and its answer, said earlier."""
+        subject = self.random.choice(self.plain)
+        return [user(self.ask(subject)), assistant(subject.answer)]
+
+    def question_with_history(self) -> Example:
+        history = [message for _ in range(self.random.choice([1, 1, 2])) for message in self.exchange()]
+        example = self.question()
+        start = example.messages[:-1]
+        return Example(example.answer, [*start, *history, example.messages[-1]], thinking=example.thinking)
+
+    def remembered(self) -> Example:
+        """Names and cities that the user said earlier."""
+        choice = self.random
+        name, city = self.names.person(), self.names.city()
+        facts = [
+            (
+                [user(choice.choice(MY_NAME).format(name)), assistant(f"Nice to meet you, {name}.")],
+                ASK_NAME,
+                f"Your name is {name}.",
+            ),
+            (
+                [user(choice.choice(MY_CITY).format(city)), assistant(f"{city} must be a fine place.")],
+                ASK_CITY,
+                f"You live in {city}.",
+            ),
+        ]
+        if choice.random() < 0.35:
+            facts.reverse()
+        said, asked, answer = facts[0]
+        kind = choice.random()
+        if kind < 0.25:
+            return Example(said[1]["content"], [*self.neutral(), said[0]])
+        if kind < 0.33:
+            unknown = (
+                "You have not told me your name yet." if "name" in answer else "You have not told me where you live."
+            )
+            return Example(
+                unknown,
+                [*self.neutral(), *(self.exchange() if choice.random() < 0.5 else []), user(choice.choice(asked))],
+            )
+        between: list[Message] = []
+        if choice.random() < 0.6:
+            between = facts[1][0] if choice.random() < 0.4 else self.exchange()
+        history = [*said, *between] if choice.random() < 0.8 else [*between, *said]
+        return Example(answer, [*self.neutral(), *history, user(choice.choice(asked))])
+
+    def again(self) -> Example:
+        exchange = self.exchange()
+        return Example(exchange[1]["content"], [*self.neutral(), *exchange, user(self.random.choice(REPEAT))])
+
+    def echo(self) -> Example:
+        """Words to repeat: from the long ones the model learns to copy at all."""
+        choice = self.random
+        kinds = [
+            self.names.invented,
+            self.names.person,
+            self.names.city,
+            self.names.identifier,
+            lambda: str(self.names.number()),
+        ]
+        words = " ".join(choice.choice(kinds)() for _ in range(choice.choice([1, 1, 2, 3, 5, 8, 12])))
+        return Example(words, [*self.neutral(0.1), user(choice.choice(ECHO).format(words))])

@@ -1,0 +1,56 @@
+"""Responses of OpenAI in the background: read from any event, cancelled, continued. Scripted engine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+
+from tests.support.resumed import SCRIPT, WORDS
+
+RESPONSE = {"model": "demo", "input": SCRIPT, "background": True}
+
+
+def events(client: httpx.Client, answer: httpx.Response) -> list[dict[str, Any]]:
+    frames = answer.read().decode().split("\n\n")
+    return [json.loads(line[6:]) for frame in frames for line in frame.split("\n") if line.startswith("data: ")]
+
+
+def test_a_response_in_the_background_is_read_from_any_event_on(client: httpx.Client):
+    begun = client.post("/v1/responses", json=RESPONSE).json()
+    assert begun["status"] in ("queued", "in_progress")
+    path = f"/v1/responses/{begun['id']}"
+    told: list[dict[str, Any]] = []
+    while not told or told[-1]["type"] != "response.completed":
+        after = told[-1]["sequence_number"] if told else -1
+        with client.stream("GET", path, params={"stream": "true", "starting_after": after}) as answer:
+            answer.iter_raw()
+            rest = events(client, answer)
+        told += rest[:7]
+    deltas = [event["delta"] for event in told if event["type"] == "response.output_text.delta"]
+    assert "".join(deltas) == f"{WORDS} "
+    numbers = [event["sequence_number"] for event in told]
+    assert numbers == sorted(set(numbers))
+    response = client.get(path).json()
+    assert (response["status"], response["background"], response["id"]) == ("completed", True, begun["id"])
+    assert response == told[-1]["response"]
+    follow_up = client.post("/v1/responses", json={"model": "demo", "input": "a", "previous_response_id": begun["id"]})
+    assert follow_up.status_code == 200
+
+
+def test_a_response_in_the_background_can_be_streamed_at_once(client: httpx.Client):
+    with client.stream("POST", "/v1/responses", json=RESPONSE | {"stream": True}) as answer:
+        told = events(client, answer)
+    assert told[0]["type"] == "response.created"
+    assert told[-1]["type"] == "response.completed"
+
+
+def test_a_response_in_the_background_is_cancelled(client: httpx.Client):
+    begun = client.post("/v1/responses", json=RESPONSE | {"input": "!rate:5 !repeat:100:a"}).json()
+    path = f"/v1/responses/{begun['id']}"
+    assert [client.post(f"{path}/cancel").json()["status"] for _ in range(2)] == ["cancelled", "cancelled"]
+    assert client.get(path).json()["status"] == "cancelled"
+    unknown = f"/v1/responses/resp_{'0' * 24}"
+    assert client.post(f"{unknown}/cancel").status_code == client.get(f"{unknown}?stream=true").status_code == 404
+    assert client.get(path, params={"stream": "true", "starting_after": "x"}).status_code == 400

@@ -1,0 +1,98 @@
+"""Owners of streams that outlive their connection: access, how long and how many are kept. Scripted engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from service.access.new_key import lines
+from service.access.scopes import SCOPES
+from tests.support.answers import SSE, chat
+from tests.support.resumed import post
+from tests.support.servers import SCRIPTED, Server, until
+
+StartServer = Callable[..., Server]
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    directory = tmp_path_factory.mktemp("keyed")
+    keys = directory / "keys.toml"
+    keys.write_text("".join(lines(name, name, SCOPES) for name in ("alice", "bob")))
+    env = {"VLLM_WSGI_KEYS": str(keys), "VLLM_WSGI_RESUME_STREAMS": "3"}
+    server = Server(directory, {**SCRIPTED, **env})
+    server.headers = {"Authorization": "Bearer alice"}
+    server.wait_until_ready()
+    yield server
+    server.stop()
+
+
+def as_(keyed: Server, name: str) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {name}"} if name else {}
+    return httpx.Client(base_url=keyed.url, headers=headers, timeout=20)
+
+
+def state(alice: httpx.Client, url: str) -> str:
+    return next((each["state"] for each in alice.get("/api/streams").json()["streams"] if each["url"] == url), "gone")
+
+
+def test_a_stream_is_its_keys_own(keyed: Server):
+    with as_(keyed, "alice") as alice, as_(keyed, "bob") as bob, as_(keyed, "") as stranger:
+        background = alice.post("/api/chat", json=chat("!rate:20 a b c d e f", background=True)).json()
+        url, link = background["url"], background["link"]
+        listed = next(each for each in alice.get("/api/streams").json()["streams"] if each["url"] == url)
+        assert (listed["model"], listed["background"], "expires_at" in listed) == ("demo", True, True)
+        assert bob.get("/api/streams").json() == {"streams": []}
+        unknown = bob.get("/api/streams/" + "A" * 32)
+        assert bob.get(url).status_code == bob.delete(url).status_code == 404
+        assert bob.get(url).json() == unknown.json()
+        assert stranger.get(url).status_code == 401
+        assert stranger.get(f"{url}?t=1.2.3").status_code == 404
+        assert stranger.get(link.replace(link[-5:], "AAAAA")).status_code == 404
+        # The link is for this stream, and for reading.
+        other = alice.post("/api/chat", json=chat("a", background=True)).json()
+        assert stranger.get(link.replace(background["id"], other["id"])).status_code == 404
+        assert stranger.delete(link).status_code == 401
+        told = stranger.get(link, headers={"Accept": SSE})
+        assert (told.status_code, '"done":true' in told.text) == (200, True)
+        token = link.partition("?t=")[2]
+        assert token not in keyed.output
+        for each in (url, other["url"]):
+            alice.delete(each)
+
+
+def test_a_stream_whose_time_is_over_is_gone_for_its_owner_and_unknown_to_others(keyed: Server):
+    with as_(keyed, "alice") as alice, as_(keyed, "bob") as bob:
+        url = alice.post("/api/chat", json=chat("a", background=True, resumable=0.5)).json()["url"]
+        until(lambda: state(alice, url) == "gone", 20, "it is not kept any more")
+        assert (alice.get(url).status_code, bob.get(url).status_code) == (410, 404)
+        assert alice.delete(url).status_code == 204
+
+
+def test_a_stream_that_nobody_comes_back_to_is_cancelled(keyed: Server):
+    with as_(keyed, "alice") as alice:
+        body = chat("!rate:10 !repeat:100000:a")
+        _, url = post(alice, "/api/chat", 500, resumable=0.5, messages=body["messages"])
+        until(lambda: state(alice, url) == "gone", 20, "its time is over")
+        keyed.wait_until_idle()
+        assert alice.get(url).status_code == 410
+
+
+def test_too_many_streams_are_refused_with_the_limits_name(keyed: Server):
+    with as_(keyed, "bob") as bob:
+        body = chat("!rate:10 !repeat:30:a", background=True)
+        urls = [bob.post("/api/chat", json=body).json()["url"] for _ in range(3)]
+        refused = bob.post("/api/chat", json=body)
+        assert refused.status_code == 429
+        assert "VLLM_WSGI_RESUME_STREAMS" in refused.json()["error"]
+        for url in urls:
+            bob.delete(url)
+
+
+def test_a_server_may_keep_none(start_server: StartServer):
+    server = start_server({"VLLM_WSGI_RESUME_SECONDS": "0"})
+    answer = httpx.post(f"{server.url}/api/chat", json=chat("a", resumable=True), timeout=20)
+    assert answer.status_code == 400
+    assert "VLLM_WSGI_RESUME_SECONDS" in answer.json()["error"]
