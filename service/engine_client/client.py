@@ -1,4 +1,4 @@
-"""The verbs of the queue: what a web worker can ask of the engine host and of the engine's workers.
+"""The verbs of the queue: the questions of a web worker to the engine host and to the engine workers.
 
 In: requests with their caller. Out: answers, streams of event batches, or a ServiceError.
 """
@@ -68,7 +68,7 @@ from .stream import Stream, StreamOrder
 ANSWER_SECONDS = 10.0
 # A load balancer asks every few seconds, and waits about as long.
 CHECK_SECONDS = 2.0
-# Meanwhile files are hashed and synced to disk.
+# The host hashes files and syncs them to disk before it answers.
 EDIT_SECONDS = 120.0
 # An engine's processes get up to 20 seconds to exit.
 UNLOAD_SECONDS = 60.0
@@ -129,7 +129,7 @@ class Client:
         self._ask(lambda id: Unload(id, model), Unloaded, UNLOAD_SECONDS)
 
     def restart(self, model: str, seconds: float | None, may_pause: bool) -> Iterator[str]:
-        """Restart the engine workers of a model, or of all; yield what happens, in sentences."""
+        """Restart the engine workers of a model, or of all with an empty name. Yield sentences about the progress."""
         job = Job(self.connections, self._times, Presence(), lambda id: Restart(id, model, seconds, may_pause))
         for batch in job.batches():
             yield from (event.status for event in batch if isinstance(event, Progress))
@@ -159,7 +159,7 @@ class Client:
         return Job(self.connections, self._times, presence, lambda id: Create(id, model, recipe))
 
     def observe(self, after: str, seconds: float, presence: Presence) -> Observation:
-        """Return what happens on the server after the event with this mark, or without one from `seconds` ago on."""
+        """Return the server's events after the one with the mark `after`; without a mark, of the last `seconds`."""
         return Observation(self.connections, self._times, presence, after, seconds)
 
     def copy(self, source: str, destination: str) -> None:
@@ -192,7 +192,7 @@ class Client:
         self._ask(lambda id: StoreResponse(id, response, owner, data), Done, EDIT_SECONDS)
 
     def fetch_response(self, owner: str, response: str) -> Any:
-        """Return what the owner has stored under this id. Raises ResponseNotFound, for a damaged file too."""
+        """Return the JSON that the owner has stored under this id. Raises ResponseNotFound, for a damaged file too."""
         stored = self._ask(lambda id: FetchResponse(id, response, owner), StoredResponse, EDIT_SECONDS)
         try:
             return msgspec.json.decode(stored.data)
@@ -200,7 +200,7 @@ class Client:
             raise ResponseNotFound(f"Response with id '{response}' not found.") from None
 
     def drop_response(self, owner: str, response: str) -> None:
-        """Delete what the owner has stored under this id. Raises ResponseNotFound."""
+        """Delete the response that the owner has stored under this id. Raises ResponseNotFound."""
         self._ask(lambda id: DropResponse(id, response, owner), Done, EDIT_SECONDS)
 
     def trouble(self) -> str:

@@ -54,7 +54,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 class Manifests:
     """The manifests under `directory`, read once and kept in memory. Only one process may write them.
 
-    `damaged` are the files that are not valid manifests, by the names of their models, and why. They are left alone.
+    `damaged` maps the models whose files are not valid manifests to the reasons. Those files are left alone.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -90,7 +90,7 @@ class Manifests:
         return self._directory / host / namespace / model / f"{tag}.json"
 
     def _read(self) -> None:
-        """Read every file. Whatever is wrong with one, the others are read."""
+        """Read every file. An error in one does not keep the others from being read."""
         for path in sorted(self._directory.glob("*/*/*/*.json")):
             try:
                 name = self._name(path)

@@ -122,5 +122,5 @@ class ProgressAnswer(Answer):
         return [ProgressRecord(event.status, event.digest, event.total, event.completed)]
 
     def _join(self, records: list[Any]) -> Any:
-        """Return the last record, which is all of an answer that is not streamed."""
+        """Return the last record, which is the whole answer when it is not streamed."""
         return records[-1]
