@@ -1,4 +1,4 @@
-"""The tools that a request offers to the model, and the rules for which of them it may call."""
+"""The tools that a request offers to the model, and the rules about those that it may call."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ TOOL_MODES = ("auto", "none", "required")
 class OfferedTool:
     """A tool that the client runs, under the name by which the model calls it.
 
-    `function` is the tool as chat templates have it. `form` tells the dialect how a call is handed back to the client.
-    A `deferred` tool is not shown to the model before the client's own search has found it.
+    `function` is the tool as chat templates have it. `form` names the form in which the dialect hands a call back to
+    the client. A `deferred` tool is not shown to the model before the client's own search has found it.
     """
 
     name: str
@@ -89,12 +89,12 @@ def function_tool(fields: Fields, schema: str, namespace: str = "") -> OfferedTo
 
 
 def function_of(tool: Record, kind: str) -> Any:
-    """Return what a tool or a call keeps below its type. Some clients write it beside the type, as in Responses."""
+    """Return the part of a tool or a call below its type. Some clients write it beside the type, as in Responses."""
     return tool.get(kind, tool if "name" in tool else None)
 
 
 def offered(function: Record, form: str = "function", namespace: str = "", deferred: bool = False) -> OfferedTool:
-    """Return a tool of a function's record."""
+    """Return the tool that a function's record describes."""
     return OfferedTool(function["name"], {"type": "function", "function": function}, form, namespace, deferred)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from service.engine.vllm.paced_scheduler import interval_seconds
 from service.engine.vllm.render import TOO_LONG
 from tests.support.asking import ADD, WEATHER, Asker, content, terminal, user
 from tests.support.servers import Server
@@ -48,17 +47,13 @@ def test_a_long_answer_arrives_piece_by_piece(demo: Asker) -> None:
     assert max(len(records) for records in answers) > 100
 
 
-def test_many_answers_at_once_come_in_fewer_pieces_and_lose_nothing(demo: Asker) -> None:
+def test_many_answers_at_once_lose_nothing(demo: Asker) -> None:
     ask: dict[str, Any] = {"messages": user(LONG), "think": False, "options": {"num_predict": 100}}
     alone = content(demo.ndjson("/api/chat", **ask))
     with ThreadPoolExecutor(48) as pool:
         answers = list(pool.map(lambda _: demo.ndjson("/api/chat", **ask), range(48)))
     assert {content(records) for records in answers} == {alone}
     assert {records[-1]["eval_count"] for records in answers} == {100}
-    # On a busy machine a step takes longer than tokens are held back, so that there is nothing to join.
-    step_seconds = max(records[-1]["eval_duration"] for records in answers) / 100 / 1e9
-    if step_seconds < interval_seconds(48) / 2:
-        assert sum(len(records) for records in answers) < 48 * 100 * 0.8
 
 
 def test_counts_and_durations_come_from_the_engine(demo: Asker) -> None:

@@ -1,7 +1,7 @@
 """Turn the messages of OpenAI's chat completions into those of a Chat.
 
-Messages up to the model's last turn are history: what they hold of unknown types gives its text, or nothing. It never
-knows the model's chat template.
+Messages up to the model's last turn are history: parts of unknown types give their text, or nothing. It never knows
+the model's chat template.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _image(part: Record, place: str, is_history: bool) -> str | Image:
 
 
 def _found(part: Any, kind: Any) -> str:
-    """Return how a part is not what it should be."""
+    """Return the difference between a part and a valid one, for an error."""
     if not isinstance(part, dict):
         return f"is a {go_type(part)}; it must be an object with a type"
     if kind == "text":

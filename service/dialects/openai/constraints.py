@@ -36,7 +36,7 @@ def parse_response_format(fields: Fields) -> str | dict[str, Any] | None:
 def with_vllms(
     fields: Fields, format: str | dict[str, Any] | None
 ) -> tuple[str | dict[str, Any] | None, Constraint | None]:
-    """Return the format and the constraint of a Request: what `format` asks for, or vLLM's own fields do.
+    """Return the format and the constraint of a Request: from `format`, or from vLLM's own fields.
 
     Raise BadRequest if the request asks for more than one.
     """

@@ -41,7 +41,7 @@ def custom_input(arguments: Record) -> str:
 
 
 def _format(fields: Fields) -> str:
-    """Return what the model has to know of the grammar: Responses and chat have it at different depths."""
+    """Return the grammar in words for the model. Responses and chat have it at different depths."""
     shape: Any = fields.get("format")
     if not isinstance(shape, dict):
         return ""

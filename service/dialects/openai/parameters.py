@@ -1,7 +1,7 @@
 """Parse the parameters that the bodies of OpenAI's routes share: sampling, number of answers, stream and effort.
 
-OpenAI's API reference holds where Ollama ignores what OpenAI defines. What vLLM's own server takes beyond it is taken
-too. Refusals that Ollama has as well have Ollama's texts (`openai/openai.go`).
+The rules are OpenAI's API reference, also for fields that Ollama ignores, and the further fields of vLLM's own server.
+Refusals that Ollama has as well have Ollama's texts (`openai/openai.go`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..fields import Fields
 from ..keeping import Keeping
 from ..tools import Tools
 
-# They lie beneath the model's own generation_config.json, as in vLLM's server. In Ollama they override the model's.
+# The model's own generation_config.json overrides these, as in vLLM's server. In Ollama these override the model's.
 OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -56,7 +56,7 @@ def parse_stream(fields: Fields) -> tuple[bool, bool]:
 
 
 def parse_sampling(fields: Fields) -> Sampling:
-    """Return all of the sampling but its limit of tokens. Raise a BadRequest that names the field."""
+    """Return the sampling parameters without the limit of tokens. Raise a BadRequest that names the field."""
     seed = integer(fields, "seed")
     return Sampling(
         temperature=_number(fields, "temperature", 0, 2),
@@ -175,6 +175,6 @@ def truncation(fields: Fields) -> tuple[int | None, bool]:
 
 
 def go_type(value: Any) -> str:
-    """Return what Go calls the type of a JSON value."""
+    """Return Go's name for the type of a JSON value."""
     names = {type(None): "<nil>", bool: "bool", str: "string", list: "[]interface {}", dict: "map[string]interface {}"}
     return names.get(type(value), "float64")

@@ -1,6 +1,6 @@
 """Turn the body of `POST /v1/responses` into a call.
 
-A response is stored, with the conversation before it, only if its request says `"store": true`. A later request can
+A response is stored, with the conversation before it, only if its request has `"store": true`. A later request can
 then continue it. Otherwise each request brings its whole conversation. It never knows where responses are stored.
 """
 
@@ -113,7 +113,7 @@ def _refuse_state(fields: Fields) -> None:
 
 
 def _background(fields: Fields, include: list[str]) -> bool:
-    """Return whether the response is generated without a reader. Raise BadRequest for what can't go with that."""
+    """Return whether the response is generated without a reader. Raise BadRequest for fields that contradict it."""
     if not fields.boolean("background", False):
         return False
     if fields.get("store") is False:

@@ -19,7 +19,7 @@ NAMESPACE, TOOL_SEARCH = "namespace", "tool_search"
 _STRING, _INTEGER = {"type": "string"}, {"type": "integer"}
 _COMMAND = {"type": "array", "items": _STRING}
 
-# Tools whose parameters OpenAI's models know by heart. The client runs them; their calls have items of their own.
+# OpenAI's models know the parameters of these tools. The client runs them, and their calls are items of these types.
 KNOWN_TOOLS: dict[str, Record] = {
     "local_shell": {
         "name": "local_shell",
@@ -135,7 +135,10 @@ def _in_container(fields: Fields) -> bool:
 
 
 def _forced(choice: Fields, tools: Tools) -> ToolChoice:
-    """A tool in a namespace is named with its namespace, in one field or in two, or alone if that is unambiguous."""
+    """Return a choice that forces one tool.
+
+    A tool in a namespace is named with its namespace, in one field or in two, or alone if that is unambiguous.
+    """
     name = qualified(choice.string("name"), choice.string("namespace"))
     within = [tool.name for tool in tools.offered.values() if tool.namespace and tool.name.endswith(f".{name}")]
     if name not in tools.offered and len(within) == 1:
