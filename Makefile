@@ -121,7 +121,7 @@ docs: $(VENV)/installed-check ## write the generated pages of docs/reference and
 site: $(DOCS)/installed ## build the documentation site into site/
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict
 
-bench: $(VENV)/installed-bench ## compare with vLLM's own server: 15 minutes, writes bench/RESULTS.md; BENCH=--quick: 3 minutes
+bench: $(VENV)/installed-bench $(LIBRARIES)/installed ## compare with vLLM's own servers: 20 minutes, writes bench/RESULTS.md; BENCH=--quick: 3 minutes
 	$(RUN) bench $(BENCH)
 
 soak: install-dev ## ten minutes of everything at once, and what grows; SOAK="--minutes 60"

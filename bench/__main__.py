@@ -5,21 +5,25 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from .claims import PAGE, written
 from .cpu import WEB
+from .judges import Verdict, verdicts
 from .model import write_endless
 from .plot import draw
 from .results import Machine, Results
 from .rounds import Failed, Point, Run, ask, interleaved
-from .servers import Bare, Ours, OursInEvents, Side, Vllm, get
+from .rust import RustVllm, cpu_distribution, rust_front_end
+from .servers import Bare, HttpSide, Ours, OursAgain, OursInEvents, OursResumable, Side, Vllm, get
 from .tables import aims_table, document
 from .webtier import Silent, Start, Steady, silent, steady
 
@@ -70,9 +74,12 @@ def run(directory: Path, quick: bool, rounds: int) -> Results:
     began, machine = time.monotonic(), Machine.this()
     web_start, measured, still = web_tier(directory, QUICK_STEADY if quick else STEADY, 1000 if quick else 5000)
     points = QUICK_POINTS if quick else SHORT_POINTS + LONG_POINTS
-    starts, runs, shipped = side_by_side(directory, points, rounds, quick)
+    beside = side_by_side(directory, points, rounds, quick)
     minutes = (time.monotonic() - began) / 60
-    return Results(time.strftime("%Y-%m-%d"), minutes, machine, starts, runs, shipped, web_start, measured, still)
+    return Results(
+        time.strftime("%Y-%m-%d"), minutes, machine, beside.starts, beside.runs, beside.shipped,
+        web_start, measured, still, beside.verdicts,
+    )  # fmt: skip
 
 
 def web_tier(directory: Path, loads: list[tuple[int, int]], streams: int) -> tuple[Start, list[Steady], Silent]:
@@ -97,26 +104,51 @@ def web_tier(directory: Path, loads: list[tuple[int, int]], streams: int) -> tup
     return start, measured, still
 
 
-def side_by_side(
-    directory: Path, points: list[Point], rounds: int, quick: bool
-) -> tuple[dict[str, float], list[Run], list[Run]]:
-    """Measure every side at every point; then, in a full run, vLLM's server with its own layout of processes."""
+class Beside(NamedTuple):
+    """What was measured of the sides beside each other."""
+
+    starts: dict[str, float]
+    runs: list[Run]
+    shipped: list[Run]
+    verdicts: list[Verdict]
+
+
+def side_by_side(directory: Path, points: list[Point], rounds: int, quick: bool) -> Beside:
+    """Measure every side at every point.
+
+    A full run then has other people's load generators measure them, and vLLM's server with its own layout.
+    """
     model = write_endless(directory)
     kinds: list[Callable[[], Side]] = [
-        lambda: Bare(directory, model), lambda: Vllm(directory, model), lambda: Ours.with_vllm(directory, model)
+        lambda: Bare(directory, model), lambda: Vllm(directory, model), *_rust(directory, model),
+        lambda: Ours.with_vllm(directory, model),
     ]  # fmt: skip
     starts: dict[str, float] = {}
     with contextlib.ExitStack() as stack:
         sides = [started(kind, stack, starts) for kind in kinds]
         ours = sides[-1]
         assert isinstance(ours, Ours)
-        sides.append(OursInEvents(ours))
+        sides += [OursInEvents(ours), OursResumable(ours)]
         runs = list(interleaved(sides, points, rounds, say))
-        shipped = []
+        shipped, found = [], []
         if not quick:
-            sides[1] = started(lambda: Vllm(directory, model, as_shipped=True), stack, starts)
+            cpu_distribution(directory)
+            # They use OpenAI's API, so this server's two formats are one to them.
+            servers = [side for side in sides if isinstance(side, HttpSide) and not isinstance(side, OursAgain)]
+            found = list(verdicts(servers, directory, say))
+            sides[1] = started(lambda: Vllm.as_shipped(directory, model), stack, starts)
             shipped = list(interleaved(sides, SHIPPED_POINTS, 1, say))
-    return starts, runs, shipped
+    return Beside(starts, runs, shipped, found)
+
+
+def _rust(directory: Path, model: Path) -> list[Callable[[], Side]]:
+    """Return the side of vLLM's Rust front end, where its program can be had."""
+    try:
+        program = rust_front_end()
+    except (subprocess.SubprocessError, OSError) as error:
+        say(f"vLLM's Rust front end is left out: {error}")
+        return []
+    return [lambda: RustVllm(directory, model, program)]
 
 
 def started(kind: Callable[[], Side], stack: contextlib.ExitStack, starts: dict[str, float]) -> Side:

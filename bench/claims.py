@@ -1,4 +1,4 @@
-"""The table of ratios in docs/explanation/performance.md: this server beside vLLM's own, in a few lines.
+"""The tables of ratios in docs/explanation/performance.md: this server beside each of vLLM's own, in a few lines.
 
 A ratio is the median over the rounds of one side's value over the other's in the same round. A cell shows the lowest
 and the highest ratio among the points of its row and both stream formats.
@@ -9,35 +9,46 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from .aims import BARE, OURS, VLLM, ratio
-from .results import Results, front_microseconds, of, points
+from .aims import BARE, OURS, RUST, VLLM, ratio
+from .results import Results, front_microseconds, of, points, sides
 from .rounds import Point, Run
 from .tables import table
 
 PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "performance.md"
 BEGIN, END = "<!-- written by make bench: begin -->", "<!-- written by make bench: end -->"
 
-Claim = tuple[str, str, Callable[[Run], float]]
+Claim = tuple[str, Callable[[Run], float]]
 CLAIMS: list[Claim] = [
-    ("CPU per token", VLLM, front_microseconds),
-    ("tokens/s", VLLM, lambda run: run.rate),
-    ("first token", VLLM, lambda run: run.first["p50"]),
-    ("gap p50", VLLM, lambda run: run.gap["p50"]),
-    ("gap p99", VLLM, lambda run: run.gap["p99"]),
-    ("tokens/s, bare", BARE, lambda run: run.rate),
+    ("CPU per token", front_microseconds),
+    ("tokens/s", lambda run: run.rate),
+    ("first token p50", lambda run: run.first["p50"]),
+    ("first token p99", lambda run: run.first["p99"]),
+    ("gap p50", lambda run: run.gap["p50"]),
+    ("gap p99", lambda run: run.gap["p99"]),
 ]
+PEERS = {
+    VLLM: "Divided by vLLM's Python server:",
+    RUST: "Divided by vLLM's Rust front end:",
+    BARE: "Divided by bare `AsyncLLM`:",
+}
 
 
-def claims_table(results: Results) -> str:
+def claims_tables(results: Results) -> str:
+    """Return a table for each peer that was measured."""
+    there = [peer for peer in PEERS if peer in sides(results.runs)]
+    return "\n\n".join(f"{PEERS[peer]}\n\n{claims_table(results, peer)}" for peer in there)
+
+
+def claims_table(results: Results, peer: str) -> str:
     """Return the table: rows for 1, for 16, and for 64 streams and more, with short and with long prompts."""
-    titles = ["prompt", "streams", *(title for title, _, _ in CLAIMS)]
-    return table(titles, [_row(results, group) for group in _groups(results)])
+    titles = ["prompt", "streams", *(title for title, _ in CLAIMS)]
+    return table(titles, [_row(results, group, peer) for group in _groups(results)])
 
 
 def written(page: str, results: Results) -> str:
-    """Return the page with the table of these results in place of the one that it has."""
+    """Return the page with the tables of these results in place of those that it has."""
     before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{claims_table(results)}\n\n{END}{rest.split(END)[1]}"
+    return f"{before}{BEGIN}\n\n{claims_tables(results)}\n\n{END}{rest.split(END)[1]}"
 
 
 def _groups(results: Results) -> list[list[Point]]:
@@ -51,10 +62,10 @@ def _groups(results: Results) -> list[list[Point]]:
     return [group for group in groups if group]
 
 
-def _row(results: Results, group: list[Point]) -> list[str]:
+def _row(results: Results, group: list[Point], peer: str) -> list[str]:
     streams = sorted({point.streams for point in group})
     prompt = of(results.runs, VLLM, group[0])[0].prompt_tokens
-    cells = [_span(results, group, other, value) for _, other, value in CLAIMS]
+    cells = [_span(results, group, peer, value) for _, value in CLAIMS]
     return [str(prompt), f"{streams[0]}–{streams[-1]}" if len(streams) > 1 else str(streams[0]), *cells]
 
 

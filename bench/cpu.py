@@ -28,7 +28,7 @@ def part(command: Iterable[str]) -> str:
         return CORE
     if "service.engine.worker.process" in line or "bench.bare" in line:
         return ENGINE_FRONT
-    if "gunicorn: worker" in line or "api_server" in line:
+    if "gunicorn: worker" in line or "api_server" in line or "vllm-rs" in line:
         return WEB
     return OTHER
 

@@ -1,4 +1,4 @@
-"""Draws the results: the cost of a token in front of the engine, and how many tokens arrive in a second."""
+"""Draws the results: cost, throughput and latency over the streams, and what each side pays for its latency."""
 
 from __future__ import annotations
 
@@ -19,13 +19,34 @@ from .rounds import Run
 
 def draw(results: Results, path: Path) -> None:
     """Draw an SVG at `path`, over the number of streams, for the short prompts."""
-    figure, (cost, rate, gap) = pyplot.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
+    figure, ((cost, rate), (gap, frontier)) = pyplot.subplots(2, 2, figsize=(11, 8.4), layout="constrained")
     _lines(cost, results, front_microseconds, "front-end CPU per token, µs")
     _lines(rate, results, lambda run: run.rate, "tokens/s delivered")
     _lines(gap, results, lambda run: run.gap["p99"] * 1e3, "inter-token latency p99, ms")
+    _frontier(frontier, results)
     cost.legend(frameon=False)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
+
+
+def _frontier(axes: Axes, results: Results) -> None:
+    """Draw each side as a curve over the streams, which are written at its points. Nearer to the origin is better."""
+    short = [point for point in points(results.runs) if not point.words]
+    for side in sides(results.runs):
+        runs = [of(results.runs, side, point) for point in short]
+        costs = [statistics.median(front_microseconds(run) for run in each) for each in runs]
+        gaps = [statistics.median(run.gap["p50"] * 1e3 for run in each) for each in runs]
+        (line,) = axes.plot(costs, gaps, marker="o", label=side)
+        for point, cost, gap in zip(short, costs, gaps, strict=True):
+            axes.annotate(
+                str(point.streams), (cost, gap), xytext=(4, 4), textcoords="offset points", color=line.get_color()
+            )
+    axes.set(
+        xscale="log", yscale="log", xlabel="front-end CPU per token, µs", ylabel="inter-token latency p50, ms",
+        title="what each side pays for its latency",
+    )  # fmt: skip
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.yaxis.set_major_formatter("{x:.0f}")
 
 
 def _lines(axes: Axes, results: Results, value: Callable[[Run], float], title: str) -> None:

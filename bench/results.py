@@ -12,6 +12,7 @@ import msgspec
 import psutil
 
 from .cpu import CORE, cores
+from .judges import Verdict
 from .rounds import Point, Run
 from .webtier import Silent, Start, Steady
 
@@ -39,7 +40,10 @@ class Machine(msgspec.Struct):
 
 
 class Results(msgspec.Struct):
-    """A run. `began` is a date, `starts` the seconds from exec to the model's first answer, by side."""
+    """A run. `began` is a date, `starts` the seconds from exec to the model's first answer, by side.
+
+    `verdicts` are those of other people's load generators.
+    """
 
     began: str
     minutes: float
@@ -50,6 +54,7 @@ class Results(msgspec.Struct):
     web_start: Start
     steady: list[Steady]
     silent: Silent
+    verdicts: list[Verdict] = []
 
 
 class Figure(NamedTuple):

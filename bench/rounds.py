@@ -86,7 +86,7 @@ def outcome_of(side: Side) -> Outcome:
 
 def measure(side: Side, point: Point, number: int) -> Run:
     """Measure one run. Its questions differ between engines in a number only, and are new in every round."""
-    first = number * 1000 + side.shift
+    first = number * 1024 + side.shift
     questions = [question(point.words, first + stream) for stream in range(point.streams)]
     outcome, cpu = measured(side, side.task(questions, point.tokens))
     return Run(

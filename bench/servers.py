@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
@@ -173,18 +174,29 @@ class HttpSide(Side):
 
 
 class Vllm(HttpSide):
-    """`python -m vllm.entrypoints.openai.api_server`."""
+    """vLLM's own server, which is started as the module and with the arguments of `program`, before the model."""
 
     path, dialect, accept, health = "/v1/chat/completions", "openai", "text/event-stream", "/health"
 
-    def __init__(self, directory: Path, model: Path, as_shipped: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        model: Path,
+        name: str = "vLLM's server",
+        program: Sequence[str] = ("vllm.entrypoints.openai.api_server", "--model"),
+        env: Mapping[str, str] = LAYOUT,
+    ) -> None:
         port = free_port()
-        name = "vLLM's server as it ships" if as_shipped else "vLLM's server"
         arguments = [
-            sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name",
-            NAME, "--host", "127.0.0.1", "--port", str(port), "--disable-uvicorn-access-log", *flags(ENGINE_ARGS),
+            sys.executable, "-m", *program, str(model), "--served-model-name", NAME, "--host", "127.0.0.1",
+            "--port", str(port), "--disable-uvicorn-access-log", *flags(ENGINE_ARGS),
         ]  # fmt: skip
-        super().__init__(name, directory, arguments, {} if as_shipped else LAYOUT, port)
+        super().__init__(name, directory, arguments, dict(env), port)
+
+    @classmethod
+    def as_shipped(cls, directory: Path, model: Path) -> Vllm:
+        """Return the server with vLLM's own layout of processes and number of threads."""
+        return cls(directory, model, "vLLM's server as it ships", env={})
 
     def body(self, question: str, tokens: int) -> dict[str, Any]:
         return {
@@ -229,19 +241,29 @@ class Ours(HttpSide):
         return answer is not None and bool(json.loads(answer)["models"])
 
 
-class OursInEvents(Ours):
-    """The same server with server-sent events."""
-
-    accept = "text/event-stream"
-    # Otherwise the engine's prefix cache would hold the questions of the other format.
-    shift = 500
+class OursAgain(Ours):
+    """The same server, asked in another way. `shift` keeps its questions out of the engine's prefix cache."""
 
     def __init__(self, ours: Ours) -> None:
-        self.name = "this server, SSE"
         self.port, self.program, self.generator = ours.port, ours.program, ours.generator
 
     def stop(self) -> None:
         """Leave it to the other side, which runs the server."""
+
+
+class OursInEvents(OursAgain):
+    """With server-sent events."""
+
+    name, accept, shift = "this server, SSE", "text/event-stream", 256
+
+
+class OursResumable(OursAgain):
+    """With streams that a client may resume, which the engine worker keeps."""
+
+    name, shift = "this server, resumable NDJSON", 512
+
+    def body(self, question: str, tokens: int) -> dict[str, Any]:
+        return super().body(question, tokens) | {"resumable": True}
 
 
 def load_generator(log: Path) -> Program:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from .aims import aims
 from .cpu import CORE, ENGINE_FRONT, OTHER, WEB
+from .judges import REQUESTS, STREAMS, TOKENS
 from .results import Figure, Results, figure, front_microseconds, of, part_microseconds, points, sides
 from .rounds import Run
 
@@ -20,6 +21,11 @@ the others are up and idle meanwhile. CPU is that of all threads of the processe
 engine's core. Tokens that reach a client together count as one arrival, so that this server's inter-token latency holds
 the gaps between writes and is never shorter than it is. Figures are medians over the rounds, in brackets the least
 and the most.
+"""
+
+JUDGES = f"""\
+Each judge asks for {TOKENS} tokens {REQUESTS} times on `/v1/chat/completions`, {STREAMS} at once, and uses its own
+definitions: guidellm's inter-token latency is one mean for each answer.
 """
 
 Column = tuple[str, Callable[[Run], float], str]
@@ -53,6 +59,7 @@ def document(results: Results) -> str:
         parts += [f"### {point.streams} streams, prompts of {prompt} tokens, answers of {point.tokens}"]
         parts += [runs_table([run for run in results.runs if run.point == point])]
     parts += ["## vLLM's layout as it ships", *(runs_table(results.as_shipped) for _ in results.as_shipped[:1])]
+    parts += ["## Other people's load generators", verdicts_table(results), JUDGES]
     parts += ["## Memory", memory_table(results), "## The web tier alone", steady_table(results), silent(results)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -77,6 +84,15 @@ def runs_table(runs: list[Run]) -> str:
         own = [run for run in runs if run.side == side]
         rows.append([side, *(cell(figure([value(run) for run in own]), form) for _, value, form in COLUMNS)])
     return table(["side", *(title for title, _, _ in COLUMNS)], rows)
+
+
+def verdicts_table(results: Results) -> str:
+    rows = [
+        [each.judge, each.side, f"{each.rate:,.0f}"]
+        + [f"{value:.1f}" for times in (each.first, each.gap) for value in (times["p50"], times["p99"])]
+        for each in results.verdicts
+    ]
+    return table(["judge", "side", "tokens/s", "first token p50 ms", "p99", "inter-token p50 ms", "p99"], rows)
 
 
 def cell(found: Figure, form: str) -> str:

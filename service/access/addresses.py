@@ -1,4 +1,4 @@
-"""Where a request comes from, and whether the server may listen on an address without keys."""
+"""The addresses that a request comes from, and those that a server without keys may listen on."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def received(environ: Mapping[str, Any]) -> Mapping[str, Any]:
 def addresses(environ: Mapping[str, Any]) -> list[str | None]:
     """Return every address from which a request may come: its peer's, and all that X-Forwarded-For names.
 
-    Werkzeug's ProxyFix replaces the peer's address by the one that it believes; where the header has too few, it leaves
-    the peer's. Any client that reaches the port can write 127.0.0.1 into the header.
+    Werkzeug's ProxyFix replaces the peer's address by one from the header, and leaves it where the header has too few.
+    So the peer's address alone proves nothing: any client that reaches the port can write 127.0.0.1 into the header.
     """
     forwarded = [address.strip() for address in environ.get("HTTP_X_FORWARDED_FOR", "").split(",")]
     return [received(environ).get("REMOTE_ADDR"), environ.get("REMOTE_ADDR"), *filter(None, forwarded)]

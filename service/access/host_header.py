@@ -1,4 +1,4 @@
-"""Which Host headers a server that listens on loopback accepts: Ollama's protection from DNS rebinding.
+"""The Host headers that a server on loopback accepts: Ollama's protection from DNS rebinding.
 
 An attacker can make the name of their page point at 127.0.0.1. Its requests then have the same origin as this server,
 so `origins.py` allows them, but their Host header still holds the page's name. The rules are those of Ollama's

@@ -22,7 +22,7 @@ from .scopes import SCOPE_NAMES, SCOPES, Scope
 
 logger = logging.getLogger("vllm_wsgi.access")
 
-# The file is looked at once in this time, when a key is asked for.
+# The file is checked for changes when a key is looked up, but not more often than this. In seconds.
 LOOK_SECONDS = 1.0
 
 
@@ -94,7 +94,7 @@ class KeyFile:
     def _known(self, text: str) -> Key | None:
         digest = hashlib.sha256(text.encode("latin-1")).digest()
         found = None
-        # Each digest is compared, and in constant time: the time that it takes shows nothing of how near a guess was.
+        # All digests are compared, each in constant time, so that the duration does not show how close a guess was.
         for key in self._keys:
             if hmac.compare_digest(key.digest, digest):
                 found = key
@@ -145,18 +145,18 @@ class _KeysToml(TomlFile):
         for name, table in self._tables("keys", "key").items():
             key = self._key(name, table, defaults)
             if twin := keys.get(key.digest):
-                self._refuse(("keys", name, "hash"), f'is that of "{twin.caller.name}" too')
+                self._fail(("keys", name, "hash"), f'is that of "{twin.caller.name}" too')
             keys[key.digest] = key
         return list(keys.values())
 
     def _key(self, name: str, table: dict[str, Any], defaults: Caller) -> Key:
         place = ("keys", name)
         if not name:
-            self._refuse(place, "must have a name")
+            self._fail(place, "must have a name")
         self._check_kinds(place, table, _KINDS)
         for limit in _LIMITS:
             if table.get(limit, 0) < 0:
-                self._refuse((*place, limit), "must not be negative")
+                self._fail((*place, limit), "must not be negative")
         limits = {field: table[field] for field in (*_LIMITS, "priority") if field in table}
         caller = msgspec.structs.replace(defaults, name=name, **limits)
         return Key(caller, self._scopes(place, table), self._digest(place, table))
@@ -165,16 +165,16 @@ class _KeysToml(TomlFile):
         scopes = table.get("scopes")
         if not scopes:
             missing = f"needs scopes, of {', '.join(SCOPE_NAMES)}"
-            self._refuse((*place, "scopes") if "scopes" in table else place, missing)
+            self._fail((*place, "scopes") if "scopes" in table else place, missing)
         for scope in scopes:
             if scope not in SCOPE_NAMES:
-                self._refuse((*place, "scopes"), f"{scope!r} is not a scope; known are {', '.join(SCOPE_NAMES)}")
+                self._fail((*place, "scopes"), f"{scope!r} is not a scope; known are {', '.join(SCOPE_NAMES)}")
         return frozenset(map(Scope, scopes))
 
     def _digest(self, place: tuple[str, ...], table: dict[str, Any]) -> bytes:
         if "hash" not in table:
-            self._refuse(place, "has no hash; `vllm-wsgi key NAME` makes a key and its hash")
+            self._fail(place, "has no hash; `vllm-wsgi key NAME` makes a key and its hash")
         found = _HASH.match(table["hash"])
         if found is None:
-            self._refuse((*place, "hash"), 'must be "sha256:" and 64 hexadecimal digits in lower case')
+            self._fail((*place, "hash"), 'must be "sha256:" and 64 hexadecimal digits in lower case')
         return bytes.fromhex(found[1])

@@ -1,8 +1,8 @@
-"""Whose key a request presents, and whether that key may do what the request asks. `key_file` looks the key up.
+"""Find the key that a request presents, and check what the key may do. `key_file` looks the key up.
 
 A keys.toml holds a table for each key, under the name of its owner; deploy/keys.toml.example shows every field. Only
-the SHA-256 of a key is stored. That is enough, since a key is 256 random bits: there is nothing to guess, which is what
-slow hashes protect. `vllm-wsgi key NAME --scope SCOPE >> keys.toml` makes a key.
+the SHA-256 of a key is stored. That is enough: slow hashes protect passwords, which can be guessed, and a key is 256
+random bits. `vllm-wsgi key NAME --scope SCOPE >> keys.toml` makes a key.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Auth:
         self._anyone = Key(default_caller(settings))
 
     def identify(self, environ: Mapping[str, Any]) -> Key:
-        """Return the key that a request presents. Where the server has no keys, it is one with the settings' limits.
+        """Return the key that a request presents. A server without keys has one for all, with the settings' limits.
 
         Raises Unauthorized.
         """

@@ -1,4 +1,4 @@
-"""Which web pages may call: Ollama's CORS rules.
+"""The web pages that may call: Ollama's CORS rules.
 
 Where the server has no keys, these rules are the only protection from other pages in a browser. A request whose Origin
 is not allowed is refused before anything is done, whatever its method (gin-contrib/cors, and the defaults of Ollama's
@@ -28,8 +28,8 @@ PREFLIGHT_HEADERS = {
     "Access-Control-Max-Age": "43200",
 }
 # Headers that a page may read of an answer besides those that every page may (Fetch, "CORS-safelisted response-header
-# name"): the id for reports, the time to try again in, what says why a request was refused, and a stream's address.
-EXPOSED_HEADERS = "X-Request-Id,Retry-After,WWW-Authenticate,Allow,Accept-Encoding,Location,Content-Location"
+# name"): they hold the id for reports, the time until the next try, the reason of a refusal, and a stream's address.
+EXPOSED_HEADERS = "X-Request-Id,Request-Id,Retry-After,WWW-Authenticate,Allow,Accept-Encoding,Location,Content-Location"
 # RFC 9110 §5.1.
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z")
 PREFLIGHT_VARY = ("Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers")
@@ -38,8 +38,8 @@ PREFLIGHT_VARY = ("Origin", "Access-Control-Request-Method", "Access-Control-Req
 def allowed_headers(requested: str) -> str:
     """Return the headers that a page of an allowed origin may send: Ollama's, and those that its browser asks for.
 
-    An origin that may call at all may send any header: what may be done is decided by its key, not by its headers.
-    `requested` is the value of Access-Control-Request-Headers; what is not a header's name in it is left out.
+    An allowed origin may send any header, since its key decides what it may do. `requested` is the value of
+    Access-Control-Request-Headers; parts of it that are not names of headers are left out.
     """
     known = {name.lower() for name in _HEADERS.split(",")}
     asked = [name.strip() for name in requested.split(",")]

@@ -68,7 +68,7 @@ def _text(data: bytes) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    """Return the bytes that `_text` has made a text of, none for another text."""
+    """Undo `_text`. Return no bytes for a text that `_text` can't have made."""
     try:
         return urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:

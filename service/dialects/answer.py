@@ -51,7 +51,7 @@ class Answer:
         raise NotImplementedError
 
     def located(self, event: Located) -> None:
-        """Take note of the model before it is asked anything. Raise BadRequest for a model that only embeds."""
+        """Check the model before a request is submitted. Raise BadRequest for a model that only embeds."""
         if event.capabilities and "completion" not in event.capabilities:
             raise BadRequest(f'"{self._model}" does not support {self.verb}')
 

@@ -1,4 +1,4 @@
-"""How much of each kind a request may bring. It is counted before anything is made of it.
+"""The bounds of a request, kind by kind. Its values are counted before anything is made of them.
 
 In: a body, and the requests that are parsed from it. Out: nothing, or a BadRequest that names the field and its bound.
 A web worker and an engine worker are one thread each for many clients, so no request may hold either for long. A bound
@@ -31,7 +31,7 @@ MAX_BAD_WORD_CHARACTERS = 16_384
 # As OpenAI: the answers to one prompt, and the alternatives of one token.
 MAX_CHOICES = 128
 MAX_ALTERNATIVES = 20
-# Alternatives of all answers of a prompt. Each is an object of its own for each token, in every process on its way.
+# Alternatives of all answers of a prompt. For each token, each is one object in every process on its way.
 MAX_ALTERNATIVES_IN_ALL = 400
 # All answers to all prompts of a call are in vLLM at the same time.
 MAX_PROMPTS = 1_024
@@ -66,7 +66,7 @@ class Bounds:
             self._check_images(sum(map(_listed_images, messages)))
 
     def check_requests(self, requests: Iterable[Request]) -> None:
-        """Raise BadRequest for requests with too long schemas, or that hold too much together with a stored one."""
+        """Raise BadRequest for too long schemas, and for requests that exceed a bound with a stored response."""
         for request in requests:
             _check_bytes("the JSON schema", request.format, MAX_SCHEMA_BYTES)
             _check_bytes("the constraint", request.constraint, MAX_SCHEMA_BYTES)
@@ -109,7 +109,7 @@ def _check_characters(name: str, words: Any) -> None:
 
 
 def _check_bytes(name: str, value: Any, most: int) -> None:
-    """Encoding is quicker than anything else that is done with a value."""
+    """Raise BadRequest for a value of more than `most` bytes of JSON. No later step is as quick as this one."""
     if value and (size := len(msgspec.json.encode(value))) > most:
         raise BadRequest(f"{name} may have at most {most} bytes, and has {size}")
 

@@ -33,16 +33,19 @@ class Fields:
         return self._values.get(name)
 
     def string(self, name: str, default: str = "") -> str:
+        """Return a string, `default` if it is absent."""
         value = self._values.get(name, default)
-        return value if isinstance(value, str) else self._refuse(name, value, "string")
+        return value if isinstance(value, str) else self._fail(name, value, "string")
 
     def boolean(self, name: str, default: bool) -> bool:
+        """Return a boolean, `default` if it is absent."""
         value = self._values.get(name, default)
-        return value if isinstance(value, bool) else self._refuse(name, value, "bool")
+        return value if isinstance(value, bool) else self._fail(name, value, "bool")
 
     def integer(self, name: str, default: int = 0) -> int:
+        """Return an integer of up to 64 bits, `default` if it is absent."""
         value = as_integer(self._values.get(name, default))
-        return value if value is not None else self._refuse(name, self._values[name], "int")
+        return value if value is not None else self._fail(name, self._values[name], "int")
 
     def number(self, name: str) -> float | None:
         """Return a number, None if it is absent."""
@@ -50,36 +53,40 @@ class Fields:
         if value is None:
             return None
         number = as_number(value)
-        return number if number is not None else self._refuse(name, value, "float64")
+        return number if number is not None else self._fail(name, value, "float64")
 
     def integers(self, name: str) -> list[int]:
+        """Return a list of integers of up to 64 bits, an empty one if it is absent."""
         values = self.array(name, "[]int")
         integers = as_integers(values)
         if None in integers:
-            self._refuse(name, values[integers.index(None)], "int")
+            self._fail(name, values[integers.index(None)], "int")
         return cast("list[int]", integers)
 
     def array(self, name: str, go_type: str) -> list[Any]:
+        """Return a list with items of any kind, an empty one if it is absent. `go_type` is Go's type of the list."""
         value = self._values.get(name, [])
-        return value if isinstance(value, list) else self._refuse(name, value, go_type)
+        return value if isinstance(value, list) else self._fail(name, value, go_type)
 
     def strings(self, name: str, array_type: str, item_type: str) -> list[str]:
         """Return the strings of a list, without its nulls."""
         items = [item for item in self.array(name, array_type) if item is not None]
         for item in items:
             if not isinstance(item, str):
-                self._refuse(name, item, item_type)
+                self._fail(name, item, item_type)
         return items
 
     def mapping(self, name: str, go_type: str = "map[string]interface {}") -> dict[str, Any]:
+        """Return an object, an empty one if it is absent. `go_type` is Go's type of the object."""
         value = self._values.get(name, {})
-        return value if isinstance(value, dict) else self._refuse(name, value, go_type)
+        return value if isinstance(value, dict) else self._fail(name, value, go_type)
 
     def strings_by_name(self, name: str) -> dict[str, str]:
+        """Return an object whose values are strings, an empty one if it is absent."""
         values = self.mapping(name, "map[string]string")
         for value in values.values():
             if not isinstance(value, str):
-                self._refuse(name, value, "string")
+                self._fail(name, value, "string")
         return values
 
     def child(self, name: str, go_type: str) -> Fields:
@@ -91,7 +98,7 @@ class Fields:
         items = self.array(name, array_type)
         for item in items:
             if not isinstance(item, dict):
-                self._refuse(name, item, item_type)
+                self._fail(name, item, item_type)
         return [Fields(item, self._struct, f"{self._path}{name}.") for item in items]
 
     def model(self) -> str:
@@ -102,9 +109,10 @@ class Fields:
         ModelName.parse(model)
         return model
 
-    def _refuse(self, name: str, value: Any, go_type: str) -> NoReturn:
+    def _fail(self, name: str, value: Any, go_type: str) -> NoReturn:
         kind = KINDS.get(type(value), "null")
         if kind == "number" and go_type.endswith("int"):
             kind = f"number {value}"
         field = f"{self._struct}.{self._path}{name}"
-        raise BadRequest(f"json: cannot unmarshal {kind} into Go struct field {field} of type {go_type}")
+        message = f"json: cannot unmarshal {kind} into Go struct field {field} of type {go_type}"
+        raise BadRequest(message, param=f"{self._path}{name}", code="invalid_type")

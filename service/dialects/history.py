@@ -1,4 +1,4 @@
-"""Earlier turns of a conversation, as evidence: what has text becomes text, and nothing in them is refused.
+"""Earlier turns of a conversation, read leniently: all text in them is kept, and nothing is refused.
 
 A client sends the history with every request, so that one refused turn would end its conversation for good.
 """
@@ -21,7 +21,7 @@ TEXT_FIELDS = (
     "encrypted_content",
 )  # fmt: skip
 
-# The same fields hold files in base64, and what another server has encrypted for itself: one long word, or lines of it.
+# The same fields hold files in base64, and texts that another server has encrypted: one long word, or lines of it.
 _OPAQUE = re.compile(r"(?:[A-Za-z0-9+/_=-]{64,}\r?\n?)+[A-Za-z0-9+/_=-]*|data:.*", re.DOTALL)
 
 

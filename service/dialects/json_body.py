@@ -69,7 +69,7 @@ def parse_json(
         return {}
     if not isinstance(value, dict):
         raise BadRequest(f"json: cannot unmarshal {KINDS[type(value)]} into Go value of type {struct}")
-    # The escapes of surrogates begin so, as do those of Korean syllables.
+    # Escapes of surrogates begin with these, as do those of Korean syllables.
     fields: dict[str, Any] = _clean(value, MAX_DEPTH) if b"\\ud" in data or b"\\uD" in data else value
     return fields
 

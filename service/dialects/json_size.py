@@ -12,18 +12,18 @@ from ..errors import BadRequest
 
 # A decoder holds up every other client of the web worker: it runs in one piece, and takes about a tenth of a second for
 # 100,000 small objects. So a body may have this many commas, colons and opening brackets outside of its texts. That is
-# a prompt of 500,000 token ids. What is made of an object, a message or a tool, takes longer than its decoding, so that
-# fewer of them may be there. A conversation of 10,000 messages that call tools has 30,000 or so.
+# a prompt of 500,000 token ids. To make a message or a tool of an object takes longer than to decode the object, so the
+# bound for objects is lower. A conversation of 10,000 messages that call tools has 30,000 or so.
 MAX_MARKS = 500_000
 MAX_OBJECTS = 40_000
 _MARKS = (b",", b":", b"[", b"{")
 _DIGITS = b"0123456789"
-# The longest integer of 64 bits has 19.
+# The longest integer of 64 bits has 19 digits.
 _LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{20}")
 
 
 class JSONSize:
-    """Counts what is outside of texts. Chunks may be cut anywhere.
+    """Counts the marks outside of texts. Chunks may be cut anywhere.
 
     `long_numbers` is whether numbers of many digits were seen, unless a cut between two chunks hid them.
     """

@@ -1,4 +1,4 @@
-"""How a client asks for a stream that outlives its connection; the same fields for every dialect."""
+"""Read the fields with which a client asks for a stream that outlives its connection. Every dialect has them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A record that differs from the ones before it only in a few texts, which is what most tokens become.
+"""A record that differs from the ones before it only in a few texts. Most tokens become such a record.
 
 In: a record with HOLE in the place of each text that changes. Out: such a record and its texts, apart.
-It never knows the bytes of a record: whoever encodes it encodes the shape once.
+It never knows the bytes of a record: the framing encodes them, and each shape only once.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import secrets
 from typing import Any, NamedTuple
 
-# No text of a client's or of a model's is the same.
+# No text of a client or of a model equals this one.
 HOLE = f"hole-{secrets.token_hex(12)}"
 
 
 class Shape:
-    """A record with holes. `encoded` belongs to whoever encodes it."""
+    """A record with holes. `encoded` belongs to the framing."""
 
     __slots__ = ("encoded", "record")
 

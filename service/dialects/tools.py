@@ -1,4 +1,4 @@
-"""The tools that a request offers to the model, and the rules for which of them it may call."""
+"""The tools that a request offers to the model, and the rules about those that it may call."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ TOOL_MODES = ("auto", "none", "required")
 class OfferedTool:
     """A tool that the client runs, under the name by which the model calls it.
 
-    `function` is the tool as chat templates have it. `form` tells the dialect how a call is handed back to the client.
-    A `deferred` tool is not shown to the model before the client's own search has found it.
+    `function` is the tool as chat templates have it. `form` names the form in which the dialect hands a call back to
+    the client. A `deferred` tool is not shown to the model before the client's own search has found it.
     """
 
     name: str
@@ -54,13 +54,14 @@ class Tools:
             return
         if self.left_out:
             types = ", ".join(f'"{kind}"' for kind in dict.fromkeys(self.left_out))
-            raise BadRequest(f"{named} needs a tool that the client runs: this server can't run {types}")
-        raise BadRequest(f"{named} needs tools")
+            message = f"{named} needs a tool that the client runs: this server can't run {types}"
+            raise BadRequest(message, param="tool_choice")
+        raise BadRequest(f"{named} needs tools", param="tool_choice")
 
     def require(self, name: str) -> None:
         """Raise BadRequest if a choice names a tool that is not offered."""
         if name not in self.offered:
-            raise BadRequest(f'tool_choice names "{name}", which is not among the tools')
+            raise BadRequest(f'tool_choice names "{name}", which is not among the tools', param="tool_choice")
 
     def defer(self, found: set[str], searchable: bool) -> None:
         """Remove the deferred tools that the client's search has not `found`.
@@ -76,7 +77,7 @@ def function_tool(fields: Fields, schema: str, namespace: str = "") -> OfferedTo
     """Return a function of the client, whose parameters are in the field `schema`. Raise BadRequest without a name."""
     name = fields.string("name")
     if not name:
-        raise BadRequest("tools: name is required")
+        raise BadRequest("tools: name is required", param="tools")
     function = {
         "name": qualified(name, namespace),
         "description": fields.string("description"),
@@ -88,12 +89,12 @@ def function_tool(fields: Fields, schema: str, namespace: str = "") -> OfferedTo
 
 
 def function_of(tool: Record, kind: str) -> Any:
-    """Return what a tool or a call keeps below its type. Some clients write it beside the type, as in Responses."""
+    """Return the part of a tool or a call below its type. Some clients write it beside the type, as in Responses."""
     return tool.get(kind, tool if "name" in tool else None)
 
 
 def offered(function: Record, form: str = "function", namespace: str = "", deferred: bool = False) -> OfferedTool:
-    """Return a tool of a function's record."""
+    """Return the tool that a function's record describes."""
     return OfferedTool(function["name"], {"type": "function", "function": function}, form, namespace, deferred)
 
 

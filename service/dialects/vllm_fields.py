@@ -1,4 +1,4 @@
-"""The fields that vLLM's own server adds to OpenAI's and Anthropic's APIs: which are honoured, and which are refused.
+"""The fields that vLLM's own server adds to OpenAI's and Anthropic's APIs, honoured or refused one by one.
 
 A field that changes the meaning of an answer is never ignored. The list is that of the request models of vLLM 0.32
 (`vllm/entrypoints/openai`, `pooling/embed` and `anthropic`), and of the names that older versions had. Fields that
@@ -175,7 +175,7 @@ def template_arguments(fields: Fields) -> tuple[bool | None, dict[str, Any]]:
 
 
 def table() -> list[tuple[str, ...]]:
-    """Return a row for each field: its name, and what becomes of it on each of the ROUTES, for the documentation."""
+    """Return a row for each field: its name, and its treatment on each of the ROUTES, for the documentation."""
     names = sorted({name for route in ROUTES.values() for name in route})
     return [(name, *(_cell(route.get(name)) for route in ROUTES.values()), _note(name)) for name in names]
 
@@ -190,5 +190,5 @@ def _note(name: str) -> str:
 
 
 def _equal(value: Any, harmless: Any) -> bool:
-    """A bool is a number to Python, and not to JSON. Empty lists and objects ask for nothing either."""
+    """Compare as JSON does, where a bool is not a number. Empty lists and objects ask for nothing either."""
     return value in ([], {}) or (value == harmless and isinstance(value, bool) == isinstance(harmless, bool))

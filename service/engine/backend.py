@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
 from ..errors import PromptTooLong
 from ..protocol.events import Delta, Finished, Rendered, Vectors
 from ..protocol.reports import Pulse
 from ..protocol.request import Caller, EmbedRequest, Request
+
+# Takes each event of an answer as it comes up.
+Emit = Callable[["Delta | Finished | Rendered"], None]
 
 
 def check_prompt(caller: Caller, tokens: int) -> None:
@@ -33,10 +36,10 @@ class Engine(Protocol):
     async def warm_up(self) -> None:
         """Answer something, before the engine is called ready. Raises ServiceError."""
 
-    def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
-        """Yield Deltas and one Finished for each answer, or one Rendered. Closing the iterator cancels.
+    async def generate(self, id: int, request: Request, emit: Emit) -> None:
+        """Emit Deltas and one Finished for each answer, or one Rendered. Return when all answers have ended.
 
-        Raises ServiceError.
+        Events are emitted where they come up, without a wake-up of this coroutine. Raises ServiceError.
         """
 
     def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Vectors, None]:

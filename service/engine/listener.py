@@ -1,7 +1,7 @@
 """The engine's end of the queue, the same for host and worker: commands come in, each is answered by events.
 
 All events that come up in one turn of the loop leave as one message, so that a decode step costs one message for each
-web worker instead of one for each request.
+web worker instead of one for each request. What a web worker has no time to read piles up, and leaves joined.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 from ..errors import BadRequest, EngineFailure, EngineGone, InternalError, ServiceError
 from ..protocol.commands import Cancel, Command, Embed, Submit
 from ..protocol.events import Alive, Event, Failed, Hello
+from ..protocol.joining import joined
 from ..protocol.salvage import message_id
 from ..protocol.wire import UNFIT, Unpacker, decode_command, pack
 from ..transport.address import Address
@@ -24,12 +26,28 @@ from ..transport.connect import PULSE_SECONDS
 
 logger = logging.getLogger("vllm_wsgi.queue")
 
-# When a web worker reads nothing, its own answers stop at this size; those of other web workers go on.
-OUTBOX_BYTES = 4 * 1024 * 1024
+# A web worker that has left this much unread is behind: what comes up meanwhile waits for it, and is joined.
+BEHIND_BYTES = 64 * 1024
+# So many events wait before they are joined for the first time.
+JOIN_EVENTS = 4096
 
+# Takes an event of a command at any time until the command is answered.
+Emit = Callable[[Event], None]
 # Answers one kind of command. Each takes its own class, which a type of them all can't say.
 Handler = Callable[[Any], AsyncGenerator[Event, None]]
-Handlers = Mapping[type[Command], Handler]
+
+
+@dataclass(frozen=True)
+class Push:
+    """A handler that emits its events itself, wherever they come up. An event then costs neither a task nor a wait.
+
+    Nothing can hold such a handler up, so all that it emits must be fit for being joined.
+    """
+
+    answer: Callable[[Any, Emit], Awaitable[None]]
+
+
+Handlers = Mapping[type[Command], "Handler | Push"]
 
 
 class WebWorkerConnection:
@@ -46,6 +64,8 @@ class WebWorkerConnection:
         self._writer = writer
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._outbox: list[Event] = []
+        self._join_at = JOIN_EVENTS
+        self._behind: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._is_remote = is_remote
 
@@ -67,8 +87,9 @@ class WebWorkerConnection:
                 # A web worker that was killed writes no log itself.
                 logger.warning("%s is cancelled: its web worker is gone", task.get_name())
                 task.cancel()
-            if pulse is not None:
-                pulse.cancel()
+            for waiting in (self._behind, pulse):
+                if waiting is not None:
+                    waiting.cancel()
             self._writer.close()
 
     async def _send_pulses(self) -> None:
@@ -99,11 +120,7 @@ class WebWorkerConnection:
 
     async def _run(self, command: Command) -> None:
         try:
-            async with aclosing(self._answer(command)) as events:
-                async for event in events:
-                    self._emit(event)
-                    if self._writer.transport.get_write_buffer_size() > OUTBOX_BYTES:
-                        await self._writer.drain()
+            await self._answer(command)
         except ServiceError as error:
             if isinstance(command, Submit | Embed) and isinstance(error, EngineFailure | EngineGone):
                 # %r, since the message may quote the client, who must not be able to write lines of the log.
@@ -115,22 +132,50 @@ class WebWorkerConnection:
             logger.exception("%s failed", _label(command))
             self._emit(Failed.of(command.id, InternalError()))
 
-    def _answer(self, command: Command) -> AsyncGenerator[Event, None]:
+    async def _answer(self, command: Command) -> None:
         """Raises BadRequest for a command that this process does not answer."""
         handler = self._handlers.get(type(command))
         if handler is None:
             raise BadRequest(f"this engine process does not answer {type(command).__name__}")
-        return handler(command)
+        if isinstance(handler, Push):
+            await handler.answer(command, self._emit)
+            return
+        async with aclosing(handler(command)) as events:
+            async for event in events:
+                self._emit(event)
+                if self._behind is not None:
+                    # Web workers that read go on.
+                    await self._writer.drain()
 
     def _emit(self, event: Event) -> None:
         if not self._outbox:
             self._loop.call_soon(self._flush)
         self._outbox.append(event)
+        if len(self._outbox) > self._join_at:
+            self._outbox = joined(self._outbox)
+            self._join_at = max(JOIN_EVENTS, 2 * len(self._outbox))
 
     def _flush(self) -> None:
+        """Send what has come up, unless the web worker is behind: then it is sent once the web worker has read."""
+        if self._behind is None and self._writer.transport.get_write_buffer_size() > BEHIND_BYTES:
+            self._behind = self._loop.create_task(self._catch_up())
+        if self._behind is None:
+            self._send()
+
+    async def _catch_up(self) -> None:
+        with suppress(ConnectionError):
+            await self._writer.drain()
+        self._behind = None
+        self._send()
+
+    def _send(self) -> None:
         outbox, self._outbox = self._outbox, []
+        self._join_at = JOIN_EVENTS
         if self._writer.is_closing():
             return
+        if len({event.id for event in outbox}) < len(outbox):
+            # Several steps have piled up: their tokens cost no more than those of one.
+            outbox = joined(outbox)
         try:
             self._writer.write(pack(outbox))
         except UNFIT:

@@ -49,7 +49,7 @@ from ..errors import BadRequest, EngineFailure, PromptTooLong, Unavailable
 from ..protocol.events import Delta, Finished, Rendered, Vectors
 from ..protocol.reports import Pulse
 from ..protocol.request import EmbedRequest, Request
-from .backend import check_prompt
+from .backend import Emit, check_prompt
 from .script import prompt_words, script_of, scripted_call, text_of_role
 from .vectors import packed_unit_vector
 
@@ -78,15 +78,15 @@ class ScriptedEngine:
     async def warm_up(self) -> None:
         """Nothing gets faster."""
 
-    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
-        """Yield a token for each word, one answer after the other. The prompt has a token for each word, too."""
+    async def generate(self, id: int, request: Request, emit: Emit) -> None:
+        """Emit a token for each word, one answer after the other. The prompt has a token for each word, too."""
         script = script_of(request)
         if script.startswith("!refuse:"):
             raise BadRequest(script.removeprefix("!refuse:"))
         if script.startswith("!busy:"):
             raise Unavailable(script.removeprefix("!busy:"))
         if request.render_only:
-            yield Rendered(id, script, tokens=len(script.split(" ")))
+            emit(Rendered(id, script, tokens=len(script.split(" "))))
             return
         check_prompt(request.caller, len(script.split(" ")))
         self._check_length(request)
@@ -95,7 +95,7 @@ class ScriptedEngine:
             for index in range(request.n):
                 async for event in self._play(id, script, request):
                     event.index = index
-                    yield event
+                    emit(event)
         finally:
             self._running -= 1
 

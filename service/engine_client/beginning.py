@@ -1,4 +1,4 @@
-"""What tells one conversation from another: a hash of how it begins.
+"""Tell conversations apart by a hash of their beginning.
 
 A chat begins with its system messages and its first question, whatever follows. The host sends requests with the same
 beginning to the same replica of a model, which has what came before in its prefix cache.
@@ -10,7 +10,7 @@ from hashlib import blake2b
 
 from ..protocol.request import Chat, Image, Infill, Request, Text
 
-# Two conversations that are alike for so long share most of a prefix cache, too. Characters of a text, bytes of an
+# Two conversations with so long a common beginning share most of a prefix cache, too. Characters of a text, bytes of an
 # image, tokens.
 TEXT, IMAGE, TOKENS = 2000, 2000, 500
 # A prompt without a template grows at its end, so that only its first words stay.

@@ -1,4 +1,4 @@
-"""The verbs of the queue: what a web worker can ask of the engine host and of the engine's workers.
+"""The verbs of the queue: the questions of a web worker to the engine host and to the engine workers.
 
 In: requests with their caller. Out: answers, streams of event batches, or a ServiceError.
 """
@@ -68,14 +68,18 @@ from .stream import Stream, StreamOrder
 ANSWER_SECONDS = 10.0
 # A load balancer asks every few seconds, and waits about as long.
 CHECK_SECONDS = 2.0
-# Meanwhile files are hashed and synced to disk.
+# The host hashes files and syncs them to disk before it answers.
 EDIT_SECONDS = 120.0
 # An engine's processes get up to 20 seconds to exit.
 UNLOAD_SECONDS = 60.0
 
 
 class Client:
-    """The engine host, as one process of the web tier uses it. Nothing connects before the first question."""
+    """The engine host, as one process of the web tier uses it. Nothing connects before the first question.
+
+    A verb that waits raises EngineGone when the host can't be reached, and Unavailable when it does not answer in
+    time, besides the errors that its docstring names. Streams and jobs raise their errors while they are iterated.
+    """
 
     def __init__(self, control: str, heartbeat: float, deadline: float = 0.0, moves: int = 0, tls: str = "") -> None:
         """`control` is the engine host's socket, `tls` the directory of the certificates. The times are in seconds.
@@ -104,7 +108,7 @@ class Client:
         return AttachedStream(self.connections, self._times, presence, stream, owner, settles)
 
     def end_stream(self, stream: str, owner: str, settles: float | None) -> None:
-        """End a kept stream. `settles` is a KeptSearch's. Raises StreamNotFound."""
+        """End a kept stream. `settles` is a KeptSearch's. Raises ResponseNotFound."""
         end_stream(KeptSearch(self.connections, self._times, Presence(), settles), stream, owner)
 
     def streams(self, owner: str) -> list[KeptState]:
@@ -114,30 +118,36 @@ class Client:
     def embed(
         self, request: EmbedRequest, presence: Presence, keep_alive: float | None = None
     ) -> tuple[Located, Vectors]:
-        """Wait until every input is embedded, and return the vectors of all of them in one event."""
+        """Wait until every input is embedded, and return the vectors of all of them in one event.
+
+        Raises ModelNotFound, Unsupported for a model that does not embed, BadRequest for an input that is too long,
+        ServerBusy, TooManyRequests, ClientGone and DeadlineExceeded.
+        """
         embedding = EmbeddingExchange(self.connections, self._times, presence, request, keep_alive, self._moves)
         with contextlib.closing(embedding):
             return embedding.run()
 
     def load(self, model: str, presence: Presence, caller: Caller, keep_alive: float | None = None) -> Located:
-        """Wait until the model is loaded."""
+        """Wait until the model is loaded. Raises ModelNotFound, ServerBusy, ClientGone and DeadlineExceeded."""
         with Exchange(self.connections, self._times, presence, caller.name) as exchange:
             return exchange.located(model, keep_alive, submits=0)
 
     def unload(self, model: str) -> None:
-        """Wait until the model is unloaded."""
+        """Wait until the model is unloaded. Raises ModelNotFound."""
         self._ask(lambda id: Unload(id, model), Unloaded, UNLOAD_SECONDS)
 
     def restart(self, model: str, seconds: float | None, may_pause: bool) -> Iterator[str]:
-        """Restart the engine workers of a model, or of all; yield what happens, in sentences."""
+        """Restart the engine workers of a model, or of all with an empty name. Yield sentences about the progress."""
         job = Job(self.connections, self._times, Presence(), lambda id: Restart(id, model, seconds, may_pause))
         for batch in job.batches():
             yield from (event.status for event in batch if isinstance(event, Progress))
 
     def models(self) -> list[ModelInfo]:
+        """Return every model that is served, loaded or not, without its texts."""
         return self._ask(ListModels, Models).models
 
     def loaded(self) -> list[LoadedModel]:
+        """Return the models that are loaded or being loaded."""
         return self.status().models
 
     def status(self) -> Loaded:
@@ -145,9 +155,11 @@ class Client:
         return self._ask(ListLoaded, Loaded)
 
     def show(self, model: str) -> ModelInfo:
+        """Return the description of a model. Raises ModelNotFound, and BadRequest for an invalid name."""
         return self._ask(lambda id: ShowModel(id, model), Models).models[0]
 
     def show_verbose(self, model: str) -> Shown:
+        """Return the description with tensors and vocabulary. Raises as `show` does."""
         return self._ask(lambda id: ShowModel(id, model, verbose=True), Shown, EDIT_SECONDS)
 
     def pull(self, model: str, presence: Presence) -> Job:
@@ -159,20 +171,26 @@ class Client:
         return Job(self.connections, self._times, presence, lambda id: Create(id, model, recipe))
 
     def observe(self, after: str, seconds: float, presence: Presence) -> Observation:
-        """Return what happens on the server after the event with this mark, or without one from `seconds` ago on."""
+        """Return the server's events after the one with the mark `after`; without a mark, of the last `seconds`."""
         return Observation(self.connections, self._times, presence, after, seconds)
 
     def copy(self, source: str, destination: str) -> None:
+        """Give a model a second name. Raises ModelNotFound, Forbidden for a declared destination, and StoreFailure."""
         self._ask(lambda id: Copy(id, source, destination), Done, EDIT_SECONDS)
 
     def delete(self, model: str) -> None:
+        """Delete a model. Raises ModelNotFound, Forbidden for a declared model, and StoreFailure."""
         self._ask(lambda id: Delete(id, model), Done, EDIT_SECONDS)
 
     def has_blob(self, digest: str) -> bool:
+        """Return whether the blob with this digest is there, whole. Raises BadRequest for an invalid digest."""
         return self._ask(lambda id: FindBlob(id, digest), Blob).present
 
     def put_blob(self, digest: str, chunks: Iterable[bytes]) -> None:
-        """Upload a blob in chunks, each when the one before is on disk. Raises what iterating `chunks` raises."""
+        """Upload a blob in chunks, each when the one before is on disk.
+
+        Raises BadRequest when the digest is not that of the chunks, StoreFailure, and the errors of iterating `chunks`.
+        """
         upload = uuid.uuid4().hex
         try:
             for chunk in chunks:
@@ -187,12 +205,12 @@ class Client:
         self._ask(lambda id: PutBlob(id, upload, digest, data, last), Blob, EDIT_SECONDS)
 
     def store_response(self, owner: str, response: str, record: Any) -> None:
-        """Store a response as JSON under its id, and return when it is on disk."""
+        """Store a response as JSON, and return when it is on disk. Raises PayloadTooLarge and StoreFailure."""
         data = msgspec.json.encode(record)
         self._ask(lambda id: StoreResponse(id, response, owner, data), Done, EDIT_SECONDS)
 
     def fetch_response(self, owner: str, response: str) -> Any:
-        """Return what the owner has stored under this id. Raises ResponseNotFound, for a damaged file too."""
+        """Return the JSON that the owner has stored under this id. Raises ResponseNotFound, for a damaged file too."""
         stored = self._ask(lambda id: FetchResponse(id, response, owner), StoredResponse, EDIT_SECONDS)
         try:
             return msgspec.json.decode(stored.data)
@@ -200,7 +218,7 @@ class Client:
             raise ResponseNotFound(f"Response with id '{response}' not found.") from None
 
     def drop_response(self, owner: str, response: str) -> None:
-        """Delete what the owner has stored under this id. Raises ResponseNotFound."""
+        """Delete the response that the owner has stored under this id. Raises ResponseNotFound."""
         self._ask(lambda id: DropResponse(id, response, owner), Done, EDIT_SECONDS)
 
     def trouble(self) -> str:

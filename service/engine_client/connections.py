@@ -28,7 +28,7 @@ from .timer import Timer
 logger = logging.getLogger("vllm_wsgi.queue")
 
 CONNECT_SECONDS = 5.0
-# The least time for an own attempt, after a thread has waited for the attempt of another one that failed.
+# A thread whose wait for another thread's attempt was in vain has at least this long for its own. In seconds.
 LAST_TRY_SECONDS = 0.1
 
 RETRY_AFTER_SECONDS = 2
@@ -199,7 +199,7 @@ class Connections:
         return connection
 
     def locations(self) -> Locations:
-        """Return where models were last."""
+        """Return the last known locations of models."""
         return self._locations.get()
 
     def _is_open(self, path: str) -> bool:
@@ -220,7 +220,7 @@ class Connections:
         return self._timer.get()
 
     def _connect(self, path: str, due: float) -> Connection:
-        """Connect in one thread while the others wait, none of them longer than an attempt of its own would take."""
+        """Connect in one thread while the others wait. None waits longer than its own attempt would take."""
         connections = self._connections.get()
         connecting = self._connecting.get().setdefault(path, threading.Lock())
         if not connecting.acquire(timeout=max(0.0, due - time.monotonic())):
@@ -249,7 +249,7 @@ def _unreachable(error: OSError | SettingsError) -> EngineGone:
 
 
 def check_protocol(hello: Hello) -> None:
-    """Raise EngineGone when the engine uses another protocol than we; the message says which side to restart."""
+    """Raise EngineGone when the engine has another protocol. The message names the side to restart."""
     if hello.protocol != PROTOCOL:
         older = "engine host" if hello.protocol < PROTOCOL else "web tier"
         raise EngineGone(

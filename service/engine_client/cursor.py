@@ -1,4 +1,4 @@
-"""What a client has of a stream, as a short text that it gives back when it asks for the rest.
+"""The place up to which a client has a stream, as a short text. The client sends it back to ask for the rest.
 
     STREAM.12-57            12 tokens and 57 characters of text of the one answer
     STREAM.12-57-30-1-12    and 30 characters of thinking, one call, 12 log probabilities
@@ -27,7 +27,7 @@ _ANSWER = re.compile(r"(\d{1,9}(?:-\d{1,9}){0,4})(?:~(\d{1,3}))?")
 
 @dataclass
 class Counts:
-    """What somebody has of one answer: lengths, and how many records of its end."""
+    """The part of one answer that a client has: lengths, and the number of records of its end."""
 
     tokens: int = 0
     text: int = 0
@@ -124,7 +124,7 @@ class Cursor:
         return cursor
 
     def add(self, event: Union[Delta, Finished], records: int = 0) -> None:
-        """Count what the client gets: a delta, or so many records of an answer's end."""
+        """Count a delta that the client gets, or as many `records` of an answer's end."""
         counts = self.answers.get(event.index)
         if counts is None:
             counts = self.answers[event.index] = Counts()
@@ -149,7 +149,7 @@ class Cursor:
 
 
 class Replay:
-    """Tells what a client has from what follows, in events that begin at the stream's beginning."""
+    """Separates the part that a client has from the rest, in events that begin at the stream's beginning."""
 
     def __init__(self, cursor: Cursor) -> None:
         self._left = {index: Counts(**vars(counts)) for index, counts in cursor.answers.items()}

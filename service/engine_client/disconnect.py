@@ -22,7 +22,7 @@ _GONE = getattr(select, "EPOLLRDHUP", 0x2000) | getattr(select, "EPOLLONESHOT", 
 
 @dataclass(frozen=True)
 class Presence:
-    """How to notice that the client of a request has disconnected; without either, only a failed write shows it.
+    """Two ways to notice that a request's client has disconnected; without either, only a failed write shows it.
 
     `fileno` returns the descriptor of the client's socket, to be watched, or -1 when the socket is closed.
     `gone` returns whether the client has disconnected, and is called every POLL_SECONDS.

@@ -19,7 +19,7 @@ from .moves import MOST_UNREACHED
 
 logger = logging.getLogger("vllm_wsgi.queue")
 
-# The texts are taken for the cause when so many engines have died while they embedded them.
+# When this many engines have died while they embedded the texts, the texts are taken for the cause.
 MOST_DEATHS = 2
 
 
@@ -64,7 +64,7 @@ class EmbeddingExchange(Exchange):
         return self.location
 
     def _begin_again(self, error: ServiceError, has_run: bool) -> None:
-        """Note that an engine was lost, which `has_run` the request. Raises the error where this one is the last."""
+        """Note that an engine was lost, and whether it `has_run` the request. Raises the error when no move is left."""
         if not self._may_move or drain.begun:
             raise error
         self._answered()

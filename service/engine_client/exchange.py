@@ -59,7 +59,7 @@ class Exchange:
         self.location: Located | None = None
         self._ends_at = time.monotonic() + times.deadline
         self._gone = presence.gone
-        # The longest wait in seconds: then the client is looked for, and the heartbeat may be due.
+        # The longest wait in seconds. After it the client is asked for, and the heartbeat may be due.
         self._longest_wait = min(times.heartbeat, math.inf if self._gone is None else POLL_SECONDS)
         self._inbox.due_at = min(self._ends_at, time.monotonic() + self._longest_wait)
         connections.timer().add(self._inbox)
@@ -84,7 +84,7 @@ class Exchange:
             self._fd = -1
 
     def _forget_client(self) -> None:
-        """Go on without the client, whether it has left or not."""
+        """Continue without the client, whether it has disconnected or not."""
         self._stop_watching()
         self._gone = None
         self._longest_wait = self._times.heartbeat
@@ -109,7 +109,7 @@ class Exchange:
         yield [self.location]
 
     def _locate_without_host(self, command: Locate) -> bool:
-        """Return whether the host is away, and the model's last `location` can be used instead."""
+        """Return whether the host can't be reached, and set `location` to the model's last known one."""
         locations = self._connections.locations()
         if not locations.is_host_away:
             return False
@@ -211,7 +211,7 @@ class Job(Exchange):
         self, connections: Connections, times: Times, presence: Presence, command: Callable[[int], Command]
     ) -> None:
         super().__init__(connections, times, presence)
-        # A model of many gigabytes takes as long as it takes.
+        # No deadline: a model of many gigabytes takes hours on a slow line.
         self._ends_at = math.inf
         self._command = command
 

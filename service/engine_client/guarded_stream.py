@@ -1,4 +1,4 @@
-"""A stream that outlives its client: when the client leaves, this web worker stays, in case the engine dies.
+"""A stream that outlives its client. When the client leaves, this web worker guards the stream against engine deaths.
 
 In: requests, and how the engine worker keeps their answers. Out: batches of events, or a ServiceError.
 """
@@ -37,7 +37,7 @@ def _drop(batches: Iterator[list[Event]]) -> None:
 
 
 class GuardedStream(Stream):
-    """The answers to requests to one model, which an engine worker keeps for those who come back.
+    """The answers to requests to one model, which an engine worker keeps for clients that come back.
 
     It holds the answers so far, so that the next engine gets them. Iterating `batches` runs it, or `run_in_background`.
     """
@@ -69,9 +69,9 @@ class GuardedStream(Stream):
             self.close()
 
     def run_in_background(self, consume: Consume = _drop) -> None:
-        """Have a thread of its own run it; `consume` iterates over the batches.
+        """Run the stream in a new thread, in which `consume` iterates over the batches.
 
-        Returns once the engine has accepted the stream, or after ACCEPT_SECONDS. Raises a refusal that came until then.
+        Returns once the engine has accepted the stream, or after ACCEPT_SECONDS. Raises a refusal that comes before.
         """
         self._stands_by = True
         self._consume = consume
@@ -82,9 +82,9 @@ class GuardedStream(Stream):
             raise self._refusal
 
     def close(self) -> None:
-        """Stand by for the engine when the client has left before the end. Idempotent."""
+        """Begin to guard the stream when the client has left before its end. Idempotent."""
         if self._stands_by:
-            # The thread that stands by closes it.
+            # The guarding thread closes it.
             return
         if self._is_over or self._is_abandoned:
             super().close()
@@ -95,12 +95,12 @@ class GuardedStream(Stream):
         """End the stream: the client does not know of it."""
         self._is_abandoned = True
         self._tell(EndStream(new_id(), self._keep.stream, self._keep.owner))
-        # Ends the thread that stands by, which looks at it when it waits.
+        # Ends the guarding thread, which checks this whenever it waits.
         self._inbox.client_left()
         self.close()
 
     def _run(self) -> Iterator[list[Event]]:
-        """Yield the rest of the events. It can be run again when the one who iterated has left."""
+        """Yield the rest of the events. It can be run again when its reader has stopped early."""
         try:
             if not self._is_submitted:
                 yield from self._first_engine()
@@ -109,7 +109,7 @@ class GuardedStream(Stream):
         except (ClientGone, Drained):
             raise
         except ClientTooSlow:
-            # The connection has cancelled the command already, so nobody guards the stream any more.
+            # The connection has cancelled the command already, so there is nothing to guard any more.
             self._is_abandoned = True
             raise
         except ServiceError as error:
@@ -142,7 +142,7 @@ class GuardedStream(Stream):
             super().close()
 
     def _tell(self, command: Command) -> None:
-        """Send a command whose answer nobody needs."""
+        """Send a command, and ignore its answer."""
         if self._asked is not None and self._is_submitted:
             with contextlib.suppress(ServiceError):
                 self._asked.send(command)
@@ -179,7 +179,7 @@ class GuardedStream(Stream):
         return events
 
     def _take(self, events: list[Event]) -> Failed | None:
-        """Take note of the answers so far."""
+        """Add the events to the answers so far. Return the failure among them."""
         failed = super()._take(events)
         for event in events:
             if isinstance(event, (Delta, Finished)):

@@ -10,7 +10,8 @@ import time
 from contextlib import suppress
 
 from ..errors import ClientGone
-from ..protocol.events import Delta, Event, Failed, Finished
+from ..protocol.events import Event, Failed
+from ..protocol.joining import joined
 
 # A client that stops reading fills the kernel's buffers, a few megabytes, and then its inbox. Its generation is
 # cancelled when the inbox holds more than INBOX_DELTAS of which the first has waited for STALLED_SECONDS. Otherwise the
@@ -82,53 +83,9 @@ class Inbox:
             raise ClientGone("the client has disconnected")
         events = self._events[:]
         del self._events[: len(events)]
-        return events if len(events) < 2 else _merged(events)
+        return events if len(events) < 2 else joined(events)
 
     def _wake(self) -> None:
         if self._asleep:
             self._asleep = False
             self._wakes.put(None)
-
-
-def _merged(events: list[Event]) -> list[Event]:
-    """Return the events, with one delta for all consecutive deltas of one answer.
-
-    The deltas of several answers alternate; each answer keeps its own order and ends where it ended. Thinking stays
-    before text, and text before tool calls.
-    """
-    merged: list[Event] = []
-    runs: dict[tuple[int, int], list[Delta]] = {}
-    # The answers whose run holds text already, after which no thinking may be added to it.
-    with_text: set[tuple[int, int]] = set()
-    for event in events:
-        if not isinstance(event, Delta):
-            ended = [(event.id, event.index)] if isinstance(event, Finished) else list(runs)
-            merged += [_joined(runs.pop(answer)) for answer in ended if answer in runs]
-            merged.append(event)
-            continue
-        answer = event.id, event.index
-        run = runs.setdefault(answer, [])
-        if run and (run[-1].tool_calls or (event.thinking and answer in with_text)):
-            merged.append(_joined(run))
-            run.clear()
-            with_text.discard(answer)
-        run.append(event)
-        if event.text:
-            with_text.add(answer)
-    return merged + [_joined(run) for run in runs.values()]
-
-
-def _joined(run: list[Delta]) -> Delta:
-    if len(run) == 1:
-        return run[0]
-    return Delta(
-        run[0].id,
-        run[0].seq,
-        "".join([delta.text for delta in run]),
-        [token_id for delta in run for token_id in delta.token_ids],
-        "".join([delta.thinking for delta in run]),
-        run[-1].tool_calls,
-        [token for delta in run for token in delta.logprobs],
-        run[0].index,
-        sum(delta.prompt_tokens for delta in run),
-    )

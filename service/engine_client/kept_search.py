@@ -1,6 +1,6 @@
 """Finds the engine worker that keeps a stream, and follows the stream there.
 
-A stream's id says nothing of where it is, since it moves when its engine dies. So every engine worker is asked.
+A stream moves when its engine dies, so its id can't name an engine worker. Every engine worker is asked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ AWAY_SECONDS = 120.0
 # it to the next engine.
 SETTLED_SECONDS = 1.0
 PAUSE_SECONDS = 0.2
-# How long a client waits for the head of such a stream before it is asked to come again.
+# How long a client waits for the head of such a stream before it gets a 503.
 OPEN_SECONDS = 20.0
 
 _LOST = ("EngineGone", "Drained")
@@ -33,12 +33,12 @@ _AWAY = (EngineState.LOADING, EngineState.RESTARTING)
 
 
 def stream_not_found() -> ResponseNotFound:
-    """Return the error for a stream that is not there, or somebody else's."""
+    """Return the error for a stream that does not exist, or belongs to another key."""
     return ResponseNotFound("stream not found")
 
 
 def stream_gone() -> StreamGone:
-    """Return the error for a stream of the caller's that no engine keeps any more."""
+    """Return the error for a stream of the caller's own that no engine keeps any more."""
     return StreamGone(
         "the stream is not kept any more: its time is over, or the engine and the web worker that had it have exited"
     )
@@ -63,7 +63,7 @@ class KeptSearch(Exchange):
                 yield self._first(path, command)
 
     def search(self, command: Callable[[int], Command]) -> Iterator[Event | None]:
-        """Yield None while the search goes on, and at last the first event of the one who has the stream.
+        """Yield None while the search goes on, and at last the first event of the engine worker that has the stream.
 
         Raises ResponseNotFound.
         """
@@ -139,7 +139,7 @@ class AttachedStream(KeptSearch):
         super().__init__(connections, times, presence, settles)
         self._stream = stream
         self._owner = owner
-        # What has been passed on, for the case that the stream moves.
+        # The part that has been passed on, in case the stream moves.
         self._passed = Cursor(stream)
         self._replay = Replay(self._passed)
         self._head = Head(0, b"", 0, 0, 0, False, "")
@@ -190,7 +190,7 @@ class AttachedStream(KeptSearch):
         return lambda id: Attach(id, self._stream, self._owner, follow)
 
     def _followed(self, event: Event) -> Iterator[Event]:
-        """Yield what is new of an event: after a move the stream comes from its beginning again."""
+        """Yield the new part of an event. After a move the stream is sent from its beginning again."""
         if isinstance(event, Finished) and event.index not in self._ended:
             self._ended.add(event.index)
             yield event

@@ -1,7 +1,7 @@
-"""Where each model was served when the engine host answered last, for the time in which the host can't be reached.
+"""The last known location of each model, for the time in which the engine host can't be reached.
 
 In: each Located. Out: the last Located of a model, for a while. Engine workers behind a Unix socket end with their
-engine host, so nothing is remembered of those.
+engine host, so their locations are not kept.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ KNOWN_SECONDS = 600.0
 
 
 class Locations:
-    """Where models were last, as one process of the web tier knows it."""
+    """The last known locations of models in one process of the web tier."""
 
     def __init__(
         self, control: str, is_open: Callable[[str], bool], clock: Callable[[], float] = time.monotonic
@@ -34,13 +34,13 @@ class Locations:
         return not self._is_open(self._control)
 
     def add(self, model: str, located: Located) -> None:
-        """Remember what the host has just answered."""
+        """Keep an answer that the host has just given."""
         if parse_address(located.socket).is_unix:
             return
         self._known[model] = self._clock() + KNOWN_SECONDS, located
 
     def last(self, model: str, lost: list[str]) -> Located | None:
-        """Return where the model was last, while that engine worker is connected and not among the `lost` ones."""
+        """Return the model's last location while its engine worker is connected and not among the `lost` ones."""
         until, located = self._known.get(model, (0.0, None))
         if located is None or self._clock() >= until or located.socket in lost or not self._is_open(located.socket):
             return None

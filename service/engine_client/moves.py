@@ -1,4 +1,4 @@
-"""What each answer of a stream has brought so far, and whether the stream may continue on another engine.
+"""The part of each answer that the client has, and whether the stream may continue on another engine.
 
 An answer's state is counted in tokens, characters of text, characters of thinking and calls. These four numbers hold
 however the deltas were joined on their way.
@@ -23,12 +23,12 @@ logger = logging.getLogger("vllm_wsgi.queue")
 
 # An engine that exits or is asked to end loses its running requests. Any other failure is an answer.
 _DEATH, _DRAIN = "EngineGone", "Drained"
-# How often in all a stream may be sent to an engine that can't be reached. The host learns of a death a moment later.
+# A stream may be sent this often to an engine that can't be reached: the host notices a death a moment later.
 MOST_UNREACHED = 5
 
 
 class MoveCause(str, Enum):
-    """Why a stream has left an engine; as the request log, the metrics and the traces name it."""
+    """The reason why a stream has left an engine, under the name that request log, metrics and traces have for it."""
 
     DIED = "died"
     DRAINED = "drained"
@@ -44,7 +44,7 @@ class Move(NamedTuple):
 
 @dataclass
 class AnswerSoFar:
-    """One answer: the request that it belongs to, by its first Submit, and what the client has of it."""
+    """One answer: the id of its request's first Submit, and the part that the client has."""
 
     submit: int
     request: Request
@@ -87,7 +87,7 @@ class Moves:
         ]
 
     def add(self, event: Delta | Finished) -> None:
-        """Count what the client gets; `event.index` counts through all answers of the stream."""
+        """Add an event that the client gets; `event.index` counts through all answers of the stream."""
         answer = self._answers[event.index]
         if isinstance(event, Delta):
             answer.add(event)

@@ -1,7 +1,7 @@
-"""Follow what happens on the server, for one client.
+"""Follow the server's events, for one client.
 
 In: the connections, and where the client left off. Out: batches of events, without an end of its own. The host is asked
-for what is newer each time a batch has been taken, so a client that reads slowly holds up nothing and fills no memory.
+for newer events each time a batch has been taken, so a client that reads slowly holds up nothing and fills no memory.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Observation(Exchange):
     def batches(self) -> Iterator[list[LiveEvent]]:
         """Yield events, and an empty batch for a heartbeat, until this process shuts down. Raises ClientGone.
 
-        While the host can't be reached, the events are snapshots that say so.
+        While the host can't be reached, the events are snapshots with the state GONE.
         """
         try:
             while not drain.begun:

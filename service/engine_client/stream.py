@@ -23,14 +23,14 @@ from .moves import Move, Moves
 
 logger = logging.getLogger("vllm_wsgi.queue")
 
-# How long a stream waits for the next engine host when the host has exited, and how often it tries. Seconds.
+# In seconds: a stream waits this long for another engine host when the host has exited, and tries this often.
 HOST_SECONDS = 120.0
 HOST_PAUSE_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
 class StreamOrder:
-    """What a stream answers: requests of one caller to one model.
+    """The requests that a stream answers: those of one caller to one model.
 
     `keep_alive` is in seconds. The stream may lose its engine `moves` times.
     """

@@ -33,7 +33,7 @@ class Timed(Protocol):
 
 
 class Timer:
-    """Rings each object whenever its `due_at` has passed."""
+    """Calls the `ring()` of each object whenever its `due_at` has passed."""
 
     def __init__(self) -> None:
         self._due: list[tuple[float, int, ref[Timed]]] = []

@@ -13,7 +13,7 @@ from .model import Model
 
 logger = logging.getLogger("vllm_wsgi.host")
 
-# How much is reported of why a model is left out, in characters.
+# The reason why a model is left out is cut to this many characters.
 MAX_REASON = 500
 
 
@@ -30,7 +30,7 @@ class Catalog:
             try:
                 self.put(model, describe(model))
             except Exception as error:
-                # Whatever is wrong with one model, the others are served.
+                # An error in one model does not keep the others from being served.
                 self.leave_out(model.name, f"it can't be described: {error}")
 
     def put(self, model: Model, info: ModelInfo) -> None:
@@ -88,4 +88,5 @@ class Catalog:
         return info
 
     def models(self) -> list[Model]:
+        """Return the models that are served."""
         return list(self._models.values())

@@ -48,7 +48,7 @@ def _single_model(settings: Settings) -> Model:
 
 
 def find_source(text: str, directory: Path) -> str:
-    """Return where a model's files are; empty when `text` names neither of the two.
+    """Return the source of a model's files, empty when `text` names neither of these:
 
     1. A directory that exists, relative to `directory`.
     2. A repository on the hub, with or without `hf.co/` before its name.
@@ -102,12 +102,12 @@ class _ModelsToml(TomlFile):
     def models(self) -> list[Model]:
         tables = self._tables("models", "model")
         if not tables:
-            self._refuse(("models",), 'has no model; each model needs a table, [models."name"]')
+            self._fail(("models",), 'has no model; each model needs a table, [models."name"]')
         models: dict[str, Model] = {}
         for name, table in tables.items():
             model = self._model(name, table)
             if twin := models.get(model.name.key):
-                self._refuse(("models", name), f"names the same model as {twin.name.short}")
+                self._fail(("models", name), f"names the same model as {twin.name.short}")
             models[model.name.key] = model
         return list(models.values())
 
@@ -122,27 +122,27 @@ class _ModelsToml(TomlFile):
         fields["template"] = self._template(place, table.get("template"))
         fields["keep_alive"] = self._keep_alive((*place, "keep_alive"), table.get("keep_alive"))
         if fields.get("memory", 0) < 0:
-            self._refuse((*place, "memory"), "must not be negative")
+            self._fail((*place, "memory"), "must not be negative")
         if not 1 <= fields.get("replicas", 1) <= MAX_REPLICAS:
-            self._refuse((*place, "replicas"), f"must be between 1 and {MAX_REPLICAS}")
+            self._fail((*place, "replicas"), f"must be between 1 and {MAX_REPLICAS}")
         if not 0 <= fields.get("gpus", 1) <= MAX_GPUS:
-            self._refuse((*place, "gpus"), f"must be between 0 and {MAX_GPUS}")
+            self._fail((*place, "gpus"), f"must be between 0 and {MAX_GPUS}")
         if fields.get("gpus", 1) > 1 and fields["gpus"] % 1:
-            self._refuse((*place, "gpus"), "must be a whole number when it is more than 1")
+            self._fail((*place, "gpus"), "must be a whole number when it is more than 1")
         fields["devices"] = self._devices((*place, "devices"), table.get("devices", []), fields.get("replicas", 1))
         return Model(name=name, sampling=sampling, context_limit=context_limit, **fields)
 
     def _check_engine_args(self, place: tuple[str, ...], arguments: dict[str, Any]) -> None:
-        """They go to vLLM, which reads them from JSON."""
+        """Refuse arguments that JSON can't hold: vLLM reads them from JSON."""
         try:
             msgspec.json.decode(json.dumps(arguments, allow_nan=False))
         except (TypeError, ValueError, msgspec.MsgspecError) as error:
-            self._refuse(place, f"holds a value that JSON can't: {error}")
+            self._fail(place, f"holds a value that JSON can't hold: {error}")
 
     def _options(self, place: tuple[str, ...], options: dict[str, Any]) -> tuple[Sampling, int | None]:
         for name, value in options.items():
             if name not in NAMES:
-                self._refuse((*place, "options", name), "is not an Ollama option")
+                self._fail((*place, "options", name), "is not an Ollama option")
             self._checked((*place, "options", name), parse_options, {name: value})
         return parse_options(options)
 
@@ -151,9 +151,9 @@ class _ModelsToml(TomlFile):
         if text is None and name.host.lower() in HUGGING_FACE:
             return f"{name.namespace}/{name.model}"
         if text is None:
-            self._refuse(place, "has no source")
+            self._fail(place, "has no source")
         source = find_source(text, self._path.parent)
-        return source or self._refuse(
+        return source or self._fail(
             (*place, "source"), f"{text!r} is neither a directory that exists nor a repository's name"
         )
 
@@ -164,18 +164,18 @@ class _ModelsToml(TomlFile):
         try:
             path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            self._refuse((*place, "template"), f"can't be read: {error}")
+            self._fail((*place, "template"), f"can't be read: {error}")
         return str(path)
 
     def _devices(self, place: tuple[str, ...], devices: list[Any], replicas: int) -> tuple[str, ...]:
         if not all(isinstance(each, str) for each in devices):
-            self._refuse(place, 'must be a list of strings, such as ["0", "1"]')
+            self._fail(place, 'must be a list of strings, such as ["0", "1"]')
         if devices and len(devices) != replicas:
-            self._refuse(place, f"must have an entry for each of the {replicas} replicas, and has {len(devices)}")
+            self._fail(place, f"must have an entry for each of the {replicas} replicas, and has {len(devices)}")
         return tuple(devices)
 
     def _keep_alive(self, place: tuple[str, ...], value: Any) -> float | None:
         seconds: float | None = self._checked(place, parse_keep_alive, value)
         if seconds is not None and math.isnan(seconds):
-            self._refuse(place, "must be a number")
+            self._fail(place, "must be a number")
         return seconds

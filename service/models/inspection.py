@@ -1,6 +1,6 @@
 """Describe a model by reading its files, without loading it.
 
-In: models, and their directories. Out: what the queue and the dialects say of them. Each value that comes from a file
+In: models, and their directories. Out: descriptions for the queue and the dialects. Each value that comes from a file
 has been checked for its type and its range (`model_files`).
 """
 
@@ -40,14 +40,14 @@ from .task import embeds
 
 # A larger file is identified by its name, size and time: reading it would take minutes.
 HASHED_BYTES = 64 * 1024 * 1024
-# How much of a licence is shown.
+# A licence is shown up to this many characters.
 LICENSE_BYTES = 1 << 20
 
 
 def describe(model: Model) -> ModelInfo:
-    """Return what the model's files say; of a repository that is not downloaded yet, the name alone.
+    """Return a description from the model's files. Of a repository that is not downloaded yet it has only the name.
 
-    Raises BadRequest where a file holds a value of a wrong kind, or what no message can hold, such as lone surrogates.
+    Raises BadRequest where a file holds a value of a wrong kind, or one that no message can hold (lone surrogates).
     """
     info = _described(model)
     _check_crossing(Models(0, [info]))
@@ -136,7 +136,7 @@ def _weights(model: Model, directory: Path) -> list[Path]:
 
 
 def _capabilities(model: Model, directory: Path, config: ModelConfig, template: str) -> list[str]:
-    """Return what the model can do, in Ollama's words and order. A model that embeds does nothing else."""
+    """Return the model's capabilities in Ollama's words and order. A model that embeds has no other."""
     if embeds(model.engine_args, {"architectures": config.architectures}, _modules(directory)):
         return ["embedding"]
     kind = parser_names(template, config.model_type or "", model.tool_parser, model.reasoning_parser)

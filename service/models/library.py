@@ -52,7 +52,7 @@ class Library:
         # The manifests that can't be served, by the names of their models, and why.
         self.left_out: dict[str, str] = {}
         if not self._manifests.damaged:
-            # A damaged manifest does not say which files are its own.
+            # A damaged manifest does not name its files.
             self.blobs.sweep(self._files(), time.time())
 
     def models(self) -> list[Model]:
@@ -63,7 +63,7 @@ class Library:
             try:
                 models.append(self.model(manifest))
             except Exception as error:
-                # Whatever is wrong with one model, the others are served.
+                # An error in one model does not keep the others from being served.
                 self.left_out[manifest.name] = str(error)
         return models
 

@@ -1,4 +1,4 @@
-"""The model: what can be served under one name, and with which arguments of its engine."""
+"""The model: a source of weights under one name, with the arguments of its engine."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the files of a model may say, and how they are read: every value has a type and a range.
+"""Read the files of a model, in which every value has a type and a range.
 
 In: files that a client has uploaded, or that came from the hub. Out: structs. A value of a wrong kind is a BadRequest
-that names the file and the place. A file that is missing or is not JSON says nothing: its struct is empty.
+that names the file and the place. A file that is missing or is not JSON gives an empty struct.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ JSON_BYTES = 16 << 20
 TEMPLATE_BYTES = 1 << 20
 # The safetensors library refuses a longer header.
 HEADER_BYTES = 100_000_000
-# The JSON files that are read; what else a model has is vLLM's.
+# The JSON files that are read. vLLM reads the model's other files.
 JSON_FILES = (
     "config.json", "generation_config.json", "tokenizer_config.json", "processor_config.json",
     "preprocessor_config.json", "modules.json",
@@ -125,7 +125,7 @@ class TensorHeader(msgspec.Struct):
 
 
 def read(directory: Path, name: str, kind: type[T]) -> T:
-    """Return what a JSON file says; an empty struct where it is missing or not a JSON object. Raises BadRequest."""
+    """Return a JSON file as a struct, an empty one where it is missing or not a JSON object. Raises BadRequest."""
     value = read_json(directory / name)
     return convert(value if isinstance(value, dict) else {}, kind, name)
 
@@ -153,7 +153,7 @@ def convert(value: Any, kind: type[T], name: str) -> T:
 
 
 def read_tokenizer(directory: Path) -> Tokenizer:
-    """Return what tokenizer.json says. Raises BadRequest."""
+    """Return tokenizer.json as a struct, empty where it is missing. Raises BadRequest."""
     data = read_bytes(directory / "tokenizer.json", TOKENIZER_BYTES)
     return _decoded(data, Tokenizer, "tokenizer.json") or Tokenizer()
 
@@ -186,7 +186,7 @@ def read_text(path: Path, limit: int) -> str:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """Return what a file holds; nothing where it can't be read. Raises BadRequest where that is more than `limit`."""
+    """Return the file's bytes, none where it can't be read. Raises BadRequest for more than `limit` bytes."""
     try:
         with path.open("rb") as file:
             data = file.read(limit + 1)

@@ -1,4 +1,4 @@
-"""Whether a model embeds texts or generates them, decided as in vLLM (`vllm/config/model.py`, `_get_runner_type`)."""
+"""Decide whether a model embeds texts or generates them, as in vLLM (`vllm/config/model.py`, `_get_runner_type`)."""
 
 from __future__ import annotations
 

@@ -67,8 +67,8 @@ class Locate(Struct):
     """Ask where the model is served; the host loads it if needed.
 
     `keep_alive` is in seconds: infinity means never unloaded, None leaves it as it is. The host keeps the model loaded
-    for the `submits` Submits or Embeds that follow. `caller` is the name of the key. `lost`:
-    data sockets whose engines the asker has lost, which the host may not have noticed yet. Requests of one conversation
+    for the `submits` Submits or Embeds that follow. `caller` is the name of the key. `lost` are data sockets whose
+    engines this web worker has lost, which the host may not have noticed yet. Requests of one conversation
     have the same `beginning`.
     """
 
@@ -241,7 +241,7 @@ class Count(Struct):
 
 
 class Observe(Struct):
-    """Ask for what happens on the server after the event with the mark `after`; answered as soon as there is something.
+    """Ask for the events of the server after the one with the mark `after`; answered as soon as there is one.
 
     Without a mark the answer comes at once, with the events of the last `seconds` and the newest snapshot.
     """

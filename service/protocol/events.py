@@ -102,7 +102,7 @@ class Done(Struct):
 
 
 class Blob(Struct):
-    """`present` says whether the whole blob is there."""
+    """The answer to FindBlob and PutBlob. `present`: the whole blob is there."""
 
     id: int
     present: bool
@@ -163,7 +163,7 @@ class Finished(Struct):
 
 
 class Head(Struct):
-    """The first event of a kept stream: how many `answers` it has, its KeptState's `state`, and what its Keep says."""
+    """The first event of a kept stream: its number of `answers`, its KeptState's `state`, and fields of its Keep."""
 
     id: int
     recipe: bytes
@@ -203,7 +203,7 @@ class Vectors(Struct):
 
 
 class Checked(Struct):
-    """`trouble` says why requests can't be served now; it is empty when they can."""
+    """The answer to Check. `trouble` is the reason why requests can't be served now, and empty when they can."""
 
     id: int
     trouble: str

@@ -1,6 +1,6 @@
 """The answers of a stream so far, each as a few joined deltas, and places in them.
 
-In: the deltas and ends of a stream's answers. Out: what follows a place, joined again.
+In: the deltas and ends of a stream's answers. Out: the rest after a place, joined again.
 The answers are numbered by the `index` of their events.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, Union
 
 from .events import Delta, Finished, TokenLogprob
 
-# What a token id, a log probability and a call take at least, in bytes; their texts come on top.
+# The bytes that a token id, a log probability and a call take at least, without their texts.
 _TOKEN_BYTES, _LOGPROB_BYTES, _CALL_BYTES = 36, 200, 500
 
 
@@ -53,7 +53,7 @@ class Run:
         )
 
     def since(self, place: Place) -> Delta:
-        """Return what follows the place, as one delta, and move the place to the end of this run."""
+        """Return the rest after the place, as one delta, and move the place to the end of this run."""
         first = place.is_first
         self._text.seek(place.text)
         self._thinking.seek(place.thinking)
@@ -74,7 +74,7 @@ class Run:
 
 
 class Place:
-    """Up to where somebody has one answer: the number of the run, and lengths in that run."""
+    """A reader's place in one answer: the number of the run, and lengths in that run."""
 
     def __init__(self) -> None:
         self.run = 0
@@ -88,7 +88,7 @@ class Place:
 
 
 class Places:
-    """Up to where somebody has each answer of a stream; at first at the beginning of all."""
+    """A reader's place in each answer of a stream; at first the beginning of all."""
 
     def __init__(self) -> None:
         self._places: dict[int, Place] = {}
@@ -101,7 +101,7 @@ class Places:
 
 
 class JoinedAnswers:
-    """Every answer of a stream so far. `bytes` is about what they take."""
+    """Every answer of a stream so far. `bytes` is about how much memory they take."""
 
     def __init__(self) -> None:
         self._runs: dict[int, list[Run]] = {}
@@ -115,7 +115,7 @@ class JoinedAnswers:
         return len(self._ended)
 
     def add(self, event: Union[Delta, Finished]) -> None:
-        """Add what follows. The event may be changed afterwards."""
+        """Add the next event. It is copied, so it may be changed afterwards."""
         if isinstance(event, Finished):
             self._ended[event.index] = _copied(event)
             self.bytes += _TOKEN_BYTES * len(event.prompt_token_ids)
@@ -129,7 +129,7 @@ class JoinedAnswers:
         self.tokens += len(event.token_ids)
 
     def since(self, places: Places) -> Iterator[Union[Delta, Finished]]:
-        """Yield what follows the places, which move along: first what has ended, in the order of the ends."""
+        """Yield the rest after the places, which move along: first ended answers, in the order of their ends."""
         for index in [*self._ended, *(index for index in self._runs if index not in self._ended)]:
             place = places.of(index)
             if place.ended:

@@ -1,4 +1,4 @@
-"""Streams that outlive their connection: the commands about them, and what their engine worker says of them."""
+"""Streams that outlive their connection: the commands about them, and their state in an engine worker."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SHARES = 10
 
 
 class KeptState(msgspec.Struct, frozen=True):
-    """One stream of an owner. `state` is running, done, failed or cancelled, `tokens` what the answers have so far.
+    """One stream of an owner. `state` is running, done, failed or cancelled, `tokens` the number so far.
 
     `expires_at` is in seconds since the epoch, and None while somebody reads the stream or the background runs it.
     """
@@ -67,7 +67,7 @@ class SubmitKept(Struct):
 
 
 class Attach(Struct):
-    """Read a kept stream from its beginning, and then live. Without `follow` the events end with what there is."""
+    """Read a kept stream from its beginning, and then live. Without `follow` the events end with the newest one."""
 
     id: int
     stream: str
@@ -84,7 +84,7 @@ class Detach(Struct):
 
 
 class EndStream(Struct):
-    """End a kept stream. Its readers get an error of this `kind`; without one, that its owner has ended it."""
+    """End a kept stream. Its readers get an error of this `kind`, by default "the stream was ended by its owner"."""
 
     id: int
     stream: str

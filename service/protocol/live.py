@@ -1,4 +1,4 @@
-"""What an observer gets: the state of every model once a second, and each request when it has ended."""
+"""The events that an observer gets: the state of every model once a second, and each request when it has ended."""
 
 from __future__ import annotations
 

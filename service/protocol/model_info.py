@@ -1,4 +1,4 @@
-"""Facts about models, loaded or not, and what a new model is made of."""
+"""Facts about models, loaded or not, and the parts of a new model."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     parent: str = ""
 
     def listed(self) -> ModelInfo:
-        """Return it without its texts, which no list shows: those of all models might not fit into one message."""
+        """Return a copy without the texts, which no list shows: those of all models might exceed one message."""
         return msgspec.structs.replace(self, parameters={}, template="", license="", system="", messages=[])
 
 

@@ -1,4 +1,4 @@
-"""What an engine worker is started with, and what it reports to its host over the lifeline.
+"""The options that an engine worker is started with, and its reports to the host over the lifeline.
 
     start ─▶ Ready ─▶ Activity, Pulse, Pulse, Activity, Pulse …        Pulse once a second, Activity at once
           └▶ LoadFailed        └▶ EngineDied
@@ -63,7 +63,7 @@ class EngineDied(Struct):
 
 
 class Pulse(Struct):
-    """The engine itself answered: how many requests run in it, and how many wait.
+    """The engine itself has answered: the numbers of requests that run in it, and that wait.
 
     `output_tokens` counts the tokens of all answers since the worker started.
     """
@@ -74,7 +74,7 @@ class Pulse(Struct):
 
 
 class EngineSilent(Struct):
-    """The worker's own loop runs, and the engine has not answered for a second: sent in place of each Pulse."""
+    """The worker's own loop runs, but the engine has not answered for a second. Takes the place of a Pulse."""
 
 
 class Activity(Struct):

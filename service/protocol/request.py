@@ -118,7 +118,7 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Constraint(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What vLLM constrains an answer to, beside JSON. At most one is set; `structural_tag` is xgrammar's, as JSON."""
+    """A form that vLLM gives an answer, other than JSON. One field is set; `structural_tag` is xgrammar's, as JSON."""
 
     regex: str = ""
     choice: list[str] = []
@@ -160,8 +160,8 @@ class Request(msgspec.Struct, frozen=True):
     - `truncate`: a prompt that is too long loses its oldest turns instead of being refused.
     - `context_limit` (tokens) limits prompt and answer together.
     - `format` is "json" or a JSON schema that the answer must fit.
-    - `logprobs` is how many alternatives are reported with each token; with None, no log probabilities are.
-    - `n` answers to the one prompt are generated; the `index` of an event says which one it belongs to.
+    - `logprobs` is how many alternatives are reported with each token; None reports no log probabilities.
+    - `n` answers to the one prompt are generated; the `index` of an event is the number of its answer.
     - `render_only`: the answer is the prompt as the model would get it.
     - `echo`: each answer begins with a delta of the prompt, which covers no token of the answer. With `logprobs` it
       holds those of the prompt.

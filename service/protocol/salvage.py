@@ -1,7 +1,7 @@
-"""Find out to which request a message belongs when the message itself can't be read.
+"""Find the request that a message belongs to when the message itself can't be decoded.
 
 In: payloads of frames. Out: ids, and the payloads of single events. It walks through msgpack without making values of
-it, so neither depth nor wrong types stop it. Only what is not msgpack at all raises ValueError.
+it, so neither depth nor wrong types stop it. Only bytes that are not msgpack at all raise ValueError.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How messages lie on the wire: frames of msgpack.
+"""The form of messages on the wire: frames of msgpack.
 
     ┌────────────────────┬─────────────────────────┐
     │ length, 4 bytes    │ msgpack, `length` bytes │      the length is big-endian

@@ -131,7 +131,7 @@ class Blobs:
     def discard(self, files: dict[str, str], kept: list[dict[str, str]]) -> None:
         """Remove the directory of `files`, and those of its blobs that none of the `kept` models uses.
 
-        What can't be removed is logged, and removed at the next start.
+        A blob that can't be removed is logged; `sweep` tries again at the next start.
         """
         if not files or files in kept:
             return
@@ -144,7 +144,7 @@ class Blobs:
                 logger.error("a blob can't be removed: %s", error)
 
     def sweep(self, kept: list[dict[str, str]], now: float) -> None:
-        """Remove what crashes have left, and blobs of which no model was made within a day.
+        """Remove the leftovers of crashes, and blobs of which no model was made within a day.
 
         Call it at the start, before any upload. `kept` are the files of all models, `now` is in seconds.
         """
@@ -169,7 +169,7 @@ def _listed(directory: Path) -> list[Path]:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, a symbolic link or a directory with all that is in it, where there is one. Raises OSError."""
+    """Remove a file, a symbolic link, or a directory with its content, if it exists. Raises OSError."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

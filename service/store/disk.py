@@ -18,7 +18,7 @@ logger = logging.getLogger("vllm_wsgi.host")
 
 @contextlib.contextmanager
 def storing() -> Any:
-    """Raise StoreFailure in place of an OSError, and BadRequest where a name is what the file system refuses."""
+    """Raise StoreFailure in place of an OSError, and BadRequest when the file system refuses a name."""
     try:
         yield
     except OSError as error:

@@ -54,7 +54,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 class Manifests:
     """The manifests under `directory`, read once and kept in memory. Only one process may write them.
 
-    `damaged` are the files that are not valid manifests, by the names of their models, and why. They are left alone.
+    `damaged` maps the models whose files are not valid manifests to the reasons. Those files are left alone.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -64,9 +64,11 @@ class Manifests:
         self._read()
 
     def all(self) -> list[Manifest]:
+        """Return all valid manifests."""
         return list(self._manifests.values())
 
     def find(self, name: ModelName) -> Manifest | None:
+        """Return the manifest of that name; None when there is none, or a damaged one."""
         return self._manifests.get(name.key)
 
     def write(self, manifest: Manifest) -> None:
@@ -90,7 +92,7 @@ class Manifests:
         return self._directory / host / namespace / model / f"{tag}.json"
 
     def _read(self) -> None:
-        """Read every file. Whatever is wrong with one, the others are read."""
+        """Read every file. An error in one does not keep the others from being read."""
         for path in sorted(self._directory.glob("*/*/*/*.json")):
             try:
                 name = self._name(path)

@@ -51,7 +51,7 @@ class Responses:
             write_atomically(self._path(id), msgspec.json.encode(_ResponseFile(owner, msgspec.Raw(data))))
 
     def fetch(self, id: str, owner: str) -> bytes:
-        """Return what was stored. Raises ResponseNotFound, for another owner's response too."""
+        """Return the stored JSON. Raises ResponseNotFound, for another owner's response too."""
         with storing():
             file = self._read(self._path(id))
         if file is None or file.owner != owner:
@@ -66,7 +66,7 @@ class Responses:
             sync(self._directory)
 
     def prune(self) -> None:
-        """Remove what is too old, and by the same rule what a crash left half written."""
+        """Remove responses that are too old, and half written files of a crash once they are as old."""
         try:
             for path in self._directory.iterdir():
                 with contextlib.suppress(FileNotFoundError):
@@ -78,7 +78,7 @@ class Responses:
             logger.error("old responses can't be removed: %s", error)
 
     def _read(self, path: Path) -> _ResponseFile | None:
-        """Whatever a damaged file holds, it is not a response. Raises OSError."""
+        """Return the response in a file, None for a damaged file. Raises OSError."""
         try:
             if self._is_too_old(path) or not is_own_file(path):
                 return None

@@ -61,13 +61,13 @@ class TomlFile:
             raise SettingsError(f"{self._path}: can't be read: {error}") from None
         for key in document:
             if key != kind:
-                self._refuse((key,), f'is unknown; a {noun} stands in a table of its own, [{kind}."name"]')
+                self._fail((key,), f'is unknown; a {noun} stands in a table of its own, [{kind}."name"]')
         tables = document.get(kind, {})
         if not isinstance(tables, dict):
-            self._refuse((kind,), f'must hold tables, [{kind}."name"]')
+            self._fail((kind,), f'must hold tables, [{kind}."name"]')
         for name, table in tables.items():
             if not isinstance(table, dict):
-                self._refuse((kind, name), "must be a table")
+                self._fail((kind, name), "must be a table")
         return tables
 
     def _check_dots(self) -> None:
@@ -80,21 +80,21 @@ class TomlFile:
         for key, value in table.items():
             kinds = known.get(key)
             if kinds is None:
-                self._refuse((*place, key), f"is unknown; known are {', '.join(known)}")
+                self._fail((*place, key), f"is unknown; known are {', '.join(known)}")
             # For Python a bool is an int.
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-                self._refuse((*place, key), f"must be {_WORDS[kinds]}")
+                self._fail((*place, key), f"must be {_WORDS[kinds]}")
             # TOML and the queue have this bound; tomllib has none.
             if isinstance(value, int) and value.bit_length() > 63:
-                self._refuse((*place, key), "does not fit into 64 bits")
+                self._fail((*place, key), "does not fit into 64 bits")
 
     def _checked(self, place: tuple[str, ...], parse: Any, value: Any) -> Any:
         try:
             return parse(value)
         except BadRequest as error:
-            self._refuse(place, error.message.removeprefix("keep_alive: "))
+            self._fail(place, error.message.removeprefix("keep_alive: "))
 
-    def _refuse(self, place: tuple[str, ...], complaint: str) -> NoReturn:
+    def _fail(self, place: tuple[str, ...], complaint: str) -> NoReturn:
         head, *rest = place
         shown = ".".join([head, *(f'"{key}"' for key in rest[:1]), *rest[1:]])
         line = line_of(self._text, place)

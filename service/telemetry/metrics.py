@@ -64,7 +64,7 @@ class MetricsReporter:
         try:
             self._client.count(ended)
         except BadRequest:
-            # One that can't be encoded, for the name that a client has sent, must not keep back the others.
+            # An outcome holds names that clients have sent. One that can't be encoded must not hold back the others.
             for each in ended if len(ended) > 1 else []:
                 self._sent([each])
         except ServiceError:
@@ -73,7 +73,7 @@ class MetricsReporter:
 
 
 def exposition(client: Client) -> str:
-    """Return the metrics of all processes; without an engine host only that it can't be reached."""
+    """Return the metrics of all processes; while the engine host can't be reached, only a gauge that reports this."""
     try:
         return joined([f"{UP}vllm_wsgi_engine_host_up 1\n", *client.metrics()])
     except ServiceError:
@@ -81,7 +81,7 @@ def exposition(client: Client) -> str:
 
 
 def joined(texts: list[str]) -> str:
-    """Return one text; a family that several texts have is there once, as the format requires, with all its samples."""
+    """Join texts in Prometheus' format, which allows a family once: all samples of a family come together."""
     families: dict[str, str] = {}
     for text in texts:
         for family in filter(None, _FAMILY.split(text)):

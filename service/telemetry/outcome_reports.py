@@ -14,7 +14,7 @@ from .traces import traces
 
 
 class OutcomeReports:
-    """Where the outcomes of requests go. Routes and the calls of the application's own code share it.
+    """Reports outcomes. The routes and the calls of the application's own code share one.
 
     Raises SettingsError when traces are wanted and OpenTelemetry is not installed.
     """

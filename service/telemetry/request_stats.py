@@ -1,7 +1,7 @@
 """Timings, token counts and outcome of one request, from its arrival to its real end.
 
 Once a stream has begun its status is already 200, so the outcome is recorded here. The engine's events are counted on
-their way through, in plain numbers and with one reading of the clock for each batch that brings tokens.
+their way to the client. The clock is read once for each batch that brings tokens.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class RequestStats:
         self.error = ""
         self.status = 200
         self.prompt: Any = None
-        # The stream of a generation, which knows where it was.
+        # The stream of a generation, which knows on which replicas it ran.
         self.stream: Stream | None = None
         self.load = self.queue = self.first = self.pause = 0
         self.output_tokens = 0

@@ -1,4 +1,4 @@
-"""Where an engine process listens: a path of a Unix socket, `tls://host:port`, or `tcp://host:port` on loopback.
+"""The address of an engine process: the path of a Unix socket, `tls://host:port`, or `tcp://host:port` on loopback.
 
 In: texts from settings and messages. Out: Addresses, or a BadRequest that says what is wrong with the text.
 """
@@ -41,9 +41,9 @@ class Address(NamedTuple):
         return self._replace(first=first, last=last)
 
     def reached_from(self, control: Address) -> Address:
-        """Return where a client connects: a listener on every address of a host is there where its host's `control` is.
+        """Return the address to connect to. A listener on every address is reached at the host of `control`.
 
-        Then an engine host needs to know none of the names and addresses under which web machines reach it.
+        So an engine host need not know the names and addresses under which web machines reach it.
         """
         if self.is_unix or self.host not in _ANY_HOST:
             return self
@@ -69,7 +69,7 @@ def parse_address(text: str) -> Address:
 
 
 def parse_socket(text: str) -> str:
-    """Return the text of a control socket's address, whose port is one that clients can know. Raises BadRequest."""
+    """Return the text of a control socket's address. Its port is fixed, so that clients know it. Raises BadRequest."""
     address = parse_address(text)
     if not address.is_unix and not 0 < address.first == address.last:
         raise BadRequest(f"names no port: {address.scheme}://host:port")

@@ -1,7 +1,7 @@
 """Connect to an engine process, on this machine or on another one.
 
-In: an Address. Out: a socket that sends, receives and closes. One that has left the machine fails within
-SILENT_SECONDS when the other machine vanishes: a machine that loses power closes no connection.
+In: an Address. Out: a socket that sends, receives and closes. A connection to another machine fails within
+SILENT_SECONDS when that machine vanishes: a machine that loses power closes no connection.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TCP = (
 
 
 class StreamSocket(Protocol):
-    """What the queue needs of a socket. One thread receives while others send, one at a time."""
+    """The part of a socket that the queue uses. One thread receives while others send, one at a time."""
 
     def recv(self, size: int, /) -> bytes: ...
 

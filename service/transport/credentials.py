@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Credentials:
-    """The files are read again when they have changed, so that a renewed certificate needs no restart."""
+    """The files of one directory, which are read again when they change: a renewed certificate needs no restart."""
 
     def __init__(self, directory: str) -> None:
         self._directory = Path(directory)

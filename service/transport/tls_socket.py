@@ -1,7 +1,7 @@
 """A TLS connection that one thread may read while others write.
 
 An `ssl.SSLSocket` breaks when two threads use it at once (`DECRYPTION_FAILED_OR_BAD_RECORD_MAC`). Here TLS works in
-memory under one lock, and the socket itself is outside of it, so that waiting for the network locks nobody out.
+memory under one lock. The socket is used without the lock, so that a thread that waits for the network blocks no other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..errors import SettingsError
 from .connect import left_until
 from .credentials import Credentials, reason
 
-# How much is encrypted before it is sent: what is encrypted is in memory twice.
+# At most this many bytes are encrypted before they are sent, since encrypted bytes are in memory a second time.
 CHUNK_BYTES = 1 << 18
 
 
@@ -69,11 +69,11 @@ class TlsSocket:
         self._plain.settimeout(seconds)
 
     def shutdown(self, how: int, /) -> None:
-        """End what other threads wait for."""
+        """Make the `recv` and `send` of other threads return."""
         self._plain.shutdown(how)
 
     def close(self) -> None:
-        """Close without a farewell: the queue's frames have lengths, so nobody takes a cut for an end."""
+        """Close without TLS' close_notify: the queue's frames have lengths, which show that a frame is cut."""
         self._plain.close()
 
     def _shake_hands(self, due: float) -> None:

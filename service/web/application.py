@@ -1,4 +1,4 @@
-"""An application that serves our routes and nothing else: for those who have no Flask application of their own.
+"""An application that serves our routes and nothing else, for operators without a Flask application.
 
 In: Settings. Out: a Flask application. Under gunicorn: `"vllm_wsgi.web.application:create_app()"`.
 """
@@ -31,7 +31,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def with_one_slash(application: WSGIApplication) -> WSGIApplication:
-    """Return the application with one slash before its prefix: a path that begins with two names another host."""
+    """Return the application with one slash before its prefix: a link that begins with two leads to another host."""
 
     def prefixed(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         prefix = environ.get("SCRIPT_NAME", "")

@@ -1,4 +1,4 @@
-"""The blueprint: every dialect's routes, and what holds for all of them."""
+"""The blueprint: every dialect's routes, and the hooks that run for all of them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def before_any_hook(blueprint: Blueprint, nested: list[Blueprint]) -> None:
 
 
 def add_hooks(blueprint: Blueprint, dialects: list[Routes], guard: Guard, observer: Observer) -> None:
-    """Say what happens before and after each request, in order."""
+    """Register the steps before and after each request, in their order."""
     routes = {f"{each.name}.{route.endpoint}": route for each in dialects for route in each.routes()}
 
     def before_request() -> Response | None:
@@ -115,5 +115,5 @@ def add_hooks(blueprint: Blueprint, dialects: list[Routes], guard: Guard, observ
 
 
 def register_json_errors(app: Flask) -> None:
-    """Answer in JSON for the paths that no blueprint has; for an application without pages of its own."""
+    """Answer errors in JSON on paths that no blueprint has. For an application that has no HTML pages."""
     app.register_error_handler(HTTPException, lambda error: add_request_id(http_error_response(error_record, error)))

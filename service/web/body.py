@@ -23,11 +23,11 @@ READ_BYTES = 1 << 16
 
 
 def read_body(limit: int, check: Callable[[bytes], None]) -> bytes:
-    """Return the whole body, decoded; `check` sees each chunk as it comes in, and may raise an error of its own.
+    """Return the whole body, decoded. `check` gets each chunk as it comes in, and may raise.
 
-    Raises the errors of `body_chunks`, and PayloadTooLarge over `limit` bytes. The limit holds for the bytes that are
-    sent and for what they hold. Werkzeug's own limit is not used: it cuts off a chunked body without an error, and
-    accepts a body that ends early.
+    Raises the errors of `body_chunks`, and PayloadTooLarge over `limit` bytes. The limit holds for the bytes as they
+    are sent and for the decoded ones. Werkzeug's own limit is not used: it cuts off a chunked body without an error,
+    and accepts a body that ends early.
     """
     if (request.content_length or 0) > limit:
         raise PayloadTooLarge(f"the request body is longer than {limit} bytes")

@@ -1,7 +1,7 @@
 """Decodes the Content-Encoding of a request's body, piece by piece, so that the reader can stop at its limit.
 
-In: chunks of the body as it was sent. Out: chunks of what it holds.
-It never knows how the chunks are read, or what the body means.
+In: chunks of the body as it was sent. Out: chunks of the decoded body.
+It never knows how the chunks are read, or what they mean.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from ..errors import BadRequest, UnsupportedCoding
 
 # One piece makes 16 MB at most (zstd: 4 bytes can stand for a block of 128 KB; deflate: 1 byte for 1,032 bytes).
 PIECE_BYTES = 512
-# Other requests get their turn after so many pieces, or bytes that were in them.
+# Other requests get their turn after this many pieces, or after this many decoded bytes.
 PIECES_A_TURN = 64
 BYTES_A_TURN = 1024 * 1024
 # Of gzip's members and zstd's frames; programs that compress in blocks write one for 64 KB or more.
 MAX_STREAMS = 1_000
 # No client stacks more, and each coding may expand the body again.
 MAX_CODINGS = 2
-# What RFC 9659 lets a sender of zstd expect from a receiver.
+# A sender of zstd may expect this much from a receiver (RFC 9659).
 ZSTD_WINDOW_BYTES = 8 * 1024 * 1024
 
 
@@ -41,8 +41,8 @@ class Decompressor(Protocol):
 def decoded(chunks: Iterator[bytes], header: str) -> Iterator[bytes]:
     """Return the chunks without the codings that a Content-Encoding header names (RFC 9110 §8.4).
 
-    Raises UnsupportedCoding at once for a coding that is not known, and, while it is iterated, BadRequest for a body
-    that is not what the header says.
+    Raises UnsupportedCoding at once for an unknown coding. Iterating it raises BadRequest for a body that is not in
+    the coding that the header names.
     """
     named = [name.strip().lower() for name in header.split(",")]
     codings = [name for name in named if name not in ("", "identity")]
@@ -59,7 +59,7 @@ def known() -> str:
 
 
 def _factory(name: str) -> Callable[[], Decompressor]:
-    """Return what begins a stream of a coding; gzip's other name is in RFC 9110 §8.4.1.3."""
+    """Return the function that begins a stream of a coding; gzip's other name is in RFC 9110 §8.4.1.3."""
     if name in ("gzip", "x-gzip"):
         return lambda: zlib.decompressobj(16 + zlib.MAX_WBITS)
     if name == "deflate":
@@ -135,7 +135,7 @@ class Deflate:
         return data
 
     def decompress(self, data: bytes, /) -> bytes:
-        """Return what the next piece holds. Raises zlib.error."""
+        """Return the decoded bytes of the next piece. Raises zlib.error."""
         if self._inner is None:
             self._head += data
             if len(self._head) < 2:

@@ -1,4 +1,4 @@
-"""What the hooks and the view of a request share: one Context, kept in the WSGI environ.
+"""The Context that the hooks and the view of a request share, kept in the WSGI environ.
 
 In: the environ of the current request. Out: its Context, and the Presence of its client for the queue.
 It never knows a dialect.
@@ -61,5 +61,5 @@ def accept_or_make(offered: str) -> str:
 
 
 def presence() -> Presence:
-    """Return how the current request's server lets us notice that the client disconnects."""
+    """Return the Presence of the current request's client."""
     return presence_of(request.environ)

@@ -1,4 +1,4 @@
-"""What `flask vllm-wsgi check` finds in the application around the blueprint, each with its cure.
+"""The findings of `flask vllm-wsgi check` about the application around the blueprint, each with its cure.
 
 In: an application. Out: findings. It imports no extension: it reads what each one has left in the application.
 """
@@ -14,7 +14,7 @@ from .framing import NDJSON, SSE
 
 
 def around(app: Flask, blueprint: Blueprint) -> Iterator[Finding]:
-    """Yield what keeps clients from the routes, or the pieces of a stream from its client."""
+    """Yield a finding for each thing that keeps clients from the routes, or pieces of a stream from its client."""
     yield from _csrf(app, blueprint)
     yield from _compress(app)
     yield from _https(app)

@@ -132,9 +132,8 @@ def counted(
 ) -> Generator[list[Event], None, None]:
     """Yield a stream's batches; count them in `stats`, and call `end` once when they end, fail or are closed.
 
-    Raises GoingDown before anything is sent when this process shuts down, the ServiceErrors of the stream, and what
-    `located` raises of the model. It holds no reference to a Generation, so that one which is dropped is closed at
-    once.
+    Raises GoingDown before anything is sent when this process shuts down, the ServiceErrors of the stream, and those
+    of `located`. It holds no reference to a Generation, so that a Generation without references is closed at once.
     """
     stats.streams()
     try:

@@ -37,7 +37,7 @@ def framed_response(
 ) -> Response:
     """Return a stream of batches of records; `close` is called when the server closes the response.
 
-    Waits for the first batch, so that an earlier error has a status of its own. Raises what that wait raises.
+    Waits for the first batch, so that an error before it decides the status. Raises the errors of that wait.
     """
     first = next(batches, None)
     chunks = framing.stream(batches if first is None else chain([first], batches), chosen, error_record)
@@ -63,7 +63,7 @@ def resumable_answer(
 
 
 def _error_record(failure: ErrorRecord) -> ErrorRecord:
-    """Return what makes the last record of a stream that fails, and takes note of it for the log."""
+    """Return a function that makes the last record of a stream that fails, and records the error for the log."""
     # Flask's request context is gone when the chunks are made.
     streamed = context()
 

@@ -38,20 +38,21 @@ from ..transport.credentials import check_credentials
 from .context import HEADER, accept_or_make, presence
 from .generation import Generation, counted
 
-# What the request log and the metrics show instead of an HTTP method.
+# Request log and metrics show this instead of an HTTP method.
 METHOD = "PYTHON"
 EXTENSION = "vllm_wsgi"
 
 
 class Inference:
-    """What the engine host of some settings can be asked, without HTTP.
+    """Asks an engine host for answers and vectors, without HTTP.
 
     An application that has registered the blueprint finds one in `app.extensions` under the blueprint's name. Elsewhere
     `Inference(settings)` makes one; without `settings` they are read from the environment. Nothing connects before the
     first answer is asked for. It may be used by many threads or greenlets, and by the children of a fork.
 
-    `caller` is whom the engine counts a request for: callers take turns, so pass an id of the application's user. It
-    appears in the request log. In a request's context the generation is cancelled when the client disconnects.
+    `caller` names the person or program to which the engine counts a request. Callers take turns, so pass an id of
+    the application's user. The request log shows it. In a request's context the generation is cancelled when the
+    client disconnects.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -202,7 +203,7 @@ class Inference:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a call comes from. `span` is None where no traces are wanted."""
+    """The origin of a call. `span` is None where no traces are wanted."""
 
     caller: Caller
     request_id: str
@@ -211,14 +212,14 @@ class Origin:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Return the fields of an engine request that say where it comes from."""
+        """Return the fields of an engine request that name its origin."""
         return {"request_id": self.request_id, "caller": self.caller, "traceparent": traceparent(self.span)}
 
 
 def inference(name: str = EXTENSION) -> Inference:
-    """Return what the current application can ask the engine host of its blueprint `name`.
+    """Return the Inference of the current application's blueprint `name`.
 
-    It needs an application's context. Raises SettingsError when no blueprint of this name is registered.
+    Call it in an application's context. Raises SettingsError when no blueprint of this name is registered.
     """
     found = current_app.extensions.get(name)
     if not isinstance(found, Inference):

@@ -1,4 +1,4 @@
-"""Make the records of a kept stream, at its begin and again for each client that comes back.
+"""Make the records of a kept stream when it begins, and again for each client that comes back.
 
 In: a parsed body, or the recipe that was made of it; events from the stream's beginning. Out: records, each with the
 cursor that stands after it.
@@ -30,7 +30,7 @@ Call = Union[OllamaCall, OpenAICall]
 
 
 class RecordRecipe(msgspec.Struct):
-    """What the records of a stream are made from again: the route's `kind`, and the parsed body without its prompts."""
+    """The means to make a stream's records again: the route's `kind`, and the parsed body without its prompts."""
 
     kind: str
     ollama: Optional[OllamaCall] = None
@@ -116,7 +116,7 @@ def _without_prompt(request: Request) -> Request:
 
 
 class KeptRecords:
-    """The records of one stream for one client, which has what `cursor` says; its events begin at the beginning.
+    """The records of one stream after a client's `cursor`. Its events come from the stream's beginning.
 
     `answers` is how many answers the stream has. With `ends_with_record` the last record is the stream's end; else a
     terminator follows it.

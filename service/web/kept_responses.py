@@ -37,9 +37,9 @@ class BackgroundResponses:
         self._keeper = keeper
 
     def begin(self, call: ResponsesCall, requests: list[Request]) -> str:
-        """Begin a response, and return its id. Raises what refuses it at once."""
+        """Begin a response, and return its id. Raises the ServiceError of a response that is refused at once."""
         key, began = secrets.token_hex(12), now()
-        answer = self._answer(call, key, began)
+        answer = self._responses_answer(call, key, began)
         keep = self._keeper.keep(f"resp_{key}", responses_recipe(call), Keeping(background=True), began)
         stream = self._client.keep(requests, Presence(), None, keep)
 
@@ -90,10 +90,10 @@ class BackgroundResponses:
             stream.close()
             raise _not_found(id)
         context().stats.model = call.model
-        return stream, self._answer(call, id.rpartition("_")[2], stream.head.began)
+        return stream, self._responses_answer(call, id.rpartition("_")[2], stream.head.began)
 
-    def _answer(self, call: ResponsesCall, key: str, began: int) -> ResponsesAnswer:
-        """Return what makes the records. Whoever reads the end stores it, since the first web worker may have died."""
+    def _responses_answer(self, call: ResponsesCall, key: str, began: int) -> ResponsesAnswer:
+        """Return the maker of the records. Each reader of the end stores it: the first web worker may have died."""
         keep = partial(self._client.store_response, context().key.caller.name)
         return ResponsesAnswer(call, key, lambda: began / 1e9, keep)
 

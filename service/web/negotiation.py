@@ -1,6 +1,6 @@
-"""Which stream format: the body beats the query, the query beats the Accept header.
+"""Choose the stream format: the body beats the query, the query beats the Accept header.
 
-    body `"stream": false`, whatever else is said                    one JSON object
+    body `"stream": false`, whatever else the request has            one JSON object
     body `"stream": "sse"` | `"jsonl"` | `"ndjson"`                  that format
     body `"stream_type"` | `"StreamType"`: a media type              that format
     query `?alt=sse`                                                 SSE

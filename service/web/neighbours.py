@@ -20,8 +20,8 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 def keep_body() -> None:
     """Keep the application's hooks from parsing the body as a form.
 
-    curl says that each body is a form, and so do the examples of Ollama's documentation. Whoever reads `request.form`
-    in a `before_request` would take the body from the route.
+    curl, and so the examples in Ollama's documentation, declare each body to be a form. A hook that reads
+    `request.form` in a `before_request` would take the body from the route.
     """
     declared = request.environ.get("CONTENT_TYPE", "")
     if declared.partition(";")[0].strip().lower() in _FORMS:

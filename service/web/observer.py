@@ -26,7 +26,7 @@ class Observer:
             context.span = self._reports.begin(context.stats.route, request.environ)
 
     def report_when_closed(self, response: Response) -> Response:
-        """Report at the request's end: the server closes the response whether it could send it or not."""
+        """Report at the request's end: the server closes each response, also one that it could not send."""
         ended = context()
         if _is_reported(ended):
             response.call_on_close(partial(self._end, ended, self._http(ended, response.status_code)))

@@ -1,7 +1,7 @@
-"""How the server of the current request lets us notice that its client disconnects.
+"""Notice that the current request's client disconnects, by the means that the WSGI server offers.
 
 In: a WSGI environ. Out: a Presence: a socket to watch, a function to ask, or neither. Without either a disconnect is
-noticed at the next write, which is a heartbeat at the latest. docs/reference/servers.md says which server has which.
+noticed at the next write, which is a heartbeat at the latest. docs/reference/servers.md lists what each server offers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..engine_client.disconnect import Presence
 
 
 def presence_of(environ: Mapping[str, Any]) -> Presence:
-    """Return what the server offers. Sockets can be watched on Linux alone, which has epoll."""
+    """Return a Presence by the server's means. Sockets can be watched on Linux alone, which has epoll."""
     # waitress offers it when its `channel_request_lookahead` is above 0.
     gone: Optional[Callable[[], bool]] = environ.get("waitress.client_disconnected")
     if gone is None and sys.platform == "linux":

@@ -1,4 +1,4 @@
-"""A route: the one place that says what a path does, and what it asks of a key."""
+"""A route: the one place that declares a path, its view, and the scope that a key needs for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..access.scopes import Scope
 class Route:
     """`path` is a rule as Flask writes it, without any prefix. `summary` is a phrase for the page of routes.
 
-    `scope` has no default, so that no route can be declared without saying who may use it.
+    `scope` has no default, so that no route can be declared without a rule of access.
     """
 
     path: str
@@ -33,7 +33,7 @@ class Route:
 class LinkedRoute(Route):
     """Reads a stream that exists already. A signed link (`?t=`) can take the place of a key.
 
-    It is served while the process shuts down, as far as a stream goes: a browser that gets a 503 does not come back.
+    A browser that gets a 503 does not come back, so the route also answers while the process shuts down.
     """
 
 

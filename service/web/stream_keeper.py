@@ -47,8 +47,8 @@ class StreamKeeper:
     ) -> Response:
         """Begin a stream: 200 and the stream, or 202 and its address. Raises BadRequest and TooManyRequests.
 
-        A client that sends its request again, with the id of the last event that it got, gets what follows: so do
-        clients work that read events over POST.
+        A client that sends its request again, with the id of the last event that it got, gets the rest. Clients that
+        read events over POST work so.
         """
         last = request.headers.get("Last-Event-ID", "").rpartition(".")[0]
         if last and is_stream_id_of(context().key, last):
@@ -65,7 +65,7 @@ class StreamKeeper:
         records = KeptRecords(answer, Cursor(stream_id), sum(each.n for each in requests), not chosen.terminator)
         batches = records.batches(context().stats.count(stream.batches()))
         try:
-            # An error before the first record has a status of its own.
+            # An error before the first record decides the status.
             first = next(batches)
         except BaseException:
             stream.abandon()
@@ -91,7 +91,7 @@ class StreamKeeper:
         )
 
     def resume(self, id: str) -> Response:
-        """Send what follows the client's cursor. Raises ResponseNotFound, StreamGone, BadRequest and Unavailable."""
+        """Send the rest after the client's cursor. Raises ResponseNotFound, StreamGone, BadRequest and Unavailable."""
         is_own = is_stream_id_of(context().key, id)
         # A browser that comes back names the last event that it got, at the address that it began with.
         cursor = Cursor.parse(request.headers.get("Last-Event-ID") or request.args.get("after", ""), id)
@@ -121,10 +121,10 @@ class StreamKeeper:
         return empty_response(204)
 
     def listed(self) -> Response:
-        """List the streams of the request's key. Raises HTTPRefusal without keys, when only its id protects one."""
+        """List the streams of the request's key. Raises HTTPRefusal (404) where there are no keys."""
         key = context().key
         if not key.digest:
-            raise HTTPRefusal("this server has no keys, so it can't tell whose streams they are", status=404)
+            raise HTTPRefusal("this server has no keys, so it can't list the streams of a key", status=404)
         states = self._client.streams(key.caller.name)
         streams = [
             {"id": each.stream, "url": address(each.stream), "model": each.model, "state": each.state,

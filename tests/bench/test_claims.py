@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench.claims import PAGE, claims_table, written
+from bench.claims import PAGE, written
 from bench.results import Results
 
 ROOT = Path(__file__).parent.parent.parent
@@ -22,15 +22,6 @@ def test_the_page_has_the_ratios_of_the_last_results(results: Results):
     assert written(page, results) == page, "run make bench, or bench.claims.written"
 
 
-def test_the_readme_claims_what_was_measured(results: Results):
-    """The two ratios that it quotes: front-end CPU, and the p99 gap, of 64 streams and more with short prompts."""
-    row = next(line for line in claims_table(results).splitlines() if "| 64–256 |" in line)
-    cpu, gap = (_rounded(row.split(" | ")[column], digits) for column, digits in ((2, 2), (6, 1)))
-    readme = (ROOT / "README.md").read_text()
-    assert f"cost {cpu} of the front-end CPU" in readme
-    assert f"{gap} times as long" in readme
-
-
-def _rounded(cell: str, digits: int) -> str:
-    """Return the cell as a sentence has it: "2.47–3.67" with one digit is "2.5 to 3.7"."""
-    return re.sub(r"\d+\.\d+", lambda found: f"{float(found[0]):.{digits}f}", cell).replace("–", " to ")
+def test_the_readme_quotes_no_ratio():
+    """The ratios are on the page, which `make bench` writes."""
+    assert not re.search(r"\d\.\d+ (of|times)", (ROOT / "README.md").read_text())

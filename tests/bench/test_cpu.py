@@ -36,6 +36,8 @@ def test_a_thread_that_has_ended_still_counts():
         (["python", "-m", "bench.bare", "model"], ENGINE_FRONT),
         (["gunicorn: worker [wsgi:app]"], WEB),
         (["python", "-m", "vllm.entrypoints.openai.api_server", "--model", "x"], WEB),
+        (["/cache/vllm-rs-0.32.0", "frontend", "--listen-fd", "3"], WEB),
+        (["python", "-m", "vllm.entrypoints.cli.main", "serve", "model"], OTHER),
         (["gunicorn: master [wsgi:app]"], OTHER),
         (["python", "-m", "service.engine.host"], OTHER),
         ([], OTHER),

@@ -13,31 +13,44 @@ import pytest
 from vllm.config import SchedulerConfig
 from vllm.parser import Parser, ParserManager
 from vllm.renderers import BaseRenderer
+from vllm.sampling_params import RequestOutputKind
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutput
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core_client import AsyncMPClient, BackgroundResources
+from vllm.v1.engine.detokenizer import FastIncrementalDetokenizer, IncrementalDetokenizer
+from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollector
 from vllm.v1.engine.utils import CoreEngineProcManager
 from vllm.v1.metrics.loggers import StatLoggerBase
+from vllm.v1.metrics.stats import IterationStats
 from vllm.v1.worker.worker_base import WorkerBase
 
 from service.engine.vllm.metrics import RunningRequests
-from service.engine.vllm.paced_scheduler import PacedScheduler
+from service.engine.vllm.scheduler import ShortSteps
 from service.engine.vllm.worker_extension import WorkerExtension
 
 PARAMETERS: list[tuple[Callable[..., Any], str]] = [
     (Scheduler.schedule, "self throttle_prefills"),
     (Scheduler.update_from_output, "self scheduler_output model_runner_output"),
     (
-        Scheduler.make_stats,
-        "self spec_decoding_stats kv_connector_stats cudagraph_stats perf_stats ec_connector_stats",
+        AsyncLLM.add_request,
+        "self request_id prompt params arrival_time lora_request tokenization_kwargs trace_headers priority "
+        "data_parallel_rank session_id prompt_text reasoning_ended reasoning_parser_kwargs kv_hints",
     ),
+    (AsyncLLM.abort, "self request_id internal"),
     (
-        AsyncLLM.generate,
-        "self prompt sampling_params request_id prompt_text lora_request tokenization_kwargs trace_headers priority "
-        "data_parallel_rank session_id kv_hints reasoning_ended reasoning_parser_kwargs",
+        OutputProcessor.process_outputs,
+        "self engine_core_outputs engine_core_timestamp iteration_stats weight_version",
     ),
+    (RequestOutputCollector.__init__, "self output_kind request_id"),
+    (RequestOutputCollector.put, "self output"),
+    (
+        IterationStats.update_from_output,
+        "self output engine_core_timestamp is_prefilling req_stats lora_states lora_name",
+    ),
+    (FastIncrementalDetokenizer.decode_next, "self next_token_id"),
+    (IncrementalDetokenizer.update, "self new_token_ids stop_terminated"),
     (
         AsyncLLM.encode,
         "self prompt pooling_params request_id lora_request trace_headers priority tokenization_kwargs reasoning_ended",
@@ -64,7 +77,7 @@ def test_a_function_takes_these_parameters(function: Callable[..., Any], names: 
 
 
 def test_an_output_of_the_core_has_these_fields_in_this_order():
-    """The scheduler joins two outputs when all fields behind the tokens have their defaults."""
+    """The sweep takes an output itself when all fields behind the tokens have their defaults."""
     assert EngineCoreOutput.__struct_fields__ == (
         "request_id", "new_token_ids", "new_logprobs", "new_prompt_logprobs_tensors", "pooling_output",
         "finish_reason", "stop_reason", "events", "kv_transfer_params", "ec_transfer_params", "trace_headers",
@@ -73,10 +86,19 @@ def test_an_output_of_the_core_has_these_fields_in_this_order():
     )  # fmt: skip
 
 
+def test_the_output_handler_has_what_the_sweep_takes_its_place_in():
+    """vLLM's handler looks `process_outputs` up for each step, and the collector's `put` for each output."""
+    assert "output_processor.process_outputs(" in inspect.getsource(AsyncLLM._run_output_handler)
+    assert inspect.getsource(OutputProcessor).count("queue.put(") == 4
+    assert {"lora_states", "request_states", "stream_interval"} <= set(vars(OutputProcessor(None, log_stats=True)))
+    collector = RequestOutputCollector(RequestOutputKind.DELTA, "id")
+    assert (collector.output, collector.request_id) == (None, "id")
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "replaced"),
     [
-        (PacedScheduler, Scheduler, {"schedule", "update_from_output", "make_stats"}),
+        (ShortSteps, Scheduler, {"schedule", "update_from_output"}),
         (RunningRequests, StatLoggerBase, {"record", "log_engine_initialized"}),
     ],
 )

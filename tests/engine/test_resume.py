@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from service.engine.vllm.engine import VllmEngine
 from service.protocol.events import Delta, Finished
 from service.protocol.request import Chat, Message, Request, Sampling, SoFar, Text
 from tests.support.asking import WEATHER
+from tests.support.pushed import pushed
 from tests.support.servers import ROOT
 
 LONG = "Tell me a long story"
@@ -89,7 +91,7 @@ class Loop:
     async def answer(self, request: Request, deltas: int | None = None, whole: Whole | None = None) -> Whole:
         """The answer, or what its first `deltas` deltas bring, added to what is there already."""
         whole = whole or Whole()
-        events = self.engine.generate(1, request)
+        events = pushed(partial(self.engine.generate, 1, request))
         try:
             async for event in events:
                 if deltas == 0:

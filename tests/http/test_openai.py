@@ -190,6 +190,15 @@ def test_embeddings_are_those_of_the_native_route(client: httpx.Client):
     assert ours["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
 
 
+def test_a_text_that_is_too_long_to_embed_is_refused_unless_it_may_be_cut(client: httpx.Client):
+    body = {"model": "demo", "input": ["a", "b " * 5000]}
+    error = client.post("/v1/embeddings", json=body).json()["error"]
+    assert error["code"] == "context_length_exceeded"
+    assert "maximum context length is 4096 tokens" in error["message"]
+    cut = client.post("/v1/embeddings", json={**body, "truncate_prompt_tokens": -1}).json()
+    assert cut["usage"]["prompt_tokens"] == 4097
+
+
 def test_models_are_listed_and_each_is_found_by_any_of_its_names(client: httpx.Client):
     (entry,) = client.get("/v1/models").json()["data"]
     assert (entry["id"], entry["object"], entry["owned_by"]) == ("demo:latest", "model", "library")

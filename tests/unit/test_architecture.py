@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
-import json
-import subprocess
-import sys
-import tomllib
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import pytest
 
-import service
-
-PACKAGE = Path(service.__file__).parent
-# Each module by its path inside the package: "engine/host/host"; a package by its folder.
-MODULES = {
-    (path.parent if path.name == "__init__.py" else path.with_suffix("")).relative_to(PACKAGE).as_posix(): ast.parse(
-        path.read_text()
-    )
-    for path in sorted(PACKAGE.rglob("*.py"))
-}
-PACKAGES = sorted(path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("__init__.py"))
+from tests.support.source_tree import MODULES, PACKAGE, PACKAGES, within
 
 # What the three dialects share.
 DIALECT_BASE = {
@@ -140,18 +124,12 @@ FOREIGN: dict[str, set[str]] = {
 }
 # A dialect makes records, never bytes.
 WITHOUT_BYTES = ("dialects/ollama/", "dialects/openai/", "dialects/anthropic/", "dialects/answer")
-# Loaded in the process of one model only: the host and the scripted engine do without.
-BEHIND_VLLM = "engine/vllm"
 
 
 def part(module: str) -> str:
     """The entry of the table that holds for a module; empty where none does."""
     fits = [name for name in MAY_IMPORT if within(module, name)]
     return max(fits, key=len, default="")
-
-
-def within(module: str, name: str) -> bool:
-    return module == name or module.startswith(f"{name}/")
 
 
 @cache
@@ -183,21 +161,7 @@ def foreign(module: str) -> set[str]:
     return {name.partition(".")[0] for name, is_ours in imports(module) if not is_ours}
 
 
-def fresh(code: str) -> list[str]:
-    """What `code` prints as JSON, in an interpreter that has imported nothing."""
-    command = [sys.executable, "-c", f"import json, sys\n{code}"]
-    run = subprocess.run(command, cwd=PACKAGE.parent, check=True, capture_output=True, text=True)
-    return json.loads(run.stdout)
-
-
-# What the seams have still to mend; a row goes with its cause.
-PENDING: set[str] = set()
-pending = pytest.mark.xfail(strict=True, reason="a seam that is not mended yet")
-
-
-@pytest.mark.parametrize(
-    "module", [pytest.param(name, marks=[pending] if name in PENDING else []) for name in MODULES if name != "."]
-)
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "."])
 def test_a_module_imports_of_ours_only_what_the_table_allows(module: str):
     assert part(module), f"{module} is in no row of the table"
     allowed = MAY_IMPORT[part(module)]
@@ -250,76 +214,3 @@ def test_a_dialect_makes_no_bytes(module: str):
     # A field may be called so.
     names = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
     assert not {"bytes", "bytearray"} & set(names)
-
-
-@pytest.mark.interpreter
-def test_the_web_side_loads_without_model_event_loop_or_gevent():
-    unwanted = ["vllm", "torch", "asyncio", "gevent"]
-    code = f"import service; service.create_blueprint; print(json.dumps([m for m in {unwanted} if m in sys.modules]))"
-    assert fresh(code) == []
-
-
-@pytest.mark.interpreter
-def test_the_engine_side_loads_without_the_web_stack_or_the_model():
-    unwanted = ["flask", "werkzeug", "gevent", "vllm", "torch"]
-    engine = [name for name in MODULES if within(name, "engine") and not within(name, BEHIND_VLLM)]
-    if importlib.util.find_spec("huggingface_hub") is None:
-        # vLLM brings it; `make check` runs without vLLM.
-        engine.remove("engine/hub/download")
-    wanted = ", ".join(f"service.{name.replace('/', '.')}" for name in engine if not name.endswith("__main__"))
-    web = [name for name in sys.modules if name.startswith("service.web")]
-    assert fresh(f"import {wanted}; print(json.dumps([m for m in {unwanted + web} if m in sys.modules]))") == []
-
-
-def test_the_public_names_are_these():
-    names = [
-        "Delta",
-        "Generation",
-        "Inference",
-        "ServiceError",
-        "Settings",
-        "SettingsError",
-        "WholeAnswer",
-        "__version__",
-        "create_blueprint",
-        "inference",
-        "register_json_errors",
-        "stream_response",
-    ]
-    assert sorted(service.__all__) == names
-    assert [name for name in names if not getattr(service, name)] == []
-
-
-def test_what_is_no_public_name_is_no_attribute():
-    with pytest.raises(AttributeError, match="no attribute 'create_blueprints'"):
-        _ = service.create_blueprints
-
-
-def test_the_distribution_holds_every_package():
-    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
-    names = ["vllm_wsgi", *(f"vllm_wsgi.{package.replace('/', '.')}" for package in PACKAGES if package != ".")]
-    assert sorted(project["tool"]["setuptools"]["packages"]) == sorted(names)
-
-
-@pytest.mark.interpreter
-def test_the_command_loads_without_the_web_stack_or_an_engine():
-    unwanted = ["flask", "gunicorn", "gevent", "asyncio", "vllm", "torch"]
-    code = f"import service.cli.command; print(json.dumps([m for m in {unwanted} if m in sys.modules]))"
-    assert fresh(code) == []
-
-
-@pytest.mark.interpreter
-def test_importing_the_package_starts_no_thread_and_patches_nothing():
-    code = """
-import os, select, signal, socket, subprocess, threading, time
-places = [(socket, "socket"), (socket, "create_connection"), (threading, "Thread"), (threading, "Lock"),
-          (time, "sleep"), (select, "epoll"), (os, "fork"), (subprocess, "Popen"), (sys, "excepthook")]
-def state():
-    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
-    return [getattr(*place) for place in places], handlers, threading.enumerate()
-before = state()
-import service
-for name in service.__all__: getattr(service, name)
-print(json.dumps(before == state()))
-"""
-    assert fresh(code) is True

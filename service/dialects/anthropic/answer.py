@@ -39,7 +39,7 @@ def error_record(error: ServiceError) -> Record:
 
 
 def error_type(status: int) -> str:
-    """Return Anthropic's `type` of an error; a mistake of the client's that has none is `invalid_request_error`."""
+    """Return Anthropic's `type` of an error; a 4xx without a type of its own is `invalid_request_error`."""
     return ERROR_TYPES.get(status, "invalid_request_error" if 400 <= status < 500 else "api_error")
 
 

@@ -19,7 +19,7 @@ from ..history import as_text, text_in, tool_call
 # Claude Code's first system block. It changes with every request, so that no prompt would be found in the cache. vLLM's
 # server drops it too.
 BILLING = "x-anthropic-billing-header"
-# Only Anthropic's own servers write and read these.
+# Blocks that only Anthropic's own servers write and read.
 SILENT_BLOCKS = ("redacted_thinking", "container_upload", "fallback", "tool_addition", "tool_removal")
 
 _STRUCT = "MessagesRequest"
@@ -98,7 +98,7 @@ def _user(blocks: list[Fields], place: str, is_history: bool, called: dict[str, 
 
 
 def _result(block: Fields) -> str | list[str | Image]:
-    """Return the result of a tool, which may be a string, a list of blocks, or anything that a client makes of it."""
+    """Return the result of a tool: a string, or parts. A client may send a string, blocks, or any other value."""
     content = block.get("content")
     parts = content if isinstance(content, list) else [content]
     read = [_history_part(Fields(each, _STRUCT)) if isinstance(each, dict) else as_text(each) for each in parts]
@@ -106,7 +106,7 @@ def _result(block: Fields) -> str | list[str | Image]:
 
 
 def _part(block: Fields, place: str, is_history: bool) -> str | Image:
-    """Return a part of a content, empty if it has nothing to read. Raise BadRequest if it is new and unreadable."""
+    """Return a part of a content, empty if the model can't read it. Raise BadRequest for such a part in a new turn."""
     if is_history:
         return _history_part(block)
     kind = block.string("type")

@@ -25,8 +25,8 @@ def _enumeration(*values: str) -> Record:
     return {"type": "string", "enum": list(values)}
 
 
-# Tools whose parameters Anthropic's models know by heart; their types end in a date. The client runs them. Anthropic's
-# guides to the bash, text editor, memory and computer use tools list the parameters.
+# Anthropic's models know the parameters of these tools, so clients don't send them. The client runs the tools; their
+# types end in a date. Anthropic's guides to the bash, text editor, memory and computer use tools list the parameters.
 KNOWN_TOOLS: dict[str, Record] = {
     "bash": {
         "description": "Runs a command in a bash session that persists between calls.",
@@ -140,7 +140,7 @@ def _tool(kind: str, fields: Fields) -> OfferedTool | None:
 
 
 def _change(tools: Tools, block: Any) -> set[str]:
-    """Apply what a block says of the tools; return the names of those that it makes known to the model."""
+    """Apply a block that changes the tools. Return the names of the tools that it shows to the model."""
     if not isinstance(block, dict):
         return set()
     kind = block.get("type")

@@ -104,6 +104,8 @@ def _license(fields: Fields) -> list[str]:
 
 
 class ProgressRecord(msgspec.Struct, omit_defaults=True):
+    """A record of a pull or a creation. `total` and `completed` are in bytes."""
+
     status: str
     digest: str = ""
     total: int = 0
@@ -122,5 +124,5 @@ class ProgressAnswer(Answer):
         return [ProgressRecord(event.status, event.digest, event.total, event.completed)]
 
     def _join(self, records: list[Any]) -> Any:
-        """Return the last record, which is all of an answer that is not streamed."""
+        """Return the last record, which is the whole answer when it is not streamed."""
         return records[-1]

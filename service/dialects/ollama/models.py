@@ -1,6 +1,6 @@
 """Describe models as Ollama does: the entries of `/api/tags` and `/api/ps`, and the answer of `/api/show`.
 
-The tests in `tests/compat/` say which client reads which field. It never knows where a model comes from.
+The tests in `tests/compat/` show the fields that each client reads. It never knows where a model comes from.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Turn the bodies of Ollama's generate, chat and show routes into calls.
 
-The fields are those of Ollama's `api/types.go`. It never knows what becomes of a request.
+The fields are those of Ollama's `api/types.go`. It never knows how a request is answered.
 """
 
 from __future__ import annotations

@@ -21,19 +21,24 @@ from .parameters import OpenAICall
 
 FINGERPRINT = "fp_ollama"
 
-# Where Ollama's NewError has a type of its own, and the one that OpenAI's clients know for limits.
+# The types that Ollama's NewError has for a status, and the one that OpenAI's clients know for limits.
 _ERROR_TYPES = {404: "not_found_error", 429: "rate_limit_error"}
 
 
 def error_record(error: ServiceError) -> dict[str, Any]:
     """Return the last record of a stream that failed. It is the body of an error answer too."""
-    kind = error_type(error.status)
-    return {"error": {"message": error_message(error), "type": kind, "param": error.param, "code": error.code}}
+    kind, code = error_type(error.status), error_code(error)
+    return {"error": {"message": error_message(error), "type": kind, "param": error.param, "code": code}}
 
 
 def error_type(status: int) -> str:
-    """Return OpenAI's `type` of an error: the client's mistakes are `invalid_request_error`, the key's included."""
+    """Return OpenAI's `type` of an error: a 4xx is an `invalid_request_error`, also one about the key."""
     return _ERROR_TYPES.get(status, "invalid_request_error" if 400 <= status < 500 else "api_error")
+
+
+def error_code(error: ServiceError) -> str | None:
+    """Return OpenAI's `code` of an error. A parameter that is not valid has one, whatever is wrong with it."""
+    return error.code or ("invalid_value" if error.param else None)
 
 
 def error_message(error: ServiceError) -> str:
@@ -49,14 +54,20 @@ def error_message(error: ServiceError) -> str:
 
 
 class PromptDetails(msgspec.Struct):
+    """OpenAI's `prompt_tokens_details`, in tokens."""
+
     cached_tokens: int = 0
 
 
 class CompletionDetails(msgspec.Struct):
+    """OpenAI's `completion_tokens_details`, in tokens."""
+
     reasoning_tokens: int = 0
 
 
 class Usage(msgspec.Struct):
+    """OpenAI's `usage`: the tokens of all prompts and answers of a call."""
+
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
@@ -73,7 +84,7 @@ class Usage(msgspec.Struct):
         self.total_tokens = self.prompt_tokens + self.completion_tokens
 
 
-class Record(msgspec.Struct):
+class CompletionRecord(msgspec.Struct):
     """A chunk of a stream, or a whole answer."""
 
     id: str
@@ -102,7 +113,7 @@ class OpenAIAnswer(answer.Answer):
         self._id = f"{self.prefix}-{call.request_id or secrets.token_hex(12)}"
         self._created = int(now())
         self._may_be_plain = all(request.logprobs is None for request in call.requests)
-        # By answer.
+        # By the index of the answer.
         self._shapes: dict[int, Shape] = {}
 
     def failure(self, error: ServiceError) -> Any:
@@ -137,10 +148,10 @@ class OpenAIAnswer(answer.Answer):
             records.append(self._record([], self._usage))
         return records
 
-    def _record(self, choices: list[Any], usage: Usage | UnsetType = UNSET) -> Record:
-        return Record(self._id, self.chunk_object, self._created, self._model, FINGERPRINT, choices, usage)
+    def _record(self, choices: list[Any], usage: Usage | UnsetType = UNSET) -> CompletionRecord:
+        return CompletionRecord(self._id, self.chunk_object, self._created, self._model, FINGERPRINT, choices, usage)
 
-    def _join(self, records: list[Record]) -> Record:
+    def _join(self, records: list[CompletionRecord]) -> CompletionRecord:
         whole = records[-1]
         whole.object = self.object
         parts: dict[int, list[Any]] = {}

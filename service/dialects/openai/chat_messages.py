@@ -1,7 +1,7 @@
 """Turn the messages of OpenAI's chat completions into those of a Chat.
 
-Messages up to the model's last turn are history: what they hold of unknown types gives its text, or nothing. It never
-knows the model's chat template.
+Messages up to the model's last turn are history: parts of unknown types give their text, or nothing. It never knows
+the model's chat template.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _content(fields: Fields, place: str, is_history: bool) -> str | list[str | I
         return joined([part for part in parts if not (is_history and part == "")])
     if is_history:
         return as_text(value) or as_text(fields.get("refusal"))
-    raise BadRequest(f"{_CONTENT}: {go_type(value)}")
+    raise BadRequest(f"{_CONTENT}: {go_type(value)}", param=place)
 
 
 def _part(part: Any, place: str, is_history: bool) -> str | Image:
@@ -70,8 +70,8 @@ def _part(part: Any, place: str, is_history: bool) -> str | Image:
     if is_history:
         return text_in(part)
     if kind == "input_audio":
-        raise BadRequest(f"audio input is not supported: {place}")
-    raise BadRequest(f"{_FORMAT}: {place} {_found(part, kind)}")
+        raise BadRequest(f"audio input is not supported: {place}", param=place)
+    raise BadRequest(f"{_FORMAT}: {place} {_found(part, kind)}", param=place)
 
 
 def _image(part: Record, place: str, is_history: bool) -> str | Image:
@@ -81,14 +81,14 @@ def _image(part: Record, place: str, is_history: bool) -> str | Image:
         if not isinstance(url, str):
             raise BadRequest(f"{_FORMAT}: {place}.image_url has no url")
         return images.from_url(url)
-    except BadRequest:
+    except BadRequest as error:
         if is_history:
             return ""
-        raise
+        raise BadRequest(error.message, param=place) from None
 
 
 def _found(part: Any, kind: Any) -> str:
-    """Return how a part is not what it should be."""
+    """Return the difference between a part and a valid one, for an error."""
     if not isinstance(part, dict):
         return f"is a {go_type(part)}; it must be an object with a type"
     if kind == "text":

@@ -29,11 +29,15 @@ from .parameters import (
     truncation,
 )
 
+# What OpenAI's API had before tools. Its answers have no place here.
+OLDER = {"functions": "tools", "function_call": "tool_choice"}
+
 
 def parse_chat(body: dict[str, Any]) -> OpenAICall:
     """Parse the body. Raise BadRequest."""
     fields = Fields(body, "ChatCompletionRequest")
     refuse_unsupported(fields, CHAT)
+    _refuse_other_answers(fields)
     model = fields.model()
     stream, include_usage = parse_stream(fields)
     messages = parse_messages(fields)
@@ -104,6 +108,15 @@ def _request(fields: Fields, model: str, chat: Chat) -> Request:
         prompt_tokens=prompt_tokens,
         keep_start=keep_start,
     )
+
+
+def _refuse_other_answers(fields: Fields) -> None:
+    """Raise BadRequest for what would need an answer of another form: the calls of older clients, or sound."""
+    for name, instead in OLDER.items():
+        if fields.get(name) not in (None, [], "none", "auto"):
+            raise BadRequest(f"{name} is not supported: use {instead}", param=name, code="unsupported_parameter")
+    if any(kind != "text" for kind in fields.array("modalities", "[]string")):
+        raise BadRequest('modalities may hold "text" only', param="modalities", code="unsupported_value")
 
 
 def _think(fields: Fields, switch: bool | None) -> bool | str | None:

@@ -20,12 +20,12 @@ def parse_tools(fields: Fields) -> Tools:
         kind = tool.get("type", "function") if isinstance(tool, dict) else None
         if kind not in ("function", CUSTOM):
             if not isinstance(kind, str):
-                raise BadRequest(f"tools[{place}] must be a function with a name")
+                raise BadRequest(f"tools[{place}] must be a function with a name", param=f"tools[{place}]")
             tools.left_out.append(kind)
             continue
         function = function_of(tool, kind)
         if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
-            raise BadRequest(f"tools[{place}] must be a function with a name")
+            raise BadRequest(f"tools[{place}] must be a function with a name", param=f"tools[{place}]")
         tools.add([custom_tool(Fields(function, "CustomTool")) if kind == CUSTOM else offered(function)])
     return tools
 
@@ -43,13 +43,13 @@ def parse_choice(value: Any, tools: Tools) -> tuple[str, str, list[str] | None]:
     if kind == "allowed_tools":
         return _allowed(value, tools)
     if isinstance(kind, str) and kind in tools.left_out:
-        raise BadRequest(f'tool_choice names the tool "{kind}", which this server can\'t run')
+        raise BadRequest(f'tool_choice names the tool "{kind}", which this server can\'t run', param="tool_choice")
     function = function_of(value, kind) if kind in ("function", CUSTOM) else None
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(name, str):
-        raise BadRequest('tool_choice must be "none", "auto", "required" or a named function')
+        raise BadRequest('tool_choice must be "none", "auto", "required" or a named function', param="tool_choice")
     if name not in tools.offered:
-        raise BadRequest(f"tool_choice names a tool that is not in tools: {name}")
+        raise BadRequest(f"tool_choice names a tool that is not in tools: {name}", param="tool_choice")
     return "required", name, None
 
 
@@ -63,7 +63,7 @@ def _allowed(value: dict[str, Any], tools: Tools) -> tuple[str, str, list[str] |
             tools.require(name)
             names.append(name)
     if mode not in TOOL_MODES:
-        raise BadRequest('tool_choice.allowed_tools.mode must be "auto" or "required"')
+        raise BadRequest('tool_choice.allowed_tools.mode must be "auto" or "required"', param="tool_choice")
     if mode == "required" and not names:
-        raise BadRequest("tool_choice allows no tool that the client runs, and requires a call")
+        raise BadRequest("tool_choice allows no tool that the client runs, and requires a call", param="tool_choice")
     return mode, "", names

@@ -44,7 +44,7 @@ def parse_completion(body: dict[str, Any]) -> OpenAICall:
     echo, suffix, n = fields.boolean("echo", False), fields.string("suffix"), parse_n(fields)
     best_of = integer(fields, "best_of")
     if best_of is not None and best_of > n:
-        raise BadRequest("best_of is not supported")
+        raise BadRequest("best_of is not supported", param="best_of", code="unsupported_parameter")
     sampling, logprobs = _sampling(fields, echo), _logprobs(fields)
     check_alternatives(logprobs, n)
     form, constraint = with_vllms(fields, parse_response_format(fields))
@@ -92,7 +92,7 @@ def _prompt(value: Any) -> Text | Tokens:
         return Text(value or "")
     ids = as_integers(value) if isinstance(value, list) else [None]
     if None in ids or min(cast("list[int]", ids), default=0) < 0:
-        raise BadRequest("prompt must be a string, token ids, or a list of either")
+        raise BadRequest("prompt must be a string, token ids, or a list of either", param="prompt")
     return Tokens(cast("list[int]", ids))
 
 
@@ -100,7 +100,7 @@ def _with_suffix(prompt: Text | Tokens, suffix: str) -> Text | Tokens | Infill:
     if not suffix:
         return prompt
     if isinstance(prompt, Tokens):
-        raise BadRequest("suffix needs a prompt that is a string")
+        raise BadRequest("suffix needs a prompt that is a string", param="suffix")
     return Infill(prompt.text, suffix)
 
 
@@ -113,7 +113,7 @@ def _sampling(fields: Fields, echo: bool) -> Sampling:
 def _logprobs(fields: Fields) -> int | None:
     alternatives = integer(fields, "logprobs")
     if alternatives is not None and not 0 <= alternatives <= MAX_ALTERNATIVES:
-        raise BadRequest(f"logprobs must be between 0 and {MAX_ALTERNATIVES}")
+        raise BadRequest(f"logprobs must be between 0 and {MAX_ALTERNATIVES}", param="logprobs")
     return alternatives
 
 
@@ -127,6 +127,8 @@ class CompletionLogprobs(msgspec.Struct):
 
 
 class CompletionChoice(msgspec.Struct):
+    """One answer, or the piece of it that is new."""
+
     text: str
     index: int
     logprobs: CompletionLogprobs | None = None

@@ -11,7 +11,7 @@ from ...protocol.request import Constraint
 from ..fields import Fields
 
 _KINDS = ("regex", "choice", "grammar", "structural_tag")
-_SWITCHES = ("whitespace_pattern", "disable_any_whitespace", "disable_additional_properties")
+_KNOWN = {*_KINDS, "json", "json_object"}
 _BOTH = "structured_outputs can't go with another format"
 
 
@@ -22,24 +22,28 @@ def parse_response_format(fields: Fields) -> str | dict[str, Any] | None:
     if kind == "json_schema":
         schema = shape.child("json_schema", "openai.JsonSchema").get("schema")
         if schema is not None and not isinstance(schema, dict):
-            raise BadRequest("response_format.json_schema.schema must be a JSON schema")
+            place = "response_format.json_schema.schema"
+            raise BadRequest(f"{place} must be a JSON schema", param=place)
         # A schema is optional in OpenAI's reference. Without one, any JSON fits.
         return schema or "json"
     if kind not in ("text", "json_object"):
-        raise BadRequest('response_format.type must be "text", "json_object" or "json_schema"')
-    return "json" if kind == "json_object" else None
+        message = 'response_format.type must be "text", "json_object" or "json_schema"'
+        raise BadRequest(message, param="response_format.type")
+    # llama.cpp's server and others take a schema here, too, and their clients send it.
+    return (shape.mapping("schema") or "json") if kind == "json_object" else None
 
 
 def with_vllms(
     fields: Fields, format: str | dict[str, Any] | None
 ) -> tuple[str | dict[str, Any] | None, Constraint | None]:
-    """Return the format and the constraint of a Request: what `format` asks for, or vLLM's own fields do.
+    """Return the format and the constraint of a Request: from `format`, or from vLLM's own fields.
 
     Raise BadRequest if the request asks for more than one.
     """
     outputs = fields.child("structured_outputs", "vllm.StructuredOutputsParams")
-    for name in _SWITCHES:
-        if outputs.get(name) not in (None, False):
+    for name, value in outputs.values.items():
+        # A constraint with a misspelt name would not hold, and nothing would show it.
+        if name not in _KNOWN and value is not False:
             place = f"structured_outputs.{name}"
             raise BadRequest(f"{place} is not supported", param=place, code="unsupported_parameter")
     asked = [format] if format is not None else []
@@ -74,5 +78,5 @@ def _schema(value: Any, place: str) -> str | dict[str, Any]:
         except (msgspec.DecodeError, RecursionError):
             value = None
     if not isinstance(value, dict):
-        raise BadRequest(f"{place} must be a JSON schema")
+        raise BadRequest(f"{place} must be a JSON schema", param=place)
     return value or "json"

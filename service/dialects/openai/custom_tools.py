@@ -21,7 +21,7 @@ def custom_tool(fields: Fields, namespace: str = "") -> OfferedTool:
     """
     name = fields.string("name")
     if not name:
-        raise BadRequest("tools: name is required")
+        raise BadRequest("tools: name is required", param="tools")
     function = {
         "name": qualified(name, namespace),
         "description": "\n\n".join(text for text in (fields.string("description"), _format(fields)) if text),
@@ -41,7 +41,7 @@ def custom_input(arguments: Record) -> str:
 
 
 def _format(fields: Fields) -> str:
-    """Return what the model has to know of the grammar: Responses and chat have it at different depths."""
+    """Return the grammar in words for the model. Responses and chat have it at different depths."""
     shape: Any = fields.get("format")
     if not isinstance(shape, dict):
         return ""

@@ -25,17 +25,23 @@ class EmbeddingsCall:
 
 
 class Embedding(msgspec.Struct):
+    """A vector, as numbers or as base64 of little-endian float32."""
+
     object: str
     embedding: list[float] | str
     index: int
 
 
 class EmbeddingsUsage(msgspec.Struct):
+    """The tokens of all inputs."""
+
     prompt_tokens: int
     total_tokens: int
 
 
 class Embeddings(msgspec.Struct):
+    """The body of an answer of `/v1/embeddings`."""
+
     object: str
     data: list[Embedding]
     model: str
@@ -54,7 +60,9 @@ def parse_embeddings(body: dict[str, Any]) -> EmbeddingsCall:
     if kept != -1 and kept < 1:
         raise BadRequest("truncate_prompt_tokens must be at least 1, or -1", param="truncate_prompt_tokens")
     limit = None if kept == -1 else kept
-    request = EmbedRequest(model, _inputs(fields.get("input")), dimensions, context_limit=limit)
+    # A text that is too long is refused, as OpenAI and vLLM refuse it, unless the client says how it may be cut.
+    cuts = fields.get("truncate_prompt_tokens") is not None
+    request = EmbedRequest(model, _inputs(fields.get("input")), dimensions, truncate=cuts, context_limit=limit)
     return EmbeddingsCall(request, encoding.lower() == "base64")
 
 
@@ -72,8 +80,8 @@ def _vector(call: EmbeddingsCall, vector: Any) -> list[float] | str:
 
 def _inputs(value: Any) -> list[str]:
     if value is None or value == []:
-        raise BadRequest("invalid input")
+        raise BadRequest("invalid input", param="input")
     inputs = value if isinstance(value, list) else [value]
     if not all(isinstance(text, str) for text in inputs):
-        raise BadRequest("invalid input type")
+        raise BadRequest("invalid input type", param="input")
     return inputs

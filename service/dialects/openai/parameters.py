@@ -1,7 +1,7 @@
 """Parse the parameters that the bodies of OpenAI's routes share: sampling, number of answers, stream and effort.
 
-OpenAI's API reference holds where Ollama ignores what OpenAI defines. What vLLM's own server takes beyond it is taken
-too. Refusals that Ollama has as well have Ollama's texts (`openai/openai.go`).
+The rules are OpenAI's API reference, also for fields that Ollama ignores, and the further fields of vLLM's own server.
+Refusals that Ollama has as well have Ollama's texts (`openai/openai.go`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..fields import Fields
 from ..keeping import Keeping
 from ..tools import Tools
 
-# They lie beneath the model's own generation_config.json, as in vLLM's server. In Ollama they override the model's.
+# The model's own generation_config.json overrides these, as in vLLM's server. In Ollama these override the model's.
 OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -56,7 +56,7 @@ def parse_stream(fields: Fields) -> tuple[bool, bool]:
 
 
 def parse_sampling(fields: Fields) -> Sampling:
-    """Return all of the sampling but its limit of tokens. Raise a BadRequest that names the field."""
+    """Return the sampling parameters without the limit of tokens. Raise a BadRequest that names the field."""
     seed = integer(fields, "seed")
     return Sampling(
         temperature=_number(fields, "temperature", 0, 2),
@@ -86,7 +86,7 @@ def parse_n(fields: Fields) -> int:
     """Return how many answers each prompt gets. Raise BadRequest."""
     n = integer(fields, "n", at_least=1)
     if n is not None and n > MAX_CHOICES:
-        raise BadRequest(f"n must be between 1 and {MAX_CHOICES}")
+        raise BadRequest(f"n must be between 1 and {MAX_CHOICES}", param="n")
     return n or 1
 
 
@@ -102,7 +102,7 @@ def parse_alternatives(fields: Fields) -> int:
     """Return how many alternatives the log probabilities of each token have. Raise BadRequest."""
     alternatives = fields.integer("top_logprobs")
     if not 0 <= alternatives <= MAX_ALTERNATIVES:
-        raise BadRequest(f"top_logprobs must be between 0 and {MAX_ALTERNATIVES}")
+        raise BadRequest(f"top_logprobs must be between 0 and {MAX_ALTERNATIVES}", param="top_logprobs")
     return alternatives
 
 
@@ -116,7 +116,7 @@ def think(effort: str) -> bool | str:
     """Return a reasoning effort as a Chat has it. Raise BadRequest for an unknown one."""
     if effort not in EFFORTS:
         choices = '"minimal", "low", "medium", "high", "xhigh", "ultra", "max", or "none"'
-        raise BadRequest(f'invalid reasoning value: "{effort}" (must be {choices})')
+        raise BadRequest(f'invalid reasoning value: "{effort}" (must be {choices})', param="reasoning_effort")
     return EFFORTS[effort]
 
 
@@ -126,14 +126,14 @@ def integer(fields: Fields, name: str, at_least: int | None = None) -> int | Non
         return None
     value = fields.integer(name)
     if at_least is not None and value < at_least:
-        raise BadRequest(f"{name} must be at least {at_least}")
+        raise BadRequest(f"{name} must be at least {at_least}", param=name)
     return value
 
 
 def _number(fields: Fields, name: str, low: float, high: float) -> float | None:
     value = fields.number(name)
     if value is not None and not low <= value <= high:
-        raise BadRequest(f"{name} must be between {low} and {high}")
+        raise BadRequest(f"{name} must be between {low} and {high}", param=name)
     return value
 
 
@@ -142,7 +142,7 @@ def _stop(fields: Fields) -> list[str] | None:
     stops = value if isinstance(value, list) else [value]
     for stop in stops:
         if stop is not None and not isinstance(stop, str):
-            raise BadRequest(f"invalid type for 'stop' field: {go_type(stop)}")
+            raise BadRequest(f"invalid type for 'stop' field: {go_type(stop)}", param="stop")
     return [stop for stop in stops if stop] or None
 
 
@@ -151,9 +151,9 @@ def _logit_bias(fields: Fields) -> dict[int, float] | None:
     for token, bias in biases.items():
         # The size of the vocabulary is known to vLLM only. Here an id is any number that fits in 32 bits.
         if not (token.isascii() and token.isdecimal() and len(token) < 10) or as_number(bias) is None:
-            raise BadRequest("logit_bias must map token ids to numbers")
+            raise BadRequest("logit_bias must map token ids to numbers", param="logit_bias")
         if not -100 <= bias <= 100:
-            raise BadRequest("logit_bias must be between -100 and 100")
+            raise BadRequest("logit_bias must be between -100 and 100", param="logit_bias")
     return {int(token): float(bias) for token, bias in biases.items()} or None
 
 
@@ -175,6 +175,6 @@ def truncation(fields: Fields) -> tuple[int | None, bool]:
 
 
 def go_type(value: Any) -> str:
-    """Return what Go calls the type of a JSON value."""
+    """Return Go's name for the type of a JSON value."""
     names = {type(None): "<nil>", bool: "bool", str: "string", list: "[]interface {}", dict: "map[string]interface {}"}
     return names.get(type(value), "float64")

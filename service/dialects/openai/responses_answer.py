@@ -53,9 +53,8 @@ def rest_of(events: Iterable[Record], after: int) -> Iterator[Record]:
 class ResponsesAnswer(answer.Answer):
     """The events of a response's stream, or the response. Ids are made from `key`; `now` is in seconds.
 
-    `keep` is called with the id and the record of a response that the request wants stored. It is called before the
-    last record is sent, so that a client that has read that record can continue the response. An error that `keep`
-    raises ends the stream.
+    `keep` stores a response that the request wants stored; it gets the id and the record. It is called before the last
+    record is sent, so that a client that has read that record can continue the response. Its error ends the stream.
 
     The events of a response in the background are numbered by the characters of their texts, so that an event keeps
     its number however the deltas of the text are joined.
@@ -84,7 +83,7 @@ class ResponsesAnswer(answer.Answer):
         self._logprobs: list[Record] = []
 
     def records(self, batches: Iterable[list[Event]]) -> Iterator[list[Record]]:
-        """Yield the batches of the base. The last record is a batch of its own, after the response has been stored."""
+        """Yield the batches of the base. The last record comes alone, after the response has been stored."""
         yield from super().records(batches)
         if self._ended is not None:
             if self._keep is not None and self._call.store:

@@ -1,4 +1,4 @@
-"""Hand the model's calls back as the items of OpenAI's Responses API: each type of tool has an item of its own."""
+"""Hand the model's calls back as the items of OpenAI's Responses API: each type of tool has its own type of item."""
 
 from __future__ import annotations
 

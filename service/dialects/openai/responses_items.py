@@ -25,7 +25,7 @@ STRUCT = "ResponsesRequest"
 ROLES = ("user", "assistant", "system", "developer")
 TEXT_PARTS = ("input_text", "output_text", "text", "reasoning_text", "summary_text")
 CALLS = ("function_call", "custom_tool_call")
-# They hold nothing for the model. `additional_tools` and `configuration_update` are read elsewhere, or have no effect.
+# Items that hold nothing for the model. `additional_tools` and `configuration_update` are read elsewhere or ignored.
 SILENT_ITEMS = (
     "additional_tools", "compaction_trigger", "configuration_update", "image_generation_call", "mcp_list_tools",
     "web_search_call",
@@ -38,7 +38,7 @@ def parse_items(fields: Fields) -> list[Record]:
     if isinstance(value, str):
         return [{"role": "user", "content": value}]
     if value is not None and not isinstance(value, list):
-        raise BadRequest("input must be a string or array")
+        raise BadRequest("input must be a string or array", param="input", code="invalid_type")
     fields.children("input", "[]Item", "Item")
     return value or []
 
@@ -54,7 +54,8 @@ def parse_conversation(fields: Fields, items: list[Record], first: int) -> list[
         try:
             messages += reader.read(index, Fields(item, STRUCT, "input."))
         except BadRequest as error:
-            raise BadRequest(f"input[{first + index}]: {error.message}") from None
+            place = f"input[{first + index}]"
+            raise BadRequest(f"{place}: {error.message}", param=place, code=error.code) from None
     turns: list[Message] = []
     for role, group in groupby(messages, attrgetter("role")):
         run = list(group)
@@ -138,7 +139,7 @@ def _message(item: Fields, is_history: bool) -> Message:
 
 
 def _template_role(role: str) -> str:
-    """Chat templates have no role for a developer, or treat it as the system."""
+    """Return the role for chat templates. They have none for a developer, or treat it as the system."""
     return "system" if role == "developer" else role
 
 
@@ -188,7 +189,7 @@ def _history_part(part: Fields, kind: Any) -> str | Image:
 
 
 def _reasoning(item: Fields) -> str:
-    """Return the thoughts. The `encrypted_content` that this server writes is plain text, as Ollama's is."""
+    """Return the thinking. The `encrypted_content` that this server writes is plain text, as in Ollama."""
     written = item.get("encrypted_content")
     if isinstance(written, str) and written and not is_opaque(written):
         return written
@@ -196,7 +197,7 @@ def _reasoning(item: Fields) -> str:
 
 
 def _arguments(kind: str, item: Fields) -> Any:
-    """Return the arguments of a call, which each type of item keeps under a name of its own."""
+    """Return the arguments of a call. Each type of item has another field for them."""
     if kind == "custom_tool_call":
         return {"input": as_text(item.get("input"))}
     known = kind.removesuffix("_call") in KNOWN_TOOLS

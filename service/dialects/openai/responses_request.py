@@ -1,6 +1,6 @@
 """Turn the body of `POST /v1/responses` into a call.
 
-A response is stored, with the conversation before it, only if its request says `"store": true`. A later request can
+A response is stored, with the conversation before it, only if its request has `"store": true`. A later request can
 then continue it. Otherwise each request brings its whole conversation. It never knows where responses are stored.
 """
 
@@ -78,12 +78,11 @@ def parse_responses(
     fields = Fields(body, STRUCT)
     model = fields.model()
     refuse_unsupported(fields, RESPONSES)
-    _refuse_state(fields)
-    if fields.boolean("store", False) and not stores:
-        raise BadRequest("store: this server stores no responses (VLLM_WSGI_RESPONSES_DAYS is 0)")
+    _refuse_state(fields, stores)
     items = resolved(parse_items(fields), [*earlier, *referred])
     tools = parse_tools(fields, [*earlier, *items])
     include = fields.array("include", "[]string")
+    alternatives = parse_alternatives(fields)
     background = _background(fields, include)
     form, constraint = with_vllms(fields, _format(fields.child("text", "openai.Text").child("format", "openai.Format")))
     request = Request(
@@ -94,7 +93,7 @@ def parse_responses(
         truncate=_truncates(fields),
         format=form,
         constraint=constraint,
-        logprobs=parse_alternatives(fields) if "message.output_text.logprobs" in include else None,
+        logprobs=alternatives if "message.output_text.logprobs" in include else None,
     )
     stream, show_thinking = fields.boolean("stream", False), fields.boolean("include_reasoning", True)
     echo = _echo(fields)
@@ -105,20 +104,23 @@ def parse_responses(
     )
 
 
-def _refuse_state(fields: Fields) -> None:
+def _refuse_state(fields: Fields, stores: bool) -> None:
+    """Raise BadRequest for a request that needs state on OpenAI's servers, or a response that is not stored here."""
     for name, reason in STATEFUL.items():
         if fields.get(name):
-            raise BadRequest(f"{name}: {reason}")
+            raise BadRequest(f"{name}: {reason}", param=name, code="unsupported_parameter")
+    if fields.boolean("store", False) and not stores:
+        raise BadRequest("store: this server stores no responses (VLLM_WSGI_RESPONSES_DAYS is 0)", param="store")
 
 
 def _background(fields: Fields, include: list[str]) -> bool:
-    """Return whether the response is generated without a reader. Raise BadRequest for what can't go with that."""
+    """Return whether the response is generated without a reader. Raise BadRequest for fields that contradict it."""
     if not fields.boolean("background", False):
         return False
     if fields.get("store") is False:
-        raise BadRequest("background: the response has to be stored; leave store out")
+        raise BadRequest("background: the response has to be stored; leave store out", param="store")
     if "message.output_text.logprobs" in include:
-        raise BadRequest("background: it can't go with message.output_text.logprobs")
+        raise BadRequest("background: it can't go with message.output_text.logprobs", param="background")
     return True
 
 
@@ -126,7 +128,8 @@ def _chat(fields: Fields, items: list[Record], first: int, tools: Tools) -> Chat
     messages = parse_conversation(fields, items, first)
     if not messages:
         raise BadRequest(
-            "input: none of its items has content that the model can read" if items else "input is required"
+            "input: none of its items has content that the model can read" if items else "input is required",
+            param="input",
         )
     choice = parse_choice(fields, tools)
     switch, arguments = template_arguments(fields)
@@ -153,7 +156,8 @@ def _format(format: Fields) -> str | dict[str, Any] | None:
         # Without a schema, any JSON fits, as in a chat.
         return schema or "json"
     if kind not in ("text", "json_object"):
-        raise BadRequest(f'invalid text.format type "{kind}": must be "text", "json_object" or "json_schema"')
+        message = f'invalid text.format type "{kind}": must be "text", "json_object" or "json_schema"'
+        raise BadRequest(message, param="text.format.type")
     return "json" if kind == "json_object" else None
 
 
@@ -165,7 +169,7 @@ def _sampling(fields: Fields) -> Sampling:
 def _truncates(fields: Fields) -> bool:
     truncation = fields.string("truncation", "disabled")
     if truncation not in ("auto", "disabled"):
-        raise BadRequest(f'invalid truncation "{truncation}": must be "auto" or "disabled"')
+        raise BadRequest(f'invalid truncation "{truncation}": must be "auto" or "disabled"', param="truncation")
     return truncation == "auto"
 
 

@@ -42,7 +42,7 @@ class StoredShape(msgspec.Struct):
 
 
 def whole(stored: Any, id: str) -> Record:
-    """Return what was stored under the id. Raise ResponseNotFound where it is damaged."""
+    """Return a stored response of this id, checked. Raise ResponseNotFound where it is damaged."""
     try:
         msgspec.convert(stored, StoredShape)
     except msgspec.ValidationError:

@@ -19,7 +19,7 @@ NAMESPACE, TOOL_SEARCH = "namespace", "tool_search"
 _STRING, _INTEGER = {"type": "string"}, {"type": "integer"}
 _COMMAND = {"type": "array", "items": _STRING}
 
-# Tools whose parameters OpenAI's models know by heart. The client runs them; their calls have items of their own.
+# OpenAI's models know the parameters of these tools. The client runs them, and their calls are items of these types.
 KNOWN_TOOLS: dict[str, Record] = {
     "local_shell": {
         "name": "local_shell",
@@ -99,9 +99,9 @@ def parse_choice(fields: Fields, tools: Tools) -> ToolChoice:
     if kind in KNOWN_TOOLS and kind in tools.offered:
         return ToolChoice("required", kind)
     if kind not in TOOL_MODES and isinstance(value, dict) and kind in (*tools.left_out, *KNOWN_TOOLS):
-        raise BadRequest(f'tool_choice names the tool "{kind}", which this server can\'t run')
+        raise BadRequest(f'tool_choice names the tool "{kind}", which this server can\'t run', param="tool_choice")
     if kind not in TOOL_MODES:
-        raise BadRequest(f'invalid tool_choice "{kind}": must be "auto", "none", "required", or name functions')
+        raise _unknown_choice(kind)
     if kind == "required":
         tools.require_one()
     return ToolChoice(kind)
@@ -135,7 +135,10 @@ def _in_container(fields: Fields) -> bool:
 
 
 def _forced(choice: Fields, tools: Tools) -> ToolChoice:
-    """A tool in a namespace is named with its namespace, in one field or in two, or alone if that is unambiguous."""
+    """Return a choice that forces one tool.
+
+    A tool in a namespace is named with its namespace, in one field or in two, or alone if that is unambiguous.
+    """
     name = qualified(choice.string("name"), choice.string("namespace"))
     within = [tool.name for tool in tools.offered.values() if tool.namespace and tool.name.endswith(f".{name}")]
     if name not in tools.offered and len(within) == 1:
@@ -152,7 +155,12 @@ def _allowed(choice: Fields, tools: Tools) -> ToolChoice:
         elif each.string("type") in tools.offered:
             names.add(each.string("type"))
     if mode not in TOOL_MODES:
-        raise BadRequest(f'invalid tool_choice "{mode}": must be "auto", "none", "required", or name functions')
+        raise _unknown_choice(mode)
     if mode == "required" and not names:
-        raise BadRequest("tool_choice allows no tool that the client runs, and requires a call")
+        raise BadRequest("tool_choice allows no tool that the client runs, and requires a call", param="tool_choice")
     return ToolChoice(mode, allowed=names)
+
+
+def _unknown_choice(mode: str) -> BadRequest:
+    message = f'invalid tool_choice "{mode}": must be "auto", "none", "required", or name functions'
+    return BadRequest(message, param="tool_choice")

@@ -18,13 +18,14 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from ...models.parser_names import ParserNames, parser_names
 from .engine import VllmEngine
 from .metrics import RunningRequests
-from .paced_scheduler import use_paced_scheduler
+from .scheduler import use_our_scheduler
 from .vision import limit_pixels
 
 # When this is not set, vLLM takes most of the machine's memory for the KV cache of a CPU engine.
 CPU_CACHE_BYTES = 1 << 30
 # With more cores the CPU build's own worker process is worth its cost: it pins threads to NUMA nodes.
 SMALL_CPU_CORES = 8
+SWEPT_AT_ONCE = 1024
 
 
 def build_engine(
@@ -66,8 +67,11 @@ def build_engine(
     if current_platform.is_cpu() and arguments.enforce_eager:
         # vLLM compiles parts of its sampler on first use even so. That took more than a minute on a busy machine.
         os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
+    # vLLM sweeps the outputs of a step in pieces of this many, and lets other tasks run in between. A sweep takes some
+    # microseconds for each; in one piece, a step costs one message to each web worker.
+    os.environ.setdefault("VLLM_V1_OUTPUT_PROC_CHUNK_SIZE", str(SWEPT_AT_ONCE))
     config = arguments.create_engine_config()
-    use_paced_scheduler(config.scheduler_config)
+    use_our_scheduler(config.scheduler_config)
     requests = RunningRequests(config)
     engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: requests])
     # As vLLM's own processes do: garbage collections skip what has been loaded, which would take them a large part

@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from contextlib import AsyncExitStack, aclosing
-from typing import Any, TypeVar
+from contextlib import ExitStack
+from typing import Any
 
 from vllm.v1.request import Request, RequestStatus
 
+from ..backend import Emit
 from .turns import Turns
 
 # How many grammars are known to be compiled; the core keeps them by their size.
 KNOWN = 512
-
-T = TypeVar("T")
 
 
 class Compiling:
@@ -35,18 +34,29 @@ class Compiling:
         self._known: OrderedDict[int, None] = OrderedDict()
 
     async def in_turn(
-        self, caller: str, grammar: int | None, outputs: AsyncGenerator[T, None]
-    ) -> AsyncGenerator[T, None]:
-        """Yield the outputs of a request, which begins when its grammar may be compiled; None: it has no costly one."""
-        async with aclosing(outputs), AsyncExitStack() as turn:
-            if grammar is not None and grammar not in self._known:
-                await turn.enter_async_context(self._turns.turn(caller))
-            async for output in outputs:
+        self, caller: str, grammar: int | None, answer: Callable[[Emit], Awaitable[None]], emit: Emit
+    ) -> None:
+        """Answer a request once its grammar may be compiled; None: it has no costly one.
+
+        `answer` emits the request's events, and the turn ends with the first of them. Raises what `answer` raises.
+        """
+        if grammar is None:
+            await answer(emit)
+            return
+        with ExitStack() as turn:
+            if grammar not in self._known:
+                await self._turns.begin(caller)
+                turn.callback(self._turns.end, caller)
+
+            def emit_compiled(event: Any) -> None:
+                nonlocal grammar
                 if grammar is not None:
-                    await turn.aclose()
+                    turn.close()
                     self._remember(grammar)
                     grammar = None
-                yield output
+                emit(event)
+
+            await answer(emit_compiled)
 
     def _remember(self, grammar: int) -> None:
         self._known[grammar] = None

@@ -7,6 +7,7 @@ import itertools
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from ...errors import BadRequest, EngineFailure, PromptTooLong, Unsupported
 from ...models.parser_names import ParserNames
-from ...protocol.events import Delta, Finished, Rendered, Vectors
+from ...protocol.events import Rendered, Vectors
 from ...protocol.reports import Pulse
 from ...protocol.request import Chat, EmbedRequest, Request
 from ...syntax.names import ModelName
-from ..backend import check_prompt
+from ..backend import Emit, check_prompt
 from ..vectors import packed_unit_vector
 from .answer_parser import AnswerParser, Stops
 from .compiling import Compiling
@@ -37,6 +38,7 @@ from .preparation import Preparation
 from .render import count_images, render
 from .resume import SO_FAR, Resuming
 from .sampling import sampling_arguments
+from .sweep import Sweep
 from .templating import CallersTemplating, RendererTemplating
 from .vision import engine_input, sees, without_images
 from .warm_up import Abilities, warm_up_embedding, warm_up_generation
@@ -61,6 +63,7 @@ class VllmEngine:
         replica: int | None = None,
     ) -> None:
         self._engine = engine
+        self._sweep = Sweep(engine)
         self._requests = requests
         self._metrics = VllmMetrics(engine.model_config.served_model_name, replica)
         self._ids = itertools.count(1)
@@ -78,7 +81,7 @@ class VllmEngine:
         self.capacity = _capacity(engine)
         self._resumes = issubclass(engine.vllm_config.scheduler_config.get_scheduler_cls(), Resuming)
 
-    async def generate(self, id: int, request: Request) -> AsyncGenerator[Delta | Finished | Rendered, None]:
+    async def generate(self, id: int, request: Request, emit: Emit) -> None:
         """Raises BadRequest, Unavailable, EngineFailure and EngineGone."""
         if request.so_far is not None and request.so_far.token_ids and not self._resumes:
             # The operator has chosen a scheduler of their own, which can't continue an answer.
@@ -92,7 +95,7 @@ class VllmEngine:
         prompt = await render(request, templating, limit)
         if request.render_only:
             text = await templating.decode(prompt.ids)
-            yield Rendered(id, text, count_images(request), len(prompt.ids))
+            emit(Rendered(id, text, count_images(request), len(prompt.ids)))
             return
         check_prompt(request.caller, len(prompt.ids))
         inputs = engine_input(prompt)
@@ -104,21 +107,18 @@ class VllmEngine:
         grammar = costly(parameters.structured_outputs)
         answers = Answers(id, request, parsers, prompt_ids, stops, self._templating.decode)
         with vllm_errors(self._engine):
-            outputs = self._engine.generate(
-                inputs,
-                parameters,
+            answer = partial(
+                self._sweep.generate,
+                answers,
+                prompt=inputs,
+                parameters=parameters,
                 request_id=self._vllm_id(request),
                 lora_request=self._adapter(request.adapter),
                 trace_headers=_trace_headers(request),
                 priority=request.caller.priority,
                 reasoning_ended=True if parser is None else parser.reasoning_ended(prompt_ids),
             )
-            async with aclosing(self._compiling.in_turn(request.caller.name, grammar, outputs)) as taken:
-                async for output in taken:
-                    for event in answers.events(output):
-                        yield event
-                    if answers.ended:
-                        break
+            await self._compiling.in_turn(request.caller.name, grammar, answer, emit)
 
     async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Vectors, None]:
         """Raises BadRequest, Unsupported, Unavailable and EngineGone."""

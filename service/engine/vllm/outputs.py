@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from vllm.logprobs import Logprob
 from vllm.outputs import CompletionOutput, RequestOutput
@@ -53,6 +54,14 @@ class Answers:
         for completion in output.outputs:
             yield from self._answers[completion.index].events(output, completion)
 
+    def is_plain(self) -> bool:
+        """Return whether `more` can take the next tokens: there is one answer, begun, without stops."""
+        return len(self._answers) == 1 and self._answers[0].is_plain()
+
+    def more(self, detokenizer: Any, token_ids: Sequence[int]) -> Delta:
+        """Return the delta of a plain answer's next tokens, of which none ends it. `detokenizer` is vLLM's."""
+        return self._answers[0].more(detokenizer, token_ids)
+
     def _prompt(self, output: RequestOutput) -> Iterator[Delta]:
         prompt, ids = self._request.prompt, output.prompt_token_ids or []
         if isinstance(prompt, Infill):
@@ -82,6 +91,7 @@ class _SequenceAnswer:
         self.ended = False
         self._client_has = request.so_far
         self._constrained = request.format is not None or request.constraint is not None
+        self._can_stop = bool(stops.strings)
         if parser is not None:
             parser.begin(prompt_ids, stops)
 
@@ -119,6 +129,24 @@ class _SequenceAnswer:
         if self.ended:
             reason = "length" if completion.finish_reason == "length" and not stop else "stop"
             yield self._finished(output, reason, stop)
+
+    def is_plain(self) -> bool:
+        has_extras = self._logprobs is not None or self._client_has is not None
+        return bool(self._seq) and not (self._can_stop or has_extras or self.ended)
+
+    def more(self, detokenizer: Any, token_ids: Sequence[int]) -> Delta:
+        delta = Delta(self._id, self._seq, "", list(token_ids), index=self._index)
+        if self._parser is None:
+            # As `BaseIncrementalDetokenizer.update`, but for the whole text, which only stop strings need.
+            for token_id in token_ids:
+                detokenizer.token_ids.append(token_id)
+                delta.text += detokenizer.decode_next(token_id)
+        else:
+            detokenizer.update(token_ids, False)
+            parts = self._parser.feed(token_ids)
+            delta.text, delta.thinking, delta.tool_calls = parts.text, parts.thinking, parts.tool_calls
+        self._seq += len(token_ids)
+        return delta
 
     def _parse(self, parser: AnswerParser, delta: Delta, completion: CompletionOutput) -> str:
         """Put the parts of the tokens into the delta. Return the stop string that ended the answer, or an empty one."""

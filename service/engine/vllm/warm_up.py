@@ -9,12 +9,13 @@ from __future__ import annotations
 import base64
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Iterator
 from contextlib import aclosing
 from typing import Any, NamedTuple, Protocol
 
 from ...errors import EngineGone, ServiceError
 from ...protocol.request import Chat, EmbedRequest, Image, Message, Request, Sampling, Tokens
+from ..backend import Emit
 
 logger = logging.getLogger("vllm_wsgi.worker")
 
@@ -47,7 +48,7 @@ class WarmedEngine(Protocol):
 
     context_length: int
 
-    def generate(self, id: int, request: Request) -> AsyncGenerator[Any, None]: ...
+    async def generate(self, id: int, request: Request, emit: Emit) -> None: ...
 
     def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Any, None]: ...
 
@@ -58,13 +59,13 @@ async def warm_up_generation(engine: WarmedEngine, abilities: Abilities) -> None
     for length in LENGTHS:
         prompt = Tokens([0] * max(1, min(length, engine.context_length - 2)))
         request = Request(ID, prompt, short, request_id=ID)
-        seconds = await _answer(f"a prompt of {len(prompt.ids)} tokens", engine.generate(0, request))
+        seconds = await _answer(f"a prompt of {len(prompt.ids)} tokens", engine.generate(0, request, _ignore))
         if seconds > LONG_SECONDS or len(prompt.ids) < length:
             # A slow machine, on which longer prompts are slow anyway; or the context is full.
             break
     for name, request in _features(Tokens(prompt.ids[:FEATURE_TOKENS]), abilities):
         try:
-            await _answer(name, engine.generate(0, request))
+            await _answer(name, engine.generate(0, request, _ignore))
         except EngineGone:
             raise
         except ServiceError as error:
@@ -75,7 +76,7 @@ async def warm_up_generation(engine: WarmedEngine, abilities: Abilities) -> None
 async def warm_up_embedding(engine: WarmedEngine) -> None:
     """Embed a text. Raises what `embed` raises."""
     request = EmbedRequest(ID, ["warm up " * LENGTHS[0]], request_id=ID)
-    await _answer("a first embedding", engine.embed(0, request))
+    await _answer("a first embedding", _exhaust(engine.embed(0, request)))
 
 
 def _features(prompt: Tokens, abilities: Abilities) -> Iterator[tuple[str, Request]]:
@@ -102,12 +103,20 @@ def _features(prompt: Tokens, abilities: Abilities) -> Iterator[tuple[str, Reque
         yield "images", Request(ID, seeing, short, request_id=ID)
 
 
-async def _answer(name: str, events: AsyncGenerator[Any, None]) -> float:
-    """Return the seconds that it took."""
-    began = time.monotonic()
+def _ignore(event: Any) -> None:
+    """Take an event that nobody waits for."""
+
+
+async def _exhaust(events: AsyncGenerator[Any, None]) -> None:
     async with aclosing(events):
         async for _ in events:
             pass
+
+
+async def _answer(name: str, answer: Awaitable[None]) -> float:
+    """Return the seconds that it took."""
+    began = time.monotonic()
+    await answer
     seconds = time.monotonic() - began
     logger.info("warmed up: %s, %.1f s", name, seconds)
     return seconds

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from ...errors import EngineGone, InternalError, ResponseNotFound, ServiceError, StreamGone, TooManyRequests, revive
@@ -20,11 +20,11 @@ from ...protocol.joined import JoinedAnswers, Places
 from ...protocol.kept import SHARES, Attach, Detach, EndStream, KeptState, ListStreams, SubmitKept
 from ...protocol.request import Defaults, Request
 from ...protocol.wire import decode_events
-from ..listener import Handler
+from ..listener import Emit, Handler
 
 logger = logging.getLogger("vllm_wsgi.worker")
 
-Generate = Callable[[Request, Defaults], AsyncGenerator[Event, None]]
+Generate = Callable[[Request, Defaults, Emit], Awaitable[None]]
 
 
 class KeptStream:
@@ -126,7 +126,7 @@ class KeptStream:
 
 
 class StreamStore:
-    """Every kept stream of this engine worker. `generate` returns the events of one request, once it is admitted."""
+    """Every kept stream of this engine worker. `generate` emits the events of one request, once it is admitted."""
 
     def __init__(self, generate: Generate) -> None:
         self._generate = generate
@@ -215,12 +215,14 @@ class StreamStore:
 
     async def _generations(self, stream: KeptStream, place: int, request: Request, defaults: Defaults) -> None:
         """Generate the answers to one request; the first of them has the index `place`."""
+
+        def add(event: Event) -> None:
+            if isinstance(event, Delta | Finished):
+                event.index += place
+            stream.add(event)
+
         try:
-            async with aclosing(self._generate(request, defaults)) as events:
-                async for event in events:
-                    if isinstance(event, Delta | Finished):
-                        event.index += place
-                    stream.add(event)
+            await self._generate(request, defaults, add)
         except ServiceError as error:
             stream.fail(error)
         except Exception:

@@ -23,13 +23,13 @@ import msgspec
 
 from ...errors import Drained, EngineGoingDown, EngineGone
 from ...protocol.commands import Command, Embed, Measure, Submit
-from ...protocol.events import Delta, Event, Finished, Measured
+from ...protocol.events import Delta, Event, Finished, Measured, Rendered
 from ...protocol.reports import Activity, EngineDied, EngineSilent, LoadFailed, Pulse, Ready, Report, WorkerOptions
-from ...protocol.request import Caller, Defaults, Request
+from ...protocol.request import Defaults, Request
 from ...protocol.wire import pack
 from ...transport.address import parse_address
 from ..backend import Engine
-from ..listener import Handler, listen
+from ..listener import Emit, Handler, Push, listen
 from ..parent_death import die_with_parent
 from .admission import Admission
 from .defaults import with_defaults
@@ -61,8 +61,8 @@ class Worker:
         self._stop = asyncio.Event()
         self._status = 0
         self._kept_ids = itertools.count(1)
-        self.handlers: dict[type[Command], Handler] = {
-            Submit: self._submit,
+        self.handlers: dict[type[Command], Handler | Push] = {
+            Submit: Push(self._submit),
             Embed: self._embed,
             Measure: self._measure,
             **StreamStore(self._generate_kept).handlers,
@@ -89,39 +89,44 @@ class Worker:
             await self._engine.shutdown()
         return self._status
 
-    def _submit(self, command: Submit) -> AsyncGenerator[Event, None]:
-        return self._generate(command.id, command.request, command.defaults)
+    async def _submit(self, command: Submit, emit: Emit) -> None:
+        await self._generate(command.id, command.request, command.defaults, emit)
 
-    def _generate_kept(self, request: Request, defaults: Defaults) -> AsyncGenerator[Event, None]:
-        return self._generate(next(self._kept_ids), request, defaults)
+    async def _generate_kept(self, request: Request, defaults: Defaults, emit: Emit) -> None:
+        await self._generate(next(self._kept_ids), request, defaults, emit)
 
-    def _generate(self, id: int, request: Request, defaults: Defaults) -> AsyncGenerator[Event, None]:
-        events = self._engine.generate(id, with_defaults(request, defaults))
-        return self._admitted(events, request.caller, request.n, moved=request.so_far is not None)
-
-    def _embed(self, command: Embed) -> AsyncGenerator[Event, None]:
-        events = self._engine.embed(command.id, command.request)
-        return self._admitted(events, command.request.caller, len(command.request.inputs))
-
-    async def _measure(self, command: Measure) -> AsyncGenerator[Event, None]:
-        yield Measured(command.id, await asyncio.to_thread(self._engine.metrics))
-
-    async def _admitted(
-        self, events: AsyncGenerator[Any, None], caller: Caller, sequences: int, moved: bool = False
-    ) -> AsyncGenerator[Event, None]:
-        """Yield the engine's events once the request's turn has come. Raises TooManyRequests and Unavailable."""
+    async def _generate(self, id: int, request: Request, defaults: Defaults, emit: Emit) -> None:
+        """Generate once the request's turn has come. Raises TooManyRequests, Unavailable and what the engine raises."""
+        came = time.monotonic_ns()
         with self._runs():
-            came = time.monotonic_ns()
-            async with self._admission.admitted(caller, sequences, moved) as bill, aclosing(events):
+            async with self._admission.admitted(request.caller, request.n, request.so_far is not None) as bill:
                 waited = time.monotonic_ns() - came
-                async for event in events:
+
+                def emit_counted(event: Delta | Finished | Rendered) -> None:
                     # Most events are of this kind.
                     if type(event) is Delta:
                         self._output_tokens += len(event.token_ids)
                     elif isinstance(event, Finished):
                         event.queue_ns += waited
                     bill.add(event)
+                    emit(event)
+
+                await self._engine.generate(id, with_defaults(request, defaults), emit_counted)
+
+    async def _embed(self, command: Embed) -> AsyncGenerator[Event, None]:
+        """Embed once the request's turn has come. Raises as `_generate` does."""
+        request = command.request
+        with self._runs():
+            async with (
+                self._admission.admitted(request.caller, len(request.inputs)) as bill,
+                aclosing(self._engine.embed(command.id, request)) as events,
+            ):
+                async for event in events:
+                    bill.add(event)
                     yield event
+
+    async def _measure(self, command: Measure) -> AsyncGenerator[Event, None]:
+        yield Measured(command.id, await asyncio.to_thread(self._engine.metrics))
 
     @contextmanager
     def _runs(self) -> Iterator[None]:

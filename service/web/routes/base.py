@@ -1,4 +1,4 @@
-"""What the routes of every dialect share: read a body, run one generation, make the response.
+"""The steps that the routes of every dialect share: read a body, run one generation, make the response.
 
 In: the current request. Out: a response, streamed or whole.
 It never knows the fields of a body or the bytes of a stream.
@@ -80,9 +80,9 @@ class Routes:
         fallbacks: list[Route] = []
         for base in self.bases:
             allowed = {method for route in table if route.path == base for method in route.methods}
-            # A base without a route of its own is left to the application, or to another dialect.
+            # A base that is not a route itself is left to the application, or to another dialect.
             own = {base: _ALL - allowed, f"{base}/": _ALL} if allowed else {}
-            # With a name of its own, which extensions such as Flask-WTF ask for.
+            # Extensions such as Flask-WTF tell views apart by their names.
             view = update_wrapper(partial(self.unknown, base), self.unknown)
             fallbacks += [
                 Fallback(path, tuple(sorted(methods)), view, Scope.ANY, "refuse an unknown path or method")
@@ -146,7 +146,7 @@ class Routes:
         return self._respond(self._client.submit(asked, presence(), keep_alive), answer, chosen)
 
     def _asked(self, requests: list[Request]) -> list[Request]:
-        """Return the requests with what they come from, and take note of them for the log. Raises BadRequest."""
+        """Return the requests with their origin, and record them for the log. Raises BadRequest."""
         self._bounds.check_requests(requests)
         stats = context().stats
         stats.model = requests[0].model
@@ -156,6 +156,7 @@ class Routes:
 
     def _respond(self, stream: Stream | Job, answer: Answer, chosen: Framing | None) -> Response:
         """Turn the engine's events into a response: one path, streamed or collected."""
+        answer.streams = chosen is not None
         if isinstance(stream, Stream):
             context().stats.stream = stream
         answer.streams = chosen is not None
@@ -184,7 +185,7 @@ class Routes:
 
 
 def _origin() -> dict[str, Any]:
-    """Return the fields of an engine request that say where it comes from."""
+    """Return the fields of an engine request that name its origin."""
     current = context()
     return {"request_id": current.id, "caller": current.key.caller, "traceparent": traceparent(current.span)}
 

@@ -1,4 +1,4 @@
-"""The route of `/api/events`: what the server does now, as one stream of server-sent events."""
+"""The route of `/api/events`: the state of the server and each ended request, as server-sent events."""
 
 from __future__ import annotations
 

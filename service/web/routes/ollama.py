@@ -50,7 +50,7 @@ class OllamaRoutes(LibraryRoutes):
         ]
 
     def root(self) -> Response:
-        """Answer as Ollama does, and tell browsers of the web page."""
+        """Answer as Ollama does. A browser also gets a Link header to the web page."""
         response = Response("Ollama is running", content_type="text/plain; charset=utf-8")
         if self._settings.page:
             response.vary.add("Accept")

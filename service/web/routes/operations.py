@@ -18,7 +18,7 @@ from .base import Routes
 def check_ready(client: Client) -> str:
     """Raise Unavailable, with the reason, unless there is a model for new requests.
 
-    While an engine host on another machine can't be reached, there may still be some. Return why then; else nothing.
+    While an engine host on another machine can't be reached, models may still serve. Return the reason then, else "".
     """
     refuse_while_draining()
     try:

@@ -1,7 +1,7 @@
 """The routes of the web page: static files, the same for everybody.
 
-In: the name of a file in service/page. Out: the file, compressed where the client accepts it. What the page shows comes
-over the public API.
+In: the name of a file in service/page. Out: the file, compressed where the client accepts it. The page gets
+all that it shows over the public API.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _response(asset: Asset) -> Response:
     if is_compressed:
         response.content_encoding = "gzip"
     response.vary.add("Accept-Encoding")
-    # Each encoding has a tag of its own (RFC 9110 §8.8.3).
+    # A tag belongs to one encoding of a file (RFC 9110 §8.8.3).
     response.set_etag(f"{asset.tag}-gzip" if is_compressed else asset.tag)
     response.make_conditional(request)
     return response

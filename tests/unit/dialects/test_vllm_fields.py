@@ -125,6 +125,7 @@ def test_vllms_other_constraints_shape_the_answer(route: str, fields: dict[str, 
         ({"structured_outputs": {"choice": ["a", ""]}}, "choice must not be empty"),
         ({"guided_regex": ""}, "guided_regex must not be empty"),
         ({"structured_outputs": {"whitespace_pattern": " "}}, "structured_outputs.whitespace_pattern is not supported"),
+        ({"structured_outputs": {"regexp": "a+"}}, "structured_outputs.regexp is not supported"),
         ({"structured_outputs": {"regex": "a", "choice": ["b"]}}, "can't go with another format"),
         ({"guided_regex": "a", "guided_json": {"type": "object"}}, "can't go with another format"),
     ],
@@ -197,6 +198,7 @@ def test_the_answers_id_ends_with_the_clients():
 
 @pytest.mark.parametrize(("kept", "limit"), [(5, 5), (-1, None), (None, None)])
 def test_so_many_tokens_of_a_text_are_embedded(kept: int | None, limit: int | None):
+    assert parsed("/v1/embeddings", truncate_prompt_tokens=kept).request.truncate == (kept is not None)
     assert parsed("/v1/embeddings", truncate_prompt_tokens=kept).request.context_limit == limit
     assert refusal("/v1/embeddings", truncate_prompt_tokens=0).param == "truncate_prompt_tokens"
 

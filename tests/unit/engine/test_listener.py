@@ -3,63 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncGenerator, Callable
 
 import pytest
 
-from service.engine.listener import WebWorkerConnection
 from service.errors import Unavailable
-from service.protocol.commands import Cancel, Check, Command, ListLoaded, ListModels, Unload
-from service.protocol.events import Checked, Done, Event, Failed, Hello
-from service.protocol.wire import Unpacker, decode_events, pack
+from service.protocol.commands import Cancel, Check, ListLoaded, ListModels, Unload
+from service.protocol.events import Checked, Done, Event, Failed
 from tests.support.loop import in_loop
-
-
-class WebWorker:
-    """The other end of a connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self.writer = writer
-        self._unpacker = Unpacker()
-        # The events of each message.
-        self.messages: list[list[Event]] = []
-
-    def send(self, *commands: Command) -> None:
-        for command in commands:
-            self.writer.write(pack(command))
-
-    async def receive(self, count: int) -> list[Event]:
-        """The next `count` events; fails when the connection closes before."""
-        events: list[Event] = []
-        while len(events) < count:
-            events += await self.message()
-        return events
-
-    async def message(self) -> list[Event]:
-        while not self.messages:
-            data = await self._reader.read(1 << 16)
-            assert data, "the connection has closed"
-            self.messages += [decode_events(payload) for payload in self._unpacker.feed(data)]
-        return self.messages.pop(0)
-
-
-@asynccontextmanager
-async def connected(handlers: dict[type[Command], Any]) -> AsyncIterator[WebWorker]:
-    ours, theirs = socket.socketpair()
-    serving = asyncio.create_task(WebWorkerConnection(handlers, *await asyncio.open_connection(sock=ours)).serve())
-    worker = WebWorker(*await asyncio.open_connection(sock=theirs))
-    assert await worker.receive(1) == [Hello()]
-    yield worker
-    worker.writer.close()
-    await serving
-
-
-async def answer(command: Check) -> AsyncGenerator[Event, None]:
-    yield Checked(command.id, "")
+from tests.support.queue_ends import answer, connected
 
 
 def failing(error: Exception) -> Callable[[Check], AsyncGenerator[Event, None]]:

@@ -1,73 +1,20 @@
 from __future__ import annotations
 
-import json
-from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from service.dialects.json_body import parse_json
-from service.dialects.ollama.answer import error_record
 from service.dialects.ollama.request import OllamaCall, parse_chat, parse_generate, parse_show
 from service.errors import BadRequest, ModelNotFound
-from service.protocol.commands import Submit
 from service.protocol.request import Chat, Image, Infill, Message, Sampling, Text
-from service.protocol.wire import decode_command, pack
-from service.web.framing import Framing, encode
+from service.web.framing import Framing
 from service.web.negotiation import negotiate
 
 Parse = Callable[[dict[str, Any]], OllamaCall]
 GENERATE, CHAT = {"model": "x", "prompt": "hi"}, {"model": "x", "messages": [{"role": "user", "content": "hi"}]}
 TOOL_CALL = {"id": "call_x", "function": {"index": 0, "name": "f", "arguments": {"z": 1, "a": "<&>"}}}
 BOTH = pytest.mark.parametrize(("parse", "body"), [(parse_generate, GENERATE), (parse_chat, CHAT)])
-
-# Lone surrogates among the characters: a client can escape them.
-texts = st.text(st.characters(exclude_categories=[]), max_size=20) | st.sampled_from(
-    ["m", "user", "tool", "5m", "json"]
-)
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
-values = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=6,
-)
-
-
-def objects(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Objects of some of `fields`, each of its own kind or of any."""
-    return st.fixed_dictionaries({}, optional={name: right | values for name, right in fields.items()})
-
-
-base64 = st.binary().map(lambda data: b64encode(data).decode())
-options = objects(temperature=st.floats(0, 2), top_k=st.integers(), num_ctx=st.integers(), stop=st.lists(texts))
-tool_calls = objects(id=texts, function=objects(name=texts, arguments=st.dictionaries(texts, values, max_size=2)))
-turns = objects(
-    role=texts, content=texts, thinking=texts, images=st.lists(base64, max_size=2),
-    tool_calls=st.lists(tool_calls, max_size=2),
-)  # fmt: skip
-common = {
-    "model": st.just("m"),
-    "stream": st.booleans(),
-    "stream_type": st.just("text/event-stream"),
-    "StreamType": texts,
-    "options": options,
-    "think": st.booleans() | st.just("low"),
-    "keep_alive": st.integers() | st.just("5m"),
-    "format": st.just("json") | st.dictionaries(texts, values, max_size=2),
-    "truncate": st.booleans(),
-    "logprobs": st.booleans(),
-    "top_logprobs": st.integers(-1, 21),
-}
-generate_bodies = objects(
-    **common, prompt=texts, suffix=texts, system=texts, template=texts, context=st.lists(st.integers()),
-    raw=st.booleans(), images=st.lists(base64, max_size=2),
-)  # fmt: skip
-chat_bodies = objects(
-    **common, messages=st.lists(turns, max_size=3), tools=st.lists(st.dictionaries(texts, values, max_size=2))
-)
 
 
 def refusal(parse: Parse, body: dict[str, Any]) -> str:
@@ -294,24 +241,3 @@ def test_a_model_to_show_has_two_spellings(name: str):
 
 def test_model_wins_over_name():
     assert parse_show({"name": "a", "model": "b"})[0] == "b"
-
-
-@given(generate_bodies)
-def test_every_generate_body_is_a_request_that_crosses_the_queue_or_a_bad_one(body: dict[str, Any]):
-    _parses_or_refuses(parse_generate, "GenerateRequest", body)
-
-
-@given(chat_bodies)
-def test_every_chat_body_is_a_request_that_crosses_the_queue_or_a_bad_one(body: dict[str, Any]):
-    _parses_or_refuses(parse_chat, "ChatRequest", body)
-
-
-def _parses_or_refuses(parse: Parse, struct: str, body: dict[str, Any]) -> None:
-    try:
-        call = parse(parse_json(json.dumps(body).encode(), struct))
-    except (BadRequest, ModelNotFound) as error:
-        encode(error_record(error))
-        return
-    if call.request is not None:
-        submit = Submit(1, call.request)
-        assert decode_command(pack(submit)[4:]) == submit

@@ -73,6 +73,7 @@ def test_openais_defaults_lie_beneath_the_models_own():
         ({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}, {"type": "object"}),
         ({"type": "json_schema", "json_schema": {"name": "x"}}, "json"),
         ({"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}, "json"),
+        ({"type": "json_object", "schema": {"type": "object"}}, {"type": "object"}),
     ],
 )
 def test_a_response_format_is_json_or_a_schema(fields: dict[str, Any], format: Any):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from service.engine.backend import Emit
 from service.engine.vllm.warm_up import LENGTHS, LONG_SECONDS, Abilities, warm_up_embedding, warm_up_generation
 from service.errors import BadRequest, EngineGone, ServiceError
 from service.protocol.request import Chat, EmbedRequest, Request
@@ -23,11 +24,10 @@ class Engine:
         self.fails = fails or {}
         self.asked: list[Any] = []
 
-    async def generate(self, id: int, request: Request) -> AsyncGenerator[Any, None]:
+    async def generate(self, id: int, request: Request, emit: Emit) -> None:
         self.asked.append(request)
         if error := self.fails.get(len(self.asked)):
             raise error
-        yield None
 
     async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Any, None]:
         self.asked.append(request)

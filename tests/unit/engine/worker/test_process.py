@@ -6,21 +6,24 @@ import asyncio
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.engine.listener import Push
 from service.engine.scripted import ScriptedEngine
 from service.engine.worker import process
 from service.engine.worker.process import ENGINE_DIED, Worker, build
 from service.errors import BadRequest, Drained, EngineGone, TooManyRequests
-from service.protocol.commands import Embed, Measure, Submit
+from service.protocol.commands import Command, Embed, Measure, Submit
 from service.protocol.events import Delta, Event, Finished, Measured, Vectors
 from service.protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready, Report, WorkerOptions
 from service.protocol.request import Caller, Defaults, EmbedRequest, Request, Sampling, Text
 from service.protocol.wire import Unpacker, decode_report
 from tests.support.loop import in_loop, settle
+from tests.support.pushed import pushed
 
 
 class Lifeline:
@@ -53,6 +56,11 @@ async def alive(
     return Worker(engine or ScriptedEngine(4), writer, max_queue), lifeline, reader
 
 
+def asked(worker: Worker, command: Command) -> AsyncGenerator[Event, None]:
+    handler = worker.handlers[type(command)]
+    return pushed(partial(handler.answer, command)) if isinstance(handler, Push) else handler(command)
+
+
 async def collected(events: AsyncGenerator[Event, None]) -> list[Event]:
     async with aclosing(events):
         return [event async for event in events]
@@ -69,7 +77,7 @@ def said(events: list[Event]) -> str:
 @in_loop
 async def test_a_request_is_answered_and_its_begin_and_end_are_reported():
     worker, lifeline, _ = await alive()
-    events = await collected(worker.handlers[Submit](submit("a b")))
+    events = await collected(asked(worker, submit("a b")))
     assert (said(events), type(events[-1])) == ("a b ", Finished)
     assert [await lifeline.report(), await lifeline.report()] == [Activity(1, 1), Activity(1, 0)]
 
@@ -78,7 +86,7 @@ async def test_a_request_is_answered_and_its_begin_and_end_are_reported():
 async def test_the_pulse_counts_the_tokens_of_all_answers():
     worker, lifeline, _ = await alive()
     for script in ("a b", "c !repeat:3:d"):
-        await collected(worker.handlers[Submit](submit(script)))
+        await collected(asked(worker, submit(script)))
     pulses = asyncio.create_task(worker._send_pulses())
     assert await lifeline.report(Pulse) == Pulse(0, 0, 6)
     pulses.cancel()
@@ -87,7 +95,7 @@ async def test_the_pulse_counts_the_tokens_of_all_answers():
 @in_loop
 async def test_only_the_first_begin_and_the_last_end_are_reported():
     worker, lifeline, _ = await alive()
-    await asyncio.gather(*(collected(worker.handlers[Submit](submit("a !sleep:0 b"))) for _ in range(3)))
+    await asyncio.gather(*(collected(asked(worker, submit("a !sleep:0 b"))) for _ in range(3)))
     assert [await lifeline.report(), await lifeline.report()] == [Activity(1, 1), Activity(3, 0)]
 
 
@@ -97,22 +105,22 @@ async def test_the_models_defaults_hold_beneath_the_request():
     defaults = Defaults(Sampling(max_tokens=2))
     for own, text in [(Sampling(), "a b "), (Sampling(max_tokens=3), "a b c ")]:
         command = Submit(1, Request("m", Text("a b c d"), own), defaults)
-        assert said(await collected(worker.handlers[Submit](command))) == text
+        assert said(await collected(asked(worker, command))) == text
 
 
 @in_loop
 async def test_texts_are_embedded_and_the_engine_is_measured():
     worker, _, _ = await alive()
-    vectors = await collected(worker.handlers[Embed](Embed(2, EmbedRequest("m", ["a", "b c"]))))
+    vectors = await collected(asked(worker, Embed(2, EmbedRequest("m", ["a", "b c"]))))
     assert [event.prompt_tokens for event in vectors if isinstance(event, Vectors)] == [1, 2]
-    assert await collected(worker.handlers[Measure](Measure(3))) == [Measured(3, "")]
+    assert await collected(asked(worker, Measure(3))) == [Measured(3, "")]
 
 
 @in_loop
 async def test_a_refused_request_frees_what_it_held():
     worker, lifeline, _ = await alive()
     with pytest.raises(BadRequest, match="no"):
-        await collected(worker.handlers[Submit](submit("!refuse:no")))
+        await collected(asked(worker, submit("!refuse:no")))
     assert [await lifeline.report(), await lifeline.report()] == [Activity(1, 1), Activity(1, 0)]
 
 
@@ -120,22 +128,22 @@ async def test_a_refused_request_frees_what_it_held():
 async def test_a_request_that_is_given_up_frees_its_capacity_at_once():
     engine = ScriptedEngine(1)
     worker, _, _ = await alive(engine)
-    events = worker.handlers[Submit](submit("a !sleep:60 b"))
+    events = asked(worker, submit("a !sleep:60 b"))
     await anext(events)
     assert (await engine.pulse()).running == 1
     await events.aclose()
     assert (await engine.pulse()).running == 0
-    assert said(await collected(worker.handlers[Submit](submit("next")))) == "next "
+    assert said(await collected(asked(worker, submit("next")))) == "next "
 
 
 @in_loop
 async def test_a_caller_over_its_limit_is_refused():
     worker, _, _ = await alive()
     caller = Caller("one", max_concurrent=1)
-    running = worker.handlers[Submit](submit("a !sleep:60", caller=caller))
+    running = asked(worker, submit("a !sleep:60", caller=caller))
     await anext(running)
     with pytest.raises(TooManyRequests):
-        await collected(worker.handlers[Submit](submit("b", caller=caller)))
+        await collected(asked(worker, submit("b", caller=caller)))
     await running.aclose()
 
 
@@ -148,7 +156,7 @@ async def test_a_worker_ends_with_its_host_and_what_runs_ends_with_an_error(tmp_
     life = asyncio.create_task(worker.run(str(tmp_path / "m.sock"), reader))
     assert await lifeline.report() == Ready(4096, "cpu", 0)
     assert await lifeline.report() == Pulse(0, 0)
-    running = asyncio.create_task(collected(worker.handlers[Submit](submit("a !sleep:60"))))
+    running = asyncio.create_task(collected(asked(worker, submit("a !sleep:60"))))
     assert await lifeline.report(Activity) == Activity(1, 1)
     lifeline.writer.close()
     assert await life == 0
