@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from ..tables import table
 from .costs import Costs
 from .results import ScaleResults
