@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-
 import msgspec
 import pytest
 
+from service.engine.listener import Emit
 from service.engine.worker.kept_streams import StreamStore
 from service.errors import TooManyRequests
-from service.protocol.events import Delta, Event, Finished
+from service.protocol.events import Delta, Finished
 from service.protocol.kept import SHARES, Keep, SubmitKept
 from service.protocol.request import Defaults, Request, Text
 from tests.support.loop import in_loop
@@ -18,11 +17,11 @@ LIMIT = 1000
 KEEP = Keep("1", "alice", b"", 60.0, True, 0, 1000, LIMIT)
 
 
-async def generate(request: Request, defaults: Defaults) -> AsyncGenerator[Event, None]:
+async def generate(request: Request, defaults: Defaults, emit: Emit) -> None:
     """The prompt is the answer, too."""
     assert isinstance(request.prompt, Text)
-    yield Delta(1, 0, request.prompt.text, [1])
-    yield Finished(1, "stop", 1, 1, 0, 0, 0, 0)
+    emit(Delta(1, 0, request.prompt.text, [1]))
+    emit(Finished(1, "stop", 1, 1, 0, 0, 0, 0))
 
 
 async def kept(store: StreamStore, text: str, **fields: object) -> None:
