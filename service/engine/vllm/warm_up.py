@@ -71,6 +71,9 @@ async def warm_up_generation(engine: WarmedEngine, abilities: Abilities) -> None
         except ServiceError as error:
             # A model need not have every feature, and what it can't do is refused to clients in the same way.
             logger.info("not warmed up: %s: %s", name, error.message)
+        except Exception as error:
+            # What fails in vLLM fails for clients, too, and is no reason to refuse all other requests.
+            logger.warning("not warmed up: %s: %r", name, error)
 
 
 async def warm_up_embedding(engine: WarmedEngine) -> None:
