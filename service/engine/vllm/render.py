@@ -130,10 +130,15 @@ def _shortened(prompt: Prompt, request: Request, limit: int) -> Prompt:
     """Keep as many tokens as the request asks for (vLLM's `truncate_prompt_tokens`). A prompt with images stays."""
     if request.prompt_tokens is None or prompt.media is not None:
         return prompt
-    most = min(limit - 1, request.prompt_tokens) if request.prompt_tokens >= 0 else limit - 1
+    most = _kept_tokens(request.prompt_tokens, limit)
     if len(prompt.ids) <= most:
         return prompt
     return Prompt(prompt.ids[:most] if request.keep_start else prompt.ids[len(prompt.ids) - most :])
+
+
+def _kept_tokens(prompt_tokens: int, limit: int) -> int:
+    """Return how many tokens a prompt keeps that may have fewer than `limit`; -1 asks for as many as fit."""
+    return min(limit - 1, prompt_tokens) if prompt_tokens >= 0 else limit - 1
 
 
 def count_images(request: Request) -> int:
@@ -151,7 +156,9 @@ def infill_prompt(infill: Infill, model: str, vocabulary: dict[str, int]) -> str
 
 async def _render_chat(chat: Chat, request: Request, templating: Templating, room: Room) -> Prompt:
     cuts = request.truncate and request.prompt_tokens is None
-    conversation, first = await _first_fit(chat, templating, room, cuts)
+    # When the last tokens are kept, the oldest messages of a very long conversation need not be rendered.
+    ends = request.prompt_tokens is not None and not request.keep_start
+    conversation, first = await _first_fit(chat, templating, room, cuts or ends)
     rendering = await _rendering(chat, templating, room)
 
     async def prompt_of(messages: list[Message]) -> Prompt | None:
@@ -168,9 +175,14 @@ async def _render_chat(chat: Chat, request: Request, templating: Templating, roo
     if cuts:
         rendered = await longest_fit(conversation, first, prompt_of, tokens, room.tokens)
     else:
-        rendered = await prompt_of(chat.messages)
+        rendered = await prompt_of(conversation.after(first))
     if rendered is None:
         raise room.too_long(room.tokens)
+    if first and request.prompt_tokens is not None:
+        kept = _kept_tokens(request.prompt_tokens, room.tokens)
+        if len(rendered.ids) < kept:
+            # Some of the tokens to keep are in a message that is too long to be rendered.
+            raise room.too_long(room.tokens)
     return rendered
 
 
