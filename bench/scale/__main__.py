@@ -15,7 +15,7 @@ import msgspec
 
 from ..results import Machine
 from .check import Real, real_run
-from .costs import MODEL_REPLICAS, Costs, HostCost, measured
+from .costs import MODEL_REPLICAS, Costs, HostCost, measured, request_cost
 from .page import written
 from .plot import draw
 from .results import ScaleResults, Waiting
@@ -55,10 +55,11 @@ def run(directory: Path, quick: bool) -> ScaleResults:
     real = real_run(directory, REAL_REPLICAS, REAL_WEB_WORKERS, REAL_STREAMS)
     say(f"costs of hosts, web workers and connections: {real}")
     costs = measured(directory, QUICK_REPLICAS if quick else REPLICAS, CONNECTIONS, 3.0 if quick else 6.0)
-    return simulated(Machine.this(), costs, real, quick)
+    request = request_cost(directory, REAL_REPLICAS, REAL_WEB_WORKERS, real.rate, 6.0)
+    return simulated(Machine.this(), costs, real, request, quick)
 
 
-def simulated(machine: Machine, costs: Costs, real: Real, quick: bool) -> ScaleResults:
+def simulated(machine: Machine, costs: Costs, real: Real, request: float, quick: bool) -> ScaleResults:
     """Return the results with what the simulation says."""
     say("simulations")
     waiting = [each for host in costs.hosts for each in waits(host, real.pulse, quick)]
@@ -68,7 +69,7 @@ def simulated(machine: Machine, costs: Costs, real: Real, quick: bool) -> ScaleR
         World(1000, 20, 1000.0, 1e9, (MILLION / 10 if quick else MILLION) / 1000.0, most.locate, real.pulse)
     )
     expected = simulate(World(REAL_REPLICAS, 1, real.rate, 1e9, REAL_STREAMS / real.rate, real.request, real.pulse))
-    return ScaleResults(time.strftime("%Y-%m-%d"), machine, costs, waiting, million, real, expected)
+    return ScaleResults(time.strftime("%Y-%m-%d"), machine, costs, waiting, million, real, expected, request)
 
 
 def waits(host: HostCost, pulse: float, quick: bool) -> list[Waiting]:

@@ -102,6 +102,14 @@ def host_cost(directory: Path, replicas: int, connections: int, seconds: float) 
         return HostCost(replicas, connections, idle, used / full.answers, seldom, memory, slow)
 
 
+def request_cost(directory: Path, replicas: int, connections: int, rate: float, seconds: float) -> float:
+    """Return the CPU seconds of a host with made-up workers for a request, at this rate."""
+    with made_up_host(directory, replicas) as (host, socket, models):
+        idle, before = _cores(host.pid, IDLE_SECONDS), cpu_seconds(host.pid)
+        answers = asked(Order(socket, models, connections, seconds, rate))
+        return (cpu_seconds(host.pid) - before - idle * answers.seconds) / answers.answers
+
+
 @contextmanager
 def made_up_host(directory: Path, replicas: int) -> Iterator[tuple[Program, str, int]]:
     """Run a host with workers that are made up; yield it, its control socket and the number of its models."""

@@ -84,10 +84,9 @@ def connection_rows(costs: Costs) -> list[list[str]]:
 
 def check_table(results: ScaleResults) -> str:
     """What was measured with real processes, over what the made-up workers and the simulation say."""
-    real, hosts = results.real, results.costs.hosts
-    near = min(hosts, key=lambda host: abs(host.replicas - real.replicas))
+    real = results.real
     rows = [
-        ["CPU of the host for a request", f"{real.request / near.seldom:.2f}"],
+        ["CPU of the host for a request", f"{real.request / results.request:.2f}"],
         ["streams of the fullest replica, over the mean", f"{real.most / results.expected.most:.2f}"],
     ]
     return table([f"{real.replicas} replicas and {real.web_workers} web workers", "measured over expected"], rows)

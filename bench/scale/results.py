@@ -19,7 +19,11 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class ScaleResults(msgspec.Struct, frozen=True):
-    """All that the page shows. `real` is beside `expected`, which the simulation says of the same."""
+    """All that the page shows.
+
+    `real` is beside `expected`, which the simulation says of the same, and beside `request`: the CPU seconds for a
+    request of a host with as many replicas that are made up, at the same rate.
+    """
 
     date: str
     machine: Machine
@@ -28,3 +32,4 @@ class ScaleResults(msgspec.Struct, frozen=True):
     million: Outcome
     real: Real
     expected: Outcome
+    request: float
