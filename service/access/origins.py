@@ -29,7 +29,7 @@ PREFLIGHT_HEADERS = {
 }
 # Headers that a page may read of an answer besides those that every page may (Fetch, "CORS-safelisted response-header
 # name"): they hold the id for reports, the time until the next try, the reason of a refusal, and a stream's address.
-EXPOSED_HEADERS = "X-Request-Id,Retry-After,WWW-Authenticate,Allow,Accept-Encoding,Location,Content-Location"
+EXPOSED_HEADERS = "X-Request-Id,Request-Id,Retry-After,WWW-Authenticate,Allow,Accept-Encoding,Location,Content-Location"
 # RFC 9110 §5.1.
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z")
 PREFLIGHT_VARY = ("Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers")

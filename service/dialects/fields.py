@@ -33,14 +33,17 @@ class Fields:
         return self._values.get(name)
 
     def string(self, name: str, default: str = "") -> str:
+        """Return a string, `default` if it is absent."""
         value = self._values.get(name, default)
         return value if isinstance(value, str) else self._fail(name, value, "string")
 
     def boolean(self, name: str, default: bool) -> bool:
+        """Return a boolean, `default` if it is absent."""
         value = self._values.get(name, default)
         return value if isinstance(value, bool) else self._fail(name, value, "bool")
 
     def integer(self, name: str, default: int = 0) -> int:
+        """Return an integer of up to 64 bits, `default` if it is absent."""
         value = as_integer(self._values.get(name, default))
         return value if value is not None else self._fail(name, self._values[name], "int")
 
@@ -53,6 +56,7 @@ class Fields:
         return number if number is not None else self._fail(name, value, "float64")
 
     def integers(self, name: str) -> list[int]:
+        """Return a list of integers of up to 64 bits, an empty one if it is absent."""
         values = self.array(name, "[]int")
         integers = as_integers(values)
         if None in integers:
@@ -60,6 +64,7 @@ class Fields:
         return cast("list[int]", integers)
 
     def array(self, name: str, go_type: str) -> list[Any]:
+        """Return a list with items of any kind, an empty one if it is absent. `go_type` is Go's type of the list."""
         value = self._values.get(name, [])
         return value if isinstance(value, list) else self._fail(name, value, go_type)
 
@@ -72,10 +77,12 @@ class Fields:
         return items
 
     def mapping(self, name: str, go_type: str = "map[string]interface {}") -> dict[str, Any]:
+        """Return an object, an empty one if it is absent. `go_type` is Go's type of the object."""
         value = self._values.get(name, {})
         return value if isinstance(value, dict) else self._fail(name, value, go_type)
 
     def strings_by_name(self, name: str) -> dict[str, str]:
+        """Return an object whose values are strings, an empty one if it is absent."""
         values = self.mapping(name, "map[string]string")
         for value in values.values():
             if not isinstance(value, str):

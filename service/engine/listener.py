@@ -120,7 +120,7 @@ class WebWorkerConnection:
 
     async def _run(self, command: Command) -> None:
         try:
-            await self._answer(command)
+            await self._handle(command)
         except ServiceError as error:
             if isinstance(command, Submit | Embed) and isinstance(error, EngineFailure | EngineGone):
                 # %r, since the message may quote the client, who must not be able to write lines of the log.
@@ -132,7 +132,7 @@ class WebWorkerConnection:
             logger.exception("%s failed", _label(command))
             self._emit(Failed.of(command.id, InternalError()))
 
-    async def _answer(self, command: Command) -> None:
+    async def _handle(self, command: Command) -> None:
         """Raises BadRequest for a command that this process does not answer."""
         handler = self._handlers.get(type(command))
         if handler is None:

@@ -75,7 +75,11 @@ UNLOAD_SECONDS = 60.0
 
 
 class Client:
-    """The engine host, as one process of the web tier uses it. Nothing connects before the first question."""
+    """The engine host, as one process of the web tier uses it. Nothing connects before the first question.
+
+    A verb that waits raises EngineGone when the host can't be reached, and Unavailable when it does not answer in
+    time, besides the errors that its docstring names. Streams and jobs raise their errors while they are iterated.
+    """
 
     def __init__(self, control: str, heartbeat: float, deadline: float = 0.0, moves: int = 0, tls: str = "") -> None:
         """`control` is the engine host's socket, `tls` the directory of the certificates. The times are in seconds.
@@ -104,7 +108,7 @@ class Client:
         return AttachedStream(self.connections, self._times, presence, stream, owner, settles)
 
     def end_stream(self, stream: str, owner: str, settles: float | None) -> None:
-        """End a kept stream. `settles` is a KeptSearch's. Raises StreamNotFound."""
+        """End a kept stream. `settles` is a KeptSearch's. Raises ResponseNotFound."""
         end_stream(KeptSearch(self.connections, self._times, Presence(), settles), stream, owner)
 
     def streams(self, owner: str) -> list[KeptState]:
@@ -114,18 +118,22 @@ class Client:
     def embed(
         self, request: EmbedRequest, presence: Presence, keep_alive: float | None = None
     ) -> tuple[Located, Vectors]:
-        """Wait until every input is embedded, and return the vectors of all of them in one event."""
+        """Wait until every input is embedded, and return the vectors of all of them in one event.
+
+        Raises ModelNotFound, Unsupported for a model that does not embed, BadRequest for an input that is too long,
+        ServerBusy, TooManyRequests, ClientGone and DeadlineExceeded.
+        """
         embedding = EmbeddingExchange(self.connections, self._times, presence, request, keep_alive, self._moves)
         with contextlib.closing(embedding):
             return embedding.run()
 
     def load(self, model: str, presence: Presence, caller: Caller, keep_alive: float | None = None) -> Located:
-        """Wait until the model is loaded."""
+        """Wait until the model is loaded. Raises ModelNotFound, ServerBusy, ClientGone and DeadlineExceeded."""
         with Exchange(self.connections, self._times, presence, caller.name) as exchange:
             return exchange.located(model, keep_alive, submits=0)
 
     def unload(self, model: str) -> None:
-        """Wait until the model is unloaded."""
+        """Wait until the model is unloaded. Raises ModelNotFound."""
         self._ask(lambda id: Unload(id, model), Unloaded, UNLOAD_SECONDS)
 
     def restart(self, model: str, seconds: float | None, may_pause: bool) -> Iterator[str]:
@@ -135,9 +143,11 @@ class Client:
             yield from (event.status for event in batch if isinstance(event, Progress))
 
     def models(self) -> list[ModelInfo]:
+        """Return every model that is served, loaded or not, without its texts."""
         return self._ask(ListModels, Models).models
 
     def loaded(self) -> list[LoadedModel]:
+        """Return the models that are loaded or being loaded."""
         return self.status().models
 
     def status(self) -> Loaded:
@@ -145,9 +155,11 @@ class Client:
         return self._ask(ListLoaded, Loaded)
 
     def show(self, model: str) -> ModelInfo:
+        """Return the description of a model. Raises ModelNotFound, and BadRequest for an invalid name."""
         return self._ask(lambda id: ShowModel(id, model), Models).models[0]
 
     def show_verbose(self, model: str) -> Shown:
+        """Return the description with tensors and vocabulary. Raises as `show` does."""
         return self._ask(lambda id: ShowModel(id, model, verbose=True), Shown, EDIT_SECONDS)
 
     def pull(self, model: str, presence: Presence) -> Job:
@@ -163,16 +175,22 @@ class Client:
         return Observation(self.connections, self._times, presence, after, seconds)
 
     def copy(self, source: str, destination: str) -> None:
+        """Give a model a second name. Raises ModelNotFound, Forbidden for a declared destination, and StoreFailure."""
         self._ask(lambda id: Copy(id, source, destination), Done, EDIT_SECONDS)
 
     def delete(self, model: str) -> None:
+        """Delete a model. Raises ModelNotFound, Forbidden for a declared model, and StoreFailure."""
         self._ask(lambda id: Delete(id, model), Done, EDIT_SECONDS)
 
     def has_blob(self, digest: str) -> bool:
+        """Return whether the blob with this digest is there, whole. Raises BadRequest for an invalid digest."""
         return self._ask(lambda id: FindBlob(id, digest), Blob).present
 
     def put_blob(self, digest: str, chunks: Iterable[bytes]) -> None:
-        """Upload a blob in chunks, each when the one before is on disk. Raises what iterating `chunks` raises."""
+        """Upload a blob in chunks, each when the one before is on disk.
+
+        Raises BadRequest when the digest is not that of the chunks, StoreFailure, and the errors of iterating `chunks`.
+        """
         upload = uuid.uuid4().hex
         try:
             for chunk in chunks:
@@ -187,7 +205,7 @@ class Client:
         self._ask(lambda id: PutBlob(id, upload, digest, data, last), Blob, EDIT_SECONDS)
 
     def store_response(self, owner: str, response: str, record: Any) -> None:
-        """Store a response as JSON under its id, and return when it is on disk."""
+        """Store a response as JSON, and return when it is on disk. Raises PayloadTooLarge and StoreFailure."""
         data = msgspec.json.encode(record)
         self._ask(lambda id: StoreResponse(id, response, owner, data), Done, EDIT_SECONDS)
 

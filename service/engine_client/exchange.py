@@ -1,4 +1,4 @@
-"""What one request does with the engine: locate the model, submit, read events, cancel.
+"""The steps of one request with the engine: locate the model, submit, read events, cancel.
 
 In: the connections, and the presence of the client whose request it is. Out: batches of events, or a ServiceError.
 """

@@ -1,4 +1,4 @@
-"""Where the events of a request wait for the thread that iterates over them.
+"""The place in which the events of a request wait for the thread that iterates over them.
 
 In: events, from the connections' reading threads. Out: lists of events, in which the deltas of each answer are merged.
 """

@@ -88,4 +88,5 @@ class Catalog:
         return info
 
     def models(self) -> list[Model]:
+        """Return the models that are served."""
         return list(self._models.values())

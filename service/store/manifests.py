@@ -64,9 +64,11 @@ class Manifests:
         self._read()
 
     def all(self) -> list[Manifest]:
+        """Return all valid manifests."""
         return list(self._manifests.values())
 
     def find(self, name: ModelName) -> Manifest | None:
+        """Return the manifest of that name; None when there is none, or a damaged one."""
         return self._manifests.get(name.key)
 
     def write(self, manifest: Manifest) -> None:

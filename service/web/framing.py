@@ -135,7 +135,7 @@ def stream(
 ) -> Iterator[bytes]:
     """Yield one chunk of bytes for each batch.
 
-    `batches` either ends after its terminal record or raises. What it raises becomes the terminal record, so that every
+    `batches` either ends after its terminal record or raises. Its error becomes the terminal record, so that every
     stream has exactly one. After ClientGone nothing is written.
     """
     try:

@@ -108,8 +108,9 @@ def test_the_start_of_a_stream_tells_the_length_of_the_prompt(official: Anthropi
 
 
 def test_errors_are_the_clients_own(official: Anthropic) -> None:
-    with pytest.raises(anthropic.NotFoundError):
+    with pytest.raises(anthropic.NotFoundError) as unknown:
         official.messages.create(**asked(QUESTION, model="unknown"))
+    assert unknown.value.request_id
     with pytest.raises(anthropic.BadRequestError, match=r"prompt is too long: [0-9]+ tokens > [0-9]+ maximum"):
         official.messages.create(**asked(user("word " * 3000), stream=True))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -57,6 +58,22 @@ def test_anthropics_error_body_tells_it_too(client: httpx.Client, stream: bool):
     body = {"model": "demo", "max_tokens": 9, "messages": [{"role": "user", "content": "a !fail:oh"}], "stream": stream}
     answer = client.post("/v1/messages", json=body, headers={"X-Request-Id": "ours-5"})
     assert json.loads(answer.text.strip().rpartition("data: ")[2])["request_id"] == "ours-5"
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/messages", {}),
+        ("/v1/messages", {"stream": True}),
+        ("/v1/messages", {"model": "unknown"}),
+        ("/v1/messages/count_tokens", {}),
+        ("/v1/messages/nothing", {}),
+    ],
+)
+def test_anthropics_clients_find_it_in_their_own_header(client: httpx.Client, path: str, fields: dict[str, Any]):
+    body = {"model": "demo", "max_tokens": 9, "messages": [{"role": "user", "content": "a"}], **fields}
+    answer = client.post(path, json=body, headers={"X-Request-Id": "ours-6"})
+    assert (answer.headers["Request-Id"], answer.headers["X-Request-Id"]) == ("ours-6", "ours-6")
 
 
 def test_the_access_log_names_it(start_server: Callable[..., Server]):

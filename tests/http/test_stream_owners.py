@@ -13,6 +13,8 @@ from tests.support.answers import SSE, chat
 from tests.support.resumed import post
 from tests.support.servers import SCRIPTED, Server, until
 
+# What a key's kept streams may hold.
+BYTES = 20_000
 StartServer = Callable[..., Server]
 
 
@@ -20,8 +22,8 @@ StartServer = Callable[..., Server]
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("keyed")
     keys = directory / "keys.toml"
-    keys.write_text("".join(lines(name, name, SCOPES) for name in ("alice", "bob")))
-    env = {"VLLM_WSGI_KEYS": str(keys), "VLLM_WSGI_RESUME_STREAMS": "3"}
+    keys.write_text("".join(lines(name, name, SCOPES) for name in ("alice", "bob", "carol")))
+    env = {"VLLM_WSGI_KEYS": str(keys), "VLLM_WSGI_RESUME_STREAMS": "3", "VLLM_WSGI_RESUME_BYTES": str(BYTES)}
     server = Server(directory, {**SCRIPTED, **env})
     server.headers = {"Authorization": "Bearer alice"}
     server.wait_until_ready()
@@ -89,6 +91,24 @@ def test_too_many_streams_are_refused_with_the_limits_name(keyed: Server):
         assert "VLLM_WSGI_RESUME_STREAMS" in refused.json()["error"]
         for url in urls:
             bob.delete(url)
+
+
+def test_streams_that_hold_too_many_bytes_are_refused_with_the_limits_name(keyed: Server):
+    """The answer of a stream that has begun may exceed the limit: the next stream is refused."""
+    with as_(keyed, "carol") as carol, as_(keyed, "alice") as alice:
+        begun = carol.post("/api/chat", json=chat(f"!repeat:10:{'a' * 2500}", background=True))
+        assert begun.status_code == 202, begun.text
+        url = begun.json()["url"]
+        until(lambda: state(carol, url) == "done", 60, "the answer is whole")
+        refused = carol.post("/api/chat", json=chat("a", resumable=True))
+        assert refused.status_code == 429
+        assert f"VLLM_WSGI_RESUME_BYTES allows {BYTES}" in refused.json()["error"]
+        assert len(carol.get(url, headers={"Accept": SSE}).text) > 10 * 2500
+        # Another key has its own limit.
+        accepted = alice.post("/api/chat", json=chat("a", resumable=True))
+        assert accepted.status_code == 200
+        carol.delete(url)
+        alice.delete(accepted.headers["Content-Location"])
 
 
 def test_a_server_may_keep_none(start_server: StartServer):

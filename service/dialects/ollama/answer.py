@@ -25,11 +25,15 @@ _COARSE = getattr(time, "CLOCK_REALTIME_COARSE", time.CLOCK_REALTIME)
 
 
 class DebugInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Ollama's `_debug_info`: the prompt as the model would get it, and the number of its images."""
+
     rendered_template: str
     image_count: int = 0
 
 
 class GenerateRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A record of `POST /api/generate` (GenerateResponse). Durations are in nanoseconds, counts in tokens."""
+
     model: str
     created_at: str
     response: str
@@ -49,6 +53,8 @@ class GenerateRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class OllamaChatMessage(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The message of a ChatRecord, or the piece of it that is new."""
+
     role: str
     content: str
     thinking: str = ""
@@ -56,6 +62,8 @@ class OllamaChatMessage(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class ChatRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A record of `POST /api/chat` (ChatResponse). Durations are in nanoseconds, counts in tokens."""
+
     model: str
     created_at: str
     message: OllamaChatMessage
@@ -165,6 +173,8 @@ class OllamaAnswer(answer.Answer):
 
 
 class OllamaGenerateAnswer(OllamaAnswer):
+    """The records of `POST /api/generate`."""
+
     verb = "generate"
 
     def _record(self, text: str = "", done: bool = False, created_at: str = "", **fields: Any) -> GenerateRecord:
@@ -181,6 +191,8 @@ class OllamaGenerateAnswer(OllamaAnswer):
 
 
 class OllamaChatAnswer(OllamaAnswer):
+    """The records of `POST /api/chat`."""
+
     verb = "chat"
 
     def _record(

@@ -40,6 +40,8 @@ class EmbedRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class EmbeddingsRecord(msgspec.Struct):
+    """The body of an answer of `/api/embeddings`."""
+
     embedding: list[float]
 
 

@@ -104,6 +104,8 @@ def _license(fields: Fields) -> list[str]:
 
 
 class ProgressRecord(msgspec.Struct, omit_defaults=True):
+    """A record of a pull or a creation. `total` and `completed` are in bytes."""
+
     status: str
     digest: str = ""
     total: int = 0

@@ -54,14 +54,20 @@ def error_message(error: ServiceError) -> str:
 
 
 class PromptDetails(msgspec.Struct):
+    """OpenAI's `prompt_tokens_details`, in tokens."""
+
     cached_tokens: int = 0
 
 
 class CompletionDetails(msgspec.Struct):
+    """OpenAI's `completion_tokens_details`, in tokens."""
+
     reasoning_tokens: int = 0
 
 
 class Usage(msgspec.Struct):
+    """OpenAI's `usage`: the tokens of all prompts and answers of a call."""
+
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0

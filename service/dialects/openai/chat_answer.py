@@ -16,11 +16,15 @@ from .parameters import OpenAICall
 
 
 class Function(msgspec.Struct):
+    """A called function. `arguments` is JSON, or a piece of it."""
+
     name: str
     arguments: str
 
 
 class CustomInput(msgspec.Struct):
+    """The text for a called custom tool."""
+
     name: str
     input: str
 
@@ -46,12 +50,16 @@ class ChatMessage(msgspec.Struct):
 
 
 class Alternative(msgspec.Struct):
+    """A token that could have come in a place, its log probability, and its text in UTF-8."""
+
     token: str
     logprob: float | None
     bytes: list[int]
 
 
 class ChosenToken(msgspec.Struct):
+    """The token that has come in a place, with its alternatives there."""
+
     token: str
     logprob: float | None
     bytes: list[int]
@@ -59,11 +67,15 @@ class ChosenToken(msgspec.Struct):
 
 
 class Logprobs(msgspec.Struct):
+    """The log probabilities of a choice. OpenAI's `refusal` is always null here."""
+
     content: list[ChosenToken]
     refusal: None = None
 
 
 class ChunkChoice(msgspec.Struct):
+    """The new piece of one answer."""
+
     index: int
     delta: ChatMessage
     finish_reason: str | None = None
@@ -71,6 +83,8 @@ class ChunkChoice(msgspec.Struct):
 
 
 class Choice(msgspec.Struct):
+    """One whole answer."""
+
     index: int
     message: ChatMessage
     finish_reason: str | None

@@ -29,7 +29,7 @@ from .parameters import (
     truncation,
 )
 
-# What OpenAI's API had before tools. Its answers have no place here.
+# Fields that OpenAI's API had before tools. The answers here have no place for such calls.
 OLDER = {"functions": "tools", "function_call": "tool_choice"}
 
 

@@ -127,6 +127,8 @@ class CompletionLogprobs(msgspec.Struct):
 
 
 class CompletionChoice(msgspec.Struct):
+    """One answer, or the piece of it that is new."""
+
     text: str
     index: int
     logprobs: CompletionLogprobs | None = None

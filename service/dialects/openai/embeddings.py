@@ -25,17 +25,23 @@ class EmbeddingsCall:
 
 
 class Embedding(msgspec.Struct):
+    """A vector, as numbers or as base64 of little-endian float32."""
+
     object: str
     embedding: list[float] | str
     index: int
 
 
 class EmbeddingsUsage(msgspec.Struct):
+    """The tokens of all inputs."""
+
     prompt_tokens: int
     total_tokens: int
 
 
 class Embeddings(msgspec.Struct):
+    """The body of an answer of `/v1/embeddings`."""
+
     object: str
     data: list[Embedding]
     model: str

@@ -78,9 +78,7 @@ def parse_responses(
     fields = Fields(body, STRUCT)
     model = fields.model()
     refuse_unsupported(fields, RESPONSES)
-    _refuse_state(fields)
-    if fields.boolean("store", False) and not stores:
-        raise BadRequest("store: this server stores no responses (VLLM_WSGI_RESPONSES_DAYS is 0)", param="store")
+    _refuse_state(fields, stores)
     items = resolved(parse_items(fields), [*earlier, *referred])
     tools = parse_tools(fields, [*earlier, *items])
     include = fields.array("include", "[]string")
@@ -106,10 +104,13 @@ def parse_responses(
     )
 
 
-def _refuse_state(fields: Fields) -> None:
+def _refuse_state(fields: Fields, stores: bool) -> None:
+    """Raise BadRequest for a request that needs state on OpenAI's servers, or a response that is not stored here."""
     for name, reason in STATEFUL.items():
         if fields.get(name):
             raise BadRequest(f"{name}: {reason}", param=name, code="unsupported_parameter")
+    if fields.boolean("store", False) and not stores:
+        raise BadRequest("store: this server stores no responses (VLLM_WSGI_RESPONSES_DAYS is 0)", param="store")
 
 
 def _background(fields: Fields, include: list[str]) -> bool:

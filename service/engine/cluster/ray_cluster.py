@@ -42,7 +42,7 @@ class RayActor:
 
     async def news(self, after: int) -> bytes:
         """Return the actor's WorkerNews; as long as it is not placed, wait. Raises EngineGone when it has died."""
-        return bytes(await self._answer(self._handle.news.remote(after)))
+        return bytes(await self._result_of(self._handle.news.remote(after)))
 
     def terminate(self) -> None:
         """Ask the worker to end, without waiting."""
@@ -50,7 +50,7 @@ class RayActor:
 
     async def end(self, seconds: float) -> None:
         """Wait until the worker has exited, for `seconds` at most, and kill the rest. Raises EngineGone."""
-        await self._answer(self._handle.end.remote(seconds))
+        await self._result_of(self._handle.end.remote(seconds))
 
     async def kill(self) -> None:
         """End the actor's process, and with it the worker. Its resources are free then."""
@@ -59,7 +59,7 @@ class RayActor:
         except Exception as error:
             logger.warning("%s can't be killed: %s", self.name, _first_line(error))
 
-    async def _answer(self, reference: Any) -> Any:
+    async def _result_of(self, reference: Any) -> Any:
         """A reference is awaited as a future: a task that waits for it may be cancelled then."""
         try:
             return await asyncio.wrap_future(reference.future())

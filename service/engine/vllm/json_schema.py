@@ -60,9 +60,9 @@ def enforceable(schema: dict[str, Any]) -> dict[str, Any]:
     try:
         size = len(json.dumps(schema))
     except RecursionError:
-        _refuse("#", f"is nested more than {MAX_DEPTH} deep")
+        _fail("#", f"is nested more than {MAX_DEPTH} deep")
     if size > MAX_BYTES:
-        _refuse("#", f"has {size} bytes, and may have {MAX_BYTES}")
+        _fail("#", f"has {size} bytes, and may have {MAX_BYTES}")
     return _Schema(schema).converted()
 
 
@@ -83,7 +83,7 @@ class _Schema:
         if not isinstance(schema, dict):
             return schema
         if depth > MAX_DEPTH:
-            _refuse(place, f"is nested more than {MAX_DEPTH} deep")
+            _fail(place, f"is nested more than {MAX_DEPTH} deep")
         schema = self._merged(dict(schema), place)
         self._check(schema, place)
         _modernize(schema)
@@ -125,16 +125,16 @@ class _Schema:
             required = schema.get("required")
             optional = len(properties) - (len(required) if isinstance(required, list) else 0)
             if self._properties > MAX_PROPERTIES:
-                _refuse(f"{place}/properties", f"the schema has more than {MAX_PROPERTIES} properties")
+                _fail(f"{place}/properties", f"the schema has more than {MAX_PROPERTIES} properties")
             if optional > MAX_OPTIONAL_PROPERTIES:
-                _refuse(f"{place}/properties", f"has more than {MAX_OPTIONAL_PROPERTIES} optional properties")
+                _fail(f"{place}/properties", f"has more than {MAX_OPTIONAL_PROPERTIES} optional properties")
         if isinstance(values := schema.get("enum"), list):
             self._enum_values += len(values)
             self._enum_characters += sum(len(value) for value in values if isinstance(value, str))
             if self._enum_values > MAX_ENUM_VALUES:
-                _refuse(f"{place}/enum", f"the schema has more than {MAX_ENUM_VALUES} enum values")
+                _fail(f"{place}/enum", f"the schema has more than {MAX_ENUM_VALUES} enum values")
             if self._enum_characters > MAX_ENUM_CHARACTERS:
-                _refuse(f"{place}/enum", f"the schema's enum values have more than {MAX_ENUM_CHARACTERS} characters")
+                _fail(f"{place}/enum", f"the schema's enum values have more than {MAX_ENUM_CHARACTERS} characters")
         if isinstance(pattern := schema.get("pattern"), str):
             check_pattern(pattern, f"{place}/pattern")
 
@@ -144,9 +144,9 @@ class _Schema:
         while isinstance(schema, dict) and "$ref" in schema:
             reference = schema["$ref"]
             if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
-                _refuse(f"{place}/$ref", "only references inside the schema are supported: # and #/…")
+                _fail(f"{place}/$ref", "only references inside the schema are supported: # and #/…")
             if reference in seen:
-                _refuse(f"{place}/$ref", f"{reference} refers to itself")
+                _fail(f"{place}/$ref", f"{reference} refers to itself")
             seen.add(reference)
             schema = self._at(reference, f"{place}/$ref")
         return schema
@@ -161,22 +161,22 @@ class _Schema:
             elif isinstance(found, dict) and key in found:
                 found = found[key]
             else:
-                _refuse(place, f"there is nothing at {reference}")
+                _fail(place, f"there is nothing at {reference}")
         return found
 
 
 def check_pattern(pattern: str, place: str) -> None:
     """Raise BadRequest for a pattern that is too long, or that repeats too much."""
     if len(pattern) > MAX_PATTERN_CHARACTERS:
-        _refuse(place, f"has {len(pattern)} characters, and may have {MAX_PATTERN_CHARACTERS}")
+        _fail(place, f"has {len(pattern)} characters, and may have {MAX_PATTERN_CHARACTERS}")
     repetitions = 1
     for least, most in _REPETITION.findall(pattern):
         times = max(1, int((most or least)[:9]))
         if times > MAX_REPETITION:
-            _refuse(place, f"repeats something {times} times, and may repeat it {MAX_REPETITION} times")
+            _fail(place, f"repeats something {times} times, and may repeat it {MAX_REPETITION} times")
         repetitions *= times
     if repetitions > MAX_REPETITIONS:
-        _refuse(place, f"has repetitions of {repetitions} in all, and may have {MAX_REPETITIONS}")
+        _fail(place, f"has repetitions of {repetitions} in all, and may have {MAX_REPETITIONS}")
 
 
 def patterns(schema: Any, place: str = "#") -> Iterator[tuple[str, str]]:
@@ -261,5 +261,5 @@ def _report(keyword: str) -> None:
         logger.warning("structured output: not enforced: %r", keyword)
 
 
-def _refuse(place: str, reason: str) -> NoReturn:
+def _fail(place: str, reason: str) -> NoReturn:
     raise BadRequest(f"invalid JSON schema: {place[:200]}: {reason}")

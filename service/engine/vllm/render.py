@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -40,6 +40,10 @@ class Prompt(NamedTuple):
 
     ids: list[int]
     media: Any = None
+
+
+# Renders messages. None stands for a text that is longer than the context in any tokenizer.
+Rendering = Callable[[list[Message]], Awaitable[Prompt | None]]
 
 
 class Templating(Protocol):
@@ -126,10 +130,15 @@ def _shortened(prompt: Prompt, request: Request, limit: int) -> Prompt:
     """Keep as many tokens as the request asks for (vLLM's `truncate_prompt_tokens`). A prompt with images stays."""
     if request.prompt_tokens is None or prompt.media is not None:
         return prompt
-    most = min(limit - 1, request.prompt_tokens) if request.prompt_tokens >= 0 else limit - 1
+    most = _kept_tokens(request.prompt_tokens, limit)
     if len(prompt.ids) <= most:
         return prompt
     return Prompt(prompt.ids[:most] if request.keep_start else prompt.ids[len(prompt.ids) - most :])
+
+
+def _kept_tokens(prompt_tokens: int, limit: int) -> int:
+    """Return how many tokens a prompt keeps that may have fewer than `limit`; -1 asks for as many as fit."""
+    return min(limit - 1, prompt_tokens) if prompt_tokens >= 0 else limit - 1
 
 
 def count_images(request: Request) -> int:
@@ -147,45 +156,67 @@ def infill_prompt(infill: Infill, model: str, vocabulary: dict[str, int]) -> str
 
 async def _render_chat(chat: Chat, request: Request, templating: Templating, room: Room) -> Prompt:
     cuts = request.truncate and request.prompt_tokens is None
+    # When the last tokens are kept, the oldest messages of a very long conversation need not be rendered.
+    ends = request.prompt_tokens is not None and not request.keep_start
+    conversation, first = await _first_fit(chat, templating, room, cuts or ends)
+    rendering = await _rendering(chat, templating, room)
+
+    async def prompt_of(messages: list[Message]) -> Prompt | None:
+        prompt = await rendering(messages)
+        if prompt is None:
+            return None
+        surplus = len(chat.context) + len(prompt.ids) - room.tokens + 1 if cuts else 0
+        return prompt._replace(ids=chat.context[max(0, surplus) :] + prompt.ids)
+
+    def tokens(prompt: Prompt | None) -> int:
+        # The length of a text that is not tokenized does not matter, since it is too long.
+        return room.tokens * 2 if prompt is None else len(prompt.ids)
+
+    if cuts:
+        rendered = await longest_fit(conversation, first, prompt_of, tokens, room.tokens)
+    else:
+        rendered = await prompt_of(conversation.after(first))
+    if rendered is None:
+        raise room.too_long(room.tokens)
+    if first and request.prompt_tokens is not None:
+        kept = _kept_tokens(request.prompt_tokens, room.tokens)
+        if len(rendered.ids) < kept:
+            # Some of the tokens to keep are in a message that is too long to be rendered.
+            raise room.too_long(room.tokens)
+    return rendered
+
+
+async def _first_fit(chat: Chat, templating: Templating, room: Room, cuts: bool) -> tuple[Conversation, int]:
+    """Return the conversation, and the first place after which the rest can fit.
+
+    Raises PromptTooLong when nothing can fit, and, unless the conversation may be cut, when not all of it can.
+    """
     room.check_text(await templating.in_thread(_characters_beside, chat))
     conversation = await templating.in_thread(Conversation, chat.messages)
     first = await templating.in_thread(conversation.first_within, room.characters, room.tokens)
     if first == len(conversation) or (first and not cuts):
         shortest = conversation.after(len(conversation) - 1 if cuts else 0)
         raise room.too_long(sum(map(length, shortest)) // room.longest_token)
+    return conversation, first
+
+
+async def _rendering(chat: Chat, templating: Templating, room: Room) -> Rendering:
+    """Return the function that renders messages: by the client's Go template, else by the model's chat template."""
     pictures = await templating.read_images([image for message in chat.messages for image in message.images])
     template = await templating.in_thread(GoTemplate, chat.template) if chat.template else None
+
+    async def by_turns(messages: list[Message]) -> Prompt | None:
+        try:
+            text = await templating.in_thread(render_turns, template, messages, room.characters)
+        except TextTooLong:
+            return None
+        return Prompt(await templating.encode(text))
 
     async def templated(messages: list[Message]) -> Prompt:
         written = await templating.in_thread(_template_messages, messages, pictures)
         return await templating.apply_chat_template(written, **_template_arguments(chat))
 
-    in_a_form_it_takes = FormFinder(templated)
-
-    async def prompt_of(messages: list[Message]) -> Prompt | None:
-        """None for a text that is longer than the context in any tokenizer."""
-        if template is not None:
-            try:
-                text = await templating.in_thread(render_turns, template, messages, room.characters)
-            except TextTooLong:
-                return None
-            prompt = Prompt(await templating.encode(text))
-        else:
-            prompt = await in_a_form_it_takes(messages)
-        surplus = len(chat.context) + len(prompt.ids) - room.tokens + 1 if cuts else 0
-        return prompt._replace(ids=chat.context[max(0, surplus) :] + prompt.ids)
-
-    def tokens(prompt: Prompt | None) -> int:
-        # How long a text is that is not tokenized does not matter, since it is too long.
-        return room.tokens * 2 if prompt is None else len(prompt.ids)
-
-    if cuts:
-        rendered = await longest_fit(conversation, first, prompt_of, tokens, room.tokens)
-    else:
-        rendered = await prompt_of(chat.messages)
-    if rendered is None:
-        raise room.too_long(room.tokens)
-    return rendered
+    return FormFinder(templated) if template is None else by_turns
 
 
 def _characters_beside(chat: Chat) -> int:

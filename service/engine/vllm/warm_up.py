@@ -59,24 +59,27 @@ async def warm_up_generation(engine: WarmedEngine, abilities: Abilities) -> None
     for length in LENGTHS:
         prompt = Tokens([0] * max(1, min(length, engine.context_length - 2)))
         request = Request(ID, prompt, short, request_id=ID)
-        seconds = await _answer(f"a prompt of {len(prompt.ids)} tokens", engine.generate(0, request, _ignore))
+        seconds = await _seconds_of(f"a prompt of {len(prompt.ids)} tokens", engine.generate(0, request, _ignore))
         if seconds > LONG_SECONDS or len(prompt.ids) < length:
             # A slow machine, on which longer prompts are slow anyway; or the context is full.
             break
     for name, request in _features(Tokens(prompt.ids[:FEATURE_TOKENS]), abilities):
         try:
-            await _answer(name, engine.generate(0, request, _ignore))
+            await _seconds_of(name, engine.generate(0, request, _ignore))
         except EngineGone:
             raise
         except ServiceError as error:
             # A model need not have every feature, and what it can't do is refused to clients in the same way.
             logger.info("not warmed up: %s: %s", name, error.message)
+        except Exception as error:
+            # What fails in vLLM fails for clients, too, and is no reason to refuse all other requests.
+            logger.warning("not warmed up: %s: %r", name, error)
 
 
 async def warm_up_embedding(engine: WarmedEngine) -> None:
     """Embed a text. Raises what `embed` raises."""
     request = EmbedRequest(ID, ["warm up " * LENGTHS[0]], request_id=ID)
-    await _answer("a first embedding", _exhaust(engine.embed(0, request)))
+    await _seconds_of("a first embedding", _exhaust(engine.embed(0, request)))
 
 
 def _features(prompt: Tokens, abilities: Abilities) -> Iterator[tuple[str, Request]]:
@@ -113,7 +116,7 @@ async def _exhaust(events: AsyncGenerator[Any, None]) -> None:
             pass
 
 
-async def _answer(name: str, answer: Awaitable[None]) -> float:
+async def _seconds_of(name: str, answer: Awaitable[None]) -> float:
     """Return the seconds that it took."""
     began = time.monotonic()
     await answer

@@ -83,7 +83,7 @@ class KeptStream:
     def add(self, event: Event) -> None:
         if isinstance(event, Delta | Finished) and self.failed is None:
             self.joined.add(event)
-            self.tell()
+            self.wake_followers()
 
     def fail(self, error: ServiceError) -> None:
         """End the stream with an error, unless it has ended."""
@@ -91,9 +91,9 @@ class KeptStream:
             self.failed = error
             for task in self.tasks:
                 task.cancel()
-        self.tell()
+        self.wake_followers()
 
-    def tell(self) -> None:
+    def wake_followers(self) -> None:
         """Wake everybody who follows the stream."""
         self._changes += 1
         self._changed.set()

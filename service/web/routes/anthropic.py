@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response
+from flask import Blueprint, Response
 
 from ...access.scopes import Scope
 from ...dialects.anthropic.answer import CountAnswer, MessagesAnswer, error_record
@@ -25,6 +25,11 @@ class AnthropicRoutes(Routes):
     def error_record(error: ServiceError) -> Any:
         return error_record(error) | {"request_id": context().id}
 
+    def blueprint(self) -> Blueprint:
+        blueprint = super().blueprint()
+        blueprint.after_request(_add_request_id)
+        return blueprint
+
     def table(self) -> list[Route]:
         return [
             Route("/v1/messages", ("POST",), self.messages, Scope.INFERENCE, "a message"),
@@ -38,3 +43,9 @@ class AnthropicRoutes(Routes):
     def count_tokens(self) -> Response:
         call = parse_count_tokens(self._body("CountTokensRequest"))
         return self._stream_or_collect([call.request], CountAnswer(call.model), None)
+
+
+def _add_request_id(response: Response) -> Response:
+    """Set Anthropic's own header of the request's id. Its clients show it as `request_id` of an error or a message."""
+    response.headers["Request-Id"] = context().id
+    return response

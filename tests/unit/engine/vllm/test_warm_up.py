@@ -10,7 +10,7 @@ import pytest
 
 from service.engine.backend import Emit
 from service.engine.vllm.warm_up import LENGTHS, LONG_SECONDS, Abilities, warm_up_embedding, warm_up_generation
-from service.errors import BadRequest, EngineGone, ServiceError
+from service.errors import BadRequest, EngineGone
 from service.protocol.request import Chat, EmbedRequest, Request
 
 NOTHING = Abilities()
@@ -19,7 +19,7 @@ NOTHING = Abilities()
 class Engine:
     """Keeps what it is asked, and fails at the requests with these numbers."""
 
-    def __init__(self, context_length: int = 2048, fails: dict[int, ServiceError] | None = None) -> None:
+    def __init__(self, context_length: int = 2048, fails: dict[int, Exception] | None = None) -> None:
         self.context_length = context_length
         self.fails = fails or {}
         self.asked: list[Any] = []
@@ -74,8 +74,9 @@ def test_a_pooling_model_embeds():
     assert isinstance(engine.asked[0], EmbedRequest)
 
 
-def test_a_feature_that_the_model_does_not_have_is_left_out():
-    assert len(warm_up(Engine(fails={6: BadRequest("no penalties")})).asked) == len(warm_up(Engine()).asked)
+@pytest.mark.parametrize("error", [BadRequest("no penalties"), NotImplementedError("no penalties")])
+def test_a_feature_that_the_model_does_not_have_is_left_out(error: Exception):
+    assert len(warm_up(Engine(fails={6: error})).asked) == len(warm_up(Engine()).asked)
 
 
 @pytest.mark.parametrize("number", [1, 7])
