@@ -1,4 +1,4 @@
-"""The tables of ratios in docs/explanation/performance.md: this server beside each of vLLM's own, in a few lines.
+"""The tables in docs/explanation/performance.md: this server beside each of vLLM's own, and the aims that are not met.
 
 A ratio is the median over the rounds of one side's value over the other's in the same round. A cell shows the lowest
 and the highest ratio among the points of its row and both stream formats.
@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from .aims import BARE, OURS, RUST, VLLM, ratio
+from .aims import BARE, OURS, RUST, VLLM, aims, ratio
 from .results import Results, front_microseconds, of, points, sides
 from .rounds import Point, Run
 from .tables import table
 
 PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "performance.md"
-BEGIN, END = "<!-- written by make bench: begin -->", "<!-- written by make bench: end -->"
+BEGIN, END = "<!-- written by make bench: {} -->", "<!-- end of {} -->"
 
 Claim = tuple[str, Callable[[Run], float]]
 CLAIMS: list[Claim] = [
@@ -45,10 +45,22 @@ def claims_table(results: Results, peer: str) -> str:
     return table(titles, [_row(results, group, peer) for group in _groups(results)])
 
 
+def shortfall_table(results: Results) -> str:
+    """Return the aims that are not met, with what was found."""
+    return table(
+        ["measured", "aim", "found"], [[aim.what, aim.wanted, aim.found] for aim in aims(results) if not aim.met]
+    )
+
+
 def written(page: str, results: Results) -> str:
     """Return the page with the tables of these results in place of those that it has."""
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{claims_tables(results)}\n\n{END}{rest.split(END)[1]}"
+    return _replaced(_replaced(page, "ratios", claims_tables(results)), "shortfalls", shortfall_table(results))
+
+
+def _replaced(page: str, name: str, text: str) -> str:
+    begin, end = BEGIN.format(name), END.format(name)
+    before, rest = page.split(begin)
+    return f"{before}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}"
 
 
 def _groups(results: Results) -> list[list[Point]]:

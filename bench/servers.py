@@ -220,6 +220,8 @@ class Ours(HttpSide):
     @classmethod
     def with_vllm(cls, directory: Path, model: Path) -> Ours:
         env = {"VLLM_WSGI_MODEL": str(model), "VLLM_WSGI_ENGINE_ARGS": json.dumps(ENGINE_ARGS), **LAYOUT}
+        # One client asks for more resumable streams than a key may have, one run after the other.
+        env |= {"VLLM_WSGI_RESUME_STREAMS": "10000", "VLLM_WSGI_RESUME_SECONDS": "10"}
         return cls(directory, env, "this server, NDJSON")
 
     @classmethod

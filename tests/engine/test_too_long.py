@@ -44,6 +44,7 @@ def test_ollamas_routes_and_clients_that_say_so_get_an_answer(demo: Asker):
     assert demo.post("/v1/responses", input=LONG, **kept).status_code == 200
     kept = {"max_tokens": 3, "truncate_prompt_tokens": 50}
     assert demo.post("/v1/completions", prompt="word " * 5000, **kept).json()["usage"]["prompt_tokens"] == 50
+    assert demo.post("/v1/chat/completions", messages=LONG, **kept).json()["usage"]["prompt_tokens"] == 50
 
 
 def test_ollamas_routes_refuse_it_with_the_numbers_when_nothing_may_be_cut(demo: Asker):
