@@ -173,11 +173,10 @@ class WebWorkerConnection:
         self._join_at = JOIN_EVENTS
         if self._writer.is_closing():
             return
-        if len({event.id for event in outbox}) < len(outbox):
-            # Several steps have piled up: their tokens cost no more than those of one.
-            outbox = joined(outbox)
+        # Where several steps have piled up, their tokens cost no more than those of one.
+        has_piled_up = len({event.id for event in outbox}) < len(outbox)
         try:
-            self._writer.write(pack(outbox))
+            self._writer.write(pack(joined(outbox) if has_piled_up else outbox))
         except UNFIT:
             self._flush_singly(outbox)
 
