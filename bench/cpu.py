@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -65,3 +66,12 @@ def used(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
 
 def cores() -> int:
     return len(os.sched_getaffinity(0))
+
+
+def has_bfloat16() -> bool:
+    """Return whether the processor multiplies bfloat16 by itself (AVX-512 BF16 or AMX); other machines: True."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return True
+    return not flags & {"avx2", "avx512f"} or bool(flags & {"avx512_bf16", "amx_bf16"})
