@@ -47,6 +47,7 @@ def _frontier(axes: Axes, results: Results) -> None:
     )  # fmt: skip
     axes.xaxis.set_major_formatter("{x:.0f}")
     axes.yaxis.set_major_formatter("{x:.0f}")
+    axes.yaxis.set_minor_formatter("{x:.0f}")
 
 
 def _lines(axes: Axes, results: Results, value: Callable[[Run], float], title: str) -> None:
