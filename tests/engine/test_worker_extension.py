@@ -20,4 +20,4 @@ def test_the_kernel_is_asked_for_amx_before_vllm_makes_its_worker(monkeypatch: p
 
 def test_a_torch_that_can_not_ask_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delattr(torch.cpu, "_init_amx", raising=False)
-    worker_extension.allow_amx()
+    assert importlib.reload(worker_extension) is worker_extension

@@ -46,9 +46,12 @@ def test_an_upload_that_is_cut_leaves_nothing(http: httpx.Client, library: Serve
         + b"x" * 2_000_000
     )
     blobs = library.directory / "store" / "blobs"
+    before = set(blobs.iterdir())
     until(lambda: list(blobs.glob("partial-*")), 120, "the upload has begun")
     connection.close()
     until(lambda: not list(blobs.glob("partial-*")), 120, "nothing of it is left")
+    assert set(blobs.iterdir()) <= before
+    assert http.head(f"/api/blobs/{digest(b'cut')}").status_code == 404
 
 
 def test_a_model_is_made_of_uploaded_files(http: httpx.Client):

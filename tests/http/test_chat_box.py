@@ -47,3 +47,4 @@ def test_closing_the_page_cancels_the_generation(host: WebProgram):
     host.wait_until_running(1)
     connection.close()
     host.wait_until_idle()
+    assert httpx.get(f"http://127.0.0.1:{host.port}/").text == "My shop"

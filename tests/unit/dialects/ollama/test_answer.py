@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -20,26 +19,6 @@ NOON = 1_795_323_967_120_000_000
 Parse = Callable[[dict[str, Any]], OllamaCall]
 GENERATE, CHAT = {"model": "x", "prompt": "hi"}, {"model": "x", "messages": [{"role": "user", "content": "hi"}]}
 TOOL_CALL = {"id": "call_x", "function": {"index": 0, "name": "f", "arguments": {"z": 1, "a": "<&>"}}}
-
-# Lone surrogates among the characters: a client can escape them.
-texts = st.text(st.characters(exclude_categories=[]), max_size=20) | st.sampled_from(
-    ["m", "user", "tool", "5m", "json"]
-)
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
-values = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=6,
-)
-
-
-def objects(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Objects of some of `fields`, each of its own kind or of any."""
-    return st.fixed_dictionaries({}, optional={name: right | values for name, right in fields.items()})
-
-
-base64 = st.binary().map(lambda data: b64encode(data).decode())
-tool_calls = objects(id=texts, function=objects(name=texts, arguments=st.dictionaries(texts, values, max_size=2)))
 
 deltas = st.builds(
     Delta,
