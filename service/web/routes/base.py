@@ -156,7 +156,6 @@ class Routes:
 
     def _respond(self, stream: Stream | Job, answer: Answer, chosen: Framing | None) -> Response:
         """Turn the engine's events into a response: one path, streamed or collected."""
-        answer.streams = chosen is not None
         if isinstance(stream, Stream):
             context().stats.stream = stream
         answer.streams = chosen is not None
