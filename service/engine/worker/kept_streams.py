@@ -187,6 +187,8 @@ class StreamStore:
         else:
             stream.is_cancelled = stream.is_cancelled or not stream.ended
             stream.fail(StreamGone("the stream was ended by its owner"))
+        if command.forget:
+            del self._streams[command.stream]
         self._look_at(stream)
         yield Done(command.id)
 
@@ -232,7 +234,8 @@ class StreamStore:
 
     def _look_at(self, stream: KeptStream) -> None:
         """Start the clock of a stream that nobody waits for, or stop it."""
-        counts = not stream.is_read and (stream.ended or not stream.keep.background)
+        is_kept = self._streams.get(stream.keep.stream) is stream
+        counts = is_kept and not stream.is_read and (stream.ended or not stream.keep.background)
         if counts and stream.expiry is None:
             loop = asyncio.get_running_loop()
             stream.expiry = loop.call_later(stream.keep.seconds, self._expire, stream)
