@@ -45,7 +45,10 @@ class Watch:
         threading.Thread(target=self._run, name="disconnect-watch", daemon=True).start()
 
     def add(self, fd: int, callback: Callable[[], None]) -> None:
-        """Watch a socket. `callback` runs in the watching thread and must not block. Raises OSError when it is closed."""
+        """Watch a socket. `callback` runs in the watching thread and must not block.
+
+        Raises OSError when the socket is closed.
+        """
         with self._lock:
             if not self._watch_again(fd):
                 self._epoll.register(fd, _GONE)
