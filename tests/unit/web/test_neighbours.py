@@ -13,7 +13,7 @@ from flask import Blueprint, Flask, Response, abort, current_app, request
 from service import Settings, create_blueprint, stream_response
 from service.dialects.ollama.answer import error_record
 from service.web.extension_check import around
-from service.web.framing import NDJSON
+from service.web.framing import NDJSON, CursorFraming
 from service.web.http_responses import resumable_answer
 from service.web.neighbours import UncollectedResponse
 
@@ -93,7 +93,7 @@ def test_streams_of_events_and_kept_streams_are_as_safe_from_hooks(app: Flask, r
     app.after_request(lambda response: answered.append(response) or response)
     app.test_client().get("/api/events").close()
     with app.test_request_context():
-        answered.append(resumable_answer(iter([]), NDJSON, error_record, "end", lambda: None))
+        answered.append(resumable_answer(iter([]), CursorFraming(NDJSON), error_record, "end", lambda: None))
     for each in answered:
         assert isinstance(each, UncollectedResponse)
         assert isinstance(each, response_class)
