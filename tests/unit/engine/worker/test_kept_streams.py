@@ -83,9 +83,9 @@ async def test_readers_get_each_event_once_under_their_own_ids_whenever_they_com
     await settle()
     more.set()
     await asyncio.gather(guard, reader)
-    for id, events in ((7, early), (8, late)):
+    for number, events in ((7, early), (8, late)):
         assert [type(event) for event in events] == [Head, Delta, Delta, Delta, Delta, Finished]
-        assert {event.id for event in events} == {id}
+        assert {event.id for event in events} == {number}
         assert "".join(event.text for event in events if isinstance(event, Delta)) == "abcd"
 
 
