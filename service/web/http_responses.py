@@ -50,6 +50,11 @@ def framed_response(
     """
     first = next(batches, None)
     chunks = framing.stream(batches if first is None else chain([first], batches), chosen, error_record)
+    return streamed_response(chunks, chosen, close)
+
+
+def streamed_response(chunks: Iterator[bytes], chosen: Framing, close: Callable[[], None]) -> FastResponse:
+    """Return a stream of bytes, which no hook of the application can collect; `close` is called at its end."""
     streamed = uncollected(current_app.response_class)
     response = streamed(chunks, content_type=chosen.media_type, headers=STREAM_HEADERS)
     response.call_on_close(close)
@@ -65,9 +70,7 @@ def resumable_answer(
 ) -> FastResponse:
     """Return a stream whose records have cursors; `end` is the cursor at its end."""
     chunks = framing.resumable_stream(batches, chosen, _error_record(failure), end)
-    streamed = uncollected(current_app.response_class)
-    response = streamed(chunks, content_type=chosen.framing.media_type, headers=STREAM_HEADERS)
-    response.call_on_close(close)
+    response = streamed_response(chunks, chosen.framing, close)
     context().stats.streams()
     return response
 

@@ -124,6 +124,7 @@ class KeptRecords:
 
     def __init__(self, answer: Answer, cursor: Cursor, answers: int, ends_with_record: bool) -> None:
         self._answer = answer
+        answer.streams = True
         self._cursor = cursor
         self._replay = Replay(cursor)
         self._left = answers

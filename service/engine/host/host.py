@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import time
 from collections.abc import AsyncGenerator
@@ -100,8 +101,13 @@ class Host:
 
     @property
     def directory(self) -> Path:
-        """Where Unix sockets stand."""
+        """The directory of the Unix sockets. A control socket over TCP has none."""
         return Path(self._address.host).parent
+
+    def remove_directory(self) -> None:
+        """Remove the directory of the Unix sockets, which the parent has made for this host."""
+        if self._address.is_unix:
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain and end every worker.
