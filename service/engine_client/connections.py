@@ -16,6 +16,7 @@ import time
 from ..errors import BadRequest, EngineGone, SettingsError
 from ..protocol.commands import Cancel, Command
 from ..protocol.events import PROTOCOL, Delta, Event, Failed, Hello
+from ..protocol.joining import joined
 from ..protocol.wire import UNFIT, Unpacker, decode_events, decode_hello, pack, salvage_events
 from ..transport.address import TLS, Address, parse_address
 from ..transport.connect import HANGS_SECONDS, SILENT_SECONDS, connect, left_until
@@ -169,9 +170,11 @@ class Connection:
         reason = ENGINE_GONE
         try:
             while True:
-                for payload in self._unpacker.feed(self._receive_next()):
-                    for event in self._decoded(payload):
-                        self._deliver(event)
+                payloads = self._unpacker.feed(self._receive_next())
+                events = [event for payload in payloads for event in self._decoded(payload)]
+                # Several messages have piled up, and their deltas cost as much as those of one when they are joined.
+                for event in joined(events) if len(payloads) > 1 else events:
+                    self._deliver(event)
         except socket.timeout:
             reason = f"the engine has sent nothing for {self._silence:g} s"
             logger.warning("%s is lost: it has sent nothing for %g s", self._address, self._silence)
