@@ -27,6 +27,7 @@ from ...syntax.names import ModelName
 from ..backend import Emit, check_prompt
 from ..vectors import packed_unit_vector
 from .answer_parser import AnswerParser, Stops
+from .callers_queue import CALLER
 from .compiling import Compiling
 from .failures import answer_of_core, engine_gone, vllm_errors
 from .grammars import Grammars, costly
@@ -240,8 +241,12 @@ class VllmEngine:
             arguments["logprobs"] = request.logprobs
             # A client whose answer has moved has the prompt's already.
             arguments["prompt_logprobs"] = request.logprobs if request.echo and not request.so_far else None
+        # For the scheduler.
+        extra: dict[str, Any] = {CALLER: request.caller.name} if request.caller.name else {}
         if request.so_far is not None and request.so_far.token_ids:
-            arguments["extra_args"] = {SO_FAR: request.so_far.token_ids}
+            extra[SO_FAR] = request.so_far.token_ids
+        if extra:
+            arguments["extra_args"] = extra
         if parser is not None:
             constraint = parser.constraint
             include = arguments.get("include_stop_str_in_output", False)

@@ -10,6 +10,9 @@ from __future__ import annotations
 LONG_SECONDS = 0.25
 SHORT_SECONDS = 0.1
 FIRST, LEAST = 512, 32
+# While several callers have requests, a step has this part of the tokens: an answer of a few tokens waits for a few
+# steps.
+SHARED = 2
 
 
 class StepLimit:
@@ -19,12 +22,17 @@ class StepLimit:
         self._most = most
         self.tokens = min(FIRST, most)
 
+    def shared_by(self, callers: int) -> int:
+        """Return the limit of a step while so many callers have requests."""
+        return max(min(LEAST, self.tokens), self.tokens // SHARED) if callers > 1 else self.tokens
+
     def took(self, seconds: float, tokens: int) -> None:
         """Learn from a step that had this many tokens of prompts."""
-        if tokens * 2 <= self.tokens:
+        if tokens * SHARED < self.tokens:
             # It was not the prompts that made this step as long as it was.
             return
-        if seconds > LONG_SECONDS:
+        part = min(1.0, tokens / self.tokens)
+        if seconds > LONG_SECONDS * part:
             self.tokens = min(self._most, max(LEAST, self.tokens // 2))
-        elif seconds < SHORT_SECONDS:
+        elif seconds < SHORT_SECONDS * part:
             self.tokens = min(self._most, self.tokens * 2)

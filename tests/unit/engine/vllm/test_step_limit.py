@@ -35,6 +35,20 @@ def test_an_engine_that_takes_few_tokens_gets_no_more():
 
 def test_a_step_with_few_tokens_of_prompts_teaches_nothing():
     limit = StepLimit(2048)
-    limit.took(SLOW, FIRST // 2)
+    limit.took(SLOW, FIRST // 2 - 1)
     limit.took(FAST, 1)
     assert limit.tokens == FIRST
+
+
+def test_a_step_that_callers_share_has_half_of_the_tokens_and_is_judged_by_them():
+    limit = StepLimit(2048)
+    assert [limit.shared_by(callers) for callers in (0, 1, 2, 9)] == [FIRST, FIRST, FIRST // 2, FIRST // 2]
+    limit.took(BETWEEN, limit.shared_by(2))
+    assert limit.tokens == FIRST // 2
+    limit.took(FAST / 2, limit.shared_by(2))
+    assert limit.tokens == FIRST
+
+
+@pytest.mark.parametrize("most", [16, LEAST])
+def test_a_step_that_callers_share_has_the_least_of_the_tokens_at_the_least(most: int):
+    assert StepLimit(most).shared_by(2) == most
