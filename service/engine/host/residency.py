@@ -18,7 +18,7 @@ from ...protocol.model_info import EngineState, leading_state
 # How long a request may take from learning where its model is to arriving there; a web worker needs milliseconds.
 LEASE_SECONDS = 5.0
 # How long web workers send requests to a model without asking where it is. A burst of requests then asks once.
-HOLD_SECONDS = 1.0
+HOLD_SECONDS = 0.1
 
 Clock = Callable[[], float]
 
