@@ -16,7 +16,7 @@ import pytest
 from app import create_app
 from service.config import Settings
 from service.drain import EARLY_SECONDS, Drain, drain
-from service.engine.host.residency import HOLD_SECONDS
+from service.engine.host.resident import HOLD_SECONDS
 from tests.support.answers import NDJSON, SSE, chat, parse, text
 from tests.support.servers import SCRIPTED, EngineHost, Server, until
 
