@@ -107,9 +107,12 @@ class Client:
         """Return a reader of a kept stream. `settles` is a KeptSearch's."""
         return AttachedStream(self.connections, self._times, presence, stream, owner, settles)
 
-    def end_stream(self, stream: str, owner: str, settles: float | None) -> None:
-        """End a kept stream. `settles` is a KeptSearch's. Raises ResponseNotFound."""
-        end_stream(KeptSearch(self.connections, self._times, Presence(), settles), stream, owner)
+    def end_stream(self, stream: str, owner: str, settles: float | None, forget: bool = True) -> None:
+        """End a kept stream; without `forget` it can still be read. `settles` is a KeptSearch's.
+
+        Raises ResponseNotFound.
+        """
+        end_stream(KeptSearch(self.connections, self._times, Presence(), settles), stream, owner, forget)
 
     def streams(self, owner: str) -> list[KeptState]:
         """Return the streams that are kept for an owner."""

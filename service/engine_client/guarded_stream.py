@@ -94,7 +94,7 @@ class GuardedStream(Stream):
     def abandon(self) -> None:
         """End the stream: the client does not know of it."""
         self._is_abandoned = True
-        self._tell(EndStream(new_id(), self._keep.stream, self._keep.owner))
+        self._tell(EndStream(new_id(), self._keep.stream, self._keep.owner, forget=True))
         # Ends the guarding thread, which checks this whenever it waits.
         self._inbox.client_left()
         self.close()

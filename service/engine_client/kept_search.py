@@ -40,7 +40,8 @@ def stream_not_found() -> ResponseNotFound:
 def stream_gone() -> StreamGone:
     """Return the error for a stream of the caller's own that no engine keeps any more."""
     return StreamGone(
-        "the stream is not kept any more: its time is over, or the engine and the web worker that had it have exited"
+        "the stream is not kept any more: it was deleted, its time is over, "
+        "or the engine and the web worker that had it have exited"
     )
 
 
@@ -216,10 +217,10 @@ class AttachedStream(KeptSearch):
             raise stream_gone() from None
 
 
-def end_stream(search: KeptSearch, stream: str, owner: str) -> None:
-    """End a stream. Raises ResponseNotFound."""
+def end_stream(search: KeptSearch, stream: str, owner: str, forget: bool) -> None:
+    """End a stream, and with `forget` keep it no longer. Raises ResponseNotFound."""
     with search:
-        for _ in search.search(lambda id: EndStream(id, stream, owner)):
+        for _ in search.search(lambda id: EndStream(id, stream, owner, forget=forget)):
             pass
 
 

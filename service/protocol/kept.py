@@ -84,13 +84,17 @@ class Detach(Struct):
 
 
 class EndStream(Struct):
-    """End a kept stream. Its readers get an error of this `kind`, by default "the stream was ended by its owner"."""
+    """End a kept stream. Its readers get an error of this `kind`, by default "the stream was ended by its owner".
+
+    With `forget` the stream is not kept any more, so that it counts towards no limit.
+    """
 
     id: int
     stream: str
     owner: str
     kind: str = ""
     message: str = ""
+    forget: bool = False
 
 
 class ListStreams(Struct):

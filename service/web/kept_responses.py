@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 
 from flask import Response
@@ -70,11 +71,27 @@ class BackgroundResponses:
 
     def cancel(self, id: str) -> Record:
         """End the generation, and return the response. Raises ResponseNotFound."""
+        self._end(id, forget=False)
+        return self.snapshot(id)
+
+    def delete(self, id: str) -> None:
+        """Delete a response, finished or not. Raises ResponseNotFound."""
+        owner = context().key.caller.name
         try:
-            self._client.end_stream(id, context().key.caller.name, 0.0)
+            self._client.drop_response(owner, id)
+        except ResponseNotFound:
+            # It runs, or it has failed or was cancelled.
+            self._end(id, forget=True)
+            return
+        with suppress(ResponseNotFound):
+            # The engine may still keep it. A response that never ran in the background is not looked for any longer.
+            self._client.end_stream(id, owner, None)
+
+    def _end(self, id: str, forget: bool) -> None:
+        try:
+            self._client.end_stream(id, context().key.caller.name, 0.0, forget)
         except ResponseNotFound:
             raise _not_found(id) from None
-        return self.snapshot(id)
 
     def _attached(self, id: str, follow: bool) -> tuple[AttachedStream, ResponsesAnswer]:
         stream = self._client.attach(id, context().key.caller.name, presence(), 0.0)

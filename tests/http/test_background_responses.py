@@ -51,6 +51,20 @@ def test_a_response_in_the_background_is_cancelled(client: httpx.Client):
     path = f"/v1/responses/{begun['id']}"
     assert [client.post(f"{path}/cancel").json()["status"] for _ in range(2)] == ["cancelled", "cancelled"]
     assert client.get(path).json()["status"] == "cancelled"
+    assert client.delete(path).status_code == 200
+    assert [client.get(path).status_code, client.delete(path).status_code] == [404, 404]
     unknown = f"/v1/responses/resp_{'0' * 24}"
     assert client.post(f"{unknown}/cancel").status_code == client.get(f"{unknown}?stream=true").status_code == 404
     assert client.get(path, params={"stream": "true", "starting_after": "x"}).status_code == 400
+
+
+def test_a_response_in_the_background_is_deleted_while_it_runs_and_when_it_is_kept(client: httpx.Client):
+    endless = RESPONSE | {"input": "!rate:5 !repeat:100:a"}
+    running = client.post("/v1/responses", json=endless).json()["id"]
+    whole = client.post("/v1/responses", json=RESPONSE | {"input": "a", "stream": True})
+    ended = events(client, whole)[-1]["response"]["id"]
+    for response in (running, ended):
+        path = f"/v1/responses/{response}"
+        assert client.delete(path).json() == {"id": response, "object": "response", "deleted": True}
+        assert [client.get(path, params={"stream": stream}).status_code for stream in ("false", "true")] == [404, 404]
+        assert client.delete(path).status_code == 404

@@ -116,10 +116,26 @@ def test_a_resumable_answer_has_to_be_a_stream(client: httpx.Client):
 def test_delete_ends_a_stream_and_says_the_same_again(client: httpx.Client):
     pieces, url = post(client, "/api/chat", 700)
     assert [client.delete(url).status_code for _ in range(2)] == [204, 204]
-    resume(client, url, pieces)
-    assert pieces.ended
-    assert pieces.records[-1]["error"] == "the stream was ended by its owner"
-    assert client.get(url, params={"after": pieces.cursor}).status_code == 204
+    for accept in (NDJSON, SSE):
+        gone = client.get(url, headers={"Accept": accept, "Last-Event-ID": pieces.cursor})
+        assert (gone.status_code, "it was deleted" in gone.json()["error"]) == (410, True)
+
+
+@FORMATS
+def test_readers_of_a_stream_that_is_deleted_get_one_last_record(client: httpx.Client, accept: str):
+    body = chat("!rate:20 !repeat:1000:a", resumable=True)
+    read, attached = Pieces(), Pieces()
+    with client.stream("POST", "/api/chat", json=body, headers={"Accept": accept}) as first:
+        url = first.headers["Content-Location"]
+        with client.stream("GET", url, headers={"Accept": accept}) as second:
+            assert client.delete(url).status_code == 204
+            read.read(first, 10**9)
+            attached.read(second, 10**9)
+    for pieces in (read, attached):
+        assert pieces.ended
+        errors = [record["error"] for record in pieces.records if "error" in record]
+        assert errors == [pieces.records[-1]["error"]] == ["the stream was ended by its owner"]
+        assert client.get(url, headers={"Last-Event-ID": pieces.cursor}).status_code == 204
 
 
 def test_the_error_of_a_stream_is_its_last_record_for_everybody(client: httpx.Client):

@@ -90,8 +90,13 @@ def test_too_many_streams_are_refused_with_the_limits_name(keyed: Server):
         refused = bob.post("/api/chat", json=chat("a", resumable=True))
         assert refused.status_code == 429
         assert "VLLM_WSGI_RESUME_STREAMS" in refused.json()["error"]
+        # One that is deleted gives up its place at once.
+        assert bob.delete(urls[0]).status_code == 204
+        urls.append(bob.post("/api/chat", json=body).json()["url"])
+        assert len(bob.get("/api/streams").json()["streams"]) == 3
         for url in urls:
-            bob.delete(url)
+            assert bob.delete(url).status_code == 204
+        assert bob.get("/api/streams").json() == {"streams": []}
 
 
 def test_streams_that_hold_too_many_bytes_are_refused_with_the_limits_name(keyed: Server):
@@ -108,7 +113,11 @@ def test_streams_that_hold_too_many_bytes_are_refused_with_the_limits_name(keyed
         # Another key has its own limit.
         accepted = alice.post("/api/chat", json=chat("a", resumable=True))
         assert accepted.status_code == 200
-        carol.delete(url)
+        # A stream that is deleted holds no bytes any more.
+        assert carol.delete(url).status_code == 204
+        again = carol.post("/api/chat", json=chat("a", resumable=True))
+        assert again.status_code == 200
+        carol.delete(again.headers["Content-Location"])
         alice.delete(accepted.headers["Content-Location"])
 
 

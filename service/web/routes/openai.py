@@ -105,7 +105,7 @@ class OpenAIRoutes(Routes):
             return json_response(self._background.cancel(id))
 
     def delete_response(self, id: str) -> Response:
-        self._client.drop_response(owner(), id)
+        self._background.delete(id)
         return json_response({"id": id, "object": "response", "deleted": True})
 
     def input_items(self, id: str) -> Response:

@@ -98,6 +98,7 @@ COMMANDS = [
     Attach(22, "s", "alice", follow=False),
     Detach(23, "s", ""),
     EndStream(24, "s", "", "EngineGone", "é"),
+    EndStream(27, "s", "alice", forget=True),
     ListStreams(25, "alice"),
     Embed(9, EmbedRequest("m", ["", "é"], dimensions=-1, truncate=False)),
     Cancel(6),
