@@ -205,4 +205,3 @@ byId("copy-button").addEventListener("click", async () => {
     setText(byId("copy-done"), "Selected: press Ctrl-C.");
   }
 });
-

@@ -68,13 +68,13 @@ class ModelCard {
     this.showReplicas(model.replicas ?? []);
   }
 
-  /** The numbers stay as they were: the page does not jump, and their last values say what led here. */
+  /** The numbers stay as they were: the page does not jump, and their last values show what led here. */
   showUnknown() {
     this.state.dataset.state = "unknown";
     setText(this.state.lastElementChild, STATES.unknown);
   }
 
-  /** On one machine there are no nodes, and one replica says no more than its model. */
+  /** On one machine there are no nodes, and one replica shows no more than its model. */
   showReplicas(replicas) {
     const hasNodes = replicas.some((each) => each.node);
     this.table.classList.toggle("one-place", !hasNodes);

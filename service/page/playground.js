@@ -208,7 +208,7 @@ function show() {
 }
 
 function store() {
-  // Images may be more than the browser keeps; the words are worth more than they are.
+  // Images may be larger than what the browser keeps. Then the text is kept without them.
   if (!kept.write("conversation", messages)) {
     kept.write("conversation", messages.map(({ images, ...rest }) => (images ? { ...rest, content: `${rest.content}\n[an image]` } : rest)));
   }
