@@ -78,7 +78,7 @@ class StreamKeeper:
         return response
 
     def keep(self, id: str, recipe: bytes, keeping: Keeping, began: int) -> Keep:
-        """Return how a stream of the request's key is kept. Raises BadRequest where none is."""
+        """Return how a stream of the request's key is kept. Raises BadRequest where this server keeps none."""
         most = self._settings.resume_seconds
         if not most:
             raise BadRequest("this server keeps no streams (VLLM_WSGI_RESUME_SECONDS is 0)")

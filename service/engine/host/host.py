@@ -151,7 +151,7 @@ class Host:
             Path(self._address.host).unlink(missing_ok=True)
 
     def _joined(self) -> ClusterWorkplace:
-        """Raises SettingsError."""
+        """Return the workplace on the cluster. Raises SettingsError."""
         check_models(self._catalog.models())
         return ClusterWorkplace(self._settings)
 

@@ -25,7 +25,7 @@ Clock = Callable[[], float]
 class Limits:
     """How many models may be loaded at once, and how many bytes they may take together; no limit when 0.
 
-    `gpus` are those of the whole cluster. Whether they are on the right nodes is Ray's to say.
+    `gpus` are those of the whole cluster. Ray decides whether they are on the right nodes.
     """
 
     models: int = 0
@@ -82,7 +82,7 @@ class ReplicaUse:
 
 
 class Resident:
-    """One model and its use. `keep_alive` is in seconds, `memory` in bytes, and `gpus`, for each of its replicas.
+    """One model and its use. `keep_alive` is in seconds; `memory`, in bytes, and `gpus` are those of each replica.
 
     A model is busy while requests wait for it, are under way to it, or run in it. So a request that was sent to a model
     finds it loaded, and `keep_alive: 0` takes effect when the last request ends. The replicas of a model are loaded
