@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-# Hints for operators, where the signal alone does not say enough.
+# Hints for operators, where the name of the signal is not enough.
 _LIKELY = {
     signal.SIGILL: "an instruction that this CPU does not have",
     signal.SIGKILL: "probably by the kernel's out-of-memory killer",

@@ -1,4 +1,4 @@
-// What is wrong with a model, in words, and what the operator would do next.
+// A model's trouble in words, and the operator's next step.
 
 import { count, seconds, shortName } from "./format.js";
 

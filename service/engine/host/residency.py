@@ -1,4 +1,4 @@
-"""Which models stay in memory and which are evicted: keep-alive, pins, limits, the least recently used first.
+"""Decide which models stay in memory and which are evicted: keep-alive, pins, limits, the least recently used first.
 
 Policy only: the host reports what happens and asks what is to be done. No tasks, no sockets; the clock is handed in.
 """

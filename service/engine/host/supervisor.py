@@ -154,7 +154,7 @@ class EngineSupervisor:
 
     @property
     def ready(self) -> Ready:
-        """What the last worker that was ready has reported of itself."""
+        """The report of the last worker that was ready."""
         return self._ready
 
     @property

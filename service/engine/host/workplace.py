@@ -39,7 +39,7 @@ class WorkerProcess(Protocol):
 
 
 class Workplace(Protocol):
-    """What starts engine workers."""
+    """Starts engine workers."""
 
     async def start(self, model: Model, replica: int) -> WorkerProcess:
         """Start the worker of the replica with this number. Raises OSError and Unavailable."""

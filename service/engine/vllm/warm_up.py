@@ -107,7 +107,7 @@ def _features(prompt: Tokens, abilities: Abilities) -> Iterator[tuple[str, Reque
 
 
 def _ignore(event: Any) -> None:
-    """Take an event that nobody waits for."""
+    """Take an event, and drop it."""
 
 
 async def _exhaust(events: AsyncGenerator[Any, None]) -> None:
