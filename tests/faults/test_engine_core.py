@@ -15,8 +15,8 @@ import pytest
 
 from tests.faults.load import FILES, holdings, pids
 from tests.faults.table import fault
-from tests.support.answers import generate
-from tests.support.asking import WEATHER, Asker, content, terminal, user
+from tests.support.answers import generate, terminal
+from tests.support.asking import WEATHER, Asker, content, user
 from tests.support.servers import PATIENCE_SECONDS, Server, one_is_done, until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]

@@ -86,7 +86,7 @@ class RollingRestart:
             due = time.monotonic() + seconds
             while use.in_use and time.monotonic() < due:
                 await asyncio.sleep(LOOK_SECONDS)
-            rest = f"; its {_requests(replica.load)} move to another engine" if use.in_use else ""
+            rest = f"; its {_requests(replica.load)} will move to another engine" if use.in_use else ""
             yield f"{label}: is asked to end{rest}"
             old = replica.socket
             replica.restart()

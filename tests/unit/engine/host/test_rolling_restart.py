@@ -115,7 +115,7 @@ async def test_what_still_runs_when_the_time_is_over_moves():
     field.workers[0].load = 2
     restart = field.restart()
     await settle()
-    assert field.shown == ["replica 0: is asked to end; its 2 requests move to another engine"]
+    assert field.shown == ["replica 0: is asked to end; its 2 requests will move to another engine"]
     restart.cancel()
 
 
