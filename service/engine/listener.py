@@ -1,7 +1,7 @@
 """The engine's end of the queue, the same for host and worker: commands come in, each is answered by events.
 
 All events that come up in one turn of the loop leave as one message, so that a decode step costs one message for each
-web worker instead of one for each request. What a web worker has no time to read piles up, and leaves joined.
+web worker instead of one for each request. Events that a web worker has no time to read pile up, and leave joined.
 """
 
 from __future__ import annotations

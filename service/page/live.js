@@ -171,12 +171,12 @@ const draw = onceAFrame(() => {
 
 /** Numbers that no longer come must not look as if they did. */
 function showStale() {
-  const silent = (performance.now() - feed.heardAt) / 1000;
+  const silent = (performance.now() - feed.receivedAt) / 1000;
   const isStale = feed.state !== "open" || silent > STALE_SECONDS;
   byId("live-models").classList.toggle("stale", isStale || hostIsGone());
   byId("requests-panel").hidden = feed.state === "closed" && !feed.snapshot;
   if (!isStale || feed.state === "wait") return;
-  const since = feed.heardAt ? ` The numbers below are ${silent < 60 ? `${Math.round(silent)} s` : seconds(silent)} old.` : "";
+  const since = feed.receivedAt ? ` The numbers below are ${silent < 60 ? `${Math.round(silent)} s` : seconds(silent)} old.` : "";
   const reason = feed.state === "open" ? "The server sends no events." : feed.reason;
   setText(byId("live-summary"), `${reason}${/[.!?]$/.test(reason) ? "" : "."}${since}`);
 }

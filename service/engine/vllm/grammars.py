@@ -202,7 +202,7 @@ def _ebnf(grammar: str) -> str:
 
 @lru_cache(maxsize=512)
 def _complaint(tag: str) -> str | None:
-    """Return why xgrammar refuses a structural tag; None when it takes it. What it has refused once is remembered."""
+    """Return why xgrammar refuses a structural tag; None when it takes it. The answer is kept for the next time."""
     began = time.thread_time()
     try:
         _compiler().compile_structural_tag(tag)

@@ -47,7 +47,7 @@ Rendering = Callable[[list[Message]], Awaitable[Prompt | None]]
 
 
 class Templating(Protocol):
-    """The model's side of rendering, for one caller. What takes time is done in a thread, when the caller's turn comes.
+    """The model's side of rendering, for one caller. Slow steps run in a thread, when the caller's turn comes.
 
     `longest_token` is the length of the vocabulary's longest token in characters.
     """
