@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from ...config import Settings
@@ -47,10 +47,10 @@ from .engines import Engines
 from .live_events import LiveEvents
 from .local_workplace import LocalWorkplace
 from .metrics import UNKNOWN, Metrics
-from .residency import Resident
+from .resident import Resident
 from .response_archive import ResponseArchive
 from .rolling_restart import RollingRestart
-from .supervisor import EngineSupervisor
+from .supervisor import EngineSupervisor, Stir
 from .systemd import SystemdNotifier
 from .workplace import Workplace
 
@@ -156,7 +156,7 @@ class Host:
         return ClusterWorkplace(self._settings)
 
     def _new_supervisor(
-        self, model: Model, weights: int, resident: Resident, number: int, stir: Callable[[], None]
+        self, model: Model, weights: int, resident: Resident, number: int, stir: Stir
     ) -> EngineSupervisor:
         return EngineSupervisor(self._settings, model, weights, self._workplace, resident, number, stir)
 
