@@ -120,7 +120,7 @@ class Host:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        server = await listen(self._address, self._handlers, self._settings.tls)
+        server = await listen(self._address, self._handlers, self._settings.tls, pulses=True)
         self._engines.load_first(self._cluster.holds if self._cluster else lambda model: False)
         notifier = SystemdNotifier()
         chores = [
