@@ -24,14 +24,18 @@ PROTOCOL = 2
 
 
 class Hello(Struct):
-    """The first event on every connection. Its `id` is 0, which no command has."""
+    """The first event on every connection. Its `id` is 0, which no command has.
+
+    `pulses`: an Alive follows every two seconds, so that silence means that the sender hangs or is lost.
+    """
 
     id: int = 0
     protocol: int = PROTOCOL
+    pulses: bool = False
 
 
 class Alive(Struct):
-    """Sent every two seconds on a connection that leaves the machine, so that its silence means that it is lost."""
+    """Sent every two seconds on a connection whose Hello says so: of an engine host, or from another machine."""
 
     id: int = 0
 
@@ -40,7 +44,8 @@ class Located(Struct):
     """The model is loaded and served by the replica with this number at `socket`: a path, or tls://host:port.
 
     `load_ns` is how long the request waited for the model, in nanoseconds. `capabilities` have Ollama's names; they are
-    empty when they are not known. `defaults` go into the Submit.
+    empty when they are not known. `defaults` go into the Submit. For `holds` seconds the model stays there, so that
+    further requests need not ask.
     """
 
     id: int
@@ -49,6 +54,7 @@ class Located(Struct):
     capabilities: list[str] = []
     defaults: Defaults = Defaults()
     replica: int = 0
+    holds: float = 0.0
 
 
 class Unloaded(Struct):
