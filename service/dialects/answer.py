@@ -34,9 +34,13 @@ class Answer:
         A batch whose events have no record (the model has been located) is left out.
         """
         for batch in batches:
-            records = [record for event in batch for record in self._records(event)]
+            records = self.records_of_all(batch)
             if records or not batch:
                 yield records
+
+    def records_of_all(self, events: Iterable[Event]) -> list[Any]:
+        """Return the records of several events."""
+        return [record for event in events for record in self._records(event)]
 
     def records_of(self, event: Event) -> list[Any]:
         """Return the records of one event."""

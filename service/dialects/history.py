@@ -21,8 +21,10 @@ TEXT_FIELDS = (
     "encrypted_content",
 )  # fmt: skip
 
-# The same fields hold files in base64, and texts that another server has encrypted: one long word, or lines of it.
-_OPAQUE = re.compile(r"(?:[A-Za-z0-9+/_=-]{64,}\r?\n?)+[A-Za-z0-9+/_=-]*|data:.*", re.DOTALL)
+# The same fields hold files in base64, and texts that another server has encrypted: one long word, or lines of it. Each
+# text matches in one way only, since a pattern that may split a word anywhere takes exponential time to fail.
+_WORD, _BREAK = "[A-Za-z0-9+/_=-]", r"(?:\r\n?|\n)"
+_OPAQUE = re.compile(rf"{_WORD}{{64,}}(?:{_BREAK}{_WORD}{{64,}})*(?:{_BREAK}{_WORD}*)?|data:.*", re.DOTALL)
 
 
 def call_arguments(value: Any) -> Record:

@@ -44,8 +44,8 @@ class Tools:
 
     def shown(self, names: Iterable[str] | None = None) -> list[Record]:
         """Return the tools for the chat template: all of them, or those with the given names."""
-        kept = self.offered if names is None else [name for name in self.offered if name in set(names)]
-        return [self.offered[name].function for name in kept]
+        kept = self.offered.keys() if names is None else set(names)
+        return [tool.function for name, tool in self.offered.items() if name in kept]
 
     def require_one(self, choice: str = "") -> None:
         """Raise BadRequest if a choice demands a call and the model has no tool to call."""

@@ -57,7 +57,7 @@ class WebWorkerConnection:
     """
 
     def __init__(
-        self, handlers: Handlers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_remote: bool = False
+        self, handlers: Handlers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, pulses: bool = False
     ) -> None:
         self._handlers = handlers
         self._reader = reader
@@ -67,12 +67,12 @@ class WebWorkerConnection:
         self._join_at = JOIN_EVENTS
         self._behind: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._is_remote = is_remote
+        self._pulses = pulses
 
     async def serve(self) -> None:
         """Answer commands until the web worker closes the connection."""
-        self._emit(Hello())
-        pulse = self._loop.create_task(self._send_pulses()) if self._is_remote else None
+        self._emit(Hello(pulses=self._pulses))
+        pulse = self._loop.create_task(self._send_pulses()) if self._pulses else None
         unpacker = Unpacker()
         try:
             while data := await self._reader.read(1 << 18):
@@ -224,25 +224,26 @@ class UnixListener:
         self._server.close()
 
 
-async def listen(address: Address, handlers: Handlers, tls: str = "") -> Listening:
+async def listen(address: Address, handlers: Handlers, tls: str = "", *, pulses: bool = False) -> Listening:
     """Serve web workers at `address`; replace a stale Unix socket. `tls` is the directory of the certificates.
 
-    Raises OSError, and SettingsError for certificates that can't be used.
+    Connections to other machines have pulses in any case. Raises OSError, and SettingsError for certificates that
+    can't be used.
     """
     if not address.is_unix:
         # Most engines serve their own machine only, and need no TLS library.
         from .tcp_listener import TcpListener
 
-        return TcpListener(address, partial(_connected, handlers, is_remote=True), tls)
+        return TcpListener(address, partial(_connected, handlers, pulses=True), tls)
     with suppress(FileNotFoundError):
         os.unlink(address.host)
-    server = await asyncio.start_unix_server(partial(_connected, handlers, is_remote=False), address.host)
+    server = await asyncio.start_unix_server(partial(_connected, handlers, pulses=pulses), address.host)
     os.chmod(address.host, 0o660)
     return UnixListener(address, server)
 
 
 async def _connected(
-    handlers: Handlers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_remote: bool
+    handlers: Handlers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, pulses: bool
 ) -> None:
     with suppress(asyncio.CancelledError):
-        await WebWorkerConnection(handlers, reader, writer, is_remote=is_remote).serve()
+        await WebWorkerConnection(handlers, reader, writer, pulses=pulses).serve()

@@ -16,9 +16,10 @@ import time
 from ..errors import BadRequest, EngineGone, SettingsError
 from ..protocol.commands import Cancel, Command
 from ..protocol.events import PROTOCOL, Delta, Event, Failed, Hello
+from ..protocol.joining import joined
 from ..protocol.wire import UNFIT, Unpacker, decode_events, decode_hello, pack, salvage_events
 from ..transport.address import TLS, Address, parse_address
-from ..transport.connect import SILENT_SECONDS, connect, left_until
+from ..transport.connect import HANGS_SECONDS, SILENT_SECONDS, connect, left_until
 from .disconnect import Watch
 from .inbox import Inbox
 from .locations import Locations
@@ -30,6 +31,8 @@ logger = logging.getLogger("vllm_wsgi.queue")
 CONNECT_SECONDS = 5.0
 # A thread whose wait for another thread's attempt was in vain has at least this long for its own. In seconds.
 LAST_TRY_SECONDS = 0.1
+# When silence is noticed this late, this process itself was stopped, and has not read what came meanwhile.
+STOOD_STILL_SECONDS = 1.0
 
 RETRY_AFTER_SECONDS = 2
 # Ollama's text for a runner that died (`llm/server.go`).
@@ -63,12 +66,13 @@ class Connection:
         try:
             self._unpacker = Unpacker()
             self._socket.settimeout(left_until(due))
-            self._check_greeting()
+            hello = self._check_greeting()
         except (OSError, EngineGone) as error:
             self._socket.close()
             raise error if isinstance(error, EngineGone) else _unreachable(error) from None
-        # The other end of a Unix socket can't vanish without closing it.
-        self._socket.settimeout(None if address.is_unix else SILENT_SECONDS)
+        # The other end of a Unix socket can't vanish without closing it. It can hang, and the host watches its workers.
+        self._silence = SILENT_SECONDS if not address.is_unix else HANGS_SECONDS if hello.pulses else None
+        self._socket.settimeout(self._silence)
         self._sending = threading.Lock()
         self._inboxes: dict[int, Inbox] = {}
         self.closed = False
@@ -100,8 +104,8 @@ class Connection:
         """Drop the events that still come for this command."""
         self._inboxes.pop(id, None)
 
-    def _check_greeting(self) -> None:
-        """Read the engine's Hello, which it sends first. Raises OSError and EngineGone."""
+    def _check_greeting(self) -> Hello:
+        """Read the engine's Hello, which it sends first, and return it. Raises OSError and EngineGone."""
         try:
             while not (payloads := self._unpacker.feed(self._receive())):
                 pass
@@ -116,12 +120,23 @@ class Connection:
         check_protocol(hello)
         if others:
             raise ConnectionError("it sent more than its greeting")
+        return hello
 
     def _receive(self) -> bytes:
         data = self._socket.recv(1 << 18)
         if not data:
             raise ConnectionResetError("it closed the connection")
         return data
+
+    def _receive_next(self) -> bytes:
+        """Return what comes next. Raises socket.timeout when the engine is silent for too long."""
+        while True:
+            began = time.monotonic()
+            try:
+                return self._receive()
+            except socket.timeout:
+                if self._silence is None or time.monotonic() - began < self._silence + STOOD_STILL_SECONDS:
+                    raise
 
     def _deliver(self, event: Event) -> None:
         inbox = self._inboxes.get(event.id)
@@ -152,13 +167,17 @@ class Connection:
         return [*events, *failures]
 
     def _read(self) -> None:
+        reason = ENGINE_GONE
         try:
             while True:
-                for payload in self._unpacker.feed(self._receive()):
-                    for event in self._decoded(payload):
-                        self._deliver(event)
+                payloads = self._unpacker.feed(self._receive_next())
+                events = [event for payload in payloads for event in self._decoded(payload)]
+                # Several messages have piled up, and their deltas cost as much as those of one when they are joined.
+                for event in joined(events) if len(payloads) > 1 else events:
+                    self._deliver(event)
         except socket.timeout:
-            logger.warning("%s is lost: it has sent nothing for %g s", self._address, SILENT_SECONDS)
+            reason = f"the engine has sent nothing for {self._silence:g} s"
+            logger.warning("%s is lost: it has sent nothing for %g s", self._address, self._silence)
         except OSError:
             pass
         except Exception:
@@ -166,7 +185,7 @@ class Connection:
         self.closed = True
         self._socket.close()
         for asked, inbox in list(self._inboxes.items()):
-            inbox.put(Failed(asked, "EngineGone", ENGINE_GONE, RETRY_AFTER_SECONDS))
+            inbox.put(Failed(asked, "EngineGone", reason, RETRY_AFTER_SECONDS))
 
 
 class Connections:

@@ -45,15 +45,15 @@ class Watch:
         threading.Thread(target=self._run, name="disconnect-watch", daemon=True).start()
 
     def add(self, fd: int, callback: Callable[[], None]) -> None:
-        """Watch a socket. `callback` runs in the watching thread and must not block."""
+        """Watch a socket. `callback` runs in the watching thread and must not block.
+
+        Raises OSError when the socket is closed.
+        """
         with self._lock:
-            callbacks = self._callbacks.setdefault(fd, [])
-            callbacks.append(callback)
-            if len(callbacks) == 1:
+            if not self._watch_again(fd):
                 self._epoll.register(fd, _GONE)
-            else:
-                # Also for a socket that has hung up already, which would not be reported a second time.
-                self._epoll.modify(fd, _GONE)
+                self._callbacks[fd] = []
+            self._callbacks[fd].append(callback)
 
     def remove(self, fd: int, callback: Callable[[], None]) -> None:
         """Stop watching a socket. Call it before the socket is closed, since another file may get its number then."""
@@ -65,6 +65,17 @@ class Watch:
                 # A socket that the server has closed already has left the set by itself.
                 with suppress(OSError):
                     self._epoll.unregister(fd)
+
+    def _watch_again(self, fd: int) -> bool:
+        """Return whether the socket is watched already; one that has hung up is reported a second time then."""
+        if fd not in self._callbacks:
+            return False
+        try:
+            self._epoll.modify(fd, _GONE)
+        except FileNotFoundError:
+            # The socket with these callbacks was closed, and another one has its number now.
+            return False
+        return True
 
     def _run(self) -> None:
         readable = select.poll()

@@ -75,6 +75,7 @@ class Exchange:
 
     def close(self) -> None:
         """Cancel what has not ended yet. Idempotent."""
+        self._inbox.fast_path = None
         self._cancel()
         self._stop_watching()
 
@@ -86,6 +87,7 @@ class Exchange:
     def _forget_client(self) -> None:
         """Continue without the client, whether it has disconnected or not."""
         self._stop_watching()
+        self._inbox.fast_path = None
         self._gone = None
         self._longest_wait = self._times.heartbeat
         self._inbox.client_forgotten()
@@ -181,6 +183,7 @@ class Exchange:
             now = time.monotonic()
             if now >= ends_at:
                 raise self._late()
+            beats_at = max(beats_at, self._inbox.passed_at + self._times.heartbeat)
             if events or now >= beats_at:
                 return events
             if self._gone is not None and self._gone():

@@ -19,6 +19,7 @@ from .beginning import beginning
 from .connections import Connections, new_id
 from .disconnect import Presence
 from .exchange import Exchange, Times
+from .fast_path import FastPath
 from .moves import Move, Moves
 
 logger = logging.getLogger("vllm_wsgi.queue")
@@ -85,6 +86,16 @@ class Stream(Exchange):
             yield from self._answers()
         finally:
             self.close()
+
+    def use(self, path: FastPath) -> None:
+        """Let deltas take a path past `batches`, whenever these wait for events."""
+        self._inbox.fast_path = path
+
+    def passed(self, delta: Delta) -> list[Event]:
+        """Number a delta that has taken the fast path, as `batches` would. Return nothing for one of a lost engine."""
+        events: list[Event] = [delta] if delta.id in self._open else []
+        self._take(events)
+        return events
 
     def _first_engine(self) -> Iterator[list[Event]]:
         yield from self.locate(self._model, self._keep_alive, len(self._submits), beginning=self._beginning)

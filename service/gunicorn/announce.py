@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 
 from ..config import Settings
 from ..engine_client.client import Client
@@ -52,7 +52,7 @@ def _serves(host: str, port: int, prefix: str) -> bool:
     try:
         connection.request("GET", f"{prefix}/livez")
         return connection.getresponse().status == 200
-    except OSError:
+    except (OSError, HTTPException):
         return False
     finally:
         connection.close()

@@ -55,18 +55,26 @@ class EngineHostChild:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _keep(self) -> None:
-        command = [sys.executable, "-m", module("engine.host"), "--parent", str(os.getpid())]
         while not self._stopping.is_set():
-            # In a session of its own, since a Ctrl-C in the terminal is for the master, which first lets streams end.
-            # The master alone reports to systemd, and the application's metric files are not for the host.
-            theirs = ("NOTIFY_SOCKET", "PROMETHEUS_MULTIPROC_DIR")
-            with self._forking:
-                environment = {name: value for name, value in os.environ.items() if name not in theirs}
-                self._process = subprocess.Popen(command, start_new_session=True, env=environment)
-            if self._stopping.is_set():
-                # `stop` was called before there was a process to stop.
-                self._process.terminate()
-            # gunicorn's master reaps every child, so the exit status may be lost and is not used.
-            self._process.wait()
+            try:
+                self._run()
+                trouble = "the engine host has exited"
+            except OSError as error:
+                trouble = f"the engine host can't be started: {error}"
             if not self._stopping.wait(RESTART_SECONDS):
-                logger.error("the engine host has exited; starting it again")
+                logger.error("%s; starting it again", trouble)
+
+    def _run(self) -> None:
+        """Run one host until it exits. Raises OSError when it can't be started."""
+        command = [sys.executable, "-m", module("engine.host"), "--parent", str(os.getpid())]
+        # In a session of its own, since a Ctrl-C in the terminal is for the master, which first lets streams end.
+        # The master alone reports to systemd, and the application's metric files are not for the host.
+        theirs = ("NOTIFY_SOCKET", "PROMETHEUS_MULTIPROC_DIR")
+        with self._forking:
+            environment = {name: value for name, value in os.environ.items() if name not in theirs}
+            self._process = subprocess.Popen(command, start_new_session=True, env=environment)
+        if self._stopping.is_set():
+            # `stop` was called before there was a process to stop.
+            self._process.terminate()
+        # gunicorn's master reaps every child, so the exit status may be lost and is not used.
+        self._process.wait()

@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker, changed in four ways.
+"""gunicorn's gevent worker, changed in five ways.
 
 1. At SIGTERM it closes the idle connections that a load balancer keeps for its next request. gunicorn's gthread worker
    does so too; its gevent worker (27.0) waits until their `keepalive` is over, and the master waits with it.
@@ -7,6 +7,7 @@
    the last, and gives the rest of a header as long as it waits for the next request.
 4. `request_rules.py` refuses what HTTP forbids and gunicorn accepts. Of a body that the application did not read, as
    after a 401, a few megabytes are taken; gunicorn would take all of it.
+5. A stream's tokens are written from the greenlet that reads them from the queue, where nothing stands in between.
 
 tests/unit/gunicorn/test_contract.py names each attribute of gunicorn and gevent that is replaced or extended here.
 """
@@ -29,11 +30,13 @@ from gunicorn import util
 from gunicorn.http.body import Body
 from gunicorn.http.message import Message, Request
 from gunicorn.http.unreader import SocketUnreader
+from gunicorn.http.wsgi import Response
 from gunicorn.workers import ggevent
 from gunicorn.workers.ggevent import GeventWorker
 
 from ..config import Settings
 from ..drain import drain
+from ..web.fast_path import StreamedPieces
 from ..web.framing import encode
 from .supported import refuse_old_gunicorn
 
@@ -120,6 +123,10 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
         ggevent.StreamServer = Listener
         super().init_process()
 
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        self.wsgi: Any = open_fast_paths(self.wsgi)
+
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         self._own.arrival = Arrival(client, self._settings)
         if not isinstance(client, ssl.SSLSocket) or self._shakes_hands(client):
@@ -199,6 +206,45 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
         greenlet, arrival = waiting
         if arrival.idle():
             greenlet.throw(timeout)
+
+
+class ResponseSink:
+    """The socket of a response whose body is chunked and whose header has been sent."""
+
+    def __init__(self, response: Response) -> None:
+        self._response = response
+        self._socket = response.sock
+
+    def send(self, piece: bytes) -> bytes:
+        """Send a chunk without blocking, and return the rest that the socket did not take. Raises OSError."""
+        # For the access log.
+        self._response.sent += len(piece)
+        chunk = b"%X\r\n%b\r\n" % (len(piece), piece)
+        try:
+            return chunk[self._socket._sock.send(chunk) :]
+        except BlockingIOError:
+            return chunk
+
+    def finish(self, rest: bytes) -> None:
+        """Wait until the socket has taken the rest. Raises OSError."""
+        self._socket.sendall(rest)
+
+
+def open_fast_paths(application: Any) -> Any:
+    """Return the WSGI application, with the fast path of each stream opened whose response nothing has wrapped."""
+
+    def call(environ: dict[str, Any], start_response: Any) -> Any:
+        pieces = application(environ, start_response)
+        response = getattr(start_response, "__self__", None)
+        if type(pieces) is StreamedPieces and type(response) is Response and _writes_chunks(response):
+            pieces.path.open(ResponseSink(response))
+        return pieces
+
+    return call
+
+
+def _writes_chunks(response: Response) -> bool:
+    return bool(response.chunked) and type(response.sock) is gevent.socket.socket
 
 
 def write(sock: Any, data: bytes, chunked: bool = False) -> None:

@@ -242,7 +242,8 @@ def _parameters(generation: GenerationConfig) -> dict[str, Any]:
 
 def _license(directory: Path) -> str:
     """Return the beginning of the first file that holds a licence; empty where there is none."""
-    for path in sorted(directory.glob("LICENSE*")):
+    # Some repositories have a directory LICENSES, too.
+    for path in sorted(path for path in directory.glob("LICENSE*") if path.is_file()):
         with path.open("rb") as file:
             return file.read(LICENSE_BYTES).decode(errors="replace")
     return ""

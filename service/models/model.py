@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ..protocol.request import Defaults, Message, Sampling
@@ -55,7 +56,7 @@ class Model:
     parent: str = ""
     made_at: float = 0.0
 
-    @property
+    @cached_property
     def engine(self) -> tuple[str, ...]:
         """The identity of the model's engine: models with the same identity share one engine."""
         arguments = json.dumps(self.engine_args, sort_keys=True)

@@ -24,14 +24,18 @@ PROTOCOL = 2
 
 
 class Hello(Struct):
-    """The first event on every connection. Its `id` is 0, which no command has."""
+    """The first event on every connection. Its `id` is 0, which no command has.
+
+    `pulses`: an Alive follows every two seconds, so that silence means that the sender hangs or is lost.
+    """
 
     id: int = 0
     protocol: int = PROTOCOL
+    pulses: bool = False
 
 
 class Alive(Struct):
-    """Sent every two seconds on a connection that leaves the machine, so that its silence means that it is lost."""
+    """Sent every two seconds on a connection whose Hello says so: of an engine host, or from another machine."""
 
     id: int = 0
 

@@ -35,8 +35,7 @@ class Run:
 
     def add(self, delta: Delta) -> int:
         """Join the delta. Return how many bytes it takes, about."""
-        self._text.seek(0, 2)
-        self._thinking.seek(0, 2)
+        # Both stand at their ends, where reading leaves them too.
         self._text.write(delta.text)
         self._thinking.write(delta.thinking)
         self.text += len(delta.text)

@@ -44,3 +44,6 @@ def parsed(setting: Field[Any], text: str, variable: str) -> Any:
         return setting.metadata["parse"](text)
     except BadRequest as error:
         raise SettingsError(f"{variable}={text!r}: {error.message}") from None
+    except (ValueError, RecursionError) as error:
+        # Python converts no bytes that are not UTF-8, no number of thousands of digits and no JSON of such a depth.
+        raise SettingsError(f"{variable}={text!r}: can't be read: {error}") from None

@@ -94,7 +94,7 @@ class RequestStats:
         """Yield the batches as they come, and count what is in them."""
         for batch in batches:
             if batch:
-                self._add(batch)
+                self.add(batch)
             yield batch
         self.ending = Ending.DONE
 
@@ -120,7 +120,8 @@ class RequestStats:
             **http,
         )  # fmt: skip
 
-    def _add(self, batch: list[Event]) -> None:
+    def add(self, batch: list[Event]) -> None:
+        """Count what is in a batch."""
         tokens = 0
         for event in batch:
             # The most frequent kind comes first, with the cheapest test.

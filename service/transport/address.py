@@ -63,6 +63,8 @@ def parse_address(text: str) -> Address:
     host = host[1:-1] if bracketed else host
     if not colon or not host or any(mark in host for mark in "/@?# []") or (":" in host) != bracketed:
         raise BadRequest(f"is not of the form {scheme}://host:port")
+    if not _is_host(host):
+        raise BadRequest(f"{host!r} is not the name of a host")
     if scheme == TCP and not _is_loopback(host):
         raise BadRequest("is not encrypted, which is allowed on loopback only; use tls://host:port")
     return Address(scheme, host, *parse_ports(ports))
@@ -86,6 +88,15 @@ def parse_ports(text: str) -> tuple[int, int]:
     if not 0 <= numbers[0] <= numbers[1] <= _HIGHEST_PORT:
         raise BadRequest(f"is not a range of ports up to {_HIGHEST_PORT}")
     return numbers
+
+
+def _is_host(host: str) -> bool:
+    """Return whether the host can be looked up: each part between dots has 1 to 63 characters (RFC 1035 §2.3.4)."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _is_loopback(host: str) -> bool:

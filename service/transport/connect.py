@@ -13,10 +13,13 @@ from typing import Protocol
 from ..errors import SettingsError
 from .address import TLS, Address
 
-# An engine process sends something this often on each connection that is not a Unix socket.
+# An engine process sends something this often on each connection that is not a Unix socket. An engine host does so on
+# every connection.
 PULSE_SECONDS = 2.0
 # After this long without a byte, or without an acknowledgement of what was sent, the other machine is gone.
 SILENT_SECONDS = 6.0
+# After this long an engine host on the same machine hangs. Other work can hold it up for seconds there.
+HANGS_SECONDS = 20.0
 
 _KEEPALIVE = (("SO_KEEPALIVE", 1),)
 _TCP = (

@@ -75,6 +75,10 @@ class Framing:
         """Return the bytes of one record."""
         return self._name(record) + self.prefix + encode(record) + self.suffix
 
+    def frames(self, records: Iterable[Any]) -> bytes:
+        """Return the bytes of several records."""
+        return b"".join([self.frame(record) for record in records])
+
     def frame_at(self, record: Any, cursor: str) -> bytes:
         """Return the bytes of one record of a stream that can be resumed, and the cursor after it."""
         if self.prefix:
@@ -100,9 +104,28 @@ SSE_PINGED = replace(SSE_NAMED, heartbeat=b'event: ping\ndata: {"type":"ping"}\n
 RETRY = b"retry: 2000\n\n"
 
 
+class CursorFraming:
+    """A stream format whose records carry cursors. The first one also says when to come back."""
+
+    def __init__(self, framing: Framing) -> None:
+        self.framing = framing
+        # In the block of the first event: httpx-sse takes a block without data for an event.
+        self._begin = RETRY[:-1] if framing.prefix else b""
+
+    def begun(self) -> bytes:
+        """Return what stands before the first record, once."""
+        begin, self._begin = self._begin, b""
+        return begin
+
+    def frames(self, records: Iterable[tuple[Any, str]]) -> bytes:
+        """Return the bytes of records with their cursors."""
+        framed = b"".join([self.framing.frame_at(record, cursor) for record, cursor in records])
+        return self.begun() + framed if framed else framed
+
+
 def resumable_stream(
     batches: Iterable[list[tuple[Any, str]]],
-    framing: Framing,
+    framing: CursorFraming,
     error_record: Callable[[ServiceError], Any],
     end: str,
 ) -> Iterator[bytes]:
@@ -110,24 +133,19 @@ def resumable_stream(
 
     The same as `stream` otherwise: an error ends the stream for good, and after ClientGone nothing is written.
     """
-    # In the block of the first event: httpx-sse takes a block without data for an event.
-    begin = RETRY[:-1] if framing.prefix else b""
+    plain = framing.framing
     try:
         for batch in batches:
-            if batch:
-                yield begin + b"".join([framing.frame_at(record, cursor) for record, cursor in batch])
-                begin = b""
-            else:
-                yield framing.heartbeat
-        if framing.terminator:
-            yield begin + b"id: " + end.encode() + b"\n" + framing.terminator
+            yield framing.frames(batch) if batch else plain.heartbeat
+        if plain.terminator:
+            yield framing.begun() + b"id: " + end.encode() + b"\n" + plain.terminator
     except ClientGone:
         return
     except ServiceError as error:
-        yield begin + framing.frame_at(error_record(error), end)
+        yield framing.frames([(error_record(error), end)])
     except Exception:
         logger.exception("a stream broke")
-        yield begin + framing.frame_at(error_record(InternalError()), end)
+        yield framing.frames([(error_record(InternalError()), end)])
 
 
 def stream(
@@ -140,7 +158,7 @@ def stream(
     """
     try:
         for batch in batches:
-            yield b"".join([framing.frame(record) for record in batch]) if batch else framing.heartbeat
+            yield framing.frames(batch) if batch else framing.heartbeat
         if framing.terminator:
             yield framing.terminator
     except ClientGone:

@@ -13,7 +13,8 @@ from ..engine_client.exchange import Exchange
 from ..errors import HTTPRefusal, ServiceError
 from . import framing
 from .context import HEADER, context
-from .framing import Framing
+from .fast_path import FastResponse, StreamFastPath
+from .framing import CursorFraming, Framing
 from .neighbours import uncollected
 
 JSON_TYPE = "application/json; charset=utf-8"
@@ -24,23 +25,36 @@ STREAM_HEADERS = {"Cache-Control": "no-cache, no-store, no-transform", "X-Accel-
 ErrorRecord = Callable[[ServiceError], Any]
 
 
-def stream_answer(stream: Exchange, batches: Iterator[list[Any]], chosen: Framing, failure: ErrorRecord) -> Response:
+def stream_answer(
+    stream: Exchange,
+    batches: Iterator[list[Any]],
+    chosen: Framing,
+    failure: ErrorRecord,
+    path: StreamFastPath | None = None,
+) -> Response:
     """Return a streamed answer of a route. It waits for the first record, as `framed_response` does."""
     error_record, stats = _error_record(failure), context().stats
     response = framed_response(batches, chosen, error_record, stream.close)
+    if path is not None:
+        response.let_pass(path)
     stats.streams()
     return response
 
 
 def framed_response(
     batches: Iterator[list[Any]], chosen: Framing, error_record: ErrorRecord, close: Callable[[], None]
-) -> Response:
+) -> FastResponse:
     """Return a stream of batches of records; `close` is called when the server closes the response.
 
     Waits for the first batch, so that an error before it decides the status. Raises the errors of that wait.
     """
     first = next(batches, None)
     chunks = framing.stream(batches if first is None else chain([first], batches), chosen, error_record)
+    return streamed_response(chunks, chosen, close)
+
+
+def streamed_response(chunks: Iterator[bytes], chosen: Framing, close: Callable[[], None]) -> FastResponse:
+    """Return a stream of bytes, which no hook of the application can collect; `close` is called at its end."""
     streamed = uncollected(current_app.response_class)
     response = streamed(chunks, content_type=chosen.media_type, headers=STREAM_HEADERS)
     response.call_on_close(close)
@@ -49,15 +63,14 @@ def framed_response(
 
 def resumable_answer(
     batches: Iterator[list[tuple[Any, str]]],
-    chosen: Framing,
+    chosen: CursorFraming,
     failure: ErrorRecord,
     end: str,
     close: Callable[[], None],
-) -> Response:
+) -> FastResponse:
     """Return a stream whose records have cursors; `end` is the cursor at its end."""
     chunks = framing.resumable_stream(batches, chosen, _error_record(failure), end)
-    response = Response(chunks, content_type=chosen.media_type, headers=STREAM_HEADERS)
-    response.call_on_close(close)
+    response = streamed_response(chunks, chosen.framing, close)
     context().stats.streams()
     return response
 

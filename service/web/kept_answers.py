@@ -124,6 +124,7 @@ class KeptRecords:
 
     def __init__(self, answer: Answer, cursor: Cursor, answers: int, ends_with_record: bool) -> None:
         self._answer = answer
+        answer.streams = True
         self._cursor = cursor
         self._replay = Replay(cursor)
         self._left = answers
@@ -135,9 +136,13 @@ class KeptRecords:
     def batches(self, batches: Iterable[list[Event]]) -> Iterator[list[tuple[Any, str]]]:
         """Yield the records that the client does not have, with their cursors; an empty batch stays empty."""
         for batch in batches:
-            records = [record for event in batch for record in self._records(event)]
+            records = self.records_of_all(batch)
             if records or not batch:
                 yield records
+
+    def records_of_all(self, events: Iterable[Event]) -> list[tuple[Any, str]]:
+        """Return the records of several events that the client does not have, with their cursors."""
+        return [record for event in events for record in self._records(event)]
 
     def _records(self, event: Event) -> Iterator[tuple[Any, str]]:
         if isinstance(event, Finished):

@@ -12,6 +12,8 @@ from typing import Any, Union
 
 from flask import Blueprint, Response, current_app, request
 
+from .fast_path import FastResponse
+
 logger = logging.getLogger("vllm_wsgi.web")
 
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
@@ -44,7 +46,7 @@ def share_exemption(blueprint: Blueprint, nested: list[Blueprint]) -> None:
             csrf.exempt(each)
 
 
-class UncollectedResponse(Response):
+class UncollectedResponse(FastResponse):
     """A stream whose pieces no hook can collect: to a hook it looks empty.
 
     An `after_request` that reads `response.data` would otherwise wait for the whole answer, and the client with it.
@@ -77,7 +79,7 @@ def _warn_once(does: str) -> None:
     )
 
 
-def uncollected(response_class: type[Response]) -> type[Response]:
+def uncollected(response_class: type[Response]) -> type[FastResponse]:
     """Return the class of streamed responses for an application with this class of responses.
 
     Flask would turn a response of another class into one of the application's own.
@@ -90,4 +92,4 @@ def uncollected(response_class: type[Response]) -> type[Response]:
 
 
 # By the application's class.
-_made: dict[Any, type[Response]] = {}
+_made: dict[Any, type[FastResponse]] = {}

@@ -37,6 +37,7 @@ def stream_response(pieces: Union[Generation, Iterable[Any]], format: Optional[s
     else:
         request_id = uuid.uuid4().hex
         batches, failure = _batches(pieces), partial(_failure, request_id)
+    response: Response
     try:
         response = framed_response(batches, framing, failure, batches.close)
     except ServiceError as error:

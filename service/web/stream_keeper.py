@@ -21,7 +21,8 @@ from ..errors import BadRequest, HTTPRefusal, ResponseNotFound, Unavailable
 from ..protocol.kept import Keep
 from ..protocol.request import Request
 from .context import context, presence
-from .framing import NDJSON, RETRY, SSE, SSE_WITH_DONE, Framing
+from .fast_path import StreamFastPath
+from .framing import NDJSON, RETRY, SSE, SSE_WITH_DONE, CursorFraming, Framing
 from .http_responses import STREAM_HEADERS, empty_response, json_response, resumable_answer
 from .kept_answers import KINDS, Call, KeptRecords, now, read_recipe, recipe_of, with_id
 from .negotiation import negotiate
@@ -64,14 +65,16 @@ class StreamKeeper:
         answer = KINDS[kind].answer(call, began)
         stream = self._client.keep(requests, presence(), keep_alive, keep)
         records = KeptRecords(answer, Cursor(stream_id), sum(each.n for each in requests), not chosen.terminator)
-        batches = records.batches(context().stats.count(stream.batches()))
+        stats, framing = context().stats, CursorFraming(chosen)
+        batches = records.batches(stats.count(stream.batches()))
         try:
             # An error before the first record decides the status.
             first = next(batches)
         except BaseException:
             stream.abandon()
             raise
-        response = resumable_answer(chain([first], batches), chosen, answer.failure, records.end, stream.close)
+        response = resumable_answer(chain([first], batches), framing, answer.failure, records.end, stream.close)
+        response.let_pass(StreamFastPath(stream, stats, lambda events: framing.frames(records.records_of_all(events))))
         response.headers["Content-Location"] = address(stream_id)
         return response
 
@@ -174,7 +177,7 @@ class StreamKeeper:
         answer = kind.answer(recipe.call, stream.head.began)
         records = KeptRecords(answer, cursor, stream.head.answers, not framing.terminator)
         batches = records.batches(context().stats.pass_on(stream.batches()))
-        response = resumable_answer(batches, framing, answer.failure, records.end, stream.close)
+        response = resumable_answer(batches, CursorFraming(framing), answer.failure, records.end, stream.close)
         response.headers["Content-Location"] = address(cursor.stream)
         response.vary.add("Accept")
         return response

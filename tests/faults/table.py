@@ -56,6 +56,10 @@ FAULTS = {
         "heartbeats alone for `VLLM_WSGI_ENGINE_TIMEOUT`; then the same as after `kill -9`",
         "the engine worker reports that its engine does not answer; the host kills it and starts another one",
     ),
+    "`SIGSTOP` of the engine host": (
+        "streams go on; new requests end with an error, the first ones after 20 s: a 503 with `Retry-After`",
+        "requests are served again as soon as the host goes on",
+    ),
     "`kill -9` of one of two replicas": (
         "its streams pause for a moment, and continue on the other one; new requests are served",
         "the host starts another one",

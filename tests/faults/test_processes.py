@@ -14,12 +14,14 @@ import httpx
 import psutil
 import pytest
 
+from tests.faults.table import fault
 from tests.support.answers import NDJSON, SSE, chat, parse, text
 from tests.support.servers import SCRIPTED, Server, one_is_done, until
 
 StartServer = Callable[..., Server]
 # What becomes of streams that may not continue on another engine; tests/faults/test_moves.py has those that may.
 STAY = {"VLLM_WSGI_MOVES": "0"}
+V1 = ("/v1/chat/completions", "/v1/messages")
 FORMATS: list[dict[str, Any]] = [{}, {"stream": "sse"}, {"stream": False}]
 
 
@@ -127,6 +129,35 @@ def test_a_host_that_was_stopped_itself_blames_no_engine(start_server: StartServ
     time.sleep(1)
     assert post(server, chat("a", stream=False)).status_code == 200
     assert (server.engine_workers(), server.status()["restarts"]) == (workers, 0)
+
+
+@fault("`SIGSTOP` of the engine host")
+def test_a_host_that_hangs_is_noticed_without_a_deadline(
+    start_server: StartServer, pool: ThreadPoolExecutor, tmp_path: Path
+):
+    """Requests that wait for it get an error; streams, whose tokens come from the engine worker, go on."""
+    server = start_server({"VLLM_WSGI_DEADLINE": "0"})
+    (host,), workers, gate = server.engine_hosts(), server.engine_workers(), tmp_path / "gate"
+    posts = begin(server, pool, f"a !until:{gate} b")
+    os.kill(host, signal.SIGSTOP)
+    try:
+        bodies = [("/api/embed", {"model": "demo", "input": "a"})]
+        bodies += [(path, {**chat("a", stream=False), "max_tokens": 9}) for path in ("/api/chat", *V1)]
+        asked = [pool.submit(httpx.post, f"{server.url}{path}", json=body, timeout=120) for path, body in bodies]
+        for (path, _), request in zip(bodies, asked, strict=True):
+            answer = request.result()
+            assert answer.status_code == 503, (path, answer.text)
+            assert int(answer.headers["Retry-After"]) > 0
+            error = answer.json()["error"]
+            assert isinstance(error, dict) == (path in V1), answer.text
+            assert "has sent nothing for" in str(error)
+        gate.touch()
+        assert [post.result().status_code for post in posts] == [200] * len(FORMATS)
+    finally:
+        gate.touch()
+        os.kill(host, signal.SIGCONT)
+    until(lambda: post(server, chat("a", stream=False)).status_code == 200, 120, "the host answers again")
+    assert (server.engine_hosts(), server.engine_workers()) == ([host], workers)
 
 
 def test_a_killed_web_worker_is_replaced_and_what_it_asked_for_ends(

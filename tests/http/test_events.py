@@ -48,8 +48,11 @@ def test_running_requests_and_their_tokens_are_shown_and_then_how_they_ended(ser
     ):
         lines = answer.iter_lines()
         next(lines)
-        running = observed.next("snapshot", lambda data: data["models"][0]["tokens_per_second"] > 0)
-        assert running.data["models"][0]["running"] == 1
+        # Tokens of the test before may still count for a second.
+        observed.next(
+            "snapshot",
+            lambda data: data["models"][0]["tokens_per_second"] > 0 and data["models"][0]["running"] == 1,
+        )
         answer.close()
         request = answer.headers["X-Request-Id"]
         ended = observed.next("request", lambda data: data["request_id"] == request).data

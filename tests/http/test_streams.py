@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import time
 from collections.abc import Iterator
+from http.client import HTTPResponse
 from typing import Any
 
 import httpx
@@ -264,3 +267,25 @@ def test_repeated_words_are_all_counted(server: Server):
     for content, accept in zip(contents, [NDJSON, SSE] * 25, strict=True):
         records = parse(content, accept)
         assert (text(records), records[-1]["eval_count"]) == ("w " * 30, 30)
+
+
+@FORMATS
+def test_a_client_that_reads_slowly_gets_every_byte_in_its_order(client: httpx.Client, accept: str):
+    """Its socket is full most of the time, so pieces are sent in parts and from two greenlets in turn."""
+    word, count = "x" * 5000, 1000
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect((client.base_url.host, client.base_url.port))
+        body = json.dumps(generate(f"!rate:2000 !repeat:{count}:{word}")).encode()
+        head = f"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n"
+        slow.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        response = HTTPResponse(slow)
+        response.begin()
+        received = bytearray()
+        while piece := response.read1(20_000):
+            received += piece
+            time.sleep(0.002)
+    records = parse(bytes(received), accept)
+    assert text(records).split() == [word] * count
+    assert [record["done"] for record in records if record["done"]] == [True]
+    assert records[-1]["eval_count"] == count

@@ -8,7 +8,7 @@ from typing import Any
 
 from service.config import Settings
 from service.engine.host.engines import Engines
-from service.engine.host.residency import Resident
+from service.engine.host.resident import Resident
 from service.models.model import Model
 from service.protocol.model_info import EngineState, ModelInfo
 from service.syntax.names import ModelName
@@ -39,7 +39,7 @@ class Field:
         self.changes: list[list[str]] = []
         self.engines = Engines(self.catalog, Settings(**settings), self._make, self._changed)
 
-    def _make(self, model: Model, weights: int, resident: Resident, number: int, stir: Callable[[], None]) -> Any:
+    def _make(self, model: Model, weights: int, resident: Resident, number: int, stir: Callable[[bool], None]) -> Any:
         """The replicas of a model `a` are called a, a1, a2 here."""
         made = FakeSupervisor(model, resident, number, stir)
         self.supervisors[f"{resident.name.removesuffix(':latest')}{number or ''}"] = made

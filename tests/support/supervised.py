@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from service.config import Settings
 from service.engine.host.backoff import Backoff
-from service.engine.host.residency import Resident
+from service.engine.host.resident import Resident
 from service.engine.host.supervisor import EngineSupervisor
 from service.models.model import Model
 from service.protocol.model_info import EngineState
@@ -58,7 +58,7 @@ class Watched:
             Settings(), model, 5, self, resident, 0, self._stir, Backoff(self.clock, [0.0]),
         )  # fmt: skip
 
-    def _stir(self) -> None:
+    def _stir(self, has_entered: bool) -> None:
         self.stirred += 1
 
     async def start(self, model: Model, replica: int) -> FakeWorker:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from service.engine.bell import Bell
 from service.engine.host.metrics import State
-from service.engine.host.residency import ReplicaUse, Resident
+from service.engine.host.resident import ReplicaUse, Resident
 from service.errors import Unavailable
 from service.models.model import Model
 from service.protocol.live import EngineStatus
@@ -22,7 +22,7 @@ class FakeSupervisor:
     is_well = True
     is_leaving = False
 
-    def __init__(self, model: Model, resident: Resident, number: int, stir: Callable[[], None]) -> None:
+    def __init__(self, model: Model, resident: Resident, number: int, stir: Callable[[bool], None]) -> None:
         self.model = model
         self.resident = resident
         self.number = number
@@ -50,10 +50,11 @@ class FakeSupervisor:
     def enter(self, state: EngineState) -> None:
         self.use.state = state
         self._changed.ring()
-        self._stir()
+        self._stir(True)
 
     def stir(self) -> None:
-        self._stir()
+        """As when a burst of requests begins or ends."""
+        self._stir(False)
 
     def start(self) -> None:
         self.calls.append("load")

@@ -118,7 +118,7 @@ def parse_choice(fields: Fields, tools: Tools) -> dict[str, Any]:
     if kind == "any":
         tools.require_one("any")
     if kind == "tool":
-        if any(_DATED.sub(r"\1", left_out) == name for left_out in tools.left_out):
+        if any(_undated(left_out) == name for left_out in tools.left_out):
             raise BadRequest(f'tool_choice names the tool "{name}", which this server can\'t run')
         tools.require(name)
     return {
@@ -132,11 +132,16 @@ def _tool(kind: str, fields: Fields) -> OfferedTool | None:
     """Return a tool that the client runs, None for one that only Anthropic's servers can run."""
     if kind == "custom":
         return function_tool(fields, "input_schema")
-    dated = _DATED.fullmatch(kind)
-    known = KNOWN_TOOLS.get(dated[1]) if dated else None
-    if known is None or dated is None:
+    name = _undated(kind)
+    if name == kind or name not in KNOWN_TOOLS:
         return None
-    return offered({"name": fields.string("name") or dated[1], **known})
+    return offered({"name": fields.string("name") or name, **KNOWN_TOOLS[name]})
+
+
+def _undated(kind: str) -> str:
+    """Return the type of a tool without the date at its end; a type without a date as it is."""
+    dated = _DATED.fullmatch(kind)
+    return dated[1] if dated else kind
 
 
 def _change(tools: Tools, block: Any) -> set[str]:

@@ -140,9 +140,10 @@ def _forced(choice: Fields, tools: Tools) -> ToolChoice:
     A tool in a namespace is named with its namespace, in one field or in two, or alone if that is unambiguous.
     """
     name = qualified(choice.string("name"), choice.string("namespace"))
-    within = [tool.name for tool in tools.offered.values() if tool.namespace and tool.name.endswith(f".{name}")]
-    if name not in tools.offered and len(within) == 1:
-        name = within[0]
+    if name not in tools.offered:
+        end = f".{name}"
+        within = [tool.name for tool in tools.offered.values() if tool.namespace and tool.name.endswith(end)]
+        name = within[0] if len(within) == 1 else name
     tools.require(name)
     return ToolChoice("required", name)
 

@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import logging
 import os
-import shutil
 import signal
 import sys
 
@@ -41,8 +40,8 @@ def main() -> None:
         sys.exit(f"engine host: {error.message}")
     finally:
         if arguments.parent:
-            # The parent made this directory for the host, and may have ended already.
-            shutil.rmtree(host.directory, ignore_errors=True)
+            # The parent may have ended already.
+            host.remove_directory()
 
 
 if __name__ == "__main__":

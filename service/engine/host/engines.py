@@ -21,8 +21,9 @@ from ...protocol.model_info import EngineState, LoadedModel
 from ..bell import Bell
 from .metrics import State
 from .replicas import Replicas
-from .residency import Limits, Residency, Resident
-from .supervisor import EngineSupervisor
+from .residency import Limits, Residency
+from .resident import Resident
+from .supervisor import EngineSupervisor, Stir
 
 logger = logging.getLogger("vllm_wsgi.host")
 
@@ -31,9 +32,8 @@ SUSPECT_SECONDS = 6.0
 # How often a drain that takes long is reported to systemd.
 DRAIN_REPORT_SECONDS = 1.0
 
-# Makes the supervisor of a replica: the model, the size of its weights in bytes, its entry in the residency, the
-# replica's number, and what the supervisor calls whenever something changes.
-NewSupervisor = Callable[[Model, int, Resident, int, Callable[[], None]], EngineSupervisor]
+# Makes the supervisor of a replica: the model, its weights in bytes, its entry in the residency, the replica's number.
+NewSupervisor = Callable[[Model, int, Resident, int, Stir], EngineSupervisor]
 
 
 class Engines:
@@ -51,7 +51,6 @@ class Engines:
         self._settings = settings
         self._new_supervisor = new_supervisor
         self._changed = changed
-        self._states: list[EngineState] = []
         self._stirred = Bell()
         self._engines: dict[tuple[str, ...], Replicas] = {}
         self._residency = Residency(Limits(settings.max_loaded, settings.max_memory))
@@ -59,6 +58,8 @@ class Engines:
         self._making_room = asyncio.Lock()
         self._queued: dict[Replicas, asyncio.Task[None]] = {}
         self._draining = False
+        # Whether an engine may be there that no model needs: a model is deleted, perhaps before its engine is made.
+        self._may_have_orphans = False
 
     # --- what is asked ---------------------------------------------------------------------------------------
 
@@ -103,8 +104,8 @@ class Engines:
 
     async def forget(self, model: Model) -> None:
         """Unload the engine of a model that was deleted or replaced, once it is idle, unless another model needs it."""
-        engine = self._engines.get(model.engine)
-        if engine is not None:
+        self._may_have_orphans = True
+        if engine := self._engines.get(model.engine):
             engine.served.pop(model.name.key, None)
             if model.engine not in self._needed():
                 await self._dismiss(engine)
@@ -212,14 +213,13 @@ class Engines:
             new_replica = partial(self._new_supervisor, model, weights, resident)
             self._engines[model.engine] = Replicas(resident, new_replica, self._stir, self._settings.max_queue)
             self._residency.add(resident)
+            self._may_have_orphans = True
         return self._engines[model.engine]
 
-    def _stir(self) -> None:
+    def _stir(self, has_changed: bool) -> None:
         """Wake what waits for room or for an idle engine. Supervisors call it for each burst of requests, too."""
         self._stirred.ring()
-        states = [replica.state for engine in self._engines.values() for replica in engine.all]
-        if states != self._states:
-            self._states = states
+        if has_changed:
             self._changed()
 
     def _keep_alive(self, model: Model) -> float:
@@ -292,7 +292,9 @@ class Engines:
 
     def _drop_orphans(self) -> None:
         """Drop the supervisors of engines that no model needs, once they are idle."""
-        for key in self._engines.keys() - self._needed():
+        orphans = self._engines.keys() - self._needed() if self._may_have_orphans else set()
+        self._may_have_orphans = bool(orphans)
+        for key in orphans:
             engine = self._engines[key]
             if engine.state is EngineState.IDLE and not engine.resident.in_use:
                 self._residency.remove(self._engines.pop(key).resident)

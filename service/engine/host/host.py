@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from ...config import Settings
@@ -46,10 +47,10 @@ from .engines import Engines
 from .live_events import LiveEvents
 from .local_workplace import LocalWorkplace
 from .metrics import UNKNOWN, Metrics
-from .residency import Resident
+from .resident import Resident
 from .response_archive import ResponseArchive
 from .rolling_restart import RollingRestart
-from .supervisor import EngineSupervisor
+from .supervisor import EngineSupervisor, Stir
 from .systemd import SystemdNotifier
 from .workplace import Workplace
 
@@ -100,8 +101,13 @@ class Host:
 
     @property
     def directory(self) -> Path:
-        """Where Unix sockets stand."""
+        """The directory of the Unix sockets. A control socket over TCP has none."""
         return Path(self._address.host).parent
+
+    def remove_directory(self) -> None:
+        """Remove the directory of the Unix sockets, which the parent has made for this host."""
+        if self._address.is_unix:
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain and end every worker.
@@ -114,7 +120,7 @@ class Host:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        server = await listen(self._address, self._handlers, self._settings.tls)
+        server = await listen(self._address, self._handlers, self._settings.tls, pulses=True)
         self._engines.load_first(self._cluster.holds if self._cluster else lambda model: False)
         notifier = SystemdNotifier()
         chores = [
@@ -150,7 +156,7 @@ class Host:
         return ClusterWorkplace(self._settings)
 
     def _new_supervisor(
-        self, model: Model, weights: int, resident: Resident, number: int, stir: Callable[[], None]
+        self, model: Model, weights: int, resident: Resident, number: int, stir: Stir
     ) -> EngineSupervisor:
         return EngineSupervisor(self._settings, model, weights, self._workplace, resident, number, stir)
 

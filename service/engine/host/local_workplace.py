@@ -45,12 +45,18 @@ class LocalWorkplace:
         ours, theirs = socket.socketpair()
         options = worker_options(self._settings, model, replica, path, theirs.fileno(), os.getpid())
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", module("engine.worker.process"), msgspec.json.encode(options).decode(),
-                pass_fds=[theirs.fileno()], start_new_session=True, stdin=asyncio.subprocess.DEVNULL,
-                env=worker_environment(compile_cache(self._settings)) | _devices(model, replica),
-            )  # fmt: skip
-        return LocalProcess(process, await asyncio.open_connection(sock=ours), path)
+            # Opened first: nothing is waited for once there is a process, which a cancelled wait would leave behind.
+            lifeline = await asyncio.open_connection(sock=ours)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", module("engine.worker.process"), msgspec.json.encode(options).decode(),
+                    pass_fds=[theirs.fileno()], start_new_session=True, stdin=asyncio.subprocess.DEVNULL,
+                    env=worker_environment(compile_cache(self._settings)) | _devices(model, replica),
+                )  # fmt: skip
+            except BaseException:
+                lifeline[1].close()
+                raise
+        return LocalProcess(process, lifeline, path)
 
 
 class LocalProcess:

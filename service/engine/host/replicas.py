@@ -17,21 +17,19 @@ from ...protocol.model_info import PRECEDENCE, EngineState, LoadedModel, ModelIn
 from ...syntax.names import ModelName
 from ..bell import Bell
 from .metrics import SUMS, State
-from .residency import Resident
+from .resident import Resident
 from .routing import Router
-from .supervisor import EngineSupervisor
+from .supervisor import EngineSupervisor, Stir
 
-# Makes the supervisor of a replica: its number, and what the supervisor calls whenever something changes.
-NewReplica = Callable[[int, Callable[[], None]], EngineSupervisor]
+# Makes the supervisor of a replica with this number.
+NewReplica = Callable[[int, Stir], EngineSupervisor]
 
 
 class Replicas:
     """`served` are the models that were asked for since the engine was loaded."""
 
-    def __init__(
-        self, resident: Resident, new_replica: NewReplica, stir: Callable[[], None], max_queue: int = 0
-    ) -> None:
-        """`stir` is called whenever something changes that the residency depends on. No limit when `max_queue` is 0."""
+    def __init__(self, resident: Resident, new_replica: NewReplica, stir: Stir, max_queue: int = 0) -> None:
+        """No limit when `max_queue` is 0."""
         self.resident = resident
         self.served: dict[str, ModelInfo] = {}
         self._stir = stir
@@ -39,6 +37,8 @@ class Replicas:
         self._changed = Bell()
         self._router = Router()
         self._states: list[tuple[EngineState, str]] = []
+        # Those of `all` that are idle.
+        self._idle: Sequence[EngineSupervisor] = []
         self.all: Sequence[EngineSupervisor] = []
         self.all = [new_replica(number, self._stirred) for number in range(len(resident.replicas))]
 
@@ -85,8 +85,8 @@ class Replicas:
     def revive(self) -> None:
         """Start replicas that were given up, if their pause is over and the others are there."""
         if self.resident.staying:
-            for replica in self.all:
-                if replica.state is EngineState.IDLE and not replica.pause:
+            for replica in self._idle:
+                if not replica.pause:
                     replica.start()
 
     async def changed(self) -> None:
@@ -172,11 +172,18 @@ class Replicas:
         """Requests that wait for the model to be loaded, and in its workers."""
         return self.resident.waiting + sum(each.status().waiting for each in self.all)
 
-    def _stirred(self) -> None:
-        if self.all and self.state is EngineState.IDLE:
-            self.served.clear()
-        states = [(each.state, each.socket) for each in self.all]
-        if states != self._states:
-            self._states = states
+    def _stirred(self, has_entered: bool) -> None:
+        """Note that something has changed; all replicas are looked at only where one `has_entered` another state."""
+        has_changed = has_entered and self._look()
+        if has_changed:
             self._changed.ring()
-        self._stir()
+        self._stir(has_changed)
+
+    def _look(self) -> bool:
+        """Look at the state of each replica, and return whether one has changed."""
+        before = self._states
+        self._states = [(each.state, each.socket) for each in self.all]
+        self._idle = [each for each in self.all if each.state is EngineState.IDLE]
+        if self.all and len(self._idle) == len(self.all):
+            self.served.clear()
+        return self._states != before

@@ -26,7 +26,7 @@ from .backoff import Backoff
 from .metrics import State
 from .pulse_watch import PulseWatch
 from .pulses import Pulses
-from .residency import Resident
+from .resident import Resident
 from .workplace import WorkerProcess, Workplace
 
 logger = logging.getLogger("vllm_wsgi.host")
@@ -36,11 +36,15 @@ STOP_SECONDS = 20.0
 PROGRESS_SECONDS = 5.0
 
 
+# Called whenever something changes that the residency depends on, with whether the engine has entered another state.
+Stir = Callable[[bool], None]
+
+
 class EngineSupervisor:
     """Keeps one engine worker running while it is wanted: the replica of `model` with this `number`.
 
     Its engine is that of the model, and of every model that differs from it in its defaults alone. `weights` is their
-    size in bytes. `stir` is called whenever something changes that the residency depends on.
+    size in bytes.
     """
 
     def __init__(
@@ -51,7 +55,7 @@ class EngineSupervisor:
         workplace: Workplace,
         resident: Resident,
         number: int,
-        stir: Callable[[], None],
+        stir: Stir,
         backoff: Backoff | None = None,
     ) -> None:
         self._settings = settings
@@ -236,7 +240,7 @@ class EngineSupervisor:
                 self._use.unseen = 0
             elif isinstance(report, Activity):
                 self._use.report(report.begun, report.running)
-                self._stir()
+                self._stir(False)
             elif isinstance(report, EngineDied):
                 raise EngineGone(report.message)
 
@@ -281,4 +285,4 @@ class EngineSupervisor:
     def _enter(self, state: EngineState) -> None:
         self._use.state = state
         self._entered_at = time.time()
-        self._stir()
+        self._stir(True)

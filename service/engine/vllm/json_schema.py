@@ -139,7 +139,7 @@ class _Schema:
             check_pattern(pattern, f"{place}/pattern")
 
     def _resolved(self, schema: Any, place: str) -> Any:
-        """Follow `$ref` to a schema that is none. Raises BadRequest when there is no such schema."""
+        """Follow `$ref` to a schema that has no `$ref`. Raises BadRequest when there is no such schema."""
         seen: set[str] = set()
         while isinstance(schema, dict) and "$ref" in schema:
             reference = schema["$ref"]
@@ -156,7 +156,8 @@ class _Schema:
         found: Any = self._root
         for part in reference.split("/")[1:]:
             key = part.replace("~1", "/").replace("~0", "~")
-            if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            # Python converts no number of thousands of digits.
+            if isinstance(found, list) and key.isdecimal() and len(key) < 10 and int(key) < len(found):
                 found = found[int(key)]
             elif isinstance(found, dict) and key in found:
                 found = found[key]

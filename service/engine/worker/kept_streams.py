@@ -11,7 +11,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from ...errors import EngineGone, InternalError, ResponseNotFound, ServiceError, StreamGone, TooManyRequests, revive
 from ...protocol.commands import Command
@@ -20,11 +22,20 @@ from ...protocol.joined import JoinedAnswers, Places
 from ...protocol.kept import SHARES, Attach, Detach, EndStream, KeptState, ListStreams, SubmitKept
 from ...protocol.request import Defaults, Request
 from ...protocol.wire import decode_events
-from ..listener import Emit, Handler
+from ..listener import Emit, Handler, Push
 
 logger = logging.getLogger("vllm_wsgi.worker")
 
 Generate = Callable[[Request, Defaults, Emit], Awaitable[None]]
+
+
+@dataclass(eq=False)
+class Follower:
+    """A reader that has all of a stream so far, and gets what follows under this `id`."""
+
+    id: int
+    emit: Emit
+    ended: asyncio.Future[None]
 
 
 class KeptStream:
@@ -41,8 +52,7 @@ class KeptStream:
         self.guard_reads = command.reads
         self.tasks: list[asyncio.Task[None]] = []
         self.expiry: asyncio.TimerHandle | None = None
-        self._changed = asyncio.Event()
-        self._changes = 0
+        self._followers: list[Follower] = []
         for event in decode_events(command.so_far) if command.so_far else []:
             if isinstance(event, Delta | Finished):
                 self.joined.add(event)
@@ -81,9 +91,14 @@ class KeptStream:
         )
 
     def add(self, event: Event) -> None:
-        if isinstance(event, Delta | Finished) and self.failed is None:
-            self.joined.add(event)
-            self.wake_followers()
+        """Add the next event, which each follower gets at once."""
+        if not isinstance(event, Delta | Finished) or self.failed is not None:
+            return
+        self.joined.add(event)
+        for follower in self._followers:
+            follower.emit(replace(event, id=follower.id))
+        if isinstance(event, Finished) and self.ended:
+            self.release_followers()
 
     def fail(self, error: ServiceError) -> None:
         """End the stream with an error, unless it has ended."""
@@ -91,31 +106,33 @@ class KeptStream:
             self.failed = error
             for task in self.tasks:
                 task.cancel()
-        self.wake_followers()
+        self.release_followers()
 
-    def wake_followers(self) -> None:
-        """Wake everybody who follows the stream."""
-        self._changes += 1
-        self._changed.set()
-        self._changed.clear()
+    def release_followers(self) -> None:
+        """End the wait of each follower: nothing follows."""
+        for follower in self._followers:
+            if not follower.ended.done():
+                follower.ended.set_result(None)
 
-    async def events(self, id: int, places: Places, follow: bool = True) -> AsyncGenerator[Event, None]:
-        """Yield the events after `places`, and with `follow` those to come. Raises the error that ended the stream."""
-        yield self.head(id)
-        while True:
-            seen = self._changes
-            for event in self.joined.since(places):
-                event.id = id
-                yield event
-            if self._changes != seen:
-                continue
-            if self.failed is not None:
-                raise self.failed
-            if not follow:
-                yield Done(id)
-            if self.ended or not follow:
-                return
-            await self._changed.wait()
+    async def read(self, id: int, emit: Emit, places: Places, follow: bool = True) -> None:
+        """Emit the events after `places`, and with `follow` those to come. Raises the error that ended the stream."""
+        emit(self.head(id))
+        for event in self.joined.since(places):
+            event.id = id
+            emit(event)
+        if follow and not self.ended:
+            await self._follow(Follower(id, emit, asyncio.get_running_loop().create_future()))
+        if self.failed is not None:
+            raise self.failed
+        if not follow:
+            emit(Done(id))
+
+    async def _follow(self, follower: Follower) -> None:
+        self._followers.append(follower)
+        try:
+            await follower.ended
+        finally:
+            self._followers.remove(follower)
 
     def _state(self) -> str:
         if self.is_cancelled:
@@ -131,15 +148,15 @@ class StreamStore:
     def __init__(self, generate: Generate) -> None:
         self._generate = generate
         self._streams: dict[str, KeptStream] = {}
-        self.handlers: dict[type[Command], Handler] = {
-            SubmitKept: self._submit,
-            Attach: self._attach,
+        self.handlers: dict[type[Command], Handler | Push] = {
+            SubmitKept: Push(self._submit),
+            Attach: Push(self._attach),
             Detach: self._detach,
             EndStream: self._end,
             ListStreams: self._list,
         }
 
-    async def _submit(self, command: SubmitKept) -> AsyncGenerator[Event, None]:
+    async def _submit(self, command: SubmitKept, emit: Emit) -> None:
         """Begin a stream and follow it for the web worker that guards it. Raises TooManyRequests."""
         if not command.so_far:
             self._check_limits(command)
@@ -155,21 +172,17 @@ class StreamStore:
             stream.tasks.append(asyncio.get_running_loop().create_task(generation))
         self._look_at(stream)
         try:
-            async with aclosing(stream.events(command.id, places)) as events:
-                async for event in events:
-                    yield event
+            await stream.read(command.id, emit, places)
         finally:
             stream.guard_reads = False
             self._look_at(stream)
 
-    async def _attach(self, command: Attach) -> AsyncGenerator[Event, None]:
+    async def _attach(self, command: Attach, emit: Emit) -> None:
         stream = self._found(command.stream, command.owner)
         stream.readers += 1
         self._look_at(stream)
         try:
-            async with aclosing(stream.events(command.id, Places(), command.follow)) as events:
-                async for event in events:
-                    yield event
+            await stream.read(command.id, emit, Places(), command.follow)
         finally:
             stream.readers -= 1
             self._look_at(stream)

@@ -32,6 +32,7 @@ from ...telemetry.request_log import prompt_of
 from ...telemetry.traces import traceparent
 from ..body import read_body
 from ..context import context, presence
+from ..fast_path import StreamFastPath
 from ..framing import Framing
 from ..http_responses import empty_response, error_response, http_error_response, json_response, stream_answer
 from ..route import Fallback, Route
@@ -156,14 +157,17 @@ class Routes:
 
     def _respond(self, stream: Stream | Job, answer: Answer, chosen: Framing | None) -> Response:
         """Turn the engine's events into a response: one path, streamed or collected."""
+        stats, path = context().stats, None
         if isinstance(stream, Stream):
-            context().stats.stream = stream
+            stats.stream = stream
+            if chosen is not None:
+                path = StreamFastPath(stream, stats, lambda events: chosen.frames(answer.records_of_all(events)))
         answer.streams = chosen is not None
         try:
-            batches = answer.records(context().stats.count(stream.batches()))
+            batches = answer.records(stats.count(stream.batches()))
             if chosen is None:
                 return json_response(answer.collect(batches))
-            return stream_answer(stream, batches, chosen, answer.failure)
+            return stream_answer(stream, batches, chosen, answer.failure, path)
         except BaseException:
             stream.close()
             raise

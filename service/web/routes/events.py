@@ -18,7 +18,7 @@ from ...telemetry.live_record import live_record
 from ...version import __version__
 from ..context import presence
 from ..framing import RETRY, SSE
-from ..http_responses import STREAM_HEADERS
+from ..http_responses import STREAM_HEADERS, streamed_response
 from ..route import Route
 from .base import Routes
 
@@ -46,12 +46,10 @@ class EventRoutes(Routes):
     def events(self) -> Response:
         refuse_while_draining()
         seconds = _seconds(request.args.get("seconds", "0"))
-        response = Response(content_type=SSE.media_type, headers=STREAM_HEADERS)
-        if request.method == "GET":
-            observation = self._client.observe(request.headers.get("Last-Event-ID", ""), seconds, presence())
-            response.response = _stream(observation, self._settings.resume_seconds > 0)
-            response.call_on_close(observation.close)
-        return response
+        if request.method == "HEAD":
+            return Response(content_type=SSE.media_type, headers=STREAM_HEADERS)
+        observation = self._client.observe(request.headers.get("Last-Event-ID", ""), seconds, presence())
+        return streamed_response(_stream(observation, self._settings.resume_seconds > 0), SSE, observation.close)
 
 
 def _seconds(text: str) -> float:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,14 @@ replicas = 2
 gpus = 1
 """
 # Ray reports no use of itself, and whoever joins needs the token.
-RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex * 2}
+RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex * 2,
+    # A node that stands still is lost after 20 seconds, and not after a minute. A busy machine answers within them.
+    "RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "4000",
+    "RAY_health_check_failure_threshold": "4",
+    # How long all others wait for a head that is away, in seconds.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "300",
+}  # fmt: skip
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 
 
@@ -38,11 +48,14 @@ class Fleet:
         self._mark = uuid.uuid4().hex
         # Whatever the cluster starts is found by it, also when its parent has ended.
         os.environ.update(RAY, **{MARK: self._mark})
+        self._redis = Redis(directory) if shutil.which("redis-server") else None
         # Ray reads the token when it is imported.
         from ray.cluster_utils import Cluster
         from ray.util import get_node_ip_address
 
-        self._cluster = Cluster(initialize_head=True, head_node_args=_node(gpus=0))
+        self._head_port = free_port()
+        self._cluster = Cluster()
+        self.start_head()
         for _ in range(2):
             self.add_node()
         pki, address = directory / "pki", f"tls://127.0.0.1:{free_port()}"
@@ -57,6 +70,20 @@ class Fleet:
         web = {"VLLM_WSGI_ENGINE_SOCKET": address, "VLLM_WSGI_TLS": certify(pki, ["web"], engine=False)}
         self.server = Server(directory, {**web, "VLLM_WSGI_MOVES": "2"})
         self.server.wait_until_ready(PATIENCE_SECONDS)
+
+    def start_head(self) -> None:
+        """Start the head, at the address of the one before it. With Redis it finds what that one knew."""
+        redis = {"RAY_REDIS_ADDRESS": self._redis.address} if self._redis else {}
+        os.environ.update(redis)
+        try:
+            self._cluster.add_node(gcs_server_port=self._head_port, **_node(gpus=0))
+        finally:
+            for name in redis:
+                del os.environ[name]
+
+    def lose_head(self) -> None:
+        """Kill what Ray runs on the machine of the head, beside the engine host."""
+        self._cluster.remove_node(self._cluster.head_node, allow_graceful=False)
 
     def start_host(self) -> Program:
         """Start an engine host, which must be the only one."""
@@ -75,9 +102,47 @@ class Fleet:
 
     def lose_node_of(self, worker: int) -> None:
         """Kill what Ray runs on the node of an engine worker, whose processes end by themselves then."""
+        self._cluster.remove_node(self._node_of(worker), allow_graceful=False)
+
+    @contextmanager
+    def still(self, worker: int) -> Iterator[None]:
+        """The node of an engine worker stands still: every process of it, the worker included."""
+        node = self._node_of(worker)
+        roots = [psutil.Process(pid) for pid in _pids(node)]
+        processes = [each for root in roots for each in (root, *root.children(recursive=True))]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                with suppress(psutil.Error):
+                    process.resume()
+            # Ray has given the node up meanwhile. Its processes are ours to reap.
+            self._cluster.remove_node(node, allow_graceful=False)
+
+    def drain_node_of(self, worker: int) -> None:
+        """Ask Ray to place nothing more on the node of an engine worker, as before its machine is stopped."""
+        command = [
+            str(Path(sys.executable).with_name("ray")), "drain-node", "--address", self._cluster.address,
+            "--node-id", self._node_of(worker).node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION",
+            "--reason-message", "a test", "--deadline-remaining-seconds", "3600",
+        ]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True)
+
+    def stop_node_of(self, worker: int) -> None:
+        """Stop what Ray runs on the node of an engine worker, as its unit does."""
+        self._cluster.remove_node(self._node_of(worker), allow_graceful=True)
+
+    def _node_of(self, worker: int) -> Any:
         raylet = psutil.Process(worker).parent().ppid()
         (node,) = [each for each in self._cluster.worker_nodes if raylet in _pids(each)]
-        self._cluster.remove_node(node, allow_graceful=False)
+        return node
+
+    def nodes(self) -> int:
+        """How many nodes with GPUs the engine host knows."""
+        answer = httpx.get(f"{self.server.url}/api/status", timeout=60).json()
+        return sum(node["gpus"] > 0 for node in answer["vllm_wsgi"]["nodes"])
 
     def workers(self) -> list[int]:
         """The pids of the engine workers, the oldest first."""
@@ -105,6 +170,8 @@ class Fleet:
         self.server.stop()
         self.host.stop()
         self._cluster.shutdown()
+        if self._redis:
+            self._redis.stop()
         until(lambda: not self.workers(), PATIENCE_SECONDS, "every engine worker has ended")
         del os.environ[MARK]
 
@@ -121,6 +188,19 @@ class Fleet:
             )
         except psutil.Error:
             return False
+
+
+class Redis(Program):
+    """A Redis for what the head knows."""
+
+    def __init__(self, directory: Path) -> None:
+        port = free_port()
+        self.address = f"127.0.0.1:{port}"
+        super().__init__(["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""], directory)
+        until(lambda: "Ready to accept" in self.output, PATIENCE_SECONDS, "Redis is ready", self._trouble)
+
+    def _trouble(self) -> str:
+        return self.output[-3000:] if self.ended() else ""
 
 
 def kill(pid: int) -> None:

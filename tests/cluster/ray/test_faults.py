@@ -52,6 +52,22 @@ def test_streams_move_and_the_replica_is_placed_again(
     fleet.wait_until(lambda: fleet.free_gpus() == 0, "each replica has a GPU, and nobody else has one")
 
 
+def test_a_node_that_stands_still_is_given_up_and_a_node_that_is_added_takes_its_place(
+    fleet: Fleet, tmp_path: Path, undisturbed: list[Said]
+):
+    """Its connections stay open and nothing is said on them. When it goes on, nothing of it serves any more."""
+    before = fleet.workers()
+    with streams(fleet.server, tmp_path) as begun, fleet.still(before[0]):
+        assert begun.end() == undisturbed
+        fleet.wait_until(lambda: fleet.nodes() == 1, "the node is lost")
+        fleet.add_node()
+        fleet.wait_until(lambda: fleet.states() == ["ready"] * 2 and fleet.nodes() == 2, "the new node serves")
+    fleet.wait_until_whole()
+    assert before[0] not in fleet.workers()
+    assert before[1] in fleet.workers()
+    assert fleet.free_gpus() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_restart_of_the_host_cuts_no_stream_and_loads_nothing_anew(
     fleet: Fleet, tmp_path: Path, undisturbed: list[Said], number: signal.Signals

@@ -64,3 +64,10 @@ def test_any_arguments_become_an_object_that_crosses_the_queue(value: Any):
 )
 def test_the_text_in_a_value_is_found_and_files_are_not_text(value: Any, text: str):
     assert text_in(value) == text
+
+
+@pytest.mark.parametrize("end", ["!", "\n\n", " ", "\r\r"])
+def test_a_long_word_before_a_text_is_recognised_as_text_at_once(end: str):
+    # A pattern that could split the word in many ways would not end here.
+    value = "QUJD" * 25_000 + end
+    assert text_in({"text": value}) == value

@@ -52,8 +52,8 @@ def test_another_version_is_named_and_which_side_to_restart(scratch: Path, their
 
 
 def test_a_newer_greeting_may_say_more(scratch: Path):
-    """Fields are added at the end; ["Hello", 0, 3, "more"] is one such greeting."""
-    payload = b"\x91\x94\xa5Hello\x00" + bytes([PROTOCOL + 1]) + b"\xa4more"
+    """Fields are added at the end; ["Hello", 0, 3, false, "more"] is one such greeting."""
+    payload = b"\x91\x95\xa5Hello\x00" + bytes([PROTOCOL + 1]) + b"\xc2\xa4more"
     assert f"protocol {PROTOCOL + 1} of the queue" in refusal(scratch, len(payload).to_bytes(4, "big") + payload)
 
 

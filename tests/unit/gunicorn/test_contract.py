@@ -44,6 +44,7 @@ def parameters(function: Any) -> list[str]:
         (ggevent.GeventWorker, "timeout_ctx", ["self"]),
         (ggevent.GeventWorker, "handle_request", ["self", "listener_name", "req", "sock", "addr"]),
         (base.Worker, "handle_exit", ["self", "sig", "frame"]),
+        (base.Worker, "load_wsgi", ["self"]),
         (ggevent, "StreamServer", ["listener", "handle", "backlog", "spawn", "ssl_args"]),
         # Called.
         (util, "write_nonblock", ["sock", "data", "chunked"]),
@@ -110,6 +111,19 @@ def test_an_unreader_has_the_sizes_that_the_worker_asks_for():
 def test_a_gevent_socket_has_the_systems_socket_inside():
     ours, theirs = gevent.socket.socketpair()
     assert ours._sock.fileno() == ours.fileno()
+    ours.close()
+    theirs.close()
+
+
+def test_a_response_has_what_the_fast_path_of_a_stream_needs():
+    source = inspect.getsource(base_async.AsyncWorker.handle_request)
+    assert "self.wsgi(environ, resp.start_response)" in source
+    assert "for item in respiter" in source
+    assert "self.sent +=" in inspect.getsource(Response.write)
+    ours, theirs = gevent.socket.socketpair()
+    response = Response(None, ours, None)
+    assert (response.sock, response.chunked, response.sent) == (ours, False, 0)
+    assert response.start_response.__self__ is response
     ours.close()
     theirs.close()
 

@@ -51,7 +51,8 @@ def model(tmp_path: Path) -> Path:
     (directory / "tokenizer.json").write_text(tokenizer(["<|im_end|>", *FIM]))
     (directory / "generation_config.json").write_text(json.dumps({"temperature": 0.6, "top_k": 20, "top_p": None}))
     (directory / "chat_template.jinja").write_text("{{ messages }}")
-    (directory / "LICENSE").write_text("Apache")
+    (directory / "LICENSE").mkdir()
+    (directory / "LICENSE.txt").write_text("Apache")
     return directory
 
 

@@ -32,7 +32,7 @@ def test_an_address_is_read_and_written(text: str, address: Address):
     [
         "http://gpu1:80", "tls://gpu1", "tls://gpu1:", "tls://:7433", "tls://gpu1:x", "tls://gpu1:99999", "tls://a b:1",
         "tls://gpu1:7433/", "tls://user@gpu1:7433", "tls://gpu1:2-1", "tls://gpu1:1-2-3", "tls://gpu1:-1", "tls://fd00::1:7",
-        "tls://gpu1:٣",
+        "tls://gpu1:٣", "tls://gpu1..internal:7433", f"tls://{'a' * 64}:7433", "tls://\udcff:7433",
     ],
 )  # fmt: skip
 def test_other_texts_are_refused(text: str):

@@ -32,7 +32,7 @@ PART = "x" * 300_000
 
 
 @contextmanager
-def listening(address: str, tls: str = "") -> Iterator[str]:
+def listening(address: str, tls: str = "", pulses: bool = False) -> Iterator[str]:
     """The address of a listener in a thread of its own; it answers with what it was asked."""
 
     async def check(command: Check) -> AsyncGenerator[Event, None]:
@@ -42,7 +42,7 @@ def listening(address: str, tls: str = "") -> Iterator[str]:
         yield Checked(command.id, command.request.inputs[0])
 
     async def start() -> Listening:
-        return await listen(parse_address(address), {Check: check, Embed: echo}, tls)
+        return await listen(parse_address(address), {Check: check, Embed: echo}, tls, pulses=pulses)
 
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -202,3 +202,44 @@ def test_a_silent_engine_is_lost_and_a_quiet_one_is_not(tmp_path: Path, engine: 
 def test_no_free_port_is_said(engine: str):
     with listening("tls://localhost:0", engine) as address, pytest.raises(OSError, match="in use"):
         tcp_listener.bind(parse_address(address))
+
+
+def test_a_host_on_the_same_machine_that_hangs_is_lost(scratch: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(client_side, "HANGS_SECONDS", 1.0)
+    monkeypatch.setattr("service.engine.listener.PULSE_SECONDS", 600.0)
+    with listening(str(scratch / "host.sock"), pulses=True) as address:
+        connection, inbox = Connections(address).control(), Inbox(1)
+        connection._inboxes[1] = inbox
+        (lost,) = inbox.get(60)
+        assert (lost.kind, lost.message) == ("EngineGone", "the engine has sent nothing for 1 s")
+        assert connection.closed
+
+
+def test_an_engine_worker_on_the_same_machine_may_be_silent(scratch: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its host watches it."""
+    monkeypatch.setattr(client_side, "HANGS_SECONDS", 0.1)
+    with listening(str(scratch / "worker.sock")) as address:
+        connections = Connections(address)
+        connection = connections.control()
+        time.sleep(0.5)
+        assert asked(connections) == "fine"
+        assert connections.control() is connection
+
+
+def test_a_process_that_was_stopped_itself_reads_what_came_meanwhile(scratch: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its time-out has passed when it goes on, and the engine has not been silent."""
+    clock = [0.0]
+    with listening(str(scratch / "host.sock")) as address:
+        connection = Connections(address).control()
+
+        def receive() -> bytes:
+            if not clock[0]:
+                clock[0] = 9.0
+                raise TimeoutError
+            return b"late"
+
+        connection._silence = 2.0
+        monkeypatch.setattr(connection, "_receive", receive)
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+        assert connection._receive_next() == b"late"
+        monkeypatch.undo()

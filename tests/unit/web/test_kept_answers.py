@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from service.engine_client.cursor import Cursor, Replay
 from service.errors import EngineFailure
 from service.protocol.events import Delta, Event, Finished, TokenLogprob
 from service.protocol.joined import JoinedAnswers, Places
+from service.web.framing import encode
 from service.web.kept_answers import KINDS, KeptRecords, read_recipe, recipe_of, responses_recipe, with_id
 
 STREAM = "s" * 32
@@ -50,12 +52,15 @@ def token(text: str) -> TokenLogprob:
 def answers(draw: st.DrawFn, count: int, has_thinking: bool) -> list[Event]:
     """The events of so many answers, in any order."""
     left: dict[int, list[Event]] = {}
+    # Without them a delta of nothing but text becomes a prepared record.
+    has_logprobs = draw(st.booleans())
     for index in range(count):
         seq, events = 0, []
         channels = st.sampled_from(["text", "text", "nothing", *(["thinking", "call"] if has_thinking else [])])
         for channel in draw(st.lists(channels, max_size=8)):
             text = draw(st.text("añ日🎉\n", min_size=1, max_size=3)) if channel != "nothing" else ""
-            delta = Delta(0, seq, "", [seq], index=index, prompt_tokens=0 if seq else 3, logprobs=[token(text)])
+            logprobs = [token(text)] if has_logprobs else []
+            delta = Delta(0, seq, "", [seq], index=index, prompt_tokens=0 if seq else 3, logprobs=logprobs)
             if channel == "call":
                 delta.tool_calls = [CALL]
             elif channel == "thinking":
@@ -92,7 +97,7 @@ def records(kind: str, cursor: Cursor, batches: Iterator[list[Event]]) -> list[t
     """The records that a web worker makes which knows the recipe alone."""
     recipe = read_recipe(recipe_of(kind, with_id(CALLS[kind], STREAM)))
     made = KeptRecords(KINDS[kind].answer(recipe.call, 0), cursor, ANSWERS[kind], KINDS[kind].is_ollama)
-    return [(msgspec.to_builtins(record), mark) for batch in made.batches(batches) for record, mark in batch]
+    return [(json.loads(encode(record)), mark) for batch in made.batches(batches) for record, mark in batch]
 
 
 def said(kind: str, told: list[tuple[dict[str, Any], str]]) -> list[Any]:

@@ -11,7 +11,11 @@ import pytest
 from flask import Blueprint, Flask, Response, abort, current_app, request
 
 from service import Settings, create_blueprint, stream_response
+from service.dialects.ollama.answer import error_record
 from service.web.extension_check import around
+from service.web.framing import NDJSON, CursorFraming
+from service.web.http_responses import resumable_answer
+from service.web.neighbours import UncollectedResponse
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -80,6 +84,19 @@ def test_a_hook_that_reads_or_replaces_the_data_leaves_the_stream(response_class
     assert app.test_client().get("/").text == '"0"\n"1"\n"2"\n'
     assert seen[0][:3] == (b"", "", True)
     assert response_class in seen[0][3]
+
+
+@pytest.mark.parametrize("response_class", [Response, Envelope])
+def test_streams_of_events_and_kept_streams_are_as_safe_from_hooks(app: Flask, response_class: type[Response]):
+    app.response_class = response_class
+    answered: list[Response] = []
+    app.after_request(lambda response: answered.append(response) or response)
+    app.test_client().get("/api/events").close()
+    with app.test_request_context():
+        answered.append(resumable_answer(iter([]), CursorFraming(NDJSON), error_record, "end", lambda: None))
+    for each in answered:
+        assert isinstance(each, UncollectedResponse)
+        assert isinstance(each, response_class)
 
 
 @pytest.mark.parametrize("code", [401, 403, 404, 405, 413, 429, 500, 503])

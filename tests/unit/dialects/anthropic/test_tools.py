@@ -51,6 +51,12 @@ def test_a_tool_that_only_anthropic_runs_is_refused_where_the_request_forces_it(
     assert text == 'tool_choice names the tool "web_search", which this server can\'t run'
 
 
+def test_a_type_of_any_length_is_compared_at_once_with_the_tool_that_must_be_called():
+    # A search for the date from each of its letters on would take hours.
+    text = refusal(tools=[{"type": "a" * 1_000_000}], tool_choice={"type": "tool", "name": "bash"})
+    assert text == 'tool_choice names "bash", which is not among the tools'
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "parameter"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.engine.host.replicas import Replicas
-from service.engine.host.residency import Resident
+from service.engine.host.resident import Resident
 from service.errors import Unavailable
 from service.models.model import Model
 from service.protocol.model_info import EngineState, ModelInfo
@@ -30,7 +30,7 @@ class Group:
         self.workers.append(FakeSupervisor(self.model, self.resident, number, stir))
         return self.workers[-1]
 
-    def _stir(self) -> None:
+    def _stir(self, has_changed: bool) -> None:
         self.stirred += 1
 
     def chosen(self, *lost: str, beginning: str = "") -> int | None:

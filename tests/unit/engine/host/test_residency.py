@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import pytest
 
-from service.engine.host.residency import LEASE_SECONDS, Limits, Residency, Resident
+from service.engine.host.residency import Limits, Residency
+from service.engine.host.resident import LEASE_SECONDS, Resident
 from service.errors import Unavailable
 from service.protocol.model_info import EngineState
 
@@ -40,7 +42,7 @@ def serve(resident: Resident, keep_alive: float | None = None) -> None:
 
 
 def residency(*residents: Resident, models: int = 0, memory: int = 0) -> Residency:
-    residency = Residency(Limits(models, memory))
+    residency = Residency(Limits(models, memory), residents[0].clock if residents else time.monotonic)
     for resident in residents:
         residency.add(resident)
     return residency
@@ -186,6 +188,47 @@ def test_what_ran_in_a_worker_that_died_runs_no_more(clock: Clock):
     model.replicas[0].report(1, 1)
     model.replicas[0].begin()
     assert not model.busy
+
+
+# --- what it costs ----------------------------------------------------------------------------------------
+
+
+def test_only_a_model_that_has_changed_is_looked_at_again(clock: Clock, monkeypatch: pytest.MonkeyPatch):
+    models = [ready(clock, str(number), keep_alive=10.0 + number, replicas=50) for number in range(20)]
+    house = residency(*models)
+    assert (house.overdue(), house.next_due()) == ([], 10)
+    looked_at: list[str] = []
+    due = Resident.due
+    monkeypatch.setattr(Resident, "due", lambda self: looked_at.append(self.name) or due(self))
+    serve(models[7], 1.0)
+    assert (house.overdue(), house.next_due(), looked_at) == ([], 1, ["7"])
+    assert (house.overdue(), house.next_due(), looked_at) == ([], 1, ["7"])
+    clock.now += 1
+    assert house.overdue() == house.overdue() == [models[7]]
+    assert set(looked_at) == {"7"}
+
+
+def test_the_totals_of_many_replicas_are_those_of_each(clock: Clock):
+    model = Resident("m", 10.0, clock=clock, replicas=3, memory=5)
+    first, second, third = model.replicas
+    assert (model.present, model.staying, model.memory, model.state) == (False, False, 15, EngineState.IDLE)
+    first.state, second.state = EngineState.READY, EngineState.UNLOADING
+    third.memory = 7
+    assert (model.present, model.staying, model.memory, model.state) == (True, True, 17, EngineState.READY)
+    first.report(1, 1)
+    second.report(1, 1)
+    first.report(1, 0)
+    assert model.in_use
+    second.begin()
+    assert not model.in_use
+    model.send(None, 1, replica=0)
+    clock.now += 1
+    model.send(None, 1, replica=1)
+    first.report(2, 0)
+    clock.now += LEASE_SECONDS - 1
+    assert model.in_use
+    clock.now += 1
+    assert not model.in_use
 
 
 # --- limits ----------------------------------------------------------------------------------------------

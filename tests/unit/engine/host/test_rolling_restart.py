@@ -10,7 +10,7 @@ import pytest
 
 from service.config import Settings
 from service.engine.host.engines import Engines
-from service.engine.host.residency import Resident
+from service.engine.host.resident import Resident
 from service.engine.host.rolling_restart import RollingRestart
 from service.errors import BadRequest, EngineGoingDown, EngineGone, ServiceError
 from service.models.catalog import Catalog
@@ -35,7 +35,7 @@ class Field:
         self.restarts = RollingRestart(self.engines, catalog, Settings(drain=0.0))
         self.shown: list[str] = []
 
-    def _make(self, model: Model, weights: int, resident: Resident, number: int, stir: Callable[[], None]) -> Any:
+    def _make(self, model: Model, weights: int, resident: Resident, number: int, stir: Callable[[bool], None]) -> Any:
         self.workers.append(FakeSupervisor(model, resident, number, stir))
         return self.workers[-1]
 

@@ -81,7 +81,7 @@ async def test_an_observer_is_shown_what_the_engine_does_and_what_is_wrong_with_
     assert (ready.reason, ready.retry_at) == ("", None)
     restarting: list[EngineStatus] = []
 
-    def look() -> None:
+    def look(has_entered: bool) -> None:
         if watched.state is EngineState.RESTARTING:
             restarting.append(watched.supervisor.status())
 
@@ -133,7 +133,7 @@ async def test_a_worker_that_dies_is_replaced_and_clients_are_told_why(end: Repo
     await watched.report(READY)
     told: list[ServiceError] = []
 
-    def ask() -> None:
+    def ask(has_entered: bool) -> None:
         if watched.state is EngineState.RESTARTING:
             told.append(refusal(watched))
 

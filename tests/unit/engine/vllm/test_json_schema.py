@@ -114,6 +114,7 @@ def test_a_keyword_that_is_not_enforced_is_logged_once(caplog: pytest.LogCapture
         ({"pattern": "a{99999999999999}"}, "#/pattern: repeats something"),
         ({"$ref": "https://example.com/schema"}, r"#/\$ref: only references inside the schema"),
         ({"$ref": "#/$defs/A"}, r"#/\$ref: there is nothing at #/\$defs/A"),
+        ({"anyOf": [{}, {"$ref": f"#/anyOf/{'1' * 5000}"}]}, r"#/anyOf/1/\$ref: there is nothing at #/anyOf/11"),
         ({"$ref": "#"}, r"#/\$ref: # refers to itself"),
         (
             {"$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}, "$ref": "#/$defs/A"},

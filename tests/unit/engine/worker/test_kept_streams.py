@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 
 from service.engine.listener import Emit
 from service.engine.worker.kept_streams import StreamStore
 from service.errors import TooManyRequests
-from service.protocol.events import Delta, Finished
-from service.protocol.kept import SHARES, Keep, SubmitKept
+from service.protocol.events import Delta, Event, Finished, Head
+from service.protocol.kept import SHARES, Attach, Keep, SubmitKept
 from service.protocol.request import Defaults, Request, Text
-from tests.support.loop import in_loop
+from tests.support.loop import in_loop, settle
 
 LIMIT = 1000
 KEEP = Keep("1", "alice", b"", 60.0, True, 0, 1000, LIMIT)
@@ -28,8 +30,7 @@ async def kept(store: StreamStore, text: str, **fields: object) -> None:
     """Keep a stream with this answer; return when it is whole."""
     keep = msgspec.structs.replace(KEEP, **fields)
     request = Request("m", Text(text))
-    async for _ in store._submit(SubmitKept(1, keep, [request], [0], 1)):
-        pass
+    await store._submit(SubmitKept(1, keep, [request], [0], 1), lambda event: None)
 
 
 @in_loop
@@ -59,3 +60,53 @@ async def kept_for_many_keys(store: StreamStore) -> None:
     """One stream for each key, each within its key's limit."""
     for number in range(2 * SHARES):
         await kept(store, "a" * LIMIT, stream=str(number), owner=f"key {number}")
+
+
+@in_loop
+async def test_readers_get_each_event_once_under_their_own_ids_whenever_they_come():
+    """What follows is pushed: a reader is one task for the whole stream, and sleeps until its end."""
+    more = asyncio.Event()
+
+    async def slowly(request: Request, defaults: Defaults, emit: Emit) -> None:
+        emit(Delta(1, 0, "a", [1]))
+        await more.wait()
+        for seq in range(1, 4):
+            emit(Delta(1, seq, "bcd"[seq - 1], [seq]))
+        emit(Finished(1, "stop", 1, 4, 0, 0, 0, 0))
+
+    store = StreamStore(slowly)
+    early: list[Event] = []
+    late: list[Event] = []
+    guard = asyncio.ensure_future(store._submit(SubmitKept(7, KEEP, [Request("m", Text(""))], [0], 1), early.append))
+    await settle()
+    reader = asyncio.ensure_future(store._attach(Attach(8, KEEP.stream, KEEP.owner), late.append))
+    await settle()
+    more.set()
+    await asyncio.gather(guard, reader)
+    for number, events in ((7, early), (8, late)):
+        assert [type(event) for event in events] == [Head, Delta, Delta, Delta, Delta, Finished]
+        assert {event.id for event in events} == {number}
+        assert "".join(event.text for event in events if isinstance(event, Delta)) == "abcd"
+
+
+@in_loop
+async def test_a_reader_that_has_left_gets_nothing_more_and_disturbs_nobody():
+    more = asyncio.Event()
+
+    async def slowly(request: Request, defaults: Defaults, emit: Emit) -> None:
+        await more.wait()
+        await generate(request, defaults, emit)
+
+    store = StreamStore(slowly)
+    stays: list[Event] = []
+    left: list[Event] = []
+    guard = asyncio.ensure_future(store._submit(SubmitKept(7, KEEP, [Request("m", Text("a"))], [0], 1), stays.append))
+    await settle()
+    reader = asyncio.ensure_future(store._attach(Attach(8, KEEP.stream, KEEP.owner), left.append))
+    await settle()
+    reader.cancel()
+    await settle()
+    more.set()
+    await guard
+    assert [type(event) for event in left] == [Head]
+    assert [type(event) for event in stays] == [Head, Delta, Finished]
