@@ -7,10 +7,11 @@ from ..protocol.request import Image
 from . import go_base64
 
 INVALID = "invalid image input"
+INVALID_BASE64 = "invalid base64 image data"
 MEDIA_TYPES = ("", "image/jpeg", "image/jpg", "image/png", "image/webp", "image/gif")
 
 
-def decode(text: str, complaint: str = "invalid base64 image data") -> Image:
+def decode(text: str, complaint: str = INVALID_BASE64) -> Image:
     """Return the image in base64. Raise BadRequest with the text `complaint` if it is not valid."""
     try:
         data = go_base64.decode(text)

@@ -1,8 +1,9 @@
 """The fields that vLLM's own server adds to OpenAI's and Anthropic's APIs, honoured or refused one by one.
 
 A field that changes the meaning of an answer is never ignored. The list is that of the request models of vLLM 0.32
-(`vllm/entrypoints/openai`, `pooling/embed` and `anthropic`), and of the names that older versions had. Fields that
-neither API nor vLLM has are ignored, as clients of OpenAI expect.
+(`vllm/entrypoints/openai`, `pooling/embed` and `anthropic`), and of the names that older versions had. A field that
+another route has, and that would change an answer of this one, is refused with the name of this route's own field.
+Fields that neither API nor vLLM has are ignored, as clients of OpenAI expect.
 """
 
 from __future__ import annotations
@@ -92,6 +93,26 @@ _UNANSWERED = _refused(
 )  # fmt: skip
 _STREAM = _refused("tokens are joined by the server's load", stream_interval=1)
 _REPETITION = _refused("use max_tokens or the penalties", repetition_detection=None)
+# What chat and completions have, and would change an answer, for the routes that don't have it.
+_ELSEWHERE = {
+    **_refused(
+        "this route has no such field",
+        truncate_prompt_tokens=None, truncation_side=None, add_generation_prompt=True, continue_final_message=False,
+        documents=None, chat_template=None, add_special_tokens=False, echo=False, best_of=1,
+    ),
+    **_BEAMS, **_UNANSWERED, **_REPETITION, **_MEDIA,
+}  # fmt: skip
+_SAMPLING_ELSEWHERE = _refused(
+    "this route has no such field",
+    min_p=0, repetition_penalty=1, stop_token_ids=None, ignore_eos=False, min_tokens=0, bad_words=None,
+    allowed_token_ids=None, include_stop_str_in_output=False, skip_special_tokens=True,
+    spaces_between_special_tokens=True, thinking_token_budget=-1, include_reasoning=True,
+)  # fmt: skip
+_CONSTRAINTS_ELSEWHERE = _refused(
+    "use output_config.format",
+    structured_outputs=None, guided_json=None, guided_regex=None, guided_choice=None, guided_grammar=None,
+    response_format={"type": "text"},
+)  # fmt: skip
 _IGNORED = _no_effect(
     "user", "session_id", "mm_payload", "return_mm_kwargs", "return_token_offsets", "metadata", "service_tier"
 )
@@ -104,6 +125,7 @@ CHAT: Route = {
     **_refused("the operator sets a model's template", chat_template=None),
     **_refused("the template adds them", add_special_tokens=False),
     **_refused("an answer holds its own text alone", echo=False),
+    **_refused("use n", best_of=1),
 }  # fmt: skip
 COMPLETIONS: Route = {
     **_SAMPLING, **_CONSTRAINTS, **_TRUNCATION, **_OPERATORS, **_MEDIA, **_BEAMS, **_UNANSWERED, **_STREAM,
@@ -113,7 +135,7 @@ COMPLETIONS: Route = {
     **_refused("send a text or token ids", prompt_embeds=None),
 }  # fmt: skip
 RESPONSES: Route = {
-    **_SAMPLING, **_CONSTRAINTS, **_OPERATORS, **_MEDIA, **_STREAM, **_IGNORED,
+    **_ELSEWHERE, **_SAMPLING, **_CONSTRAINTS, **_OPERATORS, **_STREAM, **_IGNORED,
     **_honoured(
         include_reasoning="without it the thinking is not sent", seed="", stop="", logit_bias="", presence_penalty="",
         frequency_penalty="",
@@ -121,10 +143,19 @@ RESPONSES: Route = {
     **_SWITCHES,
     **_no_effect("prompt_cache_key", "max_tool_calls"),
     **_refused("the server makes the ids of responses", request_id=None),
-    **_refused("send the conversation as input", previous_input_messages=None, enable_response_messages=False),
+    **_refused("send the conversation as input", previous_input_messages=None, enable_response_messages=False,
+               messages=None),
+    **_refused("use text.format", response_format={"type": "text"}),
+    **_refused("use reasoning.effort", reasoning_effort=None),
+    **_refused("use max_output_tokens", max_tokens=None, max_completion_tokens=None),
+    **_refused("a response is one answer", n=1),
 }  # fmt: skip
 MESSAGES: Route = {
+    **_ELSEWHERE,
+    **_SAMPLING_ELSEWHERE,
+    **_CONSTRAINTS_ELSEWHERE,
     **_OPERATORS,
+    **_STREAM,
     **_SWITCHES,
     **_no_effect("mm_payload", "return_mm_kwargs", "metadata"),
 }

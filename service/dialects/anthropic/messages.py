@@ -53,14 +53,14 @@ def all_blocks(fields: Fields) -> Iterator[Any]:
 
 def _messages(turn: Fields, place: str, is_history: bool, called: dict[str, str]) -> Iterator[Message]:
     """Yield the messages of one turn. Each result of a tool is a message. `called` collects the names of the tools."""
-    role = turn.string("role")
-    if role == "system":
-        if text := _text(turn, "content"):
+    role = as_text(turn.get("role"))
+    if role in ("system", "developer"):
+        if text := _text(turn, "content", is_history):
             yield Message("system", text)
     elif role == "assistant":
-        yield _assistant(_blocks(turn, "content"), called)
-    elif role == "user":
-        yield from _user(_blocks(turn, "content"), place, is_history, called)
+        yield _assistant(_blocks(turn, "content", is_history), called)
+    elif role == "user" or is_history:
+        yield from _user(_blocks(turn, "content", is_history), place, is_history, called)
     else:
         raise BadRequest(f'invalid role "{role}": must be "user", "assistant" or "system"')
 
@@ -122,8 +122,9 @@ def _part(block: Fields, place: str, is_history: bool) -> str | Image:
     if kind != "image":
         raise BadRequest(f'content block type "{kind}" is not supported: {place}')
     if source.string("type") != "base64":
-        raise BadRequest(f"invalid image source type: {source.string('type')}. Only base64 images are supported.")
-    return images.decode(source.string("data"))
+        message = f"invalid image source type: {source.string('type')}. Only base64 images are supported."
+        raise BadRequest(f"{message} ({place})")
+    return images.decode(source.string("data"), f"{images.INVALID_BASE64} ({place})")
 
 
 def _history_part(block: Fields) -> str | Image:
@@ -138,14 +139,21 @@ def _history_part(block: Fields) -> str | Image:
     return text_in(block.values)
 
 
-def _text(fields: Fields, name: str) -> str:
-    texts = [as_text(block.get("text")) for block in _blocks(fields, name)]
+def _text(fields: Fields, name: str, is_history: bool = False) -> str:
+    texts = [as_text(block.get("text")) for block in _blocks(fields, name, is_history)]
     return "\n\n".join(text for text in texts if text and not text.startswith(BILLING))
 
 
-def _blocks(fields: Fields, name: str) -> list[Fields]:
-    """Return the blocks of a content. A string is one block of text."""
+def _blocks(fields: Fields, name: str, is_history: bool = False) -> list[Fields]:
+    """Return the blocks of a content. A string is one block of text, and in the history any other value is, too."""
     content = fields.get(name)
     if isinstance(content, str):
-        return [Fields({"type": "text", "text": content}, _STRUCT)]
+        return [_text_block(content)]
+    if is_history:
+        values = content if isinstance(content, list) else [content]
+        return [Fields(each, _STRUCT) if isinstance(each, dict) else _text_block(as_text(each)) for each in values]
     return fields.children(name, "[]ContentBlock", "ContentBlock")
+
+
+def _text_block(text: str) -> Fields:
+    return Fields({"type": "text", "text": text}, _STRUCT)

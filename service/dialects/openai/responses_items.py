@@ -55,7 +55,9 @@ def parse_conversation(fields: Fields, items: list[Record], first: int) -> list[
             messages += reader.read(index, Fields(item, STRUCT, "input."))
         except BadRequest as error:
             place = f"input[{first + index}]"
-            raise BadRequest(f"{place}: {error.message}", param=place, code=error.code) from None
+            inside = (error.param or "").removeprefix("input.")
+            param = f"{place}.{inside}" if inside else place
+            raise BadRequest(f"{place}: {error.message}", param=param, code=error.code) from None
     turns: list[Message] = []
     for role, group in groupby(messages, attrgetter("role")):
         run = list(group)
@@ -63,8 +65,11 @@ def parse_conversation(fields: Fields, items: list[Record], first: int) -> list[
     return turns
 
 
-def item_type(item: Fields) -> str:
-    """Return the type of an item. A message may leave it out, and so may a reference. Raise BadRequest for others."""
+def item_type(item: Fields, is_history: bool = False) -> str:
+    """Return the type of an item. A message may leave it out, and so may a reference.
+
+    An item of the history may leave it out, too, and has an empty type then. Raise BadRequest for others.
+    """
     kind = item.get("type")
     if isinstance(kind, str) and kind:
         return kind
@@ -72,6 +77,8 @@ def item_type(item: Fields) -> str:
         return "message"
     if item.get("id") and item.get("content") is None:
         return "item_reference"
+    if is_history:
+        return ""
     raise BadRequest("input item missing required 'type' field")
 
 
@@ -85,9 +92,10 @@ class _ItemReader:
 
     def read(self, index: int, item: Fields) -> Iterator[Message]:
         """Yield the message of an item, if it has one."""
-        kind = item_type(item)
+        is_history = index < self._history
+        kind = item_type(item, is_history)
         if kind == "message":
-            yield _message(item, is_history=index < self._history)
+            yield _message(item, is_history)
         elif kind == "reasoning":
             yield Message("assistant", thinking=_reasoning(item))
         elif kind == "item_reference":
@@ -132,8 +140,12 @@ def _history_length(items: list[Record]) -> int:
 
 
 def _message(item: Fields, is_history: bool) -> Message:
-    role = item.string("role")
+    role = item.get("role")
+    if role not in ROLES and is_history:
+        # Templates know no more roles, and the text is all that there is to read.
+        role = "user"
     if role not in ROLES:
+        role = item.string("role")
         raise BadRequest(f'invalid role "{role}": must be "user", "assistant", "system" or "developer"')
     return Message(_template_role(role), _content(item, is_history or role == "assistant"))
 
@@ -172,10 +184,18 @@ def _part(value: Any, place: str, is_history: bool) -> str | Image:
     if kind == "refusal":
         return part.string("refusal")
     if kind == "input_image" and part.string("image_url"):
-        return images.from_url(part.string("image_url"))
+        return _image(part.string("image_url"), place)
     if kind in ("input_file", "input_image"):
-        raise BadRequest("file inputs are not currently supported")
-    raise BadRequest(f"{place}: unknown content type: {kind}")
+        raise BadRequest(f"file inputs are not currently supported: {place} is an {kind} with a file", param=place)
+    raise BadRequest(f"{place}: unknown content type: {kind}", param=place)
+
+
+def _image(url: str, place: str) -> Image:
+    """Return the image in a data URL. Raise BadRequest in Ollama's words, with the place as the parameter."""
+    try:
+        return images.from_url(url)
+    except BadRequest as error:
+        raise BadRequest(error.message, param=place) from None
 
 
 def _history_part(part: Fields, kind: Any) -> str | Image:

@@ -6,6 +6,7 @@ Tools that the client runs become functions for the model. It never knows how th
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from ...errors import BadRequest
@@ -67,8 +68,7 @@ def parse_tools(fields: Fields, items: Iterable[Record]) -> Tools:
     for item in items:
         record = Fields(item, "ResponsesRequest", "input.")
         if record.get("type") in ("additional_tools", "tool_search_output"):
-            added = Tools()
-            add_tools(added, record.children("tools", "[]Tool", "Tool"))
+            added = _readable_tools(record.get("tools"))
             tools.add(added.offered.values())
             found |= set(added.offered)
     tools.defer(found, searchable=TOOL_SEARCH in tools.offered)
@@ -105,6 +105,15 @@ def parse_choice(fields: Fields, tools: Tools) -> ToolChoice:
     if kind == "required":
         tools.require_one()
     return ToolChoice(kind)
+
+
+def _readable_tools(declared: Any) -> Tools:
+    """Return the tools that an item adds, without those that can't be read: the item is sent again with each turn."""
+    tools = Tools()
+    for each in declared if isinstance(declared, list) else []:
+        with suppress(BadRequest):
+            add_tools(tools, [Fields(each, "ResponsesRequest", "input.tools.")] if isinstance(each, dict) else [])
+    return tools
 
 
 def _tool(kind: str, fields: Fields, namespace: str) -> OfferedTool | None:

@@ -11,7 +11,7 @@ from service.dialects.openai.chat_request import parse_chat
 from service.dialects.openai.completions import CompletionAnswer, parse_completion
 from service.dialects.openai.embeddings import parse_embeddings
 from service.dialects.openai.responses_request import parse_responses
-from service.dialects.vllm_fields import ROUTES, Treatment, VllmField, table
+from service.dialects.vllm_fields import CHAT, ROUTES, Treatment, VllmField, table
 from service.errors import BadRequest
 from service.protocol.events import Delta
 from service.protocol.request import Constraint, Request
@@ -60,6 +60,27 @@ def test_a_field_that_can_not_be_honoured_is_refused_by_its_name(route: str, nam
 def test_a_value_that_asks_for_nothing_is_accepted(route: str, name: str, field: VllmField):
     for value in (None, *field.harmless):
         assert parsed(route, **{name: value})
+
+
+@pytest.mark.parametrize("route", ["/v1/responses", "/v1/messages"])
+@pytest.mark.parametrize("name", [name for name, field in CHAT.items() if field.treatment is not Treatment.NO_EFFECT])
+def test_a_field_of_chat_that_would_change_an_answer_is_in_the_table_of_the_other_routes(route: str, name: str):
+    # The id of an answer is not its meaning, and `top_k` is Anthropic's own.
+    assert name in ROUTES[route] or name in ("request_id", "top_k")
+
+
+@pytest.mark.parametrize(
+    ("route", "fields", "instead"),
+    [
+        ("/v1/responses", {"response_format": {"type": "json_object"}}, "use text.format"),
+        ("/v1/responses", {"max_tokens": 5}, "use max_output_tokens"),
+        ("/v1/responses", {"reasoning_effort": "low"}, "use reasoning.effort"),
+        ("/v1/messages", {"response_format": {"type": "json_object"}}, "use output_config.format"),
+        ("/v1/messages", {"structured_outputs": {"choice": ["a"]}}, "use output_config.format"),
+    ],
+)
+def test_the_refusal_of_another_routes_field_names_this_routes_own(route: str, fields: dict[str, Any], instead: str):
+    assert refusal(route, **fields).message.endswith(instead)
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -111,3 +111,27 @@ def test_claude_codes_first_turn_is_a_user_and_a_system_message():
     """As Claude Code 2.1 sends it; the order is the engine's to mend where a template refuses it."""
     system = {"role": "system", "content": [{"type": "text", "text": "# Environment"}]}
     assert [message.role for message in turns(ASKED, system)] == ["user", "system"]
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_a_developer_is_the_system(role: str):
+    assert turns(ASKED, {"role": role, "content": "be brief"})[1] == Message("system", "be brief")
+
+
+@pytest.mark.parametrize(
+    ("content", "read"),
+    [
+        ({"type": "text", "text": "words"}, "words"),
+        (["words", None, {"type": "text", "text": "more"}], "words\nmore"),
+        (5, "5"),
+    ],
+)
+@pytest.mark.parametrize("role", ["user", "critic"])
+def test_an_earlier_turn_is_read_whatever_its_role_and_the_form_of_its_content(role: str, content: Any, read: str):
+    first, *_ = turns({"role": role, "content": content}, {"role": "assistant", "content": "ok"}, ASKED)
+    assert first == Message("user", read)
+
+
+def test_a_new_turn_of_a_role_that_nobody_has_is_refused():
+    with pytest.raises(BadRequest, match='invalid role "critic"'):
+        turns({"role": "critic", "content": "no"})

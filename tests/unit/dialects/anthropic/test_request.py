@@ -123,9 +123,12 @@ def test_a_text_document_is_its_text_and_no_other_document_is_read():
     [
         (
             {"type": "image", "source": {"type": "url", "url": "http://x/y.png"}},
-            "invalid image source type: url. Only base64 images are supported.",
+            "invalid image source type: url. Only base64 images are supported. (messages[0].content[0])",
         ),
-        ({"type": "image", "source": {"type": "base64", "data": "%"}}, "invalid base64 image data"),
+        (
+            {"type": "image", "source": {"type": "base64", "data": "%"}},
+            "invalid base64 image data (messages[0].content[0])",
+        ),
         ({"type": "video"}, 'content block type "video" is not supported: messages[0].content[0]'),
     ],
 )

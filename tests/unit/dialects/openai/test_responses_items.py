@@ -114,6 +114,26 @@ def test_odd_content_of_an_earlier_turn_is_no_reason_to_refuse(content: Any):
     assert between({"role": "user", "content": content}, {"role": "assistant", "content": content})
 
 
+@pytest.mark.parametrize(
+    ("item", "read"),
+    [
+        ({"role": "critic", "content": "words"}, [Message("user", "words")]),
+        ({"type": "message", "role": "tool", "content": [{"type": "of_next_year", "text": "words"}]},
+         [Message("user", "words")]),
+        ({"type": "message", "content": "words"}, [Message("user", "words")]),
+        ({"content": "words"}, [Message("assistant", "words")]),
+        ({}, []),
+    ],
+)  # fmt: skip
+def test_an_earlier_item_of_no_known_role_or_type_gives_its_text(item: dict[str, Any], read: list[Message]):
+    assert between(item, ASKED, {"role": "assistant", "content": "ok"})[:-2] == read
+
+
+@pytest.mark.parametrize("tools", [None, 5, {}, [None], ["add"], [{"type": "function"}], [{"type": 5}]])
+def test_what_a_clients_search_has_found_is_evidence(tools: Any):
+    assert between({"type": "tool_search_output", "call_id": "c", "tools": tools})
+
+
 @pytest.mark.parametrize("written", ["hm", "gAAAAAB" + "x" * 100])
 def test_thoughts_that_another_server_has_encrypted_are_not_shown(written: str):
     item = {"type": "reasoning", "encrypted_content": written, "summary": [{"type": "summary_text", "text": "short"}]}

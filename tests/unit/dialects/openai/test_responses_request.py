@@ -88,7 +88,7 @@ def test_images_stay_where_they_stood_among_the_texts():
         ([{"role": "user", "content": [{"type": "x"}]}], "input[0]: content[0]: unknown content type: x"),
         (
             [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}],
-            "input[0]: file inputs are not currently supported",
+            "input[0]: file inputs are not currently supported: content[0] is an input_file with a file",
         ),
         (
             [{"role": "user", "content": [{"type": "input_image", "image_url": "https://x/y.png"}]}],
