@@ -1,4 +1,4 @@
-"""Two real engines of one model, harmed one at a time or both, and clients that are cut, under mixed streams.
+"""Two real engines of one model, harmed one at a time, and clients that are cut, under mixed streams.
 
 It loads vLLM a dozen times, so that only `make test-faults` runs it.
 """
@@ -152,14 +152,6 @@ def kill_worker(server: Server) -> None:
     signal_worker(server, signal.SIGKILL)
 
 
-def kill_both(server: Server) -> None:
-    first, second = server.engine_workers()
-    os.kill(first, signal.SIGKILL)
-    is_noticed = lambda: any(each["state"] != "ready" for each in replicas(server))  # noqa: E731
-    until(is_noticed, PATIENCE_SECONDS, "the host has noticed")
-    os.kill(second, signal.SIGKILL)
-
-
 def stop_worker(server: Server) -> None:
     signal_worker(server, signal.SIGSTOP)
 
@@ -189,7 +181,6 @@ def restart_all(server: Server) -> None:
     "harm",
     [
         pytest.param(kill_worker, marks=fault("`kill -9` of one of two replicas")),
-        pytest.param(kill_both, marks=fault("`kill -9` of one of two replicas")),
         pytest.param(stop_worker, marks=fault("`SIGSTOP` of one of two replicas")),
         pytest.param(stop_core, marks=fault("`SIGSTOP` of vLLM's EngineCore")),
         pytest.param(end_worker, marks=fault("`SIGTERM` of one of two replicas")),
@@ -212,8 +203,13 @@ def kill_web_worker(server: Server) -> None:
     os.kill(server.web_workers()[0], signal.SIGKILL)
 
 
-@fault("a client's connection that breaks again and again")
-@pytest.mark.parametrize("harm", [kill_nothing, kill_web_worker, kill_worker])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        pytest.param(kill_nothing, marks=fault("a client's connection that breaks again and again")),
+        kill_web_worker,
+    ],
+)
 def test_streams_that_are_cut_again_and_again_are_whole(
     replicated: Server, undisturbed: list[Any], harm: Callable[[Server], None]
 ) -> None:
