@@ -115,7 +115,10 @@ class Exchange:
         locations = self._connections.locations()
         if not locations.is_host_away:
             return False
-        known = locations.last(command.model, command.lost)
+        return self._is_at(locations.last(command.model, command.lost))
+
+    def _is_at(self, known: Located | None) -> bool:
+        """Set `location` to a known one. Return whether there is one."""
         if known is not None:
             self.location = msgspec.structs.replace(known, id=self._inbox.id, load_ns=0)
         return known is not None

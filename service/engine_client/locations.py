@@ -1,7 +1,7 @@
-"""The last known location of each model, for the time in which the engine host can't be reached.
+"""The last known location of each model: for as long as it holds, and while the engine host can't be reached.
 
 In: each Located. Out: the last Located of a model, for a while. Engine workers behind a Unix socket end with their
-engine host, so their locations are not kept.
+engine host, so that without it their locations are worth nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Locations:
         self._is_open = is_open
         self._clock = clock
         self._known: dict[str, tuple[float, Located]] = {}
+        self._holding: dict[str, tuple[float, Located]] = {}
 
     @property
     def is_host_away(self) -> bool:
@@ -35,9 +36,22 @@ class Locations:
 
     def add(self, model: str, located: Located) -> None:
         """Keep an answer that the host has just given."""
+        if located.holds:
+            self._holding[model] = self._clock() + located.holds, located
         if parse_address(located.socket).is_unix:
             return
         self._known[model] = self._clock() + KNOWN_SECONDS, located
+
+    def holding(self, model: str) -> Located | None:
+        """Return where the model is, without a question to the host; None where that has to be asked."""
+        until, located = self._holding.get(model, (0.0, None))
+        if located is None or self._clock() >= until or not self._is_open(located.socket):
+            return None
+        return located
+
+    def forget(self, model: str) -> None:
+        """Ask for this model's location again."""
+        self._holding.pop(model, None)
 
     def last(self, model: str, lost: list[str]) -> Located | None:
         """Return the model's last location while its engine worker is connected and not among the `lost` ones."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..drain import drain
-from ..errors import EngineGone, GoingDown
+from ..errors import Drained, EngineGone, GoingDown
 from ..protocol.commands import Submit
 from ..protocol.events import Delta, Event, Failed, Finished, Rendered
 from ..protocol.request import Request
@@ -63,6 +63,8 @@ class Stream(Exchange):
         self._is_moving = False
         # Whether the requests have reached the engine that failed.
         self._reached = False
+        # Whether the host was not asked where the model is, and no event has come from there yet.
+        self._is_guess = False
         # The events of a moved answer get the id of its first Submit.
         self._origin: dict[int, int] = {}
 
@@ -98,6 +100,12 @@ class Stream(Exchange):
         return events
 
     def _first_engine(self) -> Iterator[list[Event]]:
+        self._is_guess = self._keep_alive is None and self._is_at(self._connections.locations().holding(self._model))
+        if self._is_guess:
+            assert self.location is not None
+            self._submit_to_engine(self._submits)
+            yield [self.location]
+            return
         yield from self.locate(self._model, self._keep_alive, len(self._submits), beginning=self._beginning)
         self._submit_to_engine(self._submits)
 
@@ -113,6 +121,7 @@ class Stream(Exchange):
                 continue
             events = self._wait()
             self._failed = self._take(events)
+            self._is_guess = self._is_guess and not events
             if events or self._failed is None:
                 yield events
 
@@ -142,7 +151,7 @@ class Stream(Exchange):
         assert self.location is not None
         if drain.begun:
             raise failed.error()
-        if not self._is_moving:
+        if not self._is_moving and not self._was_a_wrong_guess(failed):
             self._moves.begin(failed, self.location.socket, self._reached)
             logger.warning("request %s moves to another engine: %s", self._inbox.request_id, failed.message)
         self._is_moving = True
@@ -167,6 +176,14 @@ class Stream(Exchange):
             if time.monotonic() >= beats_at:
                 beats_at += self._times.heartbeat
                 yield []
+
+    def _was_a_wrong_guess(self, failed: Failed) -> bool:
+        """Return whether the model has left the engine before the requests came there; the host is asked then."""
+        is_wrong = self._is_guess and (not self._reached or failed.kind == Drained.__name__)
+        self._is_guess = False
+        if is_wrong:
+            self._connections.locations().forget(self._model)
+        return is_wrong
 
     def _take(self, events: list[Event]) -> Failed | None:
         """Number the answers up to the end of the last one, or up to a failure, and drop what follows."""

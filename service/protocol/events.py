@@ -44,7 +44,8 @@ class Located(Struct):
     """The model is loaded and served by the replica with this number at `socket`: a path, or tls://host:port.
 
     `load_ns` is how long the request waited for the model, in nanoseconds. `capabilities` have Ollama's names; they are
-    empty when they are not known. `defaults` go into the Submit.
+    empty when they are not known. `defaults` go into the Submit. For `holds` seconds the model stays there, so that
+    further requests need not ask.
     """
 
     id: int
@@ -53,6 +54,7 @@ class Located(Struct):
     capabilities: list[str] = []
     defaults: Defaults = Defaults()
     replica: int = 0
+    holds: float = 0.0
 
 
 class Unloaded(Struct):

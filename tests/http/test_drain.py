@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from app import create_app
 from service.config import Settings
 from service.drain import EARLY_SECONDS, Drain, drain
+from service.engine.host.resident import HOLD_SECONDS
 from tests.support.answers import NDJSON, SSE, chat, parse, text
 from tests.support.servers import SCRIPTED, EngineHost, Server, until
 
@@ -115,6 +117,8 @@ def test_the_engine_host_lets_requests_end_refuses_others_and_ends_the_rest(
     posts = begin(web, pool)
     os.kill(host.pid, signal.SIGTERM)
     until(lambda: "going down" in httpx.get(f"{web.url}/readyz").text, 120, "it is not ready any more")
+    # A web worker that has just been told where the model is need not ask again yet.
+    time.sleep(HOLD_SECONDS)
     refused = post(web, "a")
     assert (refused.status_code, int(refused.headers["Retry-After"]) > 0) == (503, True)
     assert refused.json() == {"error": "the engine is going down, please try again"}

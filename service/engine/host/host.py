@@ -173,7 +173,9 @@ class Host:
             model, command.caller, command.keep_alive, command.submits, command.lost, command.beginning
         )
         capabilities, took = self._catalog.info(model).capabilities, time.monotonic_ns() - began
-        yield Located(command.id, replica.socket, took, capabilities, model.defaults, replica.number)
+        # A client may replace a model that a client has created.
+        holds = 0.0 if model.made_at else replica.resident.holds()
+        yield Located(command.id, replica.socket, took, capabilities, model.defaults, replica.number, holds)
 
     async def _unload(self, command: Unload) -> AsyncGenerator[Event, None]:
         await self._engines.unload(self._catalog.find(command.model))

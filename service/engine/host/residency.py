@@ -46,6 +46,7 @@ class Residency:
         self._fit: bool | None = None
 
     def add(self, resident: Resident) -> None:
+        resident.shares_limits = self._limits != Limits()
         self._residents.append(resident)
         self._touched.add(resident)
         resident.watch(self._touched.add)

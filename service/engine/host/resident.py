@@ -16,6 +16,8 @@ from ...protocol.model_info import EngineState, leading_state
 
 # How long a request may take from learning where its model is to arriving there; a web worker needs milliseconds.
 LEASE_SECONDS = 5.0
+# How long web workers send requests to a model without asking where it is. A burst of requests then asks once.
+HOLD_SECONDS = 0.1
 
 Clock = Callable[[], float]
 
@@ -122,6 +124,8 @@ class Resident:
         self._keep_alive = keep_alive
         self._waiting: Counter[str] = Counter()
         self._dismissed = False
+        # Whether it may have to go so that another model fits.
+        self.shares_limits = False
         self._touched: Callable[[Resident], None] = lambda resident: None
         # The totals over the replicas, and what each of them adds.
         self._memory = self._running = 0
@@ -232,6 +236,11 @@ class Resident:
         if self.pinned:
             return math.inf
         return self._keep_alive if self.busy else max(0.0, self.used + self._keep_alive - self.clock())
+
+    def holds(self) -> float:
+        """Return for how many seconds every request will find it where the last one has found it."""
+        is_alone = len(self.replicas) == 1 and not self.shares_limits
+        return HOLD_SECONDS if is_alone and self.remaining() > LEASE_SECONDS else 0.0
 
     def due(self) -> float:
         """Return the seconds until it may have to be unloaded; infinite where something else must happen before."""

@@ -13,7 +13,7 @@ import pytest
 from service.engine_client import client
 from service.engine_client.client import Client
 from service.engine_client.disconnect import Presence
-from service.errors import EngineFailure, EngineGone, ServiceError
+from service.errors import Drained, EngineFailure, EngineGone, ServiceError
 from service.protocol.commands import Locate, Submit
 from service.protocol.events import Delta, Event, Failed, Finished, Hello, Located
 from service.protocol.request import Request, Text
@@ -23,10 +23,14 @@ FINISHED = Finished(1, "stop", 1, 1, 0, 0, 0, 0)
 
 
 class Engine:
-    """Host and worker on one socket. The nth Submit is answered with the nth of `answers`; then the process ends."""
+    """Host and worker on one socket. The nth Submit is answered with the nth of `answers`; then the process ends.
 
-    def __init__(self, path: str, answers: list[list[Event]]) -> None:
+    Its locations hold for `holds` seconds.
+    """
+
+    def __init__(self, path: str, answers: list[list[Event]], holds: float = 0.0) -> None:
         self._path, self._answers = path, answers
+        self.holds = holds
         self.commands: list[object] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(path)
@@ -53,7 +57,7 @@ class Engine:
 
     def _events(self, command: object) -> list[Event]:
         if isinstance(command, Locate):
-            return [Located(command.id, self._path, 0)]
+            return [Located(command.id, self._path, 0, holds=self.holds)]
         assert isinstance(command, Submit)
         events = self._answers.pop(0)
         for event in events:
@@ -150,3 +154,49 @@ def test_an_engine_that_hangs_holds_up_nobody_who_asks_another(scratch: Path):
         peer.close()
         assert type(waits.exception()) is EngineGone
     answers.close()
+
+
+DRAINED = Failed(0, "Drained", "the engine goes down")
+
+
+def asked_in_turn(path: Path, answers: list[list[Event]], count: int) -> tuple[list[str], list[Event | ServiceError]]:
+    """The kinds of the commands that so many requests send one after the other, and the last event of each.
+
+    A location of the engine's holds for an hour. No stream may lose its engine.
+    """
+    engine = Engine(str(path / "engine.sock"), answers, holds=3600.0)
+    client = Client(str(path / "engine.sock"), 10, moves=0)
+    lasts = [list(_events(client.submit([REQUEST], Presence()).batches()))[-1] for _ in range(count)]
+    engine.close()
+    return [type(command).__name__ for command in engine.commands], lasts
+
+
+def test_a_location_that_holds_is_asked_for_once(scratch: Path):
+    commands, lasts = asked_in_turn(scratch, [[delta("a"), finished()]] * 3, 3)
+    assert commands == ["Locate", "Submit", "Submit", "Submit"]
+    assert [type(last) for last in lasts] == [Finished] * 3
+
+
+def test_a_model_that_has_left_meanwhile_is_looked_for_again(scratch: Path):
+    """It was unloaded or restarted since, which is not a loss that the request may be charged with."""
+    answers = [[delta("a"), finished()], [DRAINED], [delta("b"), finished()]]
+    commands, lasts = asked_in_turn(scratch, answers, 2)
+    assert commands == ["Locate", "Submit", "Submit", "Locate", "Submit"]
+    assert [type(last) for last in lasts] == [Finished] * 2
+
+
+def test_an_engine_that_ends_under_a_request_is_a_loss_wherever_the_location_came_from(scratch: Path):
+    for place, answers in enumerate(([[DRAINED]], [[delta("a"), finished()], [delta("a"), DRAINED]])):
+        directory = scratch / str(place)
+        directory.mkdir()
+        _, lasts = asked_in_turn(directory, answers, len(answers))
+        assert isinstance(lasts[-1], Drained)
+
+
+def test_a_request_with_a_keep_alive_of_its_own_asks_the_host(scratch: Path):
+    engine = Engine(str(scratch / "engine.sock"), [[delta("a"), finished()]] * 2, holds=3600.0)
+    client = Client(str(scratch / "engine.sock"), 10)
+    for _ in range(2):
+        list(client.submit([REQUEST], Presence(), keep_alive=5.0).batches())
+    engine.close()
+    assert [type(command) for command in engine.commands] == [Locate, Submit, Locate, Submit]

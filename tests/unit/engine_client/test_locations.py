@@ -1,4 +1,4 @@
-"""Where models were last, while the engine host can't be reached."""
+"""Where models are as long as an answer holds, and where they were last while the engine host can't be reached."""
 
 from __future__ import annotations
 
@@ -53,3 +53,22 @@ def test_an_engine_behind_a_unix_socket_ends_with_its_host(world: World):
 def test_what_was_known_is_forgotten_after_a_while(world: World):
     world.now = KNOWN_SECONDS
     assert world.locations.last("m", []) is None
+
+
+def test_an_answer_that_holds_is_used_until_its_time_is_over_or_its_connection_is(world: World):
+    assert world.locations.holding("m") is None
+    located = Located(1, WORKER, 5, holds=1.0)
+    world.locations.add("m", located)
+    assert world.locations.holding("m") == located
+    assert world.locations.holding("other") is None
+    world.now = 1.0
+    assert world.locations.holding("m") is None
+    world.locations.add("m", located)
+    world.open.remove(WORKER)
+    assert world.locations.holding("m") is None
+
+
+def test_a_location_that_was_wrong_is_asked_for_again(world: World):
+    world.locations.add("m", Located(1, WORKER, 5, holds=1.0))
+    world.locations.forget("m")
+    assert world.locations.holding("m") is None

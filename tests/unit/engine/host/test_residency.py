@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.engine.host.residency import Limits, Residency
-from service.engine.host.resident import LEASE_SECONDS, Resident
+from service.engine.host.resident import HOLD_SECONDS, LEASE_SECONDS, Resident
 from service.errors import Unavailable
 from service.protocol.model_info import EngineState
 
@@ -300,3 +300,23 @@ def test_a_model_that_took_more_memory_than_was_known_drives_others_out(clock: C
     assert house.overdue() == []
     new.replicas[0].memory = 15
     assert names(house.overdue()) == ["old"]
+
+
+# --- how long a location holds ---------------------------------------------------------------------------
+
+
+def test_a_location_holds_only_where_nothing_can_send_the_model_away_meanwhile(clock: Clock):
+    alone = ready(clock, keep_alive=300.0)
+    residency(alone)
+    assert alone.holds() == HOLD_SECONDS
+    serve(alone, LEASE_SECONDS)
+    assert alone.holds() == 0
+    alone.dismiss()
+    assert alone.holds() == 0
+    beside, spread = ready(clock, keep_alive=300.0), ready(clock, keep_alive=300.0, replicas=2)
+    residency(beside, models=1)
+    residency(spread)
+    assert (beside.holds(), spread.holds()) == (0, 0)
+    pinned = ready(clock, keep_alive=1.0, pinned=True)
+    residency(pinned)
+    assert pinned.holds() == HOLD_SECONDS
