@@ -53,7 +53,8 @@ class OpenWebUI(WebProgram):
         }
         unset = [f"--unset={name}" for name in os.environ if name.startswith(FOREIGN)]
         serve = [str(PROGRAM), "serve", "--host", "127.0.0.1", "--port", str(port)]
-        super().__init__(["env", *unset, *serve], directory, port, {**env, **QUIET, **WITHOUT_TASKS, **ours}, cwd=directory)
+        quiet = env | QUIET | WITHOUT_TASKS
+        super().__init__(["env", *unset, *serve], directory, port, quiet | ours, cwd=directory)
 
     def serves(self) -> bool:
         try:
@@ -63,7 +64,7 @@ class OpenWebUI(WebProgram):
 
 
 class WebUIChat:
-    """A new chat in a tab of a browser. `unless` returns why nothing can be waited for any more."""
+    """A new chat in a tab of a browser, with the default model or a named one."""
 
     def __init__(self, browser: Any, program: OpenWebUI, model: str = "") -> None:
         self._program = program
