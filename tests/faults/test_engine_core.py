@@ -136,6 +136,7 @@ def test_a_killed_engine_core_is_replaced_and_its_streams_continue(
     assert holdings(pids(harmed)).files <= before.files + FILES
 
 
+@fault("`SIGSTOP` of vLLM's EngineCore")
 def test_an_engine_core_that_hangs_is_replaced(harmed: Server, streams: Streams, undisturbed: list[Any]) -> None:
     web_workers, core = harmed.web_workers(), engine_core(harmed)
     core.suspend()
