@@ -30,7 +30,7 @@ WEBUI := .venv-open-webui
 # Ray and what `make check` installs. Without Ray in .venv the tests show that nothing else needs it.
 RAY := .venv-ray
 
-# What builds the documentation site. Its own environment keeps .venv as an operator has it.
+# The tools that build the documentation site. Their own environment keeps .venv as an operator has it.
 DOCS := .venv-docs
 
 # A machine with an NVIDIA GPU gets vLLM itself, any other machine gets vLLM's CPU build. ENGINE=cpu and ENGINE=cuda
@@ -99,7 +99,7 @@ test-cluster: $(VENV)/installed-check ## a web and an engine machine on a networ
 test-ray: $(RAY)/installed ## engine workers on a Ray cluster of this machine: no vLLM, two to eight minutes
 	$(RAY)/bin/python -m pytest tests/cluster/ray
 
-# Interpreters come from PATH or pyenv, packages by uv into .venv-legacy/, which is kept. What a machine lacks is skipped.
+# Interpreters come from PATH or pyenv, packages by uv into .venv-legacy/, which is kept. A missing one is skipped.
 test-legacy: $(VENV)/installed-check ## old Pythons, Flasks, servers and extensions: no vLLM; LEGACY="-n 0 --write-servers"
 	$(PYTEST) tests/legacy -n 2 --no-loadscope-reorder $(LEGACY)
 
