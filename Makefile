@@ -24,10 +24,13 @@ AGENTS := tests/compat/agents/npm
 LIBRARIES := .venv-agents
 NPM_AGENTS := $(if $(shell command -v npm),$(AGENTS)/node_modules/.package-lock.json)
 
+# Open WebUI, 3 GB. Without it its tests are skipped.
+WEBUI := .venv-open-webui
+
 # Ray and what `make check` installs. Without Ray in .venv the tests show that nothing else needs it.
 RAY := .venv-ray
 
-# What builds the documentation site. Its own environment keeps .venv as an operator has it.
+# The tools that build the documentation site. Their own environment keeps .venv as an operator has it.
 DOCS := .venv-docs
 
 # A machine with an NVIDIA GPU gets vLLM itself, any other machine gets vLLM's CPU build. ENGINE=cpu and ENGINE=cuda
@@ -44,7 +47,7 @@ INSTALL_FLAGS := --excludes requirements/cpu-excludes.txt \
 endif
 
 # Groups of tests that `make test` leaves to targets of their own, because they take long or install much.
-HEAVY := $(foreach group,faults cluster legacy compat/agents page,--ignore tests/$(group))
+HEAVY := $(foreach group,faults cluster legacy compat/agents compat/open_webui page,--ignore tests/$(group))
 
 # Compares how long a client waits with how long it waits without an attack, so nothing else may run beside it.
 ALONE := tests/hostile/test_victim.py
@@ -52,7 +55,7 @@ ALONE := tests/hostile/test_victim.py
 FAULTS ?= --write-faults
 
 .PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-cluster test-hostile test-legacy \
-	test-agents test-page test-ray docs site bench soak serve install install-dev clean
+	test-agents test-open-webui test-page test-ray docs site bench soak serve install install-dev clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -96,12 +99,16 @@ test-cluster: $(VENV)/installed-check ## a web and an engine machine on a networ
 test-ray: $(RAY)/installed ## engine workers on a Ray cluster of this machine: no vLLM, two to eight minutes
 	$(RAY)/bin/python -m pytest tests/cluster/ray
 
-# Interpreters come from PATH or pyenv, packages by uv into .venv-legacy/, which is kept. What a machine lacks is skipped.
+# Interpreters come from PATH or pyenv, packages by uv into .venv-legacy/, which is kept. A missing one is skipped.
 test-legacy: $(VENV)/installed-check ## old Pythons, Flasks, servers and extensions: no vLLM; LEGACY="-n 0 --write-servers"
 	$(PYTEST) tests/legacy -n 2 --no-loadscope-reorder $(LEGACY)
 
 test-agents: $(VENV)/installed-check $(NPM_AGENTS) $(LIBRARIES)/installed ## Codex CLI, Claude Code and others as they ship: no vLLM
 	$(PYTEST) tests/compat/agents
+
+test-open-webui: $(VENV)/installed-check $(WEBUI)/installed ## Open WebUI as pip installs it, in Chromium: no vLLM
+	$(UV) pip install --python $(VENV)/bin/python -r requirements/page.txt
+	$(PYTEST) tests/compat/open_webui
 
 # The browser is Debian's `chromium`; without it the tests are skipped.
 test-page: $(VENV)/installed-check ## the web page in Chromium: no vLLM
@@ -130,7 +137,7 @@ soak: install-dev ## ten minutes of everything at once, and what grows; SOAK="--
 install-dev: install $(VENV)/installed-dev $(DOCS)/installed $(CLIENTS)/installed $(NPM_CLIENTS) ## install what the tests need, too
 
 clean: ## remove what was installed, built and cached
-	rm -rf $(VENV) .venv-legacy $(CLIENTS) $(LIBRARIES) $(DOCS) $(RAY) $(NPM)/node_modules $(AGENTS)/node_modules
+	rm -rf $(VENV) .venv-legacy $(CLIENTS) $(LIBRARIES) $(WEBUI) $(DOCS) $(RAY) $(NPM)/node_modules $(AGENTS)/node_modules
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf build dist site *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -164,6 +171,11 @@ $(CLIENTS)/installed: requirements/clients.txt | $(UV)
 $(LIBRARIES)/installed: requirements/agents.txt | $(UV)
 	$(UV) venv --quiet --clear --python $(VENV)/bin/python $(LIBRARIES)
 	$(UV) pip install --python $(LIBRARIES)/bin/python $(INSTALL_FLAGS) -r requirements/agents.txt
+	@touch $@
+
+$(WEBUI)/installed: requirements/open-webui.txt | $(UV)
+	$(UV) venv --quiet --clear --python $(VENV)/bin/python $(WEBUI)
+	$(UV) pip install --python $(WEBUI)/bin/python $(INSTALL_FLAGS) -r requirements/open-webui.txt
 	@touch $@
 
 $(RAY)/installed: requirements/ray.txt requirements/check.txt requirements/web.txt requirements/otel.txt | $(UV)

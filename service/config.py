@@ -83,7 +83,7 @@ class Settings:
         parse_ports,
     )
     cluster: str = setting(
-        Group.MODEL, "", "A Ray cluster, `host:port`, whose nodes run the engine workers. When empty, the host does."
+        Group.MODEL, "", "A Ray cluster, `host:port`, for the engine workers. When empty, the host's machine runs them."
     )
     keep_alive: float = setting(
         Group.MEMORY,

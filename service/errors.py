@@ -189,7 +189,7 @@ class TooManyRequests(ServiceError):
 
 
 class HTTPRefusal(ServiceError):
-    """HTTP itself refuses: an unknown path, a wrong method, a page of another origin. `status` says which."""
+    """HTTP itself refuses: an unknown path, a wrong method, a page of another origin. `status` is the one for it."""
 
     def __init__(self, message: str, retry_after: int | None = None, status: int = 404) -> None:
         super().__init__(message, retry_after)

@@ -25,6 +25,7 @@ class MadeUpProcess:
     """A worker that is ready at once and has the same number of requests in each pulse."""
 
     place = ""
+    must_leave = False
 
     def __init__(self, number: int) -> None:
         # Web workers would connect there; the generator of this benchmark asks the host alone.

@@ -1,4 +1,4 @@
-"""The addresses that a request comes from, and those that a server without keys may listen on."""
+"""The addresses that a request comes from, those that a server without keys may listen on, and keys in headers."""
 
 from __future__ import annotations
 

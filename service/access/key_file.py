@@ -116,7 +116,7 @@ class KeyFile:
             logger.error("the keys stay as they were: %s", error.message)
 
     def _current(self) -> tuple[int, ...] | None:
-        """Return what differs between two versions of the file; None when there is no file.
+        """Return values that differ between two versions of the file; None when there is no file.
 
         The time of the inode's last change is used, not that of the content: it can't be set back, and it also moves
         when an unreadable file is made readable.

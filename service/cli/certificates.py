@@ -8,7 +8,7 @@ import click
 
 from .processes import require
 
-# Longer is refused by some auditors, and a year is easy to plan for.
+# A year and a month. Some auditors refuse longer ones.
 DAYS = 397
 
 

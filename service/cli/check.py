@@ -84,6 +84,7 @@ def found(what: str, examine: Callable[[], str]) -> Finding:
 
 
 def variables_set() -> str:
+    """Return the names of the variables that are set, for a row of the table."""
     names = sorted(name for name in os.environ if name.startswith(PREFIX))
     return f"set: {', '.join(names)}" if names else "every setting has its default"
 
@@ -100,7 +101,7 @@ def keys(settings: Settings) -> str:
 
 
 def certificates(settings: Settings) -> str:
-    """Say when this machine's certificate expires. Raises SettingsError when it can't be used."""
+    """Return when this machine's certificate expires. Raises SettingsError when it can't be used."""
     check_credentials(parse_address(settings.engine_socket), settings.tls)
     return f"{settings.tls}: {validity(Credentials(settings.tls).expires_at())}"
 
@@ -114,7 +115,7 @@ def models(settings: Settings) -> str:
 
 
 def libraries(settings: Settings) -> Finding:
-    """Whether an engine host can be started here."""
+    """Return the row of the libraries that an engine host needs here."""
     from importlib.metadata import PackageNotFoundError, version
 
     if settings.engine == "scripted":

@@ -1,11 +1,11 @@
-"""A row of `vllm-wsgi check`, and how it says for how long a certificate is valid."""
+"""A row of `vllm-wsgi check`, and its words for how long a certificate is valid."""
 
 from __future__ import annotations
 
 import time
 from typing import NamedTuple
 
-# From here on a certificate should be renewed.
+# A certificate that is valid for fewer days should be renewed.
 RENEWAL_DAYS = 30
 
 
@@ -18,7 +18,7 @@ class Finding(NamedTuple):
 
 
 def validity(expires_at: float) -> str:
-    """Say how long a certificate is valid that expires at this time, in seconds since the epoch."""
+    """Return how long a certificate is valid that expires at this time, in seconds since the epoch."""
     date = time.strftime("%Y-%m-%d", time.gmtime(expires_at))
     days = int((expires_at - time.time()) / 86_400)
     return f"valid until {date}, {days} days{'; renew it now' if days < RENEWAL_DAYS else ''}"

@@ -1,4 +1,4 @@
-"""What `serve` and `engine` share: find the libraries they need, and become another program."""
+"""The steps that `serve` and `engine` share: find the libraries that they need, and become another program."""
 
 from __future__ import annotations
 

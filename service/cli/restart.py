@@ -8,7 +8,7 @@ from ..config import Settings
 from ..errors import ServiceError
 from .processes import mistakes_reported
 
-# The host is asked for nothing meanwhile; an empty batch only lets Ctrl-C through.
+# How often an empty batch comes while the host reports nothing, so that Ctrl-C ends the wait.
 HEARTBEAT_SECONDS = 1.0
 
 

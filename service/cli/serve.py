@@ -11,7 +11,7 @@ from ..config import Settings
 from ..version import module
 from .processes import become, mistakes_reported, require, require_engine
 
-# Any of these says what is served.
+# Any of these names what is served.
 _CHOICES = ("VLLM_WSGI_MODEL", "VLLM_WSGI_MODELS", "VLLM_WSGI_ENGINE_SOCKET", "MODEL")
 
 
@@ -26,7 +26,7 @@ _CHOICES = ("VLLM_WSGI_MODEL", "VLLM_WSGI_MODELS", "VLLM_WSGI_ENGINE_SOCKET", "M
 def serve(model: str | None, host: str, port: int, workers: int, options: str | None) -> None:
     """Serve MODEL over HTTP until Ctrl-C.
 
-    MODEL is a local directory or a Hugging Face repository. Without MODEL, the settings say what is served:
+    MODEL is a local directory or a Hugging Face repository. Without MODEL, the settings name what is served:
     VLLM_WSGI_MODEL, or VLLM_WSGI_MODELS for several models. When VLLM_WSGI_ENGINE_SOCKET names an engine host that
     runs already, that one is used; otherwise an engine host is started.
 
@@ -53,6 +53,6 @@ def serve(model: str | None, host: str, port: int, workers: int, options: str | 
 
 
 def check_model(settings: Settings) -> None:
-    """Raise a UsageError when nobody has said which model to serve and the demo model is not here."""
+    """Raise a UsageError when no model is named and the demo model is not here."""
     if not any(os.environ.get(name) for name in _CHOICES) and not Path(settings.model).is_dir():
         raise click.UsageError("Name a model: vllm-wsgi serve Qwen/Qwen3-8B, or vllm-wsgi serve /srv/models/my-model")

@@ -216,8 +216,14 @@ def _cell(field: VllmField | None) -> str:
 
 
 def _note(name: str) -> str:
-    notes = [route[name].note for route in ROUTES.values() if name in route and route[name].note]
-    return "; ".join(dict.fromkeys(notes))
+    """Return the note of a field. Where the routes have different ones, each names its routes."""
+    routes_of: dict[str, list[str]] = {}
+    for path, route in ROUTES.items():
+        if name in route and route[name].note:
+            routes_of.setdefault(route[name].note, []).append(f"`{path}`")
+    if len(routes_of) < 2:
+        return "".join(routes_of)
+    return "; ".join(f"{', '.join(paths)}: {note}" for note, paths in routes_of.items())
 
 
 def _equal(value: Any, harmless: Any) -> bool:

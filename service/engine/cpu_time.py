@@ -1,6 +1,6 @@
 """The CPU time that a worker's processes have used, from Linux' /proc (proc_pid_stat(5)).
 
-In: the pid of a worker, which leads a session of its own. Out: seconds, or None where /proc does not say it.
+In: the pid of a worker, which leads a session of its own. Out: seconds, or None where /proc has no such process.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ SESSION, USER_TICKS, SYSTEM_TICKS = 3, 11, 12
 
 
 def of_process(pid: int) -> float | None:
-    """Return the seconds that all threads of a process have used; None where /proc does not say it."""
+    """Return the seconds that all threads of a process have used; None where /proc has no such process."""
     fields = _fields(pid)
     return _seconds(fields) if fields else None
 
 
 def of_children(pid: int) -> float | None:
-    """Return the seconds that all other processes of a session leader's session have used."""
+    """Return the seconds that all other processes of a session leader's session have used; None where it is gone."""
     if not _fields(pid):
         return None
     return sum(_seconds(fields) for other, fields in _session(pid) if other != pid)

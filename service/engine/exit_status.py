@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-# Hints for operators, where the signal alone does not say enough.
+# Hints for operators, where the name of the signal is not enough.
 _LIKELY = {
     signal.SIGILL: "an instruction that this CPU does not have",
     signal.SIGKILL: "probably by the kernel's out-of-memory killer",
@@ -14,9 +14,9 @@ _LIKELY = {
 
 
 def cause(status: int | None) -> str:
-    """Return how a process with this exit status ended, as Python gives it: a signal is negative.
+    """Return how a process with this exit status ended, as Python has it: a signal is negative.
 
-    None, for a process whose status is not known, is "ended".
+    Return "ended" when the status is None, since it is not known.
     """
     if status is None:
         return "ended"

@@ -1,7 +1,7 @@
 """The engine's end of the queue, the same for host and worker: commands come in, each is answered by events.
 
 All events that come up in one turn of the loop leave as one message, so that a decode step costs one message for each
-web worker instead of one for each request. What a web worker has no time to read piles up, and leaves joined.
+web worker instead of one for each request. Events that a web worker has no time to read pile up, and leave joined.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ logger = logging.getLogger("vllm_wsgi.queue")
 
 # A web worker that has left this much unread is behind: what comes up meanwhile waits for it, and is joined.
 BEHIND_BYTES = 64 * 1024
-# So many events wait before they are joined for the first time.
+# How many events wait before they are joined for the first time.
 JOIN_EVENTS = 4096
 
 # Takes an event of a command at any time until the command is answered.
 Emit = Callable[[Event], None]
-# Answers one kind of command. Each takes its own class, which a type of them all can't say.
+# Answers one kind of command. Each takes its own class, and no type covers them all.
 Handler = Callable[[Any], AsyncGenerator[Event, None]]
 
 
@@ -51,9 +51,9 @@ Handlers = Mapping[type[Command], "Handler | Push"]
 
 
 class WebWorkerConnection:
-    """One connected web worker and its requests; when it goes, they are cancelled.
+    """One connected web worker and its requests, which are cancelled when the connection closes.
 
-    One on another machine gets a pulse, so that each side notices when the other one vanishes.
+    A web worker on another machine gets an Alive every PULSE_SECONDS, so that it notices when this machine vanishes.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ def _label(command: Command) -> str:
 
 
 class Listening(Protocol):
-    """What listens for web workers, until it is closed. `address` is where it does."""
+    """Something that listens for web workers at `address`, until it is closed."""
 
     address: Address
 

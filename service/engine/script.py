@@ -1,4 +1,4 @@
-"""Finds the script in a request to the scripted engine: which words it is to play, and how long the prompt is."""
+"""Finds the script in a request to the scripted engine, and counts the words of the prompt."""
 
 from __future__ import annotations
 

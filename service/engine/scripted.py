@@ -18,8 +18,8 @@ except for these commands:
     !until:PATH       waits until there is a file of that name
     !hang             the engine stops answering; its pulse stops, too
     !call:NAME:JSON   a tool call with these arguments; without an argument when there is no JSON
-    !system           what the system message says
-    !result           what the newest result of a tool says
+    !system           the text of the system messages
+    !result           the text of the newest result of a tool
     !trace            the request's traceparent
 
 Agents put text of their own around what their user writes, and ask again with a tool's result. A script can stand
@@ -58,6 +58,8 @@ DIMENSIONS = 8
 
 
 class ScriptedEngine:
+    """An Engine that plays the script in each request."""
+
     device = "cpu"
     cache_bytes = 0
 
@@ -135,54 +137,78 @@ class ScriptedEngine:
         words = script.split(" ")
         limits = request.sampling.max_tokens, request.caller.max_output_tokens
         limit = min((limit for limit in limits if limit), default=len(script) * 1000)
-        started = time.monotonic_ns()
-        interval, tokens, calls = 0.0, 0, 0
+        started, tokens, calls, pace = time.monotonic_ns(), 0, 0, _Pace()
         # Tokens that another engine has generated.
         skipped = len(request.so_far.token_ids) if request.so_far is not None else 0
-        due = time.monotonic()
         for word in words:
             command, _, argument = word.partition(":")
-            if command == "!sleep":
-                await asyncio.sleep(float(argument))
-            elif command == "!until":
-                while not os.path.exists(argument):
-                    await asyncio.sleep(0.02)
-            elif command in ("!rate", "!step"):
-                interval, due = (1 / float(argument) if float(argument) else 0.0), time.monotonic()
-                if command == "!step":
-                    due -= due % interval
-            elif command == "!fail":
-                raise EngineFailure(argument)
-            elif command == "!crash":
-                os._exit(70)
-            elif command == "!block":
-                end = time.monotonic() + float(argument)
-                while time.monotonic() < end:
-                    """Works, as a long prompt would make it."""
-            elif command == "!hang":
-                self._hangs = True
-                await asyncio.Event().wait()
-            else:
-                count, text = _repeated(command, argument, word, request)
-                for _ in range(count):
-                    if tokens == limit:
-                        break
-                    if tokens < skipped:
-                        tokens += 1
-                        continue
-                    due += interval
-                    await asyncio.sleep(max(0.0, due - time.monotonic()))
-                    if command == "!clock":
-                        text = f"{time.monotonic_ns() // 1000}~"
-                    token = _token(id, tokens, text, calls)
+            if await self._obeys(command, argument, pace):
+                continue
+            count, text = _repeated(command, argument, word, request)
+            for _ in range(min(count, limit - tokens)):
+                if tokens >= skipped:
+                    await pace.next_token()
+                    token = _token(id, tokens, _clock() if command == "!clock" else text, calls)
                     calls += len(token.tool_calls)
                     token.prompt_tokens = 0 if tokens else len(words)
                     yield token
-                    tokens += 1
+                tokens += 1
         took = time.monotonic_ns() - started
         reason = "length" if tokens == limit else "stop"
         ids = list(range(len(words))) if request.return_context else []
         yield Finished(id, reason, len(words), tokens, 0, 1, 1, took, ids)
+
+    async def _obeys(self, command: str, argument: str, pace: _Pace) -> bool:
+        """Follow a command that makes no token; return whether it is one. Raises EngineFailure."""
+        if command == "!sleep":
+            await asyncio.sleep(float(argument))
+        elif command == "!until":
+            while not os.path.exists(argument):
+                await asyncio.sleep(0.02)
+        elif command in ("!rate", "!step"):
+            pace.set(float(argument), in_step=command == "!step")
+        elif command == "!fail":
+            raise EngineFailure(argument)
+        elif command == "!crash":
+            os._exit(70)
+        elif command == "!block":
+            _block(float(argument))
+        elif command == "!hang":
+            self._hangs = True
+            await asyncio.Event().wait()
+        else:
+            return False
+        return True
+
+
+class _Pace:
+    """When the next token is due: at once, until a rate is set."""
+
+    def __init__(self) -> None:
+        self._interval = 0.0
+        self._due = time.monotonic()
+
+    def set(self, rate: float, in_step: bool) -> None:
+        """Generate `rate` tokens a second, without pauses when 0; `in_step`: at the same moments in all requests."""
+        self._interval, self._due = (1 / rate if rate else 0.0), time.monotonic()
+        if in_step and self._interval:
+            self._due -= self._due % self._interval
+
+    async def next_token(self) -> None:
+        """Wait until the next token is due."""
+        self._due += self._interval
+        await asyncio.sleep(max(0.0, self._due - time.monotonic()))
+
+
+def _block(seconds: float) -> None:
+    """Compute, as a long prompt would make the engine do."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def _clock() -> str:
+    return f"{time.monotonic_ns() // 1000}~"
 
 
 def _repeated(command: str, argument: str, word: str, request: Request) -> tuple[int, str]:

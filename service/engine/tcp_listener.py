@@ -96,7 +96,7 @@ class TcpListener:
             self._log_refused(host, _reason(error))
             return
         writer = asyncio.StreamWriter(transport, protocol, reader, self._loop)
-        # From here on it counts as served and not as a handshake.
+        # From here on the connection counts as served and not as a handshake.
         serving = self._loop.create_task(self._serve(reader, writer))
         self._served.add(serving)
         serving.add_done_callback(self._served.discard)

@@ -1,4 +1,4 @@
-"""With which options and in which environment an engine worker is started, wherever it runs.
+"""The options and the environment with which an engine worker is started, wherever it runs.
 
 In: settings and a model. Out: WorkerOptions, and variables for the worker's process. Starts nothing itself.
 """
@@ -22,11 +22,21 @@ def worker_options(
     `lifeline` and `parent` are known only where the worker is started.
     """
     return WorkerOptions(
-        address, lifeline, parent, settings.engine, model.source, model.engine_args,
-        model.tool_parser, model.reasoning_parser, model.template,
-        settings.max_queue, model.name.short, settings.traces or "",
-        replica if model.replicas > 1 else None, settings.tls,
-    )  # fmt: skip
+        socket=address,
+        lifeline=lifeline,
+        parent=parent,
+        engine=settings.engine,
+        model=model.source,
+        engine_args=model.engine_args,
+        tool_parser=model.tool_parser,
+        reasoning_parser=model.reasoning_parser,
+        template=model.template,
+        max_queue=settings.max_queue,
+        name=model.name.short,
+        traces=settings.traces or "",
+        replica=replica if model.replicas > 1 else None,
+        tls=settings.tls,
+    )
 
 
 def compile_cache(settings: Settings) -> Path:
@@ -35,7 +45,7 @@ def compile_cache(settings: Settings) -> Path:
 
 
 def worker_environment(cache: Path) -> dict[str, str]:
-    """Return the environment of a worker: quiet and private unless the operator says otherwise.
+    """Return the environment of a worker: quiet and private unless the operator sets the same variables.
 
     What vLLM, torch and Triton compile is kept under `cache`. VLLM_WSGI_* is left out, since vLLM takes each variable
     that begins with VLLM_ for one of its own, misspelt.

@@ -1,4 +1,4 @@
-"""Tell conversations apart by a hash of their beginning.
+"""Distinguish conversations by a hash of their beginning.
 
 A chat begins with its system messages and its first question, whatever follows. The host sends requests with the same
 beginning to the same replica of a model, which has what came before in its prefix cache.

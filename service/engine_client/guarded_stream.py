@@ -94,7 +94,7 @@ class GuardedStream(Stream):
     def abandon(self) -> None:
         """End the stream: the client does not know of it."""
         self._is_abandoned = True
-        self._tell(EndStream(new_id(), self._keep.stream, self._keep.owner, forget=True))
+        self._send_only(EndStream(new_id(), self._keep.stream, self._keep.owner, forget=True))
         # Ends the guarding thread, which checks this whenever it waits.
         self._inbox.client_left()
         self.close()
@@ -114,7 +114,7 @@ class GuardedStream(Stream):
             raise
         except ServiceError as error:
             self._is_over = True
-            self._tell(EndStream(new_id(), self._keep.stream, self._keep.owner, error.kind, error.message))
+            self._send_only(EndStream(new_id(), self._keep.stream, self._keep.owner, error.kind, error.message))
             raise
 
     def _stand_by(self) -> None:
@@ -123,7 +123,7 @@ class GuardedStream(Stream):
         # The host may still work at a Locate with the former number.
         self._inbox.id = new_id()
         if self._is_submitted:
-            self._tell(Detach(new_id(), self._keep.stream, self._keep.owner))
+            self._send_only(Detach(new_id(), self._keep.stream, self._keep.owner))
         threading.Thread(target=self._keep_up, name=f"stream {self._keep.stream[:8]}", daemon=True).start()
 
     def _keep_up(self) -> None:
@@ -141,7 +141,7 @@ class GuardedStream(Stream):
             self._accepted.set()
             super().close()
 
-    def _tell(self, command: Command) -> None:
+    def _send_only(self, command: Command) -> None:
         """Send a command, and ignore its answer."""
         if self._asked is not None and self._is_submitted:
             with contextlib.suppress(ServiceError):

@@ -1,7 +1,7 @@
 """gunicorn's hooks: check the settings, listen safely, start and stop the engine host, write the request log.
 
 In: the master (`server`) or a web worker, as gunicorn passes them. Out: a server that serves, or exit status 1 and one
-line in gunicorn's log that says what is wrong with which setting.
+line in gunicorn's log that names the setting and what is wrong with it.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from gunicorn.http.body import Body
 from gunicorn.http.errors import InvalidHeader, UnsupportedTransferCoding
 from gunicorn.http.message import Message, Request
 
-# Of a body that the application did not read, so much is taken after the answer, for so long. A client that sends its
-# whole body before it reads then gets the answer, and no client can make the server swallow more.
+# How much of a body that the application did not read is taken after the answer, and for how long. A client that sends
+# its whole body before it reads then gets the answer, and no client can make the server take more.
 DRAIN_BYTES = 4 * 1024 * 1024
 DRAIN_SECONDS = 10.0
 
@@ -45,17 +45,17 @@ def set_body_reader(request: Any) -> None:
 
 
 def should_close(request: Any) -> bool:
-    """Return whether the answer says that the connection closes; replaces `Message.should_close`.
+    """Return whether the answer announces that the connection closes; replaces `Message.should_close`.
 
-    It does after a body that can't be read, where gunicorn closes the connection without saying so, and before a body
-    that is too long to be drained.
+    It does after a body that can't be read, where gunicorn closes the connection without announcing it, and before a
+    body that is too long to be drained.
     """
     body = request.body
     return bool(_wants_to_close(request) or (body and (getattr(body, "failed", False) or _left(body) > DRAIN_BYTES)))
 
 
 def drain_body(body: Body) -> bool:
-    """Read what the application left of a body; return whether that was all of it."""
+    """Read the part of a body that the application left. Return whether the body has ended."""
     taken = 0
     # A client that breaks off, is too slow or sends malformed chunks has its answer already.
     with suppress(Exception):

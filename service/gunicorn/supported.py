@@ -1,4 +1,4 @@
-"""Which versions of gunicorn our worker runs under. It is looked at before anything of gunicorn is imported."""
+"""The versions of gunicorn that our worker runs under, checked before anything of gunicorn is imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-// What is wrong with a model, in words, and what the operator would do next.
+// A model's trouble in words, and the operator's next step.
 
 import { count, seconds, shortName } from "./format.js";
 
@@ -11,7 +11,7 @@ const DEATHS = [
   [/SIGSEGV|SIGABRT|SIGBUS|SIGILL/i, "This is a crash in native code. The engine's log has its last lines; check the driver and vLLM versions, and report it with the request that was running."],
   [/SIGTERM|SIGINT/i, "Somebody or something ended the engine from outside: systemd, an orchestrator, a person."],
   [/CUDA|NCCL|driver/i, "Check the GPU (nvidia-smi) and the driver's log (dmesg)."],
-  [/hang|no answer|pulse|did not answer/i, "The engine answered nothing for VLLM_WSGI_ENGINE_TIMEOUT. If long prompts are normal here, raise that setting."],
+  [/hang|answered nothing|no answer|pulse|did not answer/i, "The engine answered nothing for VLLM_WSGI_ENGINE_TIMEOUT. If long prompts are normal here, raise that setting."],
   [/not found|no such|404|gated|401|403/i, "Check the model's source in models.toml, and HF_TOKEN for a gated repository."],
 ];
 
@@ -52,7 +52,7 @@ export function hostAdvice(snapshot) {
     return { kind: "warn", what: "The engine host is going down: running requests may end, new ones get a 503.", next: "Start it again, or wait for its supervisor to." };
   }
   if (host.state !== "ready") {
-    return { kind: "bad", what: `The engine host does not answer${host.reason ? `: ${host.reason}` : ""}.`, next: "gunicorn starts a host of its own again, within seconds. Another one: systemctl start vllm-wsgi-engine. Its log says why it ended." };
+    return { kind: "bad", what: `The engine host does not answer${host.reason ? `: ${host.reason}` : ""}.`, next: "gunicorn starts a host of its own again, within seconds. Another one: systemctl start vllm-wsgi-engine. Its log has the reason." };
   }
   return null;
 }

@@ -72,11 +72,11 @@ function messageIn(text) {
     const { error } = JSON.parse(text);
     return typeof error === "string" ? error : (error?.message ?? "");
   } catch {
-    return text.startsWith("<") ? "" : text.slice(0, 300); // A proxy's HTML says nothing to a person.
+    return text.startsWith("<") ? "" : text.slice(0, 300); // A proxy's HTML is not for a person.
   }
 }
 
-/** What to tell a person about a failure. */
+/** Return a sentence about a failure, for a person. */
 export function explain(error) {
   if (error instanceof ServerError) {
     const next = error.status === 503 && error.retryAfter ? ` Try again in ${error.retryAfter} s.` : "";

@@ -1,5 +1,5 @@
-// Which models there are and what they can do (api/tags), what is loaded (the feed, or api/ps without the scope for
-// it), and whether streams can be resumed here.
+// The models and their capabilities (api/tags), those that are loaded (the feed, or api/ps without the scope for it),
+// and whether streams can be resumed here.
 
 import { json, send } from "./api.js";
 import { feed } from "./feed.js";

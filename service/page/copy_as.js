@@ -163,7 +163,7 @@ let current = "curl";
 /** Show the dialog for a request's body; `accept` is the transport's media type, empty for the default. */
 export function copyAs(body, accept) {
   const dialog = byId("copy-dialog");
-  // What this server can't do is not offered.
+  // Snippets that this server can't answer are not offered.
   const names = Object.keys(WRITERS).filter((name) => catalog.resumable || name !== "JavaScript: EventSource");
   if (!names.includes(current)) current = names[0];
   const tabs = names.map((name) => el("button", {
@@ -205,4 +205,3 @@ byId("copy-button").addEventListener("click", async () => {
     setText(byId("copy-done"), "Selected: press Ctrl-C.");
   }
 });
-

@@ -1,5 +1,5 @@
-// What must hold before the first paint, so that nothing flashes or jumps: the theme, the view, and which panels are
-// folded. A plain script, since modules run after that paint.
+// The things that must hold before the first paint, so that nothing flashes or jumps: the theme, the view, and which
+// panels are folded. A plain script, since modules run after that paint.
 {
   const THEMES = ["auto", "light", "dark"];
   const NAME = "vllm-wsgi.theme";

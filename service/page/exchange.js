@@ -3,7 +3,7 @@
 //   ndjson, sse    POST api/chat, read by fetch; resumable when asked for: GET of the stream's address after a cursor
 //   eventsource    POST api/chat with "background", then the browser's own EventSource on the address that it got
 //
-// The listener hears opened(text), bytes(Uint8Array) or event(text), record(object), note(text, isBad).
+// The listener gets opened(text), bytes(Uint8Array) or event(text), record(object), note(text, isBad).
 
 import { address, send, ServerError } from "./api.js";
 import { NdjsonDecoder, SseDecoder } from "./framing.js";
@@ -65,7 +65,7 @@ export class Exchange {
     });
   }
 
-  /** Close the connection, as a tunnel that a train drives into; a resumable answer goes on without a reader. */
+  /** Close the connection, as a train in a tunnel does; a resumable answer goes on without a reader. */
   cut() {
     this.#leave("cut");
   }
@@ -181,4 +181,3 @@ function headOf(method, path, response) {
 
 /** A token in a query is a secret; the path is not. */
 const pathOf = (url) => new URL(url).pathname;
-

@@ -19,7 +19,7 @@ export class Feed extends EventTarget {
   reason = "";
   /** The last snapshot, and when it arrived (performance.now). */
   snapshot = null;
-  heardAt = 0;
+  receivedAt = 0;
   #last = "";
   #close = () => {};
 
@@ -30,7 +30,7 @@ export class Feed extends EventTarget {
     else this.#listen();
   }
 
-  /** Pause while the tab is hidden. What happened meanwhile is replayed, as far as the server keeps it. */
+  /** Pause while the tab is hidden. The server replays the events since then, as far as it keeps them. */
   followVisibility() {
     let timer = 0;
     let isPaused = false;
@@ -51,7 +51,7 @@ export class Feed extends EventTarget {
   /** Forget what was seen, which another key may not see, and begin anew. */
   restart() {
     this.snapshot = null;
-    this.heardAt = 0;
+    this.receivedAt = 0;
     this.#last = "";
     this.dispatchEvent(new Event("reset"));
     this.start();
@@ -119,7 +119,7 @@ export class Feed extends EventTarget {
 
   #take(name, data, id) {
     if (id) this.#last = id;
-    this.heardAt = performance.now();
+    this.receivedAt = performance.now();
     if (name === "snapshot") this.snapshot = data;
     this.dispatchEvent(new CustomEvent(name, { detail: data }));
   }

@@ -68,13 +68,13 @@ class ModelCard {
     this.showReplicas(model.replicas ?? []);
   }
 
-  /** The numbers stay as they were: the page does not jump, and their last values say what led here. */
+  /** The numbers stay as they were: the page does not jump, and their last values show what led here. */
   showUnknown() {
     this.state.dataset.state = "unknown";
     setText(this.state.lastElementChild, STATES.unknown);
   }
 
-  /** On one machine there are no nodes, and one replica says no more than its model. */
+  /** On one machine there are no nodes, and one replica shows no more than its model. */
   showReplicas(replicas) {
     const hasNodes = replicas.some((each) => each.node);
     this.table.classList.toggle("one-place", !hasNodes);
@@ -171,12 +171,12 @@ const draw = onceAFrame(() => {
 
 /** Numbers that no longer come must not look as if they did. */
 function showStale() {
-  const silent = (performance.now() - feed.heardAt) / 1000;
+  const silent = (performance.now() - feed.receivedAt) / 1000;
   const isStale = feed.state !== "open" || silent > STALE_SECONDS;
   byId("live-models").classList.toggle("stale", isStale || hostIsGone());
   byId("requests-panel").hidden = feed.state === "closed" && !feed.snapshot;
   if (!isStale || feed.state === "wait") return;
-  const since = feed.heardAt ? ` The numbers below are ${silent < 60 ? `${Math.round(silent)} s` : seconds(silent)} old.` : "";
+  const since = feed.receivedAt ? ` The numbers below are ${silent < 60 ? `${Math.round(silent)} s` : seconds(silent)} old.` : "";
   const reason = feed.state === "open" ? "The server sends no events." : feed.reason;
   setText(byId("live-summary"), `${reason}${/[.!?]$/.test(reason) ? "" : "."}${since}`);
 }

@@ -178,7 +178,7 @@ export function asker(done) {
     byId("ask-fields").replaceChildren(...fields.map((each) => each.node));
     fail("");
     dialog.showModal();
-    // What can't be undone is not one Enter away.
+    // A deletion must not be one Enter away.
     (fields[0]?.input ?? dialog.querySelector("[data-close]")).focus();
   };
 }

@@ -208,7 +208,7 @@ function show() {
 }
 
 function store() {
-  // Images may be more than the browser keeps; the words are worth more than they are.
+  // Images may be larger than what the browser keeps. Then the text is kept without them.
   if (!kept.write("conversation", messages)) {
     kept.write("conversation", messages.map(({ images, ...rest }) => (images ? { ...rest, content: `${rest.content}\n[an image]` } : rest)));
   }
@@ -275,7 +275,7 @@ export function start() {
     const { copyAs } = await import("./copy_as.js");
     const written = byId("message").value.trim();
     try {
-      // What is written, or else what was asked last: without its answer.
+      // The text that is written, or else the last question, without its answer.
       const asked = messages.slice(0, messages.findLastIndex((each) => each.role !== "assistant") + 1);
       const all = written ? [...messages, { role: "user", content: written }] : asked;
       copyAs(form.body(all.length ? all : [{ role: "user", content: ASKS[0] }]), ACCEPT[form.transport()] ?? "");

@@ -124,7 +124,7 @@ function showModels(wanted) {
 function showModel() {
   const name = value("model");
   const state = catalog.stateOf(name)?.state;
-  const words = { ready: "Loaded.", loading: "Loading.", restarting: "Restarting.", failed: "The model can't be loaded: Live says why.", unknown: "The engine host does not answer." };
+  const words = { ready: "Loaded.", loading: "Loading.", restarting: "Restarting.", failed: "The model can't be loaded: Live shows why.", unknown: "The engine host does not answer." };
   const hint = name ? (words[state] ?? "Not loaded: the first question loads it.") : "";
   setText(byId("model-hint"), catalog.error && !name ? "The models are not known." : hint);
   byId("think-field").hidden = !catalog.can(name, "thinking");

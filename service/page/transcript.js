@@ -164,7 +164,7 @@ export class AnswerTurn extends Turn {
     announce(`${title} ${text}`);
   }
 
-  /** A sentence that is no failure, with what can be done. */
+  /** A sentence that is not a failure, with what can be done. */
   pause(text, buttons) {
     this.flush();
     this.node.classList.remove("live");

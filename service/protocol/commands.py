@@ -34,9 +34,10 @@ from .request import Defaults, EmbedRequest, Request, Struct
 class RequestOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """One request in numbers and how it ended, for the metrics. Durations are in nanoseconds, 0 when there was none.
 
-    `ending` is done, client_gone, refused, drained or error, and `error` the class of the error. `first` is the time
-    to the first token, `pause` the longest time between two writes of tokens, `speaking` from the first to the last.
-    `time` is the request's end in seconds since the epoch. `client` is an address, and `key` the name of a key.
+    `ending` is done, client_gone, refused, drained or error, and `error` the class of the error. `duration` is that of
+    the whole request, `load` how long it waited for its model, and `queue` for its turn in it. `first` is the time to
+    the first token, `speaking` the time from the first token to the last, and `pause` the longest between two writes of
+    tokens. `time` is the request's end in seconds since the epoch. `client` is an address, and `key` the name of a key.
     `replica` is the number of the replica that had the request last, and `moves` counts its moves to another one by
     their causes: died, drained or unreached.
     """

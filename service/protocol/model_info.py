@@ -78,7 +78,10 @@ def leading_state(states: Iterable[EngineState]) -> EngineState:
 
 
 class ClusterNode(msgspec.Struct, frozen=True, kw_only=True):
-    """A node of the cluster that is alive. `free_gpus` are those that no engine worker holds."""
+    """A node of the cluster that is alive. `free_gpus` are those that no engine worker holds.
+
+    A node that is `draining` is about to be taken away, and gets no further engine workers.
+    """
 
     id: str
     address: str
@@ -86,6 +89,7 @@ class ClusterNode(msgspec.Struct, frozen=True, kw_only=True):
     gpus: float = 0.0
     free_gpus: float = 0.0
     cpus: float = 0.0
+    draining: bool = False
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):

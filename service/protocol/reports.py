@@ -18,8 +18,10 @@ from .request import Struct
 class WorkerOptions(msgspec.Struct, frozen=True):
     """The options with which the host starts a worker.
 
-    `lifeline` is the number of an inherited file descriptor, `parent` the host's pid, `replica` the worker's number
-    where its model has several, `tls` the directory of the certificates.
+    `socket` is the address where it listens, `lifeline` the number of an inherited file descriptor, `parent` the host's
+    pid. `engine` is vllm or scripted, `model` a directory or a repository, `name` the model's name, `template` the path
+    of a chat template, `max_queue` how many requests may wait (no limit when 0), and `traces` the URL of a collector.
+    `replica` is the worker's number where its model has several, and `tls` the directory of the certificates.
     """
 
     socket: str

@@ -52,7 +52,8 @@ class Chat(Struct):
     "none" or "required"; `forced_tool` names the one tool that must be called. Without `parallel_tool_calls` the
     answer holds one call at the most. A model that can't think refuses `think`, or ignores it without `must_think`.
     Without `show_thinking` the thinking is generated and dropped. `continue_final`: the answer goes on from the last
-    message. `template_arguments` are vLLM's `chat_template_kwargs`, which go over our own.
+    message. Without `add_generation_prompt` the template opens no turn for the answer. `template_arguments` are vLLM's
+    `chat_template_kwargs`, which go over our own.
     """
 
     messages: list[Message]

@@ -8,13 +8,13 @@ Supported are text, `.System`, `.Prompt`, `.Suffix`, `.Response`, `if` … `else
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple, NoReturn, Optional
 
 from ..errors import BadRequest
 
 _FIELDS = ("System", "Prompt", "Suffix", "Response")
 _BLANKS = " \t\r\n"
-# An `if` within an `if`, so often; templates of Ollama's library have up to four.
+# How deep an `if` may stand within others; templates of Ollama's library have up to four.
 MAX_DEPTH = 64
 # Templates of Ollama's library have up to 10,000 characters and 100 actions. A longer one takes seconds to parse, and
 # one of many actions takes as long to render for many turns.
@@ -139,7 +139,7 @@ def _field(expression: str) -> str:
     return name
 
 
-def _unsupported(expression: str) -> None:
+def _unsupported(expression: str) -> NoReturn:
     raise BadRequest(
         f"template: {{{{ {expression[:80]} }}}} is not supported; "
         "supported are .System, .Prompt, .Suffix, .Response, if, else and end"

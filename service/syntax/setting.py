@@ -1,4 +1,4 @@
-"""How a setting is declared: its group, and a field with its default, its sentence and its parser.
+"""Declare settings: the groups, and a field with its default, its sentence and its parser.
 
 In: a declaration, and the text of a variable. Out: a field of a dataclass, and its value.
 """

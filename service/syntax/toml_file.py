@@ -20,10 +20,10 @@ _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z"
 
 # Longer files are refused before they are parsed, which takes about a second for each megabyte.
 MAX_BYTES = 4 * 1024 * 1024
-# The search for the line of a mistake parses parts of the file again, up to so many bytes in all.
+# The search for the line of a mistake parses parts of the file again, up to this many bytes in all.
 SEARCH_BYTES = 2 * 1024 * 1024
 
-# A message shows so many characters of a key or a value.
+# A message shows this many characters of a key or a value.
 SHOWN = 200
 # Keys of more parts, between dots, are refused.
 MAX_PARTS = 100

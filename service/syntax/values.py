@@ -15,7 +15,7 @@ import msgspec
 from ..errors import BadRequest
 
 _SWITCH = {"0": False, "false": False, "1": True, "true": True}
-# What Ollama itself reports: https://semver.org, as in 0.33.0 and 0.33.0-rc1.
+# Ollama reports a semantic version (https://semver.org): 0.33.0, 0.33.0-rc1.
 _VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
 _PATH_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?|[0-9a-f:.]*:[0-9a-f:.]*:[0-9a-f:.]*")

@@ -163,6 +163,9 @@ class KeptRecords:
         self._left -= 1
         records = self._answer.records_of(finished)
         has = self._cursor.left_out(finished)
+        if not self._left and self._ends_with_record:
+            # The cursor after the last record says that it is the end.
+            has = min(has, len(records) - 1)
         for number, record in enumerate(records[has:], has + 1):
             self._cursor.add(finished, number)
             is_last = not self._left and number == len(records) and self._ends_with_record

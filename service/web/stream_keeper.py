@@ -28,6 +28,7 @@ from .kept_answers import KINDS, Call, KeptRecords, now, read_recipe, recipe_of,
 from .negotiation import negotiate
 
 STREAMS = "/api/streams"
+RESPONSES = "/v1/responses"
 
 
 class StreamKeeper:
@@ -78,7 +79,7 @@ class StreamKeeper:
         return response
 
     def keep(self, id: str, recipe: bytes, keeping: Keeping, began: int) -> Keep:
-        """Return how a stream of the request's key is kept. Raises BadRequest where none is."""
+        """Return how a stream of the request's key is kept. Raises BadRequest where this server keeps none."""
         most = self._settings.resume_seconds
         if not most:
             raise BadRequest("this server keeps no streams (VLLM_WSGI_RESUME_SECONDS is 0)")
@@ -108,7 +109,8 @@ class StreamKeeper:
             refuse_while_draining()
             stream = self._attached(id, is_own)
         except Unavailable:
-            if chosen is SSE and is_own:
+            # A client that reads events over POST comes back after a 503, too, and may stop after a stream that ends.
+            if chosen is SSE and is_own and request.method != "POST":
                 return _come_again()
             raise
         return self._rest(stream, chosen, cursor)
@@ -164,6 +166,8 @@ class StreamKeeper:
     def _rest(self, stream: AttachedStream, chosen: Framing | None, cursor: Cursor) -> Response:
         try:
             recipe = read_recipe(stream.head.recipe)
+            if recipe.responses is not None:
+                raise ResponseNotFound(f"the stream is a response: {address(cursor.stream)} has it")
         except BaseException:
             stream.close()
             raise
@@ -180,11 +184,12 @@ class StreamKeeper:
 
 
 def address(id: str) -> str:
-    """Return the path of a stream under the prefix of the current request."""
+    """Return the path of a stream, or of a response, under the prefix of the current request."""
+    place = f"{RESPONSES if id.startswith('resp_') else STREAMS}/{id}"
     route = context().route
     path = "" if route is None else route.path.replace("<id>", (request.view_args or {}).get("id", ""))
     prefix = f"{request.script_root}{request.path[: len(request.path) - len(path)]}".strip("/")
-    return f"/{prefix}{STREAMS}/{id}" if prefix else f"{STREAMS}/{id}"
+    return f"/{prefix}{place}" if prefix else place
 
 
 def _settles(is_own: bool) -> float | None:

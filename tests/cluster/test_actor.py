@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ NewActor = Callable[[], WorkerActor]
 
 @pytest.fixture
 def new_actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewActor]:
-    monkeypatch.setattr(actor, "_node_address", lambda: "127.0.0.1")
+    monkeypatch.setattr(actor, "_node", lambda: ("127.0.0.1", "n"))
     made: list[WorkerActor] = []
 
     def new() -> WorkerActor:
@@ -49,7 +50,8 @@ def test_the_worker_listens_at_the_address_of_its_node_and_ends_when_it_is_asked
     worker = new_actor()
     news = whole(worker, is_ready)
     (ready,) = [report for report in news.reports if isinstance(report, Ready)]
-    assert (news.node, ready.address.rpartition(":")[0]) == ("127.0.0.1", "tcp://127.0.0.1")
+    assert (news.node, news.node_id) == ("127.0.0.1", "n")
+    assert ready.address.rpartition(":")[0] == "tcp://127.0.0.1"
     worker.terminate()
     assert whole(worker, lambda news: news.has_ended).status == 0
 
@@ -64,7 +66,7 @@ def test_a_worker_that_is_killed_has_ended_and_nothing_of_it_is_left(new_actor: 
 
 
 def test_an_address_that_needs_tls_is_refused(new_actor: NewActor, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(actor, "_node_address", lambda: "10.0.0.2")
+    monkeypatch.setattr(actor, "_node", lambda: ("10.0.0.2", "n"))
     news = whole(new_actor(), lambda news: news.has_ended)
     (failed,) = news.reports
     assert isinstance(failed, LoadFailed)
@@ -72,12 +74,13 @@ def test_an_address_that_needs_tls_is_refused(new_actor: NewActor, monkeypatch: 
 
 
 def test_a_worker_that_no_host_asks_for_ends_when_it_is_idle(new_actor: NewActor, monkeypatch: pytest.MonkeyPatch):
-    exited: list[int] = []
+    exited: list[tuple[threading.Thread, int]] = []
     monkeypatch.setattr(actor, "ABANDONED_SECONDS", 0.0)
     monkeypatch.setattr(actor, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(os, "_exit", exited.append)
+    monkeypatch.setattr(os, "_exit", lambda status: exited.append((threading.current_thread(), status)))
     worker = new_actor()
     assert worker._latest.wait_for_end(60)
     for thread in worker._threads:
         thread.join()
-    assert exited == [0]
+    # The actors of the other tests, which have ended, count as abandoned, too.
+    assert [status for thread, status in exited if thread in worker._threads] == [0]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.asking import ADD, WEATHER, Asker, content, terminal, user
+from tests.support.answers import terminal
+from tests.support.asking import ADD, WEATHER, Asker, content, user
 from tests.support.servers import Server
 
 pytestmark = pytest.mark.engine

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from service.engine.vllm.render import TOO_LONG
-from tests.support.asking import WEATHER, Asker, content, terminal
+from tests.support.answers import terminal
+from tests.support.asking import WEATHER, Asker, content
 from tests.support.image_bombs import BOMBS
 from tests.support.servers import Server
 from tests.support.tiny_eyes import (

@@ -52,6 +52,10 @@ FAULTS = {
         "heartbeats alone for `VLLM_WSGI_ENGINE_TIMEOUT`; then the same as after `kill -9`",
         "the host notices the missing pulse, kills it and starts another one",
     ),
+    "`SIGSTOP` of vLLM's EngineCore": (
+        "heartbeats alone for `VLLM_WSGI_ENGINE_TIMEOUT`; then the same as after `kill -9`",
+        "the engine worker reports that its engine does not answer; the host kills it and starts another one",
+    ),
     "`SIGSTOP` of the engine host": (
         "streams go on; new requests end with an error, the first ones after 20 s: a 503 with `Retry-After`",
         "requests are served again as soon as the host goes on",
@@ -71,6 +75,10 @@ FAULTS = {
     "`vllm-wsgi restart` of two replicas": (
         "streams pause for a moment when their replica is asked to end, and continue on the other one",
         "each replica is replaced when the one before it is ready",
+    ),
+    "a client's connection that breaks again and again": (
+        "the client of a resumable stream reads the rest at any web worker, also while a web worker or the engine dies",
+        "the engine keeps the answer; without `resumable` it cancels the generation",
     ),
     "a full disk under the model store": (
         "uploads and new models get a 507; models are served as before",

@@ -15,8 +15,8 @@ import pytest
 
 from tests.faults.load import FILES, holdings, pids
 from tests.faults.table import fault
-from tests.support.answers import generate
-from tests.support.asking import WEATHER, Asker, content, terminal, user
+from tests.support.answers import generate, terminal
+from tests.support.asking import WEATHER, Asker, content, user
 from tests.support.servers import PATIENCE_SECONDS, Server, one_is_done, until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -136,6 +136,7 @@ def test_a_killed_engine_core_is_replaced_and_its_streams_continue(
     assert holdings(pids(harmed)).files <= before.files + FILES
 
 
+@fault("`SIGSTOP` of vLLM's EngineCore")
 def test_an_engine_core_that_hangs_is_replaced(harmed: Server, streams: Streams, undisturbed: list[Any]) -> None:
     web_workers, core = harmed.web_workers(), engine_core(harmed)
     core.suspend()

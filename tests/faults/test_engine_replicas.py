@@ -1,6 +1,6 @@
-"""Two real engines of one model: one is killed, and both are replaced one after the other, under mixed streams.
+"""Two real engines of one model, harmed one at a time, and clients that are cut, under mixed streams.
 
-It loads vLLM six times, so that only `make test-faults` runs it.
+It loads vLLM a dozen times, so that only `make test-faults` runs it.
 """
 
 from __future__ import annotations
@@ -10,16 +10,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
+from tests.faults import dialect_streams
+from tests.faults.cut_streams import CutStream, read_response
+from tests.faults.dialect_streams import OPENAI, OTHERS, RESPONSE
+from tests.faults.table import fault
 from tests.faults.test_engine_core import ENGINE_TIMEOUT, KINDS, PATHS, READY_SECONDS, Records, whole
-from tests.support.asking import WEATHER, Asker, user
+from tests.support.answers import NDJSON, SSE
+from tests.support.asking import Asker
 from tests.support.servers import PATIENCE_SECONDS, ROOT, Server, clean_environment, one_is_done, until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
@@ -32,20 +37,9 @@ replicas = 2
 # Room for all streams on one of them: a kilobyte a token, in blocks of 128.
 engine_args = {{ kv_cache_memory_bytes = 134_217_728 }}
 """
-STORY = "Tell me a long story"
-SAMPLED: dict[str, Any] = {"stream": True, "seed": 11, "temperature": 0.9, "max_tokens": 400}
-THINKING = {"chat_template_kwargs": {"enable_thinking": True}}
-# What the other dialects are asked for: the path, and the body.
-OTHERS: list[tuple[str, dict[str, Any]]] = [
-    ("/v1/chat/completions", {"messages": user(STORY), **SAMPLED}),
-    ("/v1/chat/completions", {"messages": user(STORY), **SAMPLED, "n": 2}),
-    ("/v1/chat/completions", {"messages": user(STORY), **SAMPLED, "tools": [WEATHER], **THINKING}),
-    ("/v1/completions", {"prompt": "Once", **SAMPLED, "stop": ["never said"]}),
-    ("/v1/responses", {"input": STORY, "stream": True, "temperature": 0, "max_output_tokens": 400}),
-    ("/v1/messages", {"messages": user(STORY), "stream": True, "temperature": 0, "max_tokens": 400}),
-]
-# Where the events of the other dialects hold what was said; everything else in them is a stamp, an id or a frame.
-SPOKEN = ("content", "text", "delta", "thinking", "reasoning_content", "arguments", "partial_json", "finish_reason")
+NATIVES = [(PATHS[next(iter(kind))], kind) for kind in KINDS]
+STREAMS = 2 * len(NATIVES) + len(OTHERS)
+Streams = list[Future[Any]]
 
 
 @pytest.fixture(scope="module")
@@ -55,47 +49,37 @@ def replicated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     directory = tmp_path_factory.mktemp("replicated")
     (directory / "models.toml").write_text(MODELS)
     env = {"VLLM_WSGI_MODELS": str(directory / "models.toml"), "VLLM_WSGI_ENGINE_TIMEOUT": str(ENGINE_TIMEOUT)}
-    server = Server.start(directory, env, READY_SECONDS)
+    server = Server.start(directory, env | {"WEB_CONCURRENCY": "2"}, READY_SECONDS)
     yield server
     server.stop(60)
 
 
-def spoken(value: Any, key: str = "") -> str:
-    """What the leaves of an event say, in their order."""
-    if isinstance(value, dict):
-        return "".join(spoken(each, name) for name, each in value.items())
-    if isinstance(value, list):
-        return "".join(spoken(each, key) for each in value)
-    return str(value) if key in SPOKEN and value is not None else ""
+def begin(server: Server, asker: Asker, pool: ThreadPoolExecutor) -> Streams:
+    def native(read: Callable[..., Records], path: str, body: dict[str, Any]) -> Any:
+        return whole(read(path, **body))
+
+    natives = [pool.submit(native, read, *each) for each in NATIVES for read in (asker.ndjson, asker.sse)]
+    return natives + [pool.submit(dialect_streams.ask, server.url, *each, READY_SECONDS) for each in OTHERS]
 
 
-def ask_other(server: Server, path: str, body: dict[str, Any]) -> Any:
-    """What was said in all, by answer, and the last usage."""
-    text = httpx.post(f"{server.url}{path}", json={"model": "demo", **body}, timeout=READY_SECONDS).text
-    events = [
-        json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ") and line != "data: [DONE]"
-    ]
-    assert not any("error" in event for event in events), events[-1]
-    by_answer: dict[int, str] = {}
-    for event in events:
-        # An event that repeats the whole answer adds nothing.
-        parts = event.get("choices", [event] if "delta" in event else [])
-        for part in parts:
-            index = part.get("index", 0)
-            by_answer[index] = by_answer.get(index, "") + spoken(part.get("delta", part.get("text")), "text")
-    return by_answer, text.count("[DONE]"), events[-1].get("type", "")
+def begin_cut(server: Server, pool: ThreadPoolExecutor) -> tuple[list[CutStream], Streams]:
+    """Begin all but the last, which can't be resumed. Their connections are cut again and again."""
 
+    def stream(path: str, body: dict[str, Any], accept: str) -> CutStream:
+        return CutStream(server.url, path, {"model": "demo", **body}, accept, seed=len(cut))
 
-def begin(server: Server, asker: Asker, pool: ThreadPoolExecutor) -> list[Future[Any]]:
-    def ours(read: Any, kind: dict[str, Any]) -> Any:
-        records: Records = read(PATHS[next(iter(kind))], **kind)
-        return whole(records)
-
-    natives = [pool.submit(ours, read, kind) for kind in KINDS for read in (asker.ndjson, asker.sse)]
-    return natives + [pool.submit(ask_other, server, path, body) for path, body in OTHERS]
-
-
-STREAMS = 2 * len(KINDS) + len(OTHERS)
+    cut: list[CutStream] = []
+    futures: Streams = []
+    for path, body in NATIVES:
+        for accept in (NDJSON, SSE):
+            cut.append(stream(path, body, accept))
+            futures.append(pool.submit(lambda each=cut[-1]: whole(each.run().records)))
+    for path, body in OPENAI:
+        cut.append(stream(path, body, SSE))
+        futures.append(pool.submit(lambda each=cut[-1]: dialect_streams.said(each.run().records)))
+    response = {"model": "demo", **RESPONSE}
+    futures.append(pool.submit(lambda: dialect_streams.said(read_response(server.url, response, seed=len(cut)))))
+    return cut, futures
 
 
 @pytest.fixture(scope="module")
@@ -109,16 +93,12 @@ def undisturbed(replicated: Server) -> list[Any]:
 
 
 @pytest.fixture
-def streams(replicated: Server, undisturbed: list[Any]) -> Iterator[list[Future[Any]]]:
+def streams(replicated: Server, undisturbed: list[Any]) -> Iterator[Streams]:
     wait_until_both_are_ready(replicated)
     asker = Asker(replicated.url)
     with ThreadPoolExecutor(STREAMS) as pool:
         futures = begin(replicated, asker, pool)
-        # The first two last longest. Shorter ones may have ended by then.
-        until(
-            lambda: all(replica["running"] >= 4 for replica in replicas(replicated)), PATIENCE_SECONDS,
-            "streams run on both", one_is_done(futures[:2]),
-        )  # fmt: skip
+        wait_until_both_run(replicated, futures)
         yield futures
     asker.close()
 
@@ -131,7 +111,15 @@ def wait_until_both_are_ready(server: Server) -> None:
     until(lambda: [each["state"] for each in replicas(server)] == ["ready"] * 2, READY_SECONDS, "both are ready")
 
 
-def assert_all_are_whole(streams: list[Future[Any]], undisturbed: list[Any]) -> None:
+def wait_until_both_run(server: Server, streams: Streams) -> None:
+    # The first two last longest. Shorter ones may have ended by then.
+    until(
+        lambda: all(replica["running"] >= 4 for replica in replicas(server)), PATIENCE_SECONDS,
+        "streams run on both", one_is_done(streams[:2]),
+    )  # fmt: skip
+
+
+def assert_all_are_whole(streams: Streams, undisturbed: list[Any]) -> None:
     took = until(lambda: all(stream.done() for stream in streams), READY_SECONDS, "every stream ends")
     differing = [
         (number, stream.result(), answer)
@@ -148,28 +136,89 @@ def moved(server: Server) -> int:
     return sum(line["moves"] > 0 for line in lines)
 
 
-def test_the_streams_of_a_killed_replica_continue_on_the_other_one(
-    replicated: Server, streams: list[Future[Any]], undisturbed: list[Any]
-) -> None:
-    before = moved(replicated)
-    os.kill(replicated.engine_workers()[0], signal.SIGKILL)
-    assert_all_are_whole(streams, undisturbed)
-    print(f"{moved(replicated) - before} of them moved")
-    assert moved(replicated) > before
+@contextmanager
+def some_move(server: Server) -> Iterator[None]:
+    before = moved(server)
+    yield
+    print(f"{moved(server) - before} of them moved")
+    assert moved(server) > before
 
 
-def test_a_rolling_restart_cuts_no_stream(
-    replicated: Server, streams: list[Future[Any]], undisturbed: list[Any]
-) -> None:
-    before, workers = moved(replicated), replicated.engine_workers()
-    socket = psutil.Process(replicated.engine_hosts()[0]).environ()["VLLM_WSGI_ENGINE_SOCKET"]
+def signal_worker(server: Server, number: signal.Signals) -> None:
+    os.kill(server.engine_workers()[0], number)
+
+
+def kill_worker(server: Server) -> None:
+    signal_worker(server, signal.SIGKILL)
+
+
+def stop_worker(server: Server) -> None:
+    signal_worker(server, signal.SIGSTOP)
+
+
+def stop_core(server: Server) -> None:
+    children = psutil.Process(server.engine_workers()[0]).children(recursive=True)
+    next(child for child in children if "EngineCore" in " ".join(child.cmdline())).suspend()
+
+
+def end_worker(server: Server) -> None:
+    signal_worker(server, signal.SIGTERM)
+
+
+def restart_all(server: Server) -> None:
+    workers = server.engine_workers()
+    socket = psutil.Process(server.engine_hosts()[0]).environ()["VLLM_WSGI_ENGINE_SOCKET"]
     done = subprocess.run(
         [sys.executable, "-m", "service", "restart", "--socket", socket, "--wait", "0"],
         cwd=ROOT, env=clean_environment({}), capture_output=True, text=True, timeout=READY_SECONDS,
     )  # fmt: skip
     print(done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
-    assert not set(workers) & set(replicated.engine_workers())
-    assert_all_are_whole(streams, undisturbed)
-    print(f"{moved(replicated) - before} of them moved")
-    assert moved(replicated) > before
+    assert not set(workers) & set(server.engine_workers())
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        pytest.param(kill_worker, marks=fault("`kill -9` of one of two replicas")),
+        pytest.param(stop_worker, marks=fault("`SIGSTOP` of one of two replicas")),
+        pytest.param(stop_core, marks=fault("`SIGSTOP` of vLLM's EngineCore")),
+        pytest.param(end_worker, marks=fault("`SIGTERM` of one of two replicas")),
+        pytest.param(restart_all, marks=fault("`vllm-wsgi restart` of two replicas")),
+    ],
+)
+def test_every_stream_continues_on_another_engine(
+    replicated: Server, streams: Streams, undisturbed: list[Any], harm: Callable[[Server], None]
+) -> None:
+    with some_move(replicated):
+        harm(replicated)
+        assert_all_are_whole(streams, undisturbed)
+
+
+def kill_nothing(server: Server) -> None:
+    pass
+
+
+def kill_web_worker(server: Server) -> None:
+    os.kill(server.web_workers()[0], signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        pytest.param(kill_nothing, marks=fault("a client's connection that breaks again and again")),
+        kill_web_worker,
+    ],
+)
+def test_streams_that_are_cut_again_and_again_are_whole(
+    replicated: Server, undisturbed: list[Any], harm: Callable[[Server], None]
+) -> None:
+    wait_until_both_are_ready(replicated)
+    with ThreadPoolExecutor(STREAMS) as pool:
+        cut, futures = begin_cut(replicated, pool)
+        # A client that has no address yet would have to ask anew.
+        until(lambda: all(each.address for each in cut), READY_SECONDS, "all have begun", one_is_done(futures[:2]))
+        harm(replicated)
+        assert_all_are_whole(futures, undisturbed[: len(futures)])
+    print(f"{sum(each.cuts for each in cut)} cuts of {len(cut)} streams")
+    assert all(each.cuts for each in cut)

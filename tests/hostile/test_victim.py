@@ -23,7 +23,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.support.asking import terminal
+from tests.support.answers import terminal
 from tests.support.keys import table
 from tests.support.servers import ROOT, Server, until
 

@@ -158,6 +158,63 @@ def test_a_cursor_that_is_not_ours_is_refused(client: httpx.Client, cursor: str)
     client.delete(url)
 
 
+def test_a_cursor_beyond_the_end_gets_the_end(client: httpx.Client):
+    _, url = post(client, "/api/chat")
+    everything = "-".join(["999999999"] * 3)
+    for cursor in (everything, f"{everything}~1", f"{everything}~99"):
+        (last,) = [json.loads(line) for line in client.get(url, params={"after": cursor}).text.splitlines()]
+        assert (last["done"], last["message"]["content"], last["cursor"].endswith(".end")) == (True, "", True)
+
+
+def test_the_header_counts_and_not_the_query(client: httpx.Client):
+    """A browser's EventSource comes back with the address that it began with, and with the header."""
+    pieces, url = post(client, "/api/chat")
+    assert client.get(url, params={"after": "1-3"}, headers={"Last-Event-ID": pieces.cursor}).status_code == 204
+    assert client.get(url, params={"after": pieces.cursor}, headers={"Last-Event-ID": "1-3"}).status_code == 200
+    assert client.get(url, params={"after": pieces.cursor}, headers={"Last-Event-ID": ""}).status_code == 204
+
+
+@pytest.mark.parametrize("value", [True, 1, 0.5, 1e9, 1e300])
+def test_any_positive_time_is_allowed(client: httpx.Client, value: Any):
+    answer = client.post("/api/chat", json=chat("a", resumable=value))
+    assert (answer.status_code, "Content-Location" in answer.headers) == (200, True)
+
+
+@pytest.mark.parametrize("stream", [True, False, None])
+@pytest.mark.parametrize("path", POSTS)
+def test_the_background_needs_no_stream(client: httpx.Client, path: str, stream: bool | None):
+    fields = {name: value for name, value in POSTS[path].items() if name not in ("stream", "stream_options")}
+    body = fields | {"background": True} | ({} if stream is None else {"stream": stream})
+    answer = client.post(path, json=body)
+    assert answer.status_code == 202
+    client.delete(answer.json()["url"])
+
+
+@pytest.mark.parametrize("value", [0, 1, "yes", []])
+def test_the_background_is_true_or_false(client: httpx.Client, value: Any):
+    assert client.post("/api/chat", json=chat("a", background=value)).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/api/embed", "/v1/embeddings"])
+def test_vectors_are_not_made_in_the_background(client: httpx.Client, path: str):
+    answer = client.post(path, json={"model": "demo", "input": "a", "background": True, "resumable": True})
+    assert (answer.status_code, "Content-Location" in answer.headers) == (200, False)
+
+
+def test_head_reads_nothing(client: httpx.Client):
+    _, url = post(client, "/api/chat", 500)
+    answer = client.head(url)
+    assert (answer.status_code, answer.headers["Content-Location"], answer.content) == (200, url, b"")
+    client.delete(url)
+    assert client.head(f"/api/streams/{'A' * 32}").status_code == 404
+
+
+def test_a_response_is_read_at_its_own_address(client: httpx.Client):
+    begun = client.post("/v1/responses", json={"model": "demo", "input": "a", "background": True}).json()["id"]
+    answer = client.get(f"/api/streams/{begun}")
+    assert (answer.status_code, f"/v1/responses/{begun}" in answer.json()["error"]) == (404, True)
+
+
 def test_other_methods_are_refused(client: httpx.Client):
     for path, allowed in (("/api/streams/x", "GET, DELETE"), ("/api/streams", "GET"), ("/api/events", "GET, HEAD")):
         answer = client.post(path, json={})

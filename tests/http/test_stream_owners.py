@@ -65,6 +65,44 @@ def test_a_stream_is_its_keys_own(keyed: Server):
             alice.delete(each)
 
 
+def test_a_token_is_of_one_key_and_one_stream(keyed: Server):
+    with as_(keyed, "alice") as alice, as_(keyed, "bob") as bob, as_(keyed, "") as stranger:
+        background = alice.post("/api/chat", json=chat("a", background=True)).json()
+        url, (expires, name, signature) = background["url"], background["link"].partition("?t=")[2].split(".")
+        for token in (
+            ".", "..", f"{int(expires) + 1}.{name}.{signature}", f"1.{name}.{signature}", f"{expires}.Ym9i.{signature}",
+            f"{expires}..{signature}", f"{expires}.{name}.", f"{expires}.{name}.{signature}x", f"-1.{name}.{signature}",
+            f"٣.{name}.{signature}", f"{'9' * 99}.{name}.{signature}", f"{expires}.\0.é",
+        ):  # fmt: skip
+            assert stranger.get(url, params={"t": token}).status_code == 404, token
+        # A key that is sent counts, and not the token.
+        assert bob.get(background["link"]).status_code == 404
+        assert alice.get(url, params={"t": "x"}).status_code == 200
+        assert stranger.get("/api/streams", params={"t": f"{expires}.{name}.{signature}"}).status_code == 401
+        assert stranger.head(background["link"]).status_code == 200
+        alice.delete(url)
+
+
+def test_a_strangers_cursor_says_nothing_and_begins_a_stream_of_ones_own(keyed: Server):
+    with as_(keyed, "alice") as alice, as_(keyed, "bob") as bob:
+        pieces, url = post(alice, "/api/chat")
+        assert bob.get(url, params={"after": pieces.cursor}).status_code == bob.head(url).status_code == 404
+        body = chat("b", resumable=True)
+        own = bob.post("/api/chat", json=body, headers={"Last-Event-ID": pieces.cursor})
+        assert (own.status_code, own.headers["Content-Location"] != url) == (200, True)
+        bob.delete(own.headers["Content-Location"])
+        alice.delete(url)
+
+
+def test_a_response_in_the_background_is_listed_with_its_address(keyed: Server):
+    with as_(keyed, "alice") as alice:
+        begun = alice.post("/v1/responses", json={"model": "demo", "input": "a", "background": True}).json()["id"]
+        (listed,) = [each for each in alice.get("/api/streams").json()["streams"] if each["id"] == begun]
+        assert alice.get(listed["url"]).json()["id"] == begun
+        assert alice.delete(listed["url"]).status_code == 200
+        assert begun not in alice.get("/api/streams").text
+
+
 def test_a_stream_whose_time_is_over_is_gone_for_its_owner_and_unknown_to_others(keyed: Server):
     with as_(keyed, "alice") as alice, as_(keyed, "bob") as bob:
         url = alice.post("/api/chat", json=chat("a", background=True, resumable=0.5)).json()["url"]

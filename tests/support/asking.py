@@ -65,7 +65,3 @@ class Asker:
 def content(records: list[dict[str, Any]]) -> str:
     """The text of a chat's or a generation's records."""
     return "".join(record["message"]["content"] if "message" in record else record["response"] for record in records)
-
-
-def terminal(record: dict[str, Any]) -> bool:
-    return bool(record.get("done")) or "error" in record

@@ -28,13 +28,15 @@ class Pieces:
         self.ended = False
 
     def read(self, answer: httpx.Response, at_most: int) -> None:
-        """Read up to `at_most` bytes and drop a record that was cut."""
+        """Read up to `at_most` bytes and drop a record that was cut. Raises TransportError where the server cuts it."""
         data = b""
-        for chunk in answer.iter_raw():
-            data += chunk[: at_most - len(data)]
-            if len(data) >= at_most:
-                break
-        self.take(data, NDJSON if answer.headers["Content-Type"] == NDJSON else SSE)
+        try:
+            for chunk in answer.iter_raw():
+                data += chunk[: at_most - len(data)]
+                if len(data) >= at_most:
+                    break
+        finally:
+            self.take(data, NDJSON if answer.headers["Content-Type"] == NDJSON else SSE)
 
     def take(self, data: bytes, media_type: str) -> None:
         if media_type == NDJSON:
@@ -49,6 +51,7 @@ class Pieces:
                 self._add(fields[b"id"].decode(), None if done else json.loads(fields[b"data"]))
 
     def _add(self, cursor: str, record: Any) -> None:
+        assert not self.ended, record
         self.cursor = cursor
         self.ended = cursor.endswith(".end")
         if record is not None:

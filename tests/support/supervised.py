@@ -22,6 +22,7 @@ class FakeWorker:
     """A worker that reports what the test says."""
 
     place = ""
+    must_leave = False
 
     def __init__(self, path: str) -> None:
         self.path = path

@@ -20,7 +20,7 @@ class FakeSupervisor:
     pause = 0.0
     load = waiting = 0
     is_well = True
-    is_leaving = False
+    is_leaving = must_leave = False
 
     def __init__(self, model: Model, resident: Resident, number: int, stir: Callable[[bool], None]) -> None:
         self.model = model

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import lru_cache
-from typing import Any, Union
+from typing import Any
 
 import msgspec
 
@@ -77,9 +77,6 @@ class ChatRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     prompt_eval_duration: int = 0
     eval_count: int = 0
     eval_duration: int = 0
-
-
-OllamaRecord = Union[GenerateRecord, ChatRecord]
 
 
 def error_record(error: ServiceError) -> dict[str, str]:

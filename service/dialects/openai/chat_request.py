@@ -111,7 +111,7 @@ def _request(fields: Fields, model: str, chat: Chat) -> Request:
 
 
 def _refuse_other_answers(fields: Fields) -> None:
-    """Raise BadRequest for what would need an answer of another form: the calls of older clients, or sound."""
+    """Raise BadRequest for what would need an answer of another form: the calls of older clients, or audio."""
     for name, instead in OLDER.items():
         if fields.get(name) not in (None, [], "none", "auto"):
             raise BadRequest(f"{name} is not supported: use {instead}", param=name, code="unsupported_parameter")

@@ -49,7 +49,7 @@ class WorkerActor:
         self._options = msgspec.json.decode(options, type=WorkerOptions)
         self._ports = ports
         self._environment = worker_environment(Path(cache)) | {"RAY_ADDRESS": cluster}
-        self._node = _node_address()
+        self._node, self._node_id = _node()
         self._latest = LatestReports()
         self._process: subprocess.Popen[bytes] | None = None
         self._asked_at = time.monotonic()
@@ -62,7 +62,8 @@ class WorkerActor:
         """Return the WorkerNews after the report with this number, at once or as soon as there are any."""
         self._asked_at = time.monotonic()
         news = self._latest.after(after, NEWS_SECONDS)
-        return msgspec.msgpack.encode(msgspec.structs.replace(news, node=self._node, cpu_seconds=self._cpu_seconds()))
+        here = {"node": self._node, "node_id": self._node_id, "cpu_seconds": self._cpu_seconds()}
+        return msgspec.msgpack.encode(msgspec.structs.replace(news, **here))
 
     def terminate(self) -> None:
         """Ask the worker to end."""
@@ -130,7 +131,8 @@ class WorkerActor:
         os._exit(0)
 
 
-def _node_address() -> str:
+def _node() -> tuple[str, str]:
+    """Return the address of this node, and Ray's name of it."""
     import ray
 
-    return str(ray.util.get_node_ip_address())
+    return str(ray.util.get_node_ip_address()), str(ray.get_runtime_context().get_node_id())

@@ -20,7 +20,8 @@ from ...protocol.reports import Activity, LoadFailed, Pulse, Ready, Report
 class WorkerNews(msgspec.Struct, frozen=True):
     """The reports up to `number`. `status` is the exit status of a worker that `has_ended`, if it is known.
 
-    `cpu_seconds` are those of the worker's own process and of its other ones, measured only while no Pulse comes.
+    `node` is the address of the node, and `node_id` Ray's name of it. `cpu_seconds` are those of the worker's own
+    process and of its other ones, measured only while no Pulse comes.
     """
 
     number: int
@@ -29,6 +30,7 @@ class WorkerNews(msgspec.Struct, frozen=True):
     has_ended: bool = False
     status: int | None = None
     cpu_seconds: tuple[float, float] | None = None
+    node_id: str = ""
 
 
 class LatestReports:

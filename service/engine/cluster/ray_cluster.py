@@ -144,15 +144,16 @@ class RayCluster:
         """Return the nodes that are alive. Raises Unavailable."""
         try:
             nodes = self._ray.nodes()
-            # The public function counts all nodes together, and that of the state API needs Ray's dashboard.
+            # The public functions count all nodes together, and those of the state API need Ray's dashboard.
             free = self._ray._private.state.available_resources_per_node()
+            draining = self._ray._private.state.state.get_draining_nodes()
         except Exception as error:
             raise Unavailable(f"the cluster can't be asked: {_first_line(error)}") from None
         return [
             ClusterNode(
                 id=node["NodeID"], address=node["NodeManagerAddress"], name=node["NodeManagerHostname"],
                 gpus=node["Resources"].get("GPU", 0.0), free_gpus=free.get(node["NodeID"], {}).get("GPU", 0.0),
-                cpus=node["Resources"].get("CPU", 0.0),
+                cpus=node["Resources"].get("CPU", 0.0), draining=node["NodeID"] in draining,
             )
             for node in nodes if node["Alive"]
         ]  # fmt: skip

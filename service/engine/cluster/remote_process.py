@@ -38,15 +38,22 @@ class Actor(Protocol):
 
 
 class RemoteProcess:
-    """A worker that an actor starts. `is_left` returns whether workers are to go on without this host."""
+    """A worker that an actor starts.
+
+    `is_left` returns whether workers are to go on without this host, and `is_draining` whether the node with an ID is
+    about to be taken away.
+    """
 
     # A worker on a node names its address itself.
     path = ""
 
-    def __init__(self, actor: Actor, is_left: Callable[[], bool]) -> None:
+    def __init__(
+        self, actor: Actor, is_left: Callable[[], bool], is_draining: Callable[[str], bool] = lambda node_id: False
+    ) -> None:
         self._actor = actor
         self._is_left = is_left
-        self._node = ""
+        self._is_draining = is_draining
+        self._node = self._node_id = ""
         self._cpu = RemoteCpuTime()
         self._reports: asyncio.Queue[Report | EngineGone] = asyncio.Queue()
         self._following = asyncio.create_task(self._follow())
@@ -55,6 +62,10 @@ class RemoteProcess:
     def place(self) -> str:
         """The node's address; empty until the actor has been placed."""
         return self._node
+
+    @property
+    def must_leave(self) -> bool:
+        return self._is_draining(self._node_id)
 
     async def report(self, timeout: float) -> Report:
         async with asyncio.timeout(timeout):
@@ -88,7 +99,7 @@ class RemoteProcess:
         try:
             while True:
                 news = msgspec.msgpack.decode(await self._actor.news(number), type=WorkerNews)
-                number, self._node = news.number, news.node
+                number, self._node, self._node_id = news.number, news.node, news.node_id
                 if news.cpu_seconds is not None:
                     self._cpu.add(news.cpu_seconds)
                 for report in news.reports:

@@ -63,6 +63,7 @@ class ClusterWorkplace:
         self._found: dict[ReplicaKey, list[str]] = defaultdict(list)
         self._is_left = False
         self.nodes: Sequence[ClusterNode] = ()
+        self._draining: frozenset[str] = frozenset()
 
     def connect(self) -> None:
         """Join the cluster, and look which workers run there. Raises SettingsError, and Unavailable."""
@@ -118,13 +119,24 @@ class ClusterWorkplace:
                 continue
             _log_changes(self.nodes, nodes)
             self.nodes = nodes
+            self._draining = frozenset(node.id for node in nodes if node.draining)
+
+    def has_room(self, model: Model) -> bool:
+        """Return whether a node that stays could take one more worker of the model now.
+
+        It can't be said of a model whose GPUs vLLM takes from Ray itself.
+        """
+        needs = needs_of(model)
+        if not needs.gpus and not needs.cpus:
+            return False
+        return any(node.free_gpus >= needs.gpus and node.cpus >= needs.cpus for node in self.nodes if not node.draining)
 
     def leave(self) -> None:
         """From now on workers are not ended: they go on without this host, and the next one takes them over."""
         self._is_left = True
 
     def _process(self, actor: Actor) -> RemoteProcess:
-        return RemoteProcess(actor, lambda: self._is_left)
+        return RemoteProcess(actor, lambda: self._is_left, lambda node_id: node_id in self._draining)
 
 
 def check_models(models: Sequence[Model]) -> None:
@@ -171,3 +183,6 @@ def _log_changes(before: Sequence[ClusterNode], now: Sequence[ClusterNode]) -> N
     for node in now:
         if node.id not in {each.id for each in before}:
             logger.info("node %s (%s) has joined with %g GPUs", node.address, node.name, node.gpus)
+    for node in now:
+        if node.draining and node.id not in {each.id for each in before if each.draining}:
+            logger.info("node %s (%s) is drained", node.address, node.name)

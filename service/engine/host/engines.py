@@ -1,4 +1,4 @@
-"""Which engine serves a model, which requests wait for it, and which other engines make room.
+"""Decide which engine serves a model, which requests wait for it, and which other engines make room.
 
 In: models, and the requests that ask for them. Out: data sockets. It decides by `residency`, and acts through
 supervisors, which a test can replace. It never knows a socket, a process or a command.

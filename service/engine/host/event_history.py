@@ -87,7 +87,7 @@ class EventHistory:
         return [each.event for each in islice(heapq.merge(*newer), most)]
 
     def _number(self, mark: str) -> int | None:
-        """The number in a mark; None where the events after it are not all known."""
+        """Return the number in a mark; None where the events after it are not all known."""
         found = _MARK.fullmatch(mark)
         if found is None or found[1] != self._run:
             return None

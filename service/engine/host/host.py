@@ -81,6 +81,7 @@ class Host:
         self._cluster = self._joined() if settings.cluster else None
         self._workplace: Workplace = self._cluster or LocalWorkplace(settings, self._data_socket)
         self._engines = Engines(self._catalog, settings, self._new_supervisor, self._live.changed)
+        self._restarts = RollingRestart(self._engines, self._catalog, settings)
         self._metrics = Metrics()
         self._archive = ResponseArchive(Responses(directory, settings.responses_days, settings.max_body))
         editor = Editor(self._catalog, library, hub, self._forget)
@@ -94,7 +95,7 @@ class Host:
             Measure: self._measure,
             Count: self._count,
             **editor.handlers,
-            **RollingRestart(self._engines, self._catalog, settings).handlers,
+            **self._restarts.handlers,
             **self._archive.handlers,
             **self._live.handlers,
         }
@@ -132,6 +133,7 @@ class Host:
             chores += [
                 self._cluster.end_unneeded(self._catalog.models()),
                 self._cluster.watch(self._engines.limit_gpus),
+                self._restarts.leave_nodes(self._cluster.has_room),
             ]
         tasks = [asyncio.create_task(chore) for chore in chores]
         # A drain can be watched, too.
@@ -151,7 +153,7 @@ class Host:
             Path(self._address.host).unlink(missing_ok=True)
 
     def _joined(self) -> ClusterWorkplace:
-        """Raises SettingsError."""
+        """Return the workplace on the cluster. Raises SettingsError."""
         check_models(self._catalog.models())
         return ClusterWorkplace(self._settings)
 

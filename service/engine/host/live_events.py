@@ -1,4 +1,4 @@
-"""What observers get: a snapshot each second and at each change of a state, and each request that has ended.
+"""The events that observers get: a snapshot each second and at each change of a state, and each request that has ended.
 
 In: what the host knows, and the requests that it counts. Out: events, to whoever observes. Without observers a snapshot
 is taken only as often as the history keeps one.

@@ -63,6 +63,7 @@ class LocalProcess:
     """A worker process and the host's end of its lifeline."""
 
     place = ""
+    must_leave = False
 
     def __init__(
         self,

@@ -42,7 +42,7 @@ class State(NamedTuple):
     workers: tuple[EngineStatus, ...] = ()
 
 
-# What adds up over the replicas.
+# The fields that add up over the replicas.
 SUMS = ("running", "waiting", "loads", "unloads", "restarts", "replicas")
 STATES = (
     (GaugeMetricFamily, "loaded", "model_loaded", "Whether the model is in memory and answers."),

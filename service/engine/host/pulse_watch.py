@@ -1,4 +1,4 @@
-"""Tell a worker that hangs from one that is busy, when its pulse stops.
+"""Distinguish a worker that hangs from one that is busy, when its pulse stops.
 
 In: a worker's reports, and the CPU time of its processes. Out: the reports, or TimeoutError for a worker that hangs.
 
@@ -31,7 +31,7 @@ BUSY_TIMEOUTS = 5
 
 
 class Reporter(Protocol):
-    """What is watched: a worker process."""
+    """The worker process that is watched."""
 
     async def report(self, timeout: float) -> Report:
         """Return the next report. Raises EngineGone, and TimeoutError after `timeout` seconds."""

@@ -16,7 +16,7 @@ MOST_REQUESTS = 500
 
 
 class Waits(NamedTuple):
-    """What a request waited for, in nanoseconds; 0 where it did not come so far. `at` is on the clock."""
+    """How long a request waited, in nanoseconds; 0 for a wait that it did not reach. `at` is on the clock."""
 
     at: float
     first: int

@@ -1,4 +1,4 @@
-"""Which models stay in memory and which are evicted: keep-alive, pins, limits, the least recently used first.
+"""Decide which models stay in memory and which are evicted: keep-alive, pins, limits, the least recently used first.
 
 Policy only: the host reports what happens and asks what is to be done. No tasks, no sockets; the clock is handed in.
 Only models that have changed are looked at again, and of each model no more than its totals.
@@ -18,7 +18,7 @@ from .resident import Clock, Resident
 class Limits:
     """How many models may be loaded at once, and how many bytes they may take together; no limit when 0.
 
-    `gpus` are those of the whole cluster. Whether they are on the right nodes is Ray's to say.
+    `gpus` are those of the whole cluster. Ray decides whether they are on the right nodes.
     """
 
     models: int = 0

@@ -1,4 +1,4 @@
-"""The use of one model: in what state its engine workers are, which requests they have, and when it may go.
+"""The use of one model: the states of its engine workers, their requests, and when it may be unloaded.
 
 In: what happens to the model, as the host reports it. Out: whether it is busy, and when it is due. All totals over the
 replicas are kept up to date with each change, so that no question costs more where there are many replicas.
@@ -100,7 +100,7 @@ class ReplicaUse:
 
 
 class Resident:
-    """One model and its use. `keep_alive` is in seconds, `memory` in bytes, and `gpus`, for each of its replicas.
+    """One model and its use. `keep_alive` is in seconds; `memory`, in bytes, and `gpus` are those of each replica.
 
     A model is busy while requests wait for it, are under way to it, or run in it. So a request that was sent to a model
     finds it loaded, and `keep_alive: 0` takes effect when the last request ends. The replicas of a model are loaded

@@ -8,12 +8,14 @@ new worker is ready.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from ...config import Settings
 from ...errors import BadRequest, EngineGone
 from ...models.catalog import Catalog
+from ...models.model import Model
 from ...protocol.commands import Command, Restart
 from ...protocol.events import Done, Event, Progress
 from ...protocol.model_info import EngineState
@@ -22,6 +24,10 @@ from .engines import Engines
 from .replicas import Replicas
 from .supervisor import EngineSupervisor
 
+logger = logging.getLogger("vllm_wsgi.host")
+
+# How often a worker is looked for whose node is drained. By then the room that the one before it took is known.
+LEAVE_SECONDS = 5.0
 # How often the end of a replica's requests is looked for.
 LOOK_SECONDS = 0.1
 
@@ -56,6 +62,32 @@ class RollingRestart:
             self._restarting.difference_update(engines)
         yield Done(command.id)
 
+    async def leave_nodes(self, has_room: Callable[[Model], bool]) -> None:
+        """Replace each worker whose node is drained, one after the other, for as long as the host lives.
+
+        A worker serves on until `has_room` returns that another node has room for the model. Its requests move at once:
+        a node that is drained may be gone a minute later.
+        """
+        while True:
+            await asyncio.sleep(LEAVE_SECONDS)
+            leaving = (
+                (replicas, replica)
+                for replicas in self._engines.loaded_replicas() if replicas not in self._restarting
+                for replica in replicas.all if replica.must_leave and has_room(replica.model)
+            )  # fmt: skip
+            if found := next(leaving, None):
+                await self._leave_node(*found)
+
+    async def _leave_node(self, replicas: Replicas, replica: EngineSupervisor) -> None:
+        self._restarting.add(replicas)
+        try:
+            async for sentence in self._replace(replicas, replica, 0.0):
+                logger.info("a node is drained: %s", sentence)
+        except EngineGone as error:
+            logger.error("a node is drained: %s", error.message)
+        finally:
+            self._restarting.discard(replicas)
+
     def _check(self, replicas: Replicas, may_pause: bool) -> None:
         name = replicas.resident.name
         if replicas in self._restarting:
@@ -86,7 +118,7 @@ class RollingRestart:
             due = time.monotonic() + seconds
             while use.in_use and time.monotonic() < due:
                 await asyncio.sleep(LOOK_SECONDS)
-            rest = f"; its {_requests(replica.load)} move to another engine" if use.in_use else ""
+            rest = f"; its {_requests(replica.load)} will move to another engine" if use.in_use else ""
             yield f"{label}: is asked to end{rest}"
             old = replica.socket
             replica.restart()

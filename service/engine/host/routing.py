@@ -1,4 +1,4 @@
-"""To which replica of a model a request goes.
+"""Choose the replica of a model to which a request goes.
 
 In: the requests of each replica, and the beginning of a conversation. Out: a data socket. Policy only.
 """
@@ -20,7 +20,7 @@ class Router:
     """Sends a conversation where its last turn went, and any other request where there is the least to do."""
 
     def __init__(self) -> None:
-        # A worker that is replaced has another socket, so that nothing is remembered of its cache.
+        # A new worker has a new socket, so that no conversation is sent to it for the cache of the worker before it.
         self._sockets: OrderedDict[str, str] = OrderedDict()
 
     def choose(self, beginning: str, loads: Mapping[str, int]) -> str:

@@ -144,7 +144,12 @@ class EngineSupervisor:
     @property
     def is_well(self) -> bool:
         """Whether new requests should come here when another replica serves, too."""
-        return not self.is_leaving and not self._pulses.is_late
+        return not self.is_leaving and not self.must_leave and not self._pulses.is_late
+
+    @property
+    def must_leave(self) -> bool:
+        """Whether the worker should be replaced by one on another node."""
+        return self._process is not None and self._process.must_leave
 
     @property
     def restarts(self) -> int:
@@ -158,7 +163,7 @@ class EngineSupervisor:
 
     @property
     def ready(self) -> Ready:
-        """What the last worker that was ready has reported of itself."""
+        """The report of the last worker that was ready."""
         return self._ready
 
     @property

@@ -22,6 +22,10 @@ class WorkerProcess(Protocol):
     def place(self) -> str:
         """The node on which it runs; empty on the host's own machine, and as long as no node has room."""
 
+    @property
+    def must_leave(self) -> bool:
+        """Whether its node is about to be taken away, so that it should serve on another one."""
+
     async def report(self, timeout: float) -> Report:
         """Return the next report.
 
@@ -39,7 +43,7 @@ class WorkerProcess(Protocol):
 
 
 class Workplace(Protocol):
-    """What starts engine workers."""
+    """Starts engine workers."""
 
     async def start(self, model: Model, replica: int) -> WorkerProcess:
         """Start the worker of the replica with this number. Raises OSError and Unavailable."""

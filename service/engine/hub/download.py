@@ -91,7 +91,7 @@ class Download:
     def __init__(self, repository: str, revision: str) -> None:
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
         if info.gated:
-            # The hub lists a gated repository for everyone; this call says whether the token may read it.
+            # The hub lists a gated repository for everyone; this call fails when the token may not read it.
             HfApi().auth_check(repository)
         self._repository, self._revision, self._commit = repository, revision, str(info.sha)
         self._paths = needed_files([sibling.rfilename for sibling in info.siblings])

@@ -43,7 +43,7 @@ class Stops(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What some tokens were. `tokens` of them belong to the answer: fewer than were fed when `stop` ended it."""
+    """The parts that some tokens are. `tokens` of them belong to the answer: fewer than were fed if `stop` ended it."""
 
     text: str
     thinking: str
@@ -166,8 +166,8 @@ class AnswerParser:
             except Exception:
                 logger.exception("vLLM's parser failed: the rest of the answer is sent as content")
                 self._failed, self._calls = True, CallPieces()
-                self._say(without_marks(self._raw.take_rest(), self._marks))
-        self._say(self._raw.take_rest())
+                self._add_content(without_marks(self._raw.take_rest(), self._marks))
+        self._add_content(self._raw.take_rest())
         return None
 
     def _sort(self, delta: Any) -> None:
@@ -180,7 +180,7 @@ class AnswerParser:
             self._thought += thought if self._shows_thinking else ""
         if delta.content:
             self._settle(self._swallowed_before(delta.content))
-            self._say(delta.content)
+            self._add_content(delta.content)
         self._add([fragment for fragment in fragments if fragment.index > newest])
 
     def _add(self, fragments: list[Any]) -> None:
@@ -204,25 +204,25 @@ class AnswerParser:
     def _settle(self, text: str, end: AnswerEnd | None = None) -> None:
         """Make calls of what the parser has swallowed, or content where it holds no whole call."""
         before, text = self._call_apart(text)
-        self._say(without_marks(before, self._marks))
+        self._add_content(without_marks(before, self._marks))
         if not self._calls and not text:
             return
         calls = self._calls.take()
         whole = [call for call in calls if call is not None]
         if end is AnswerEnd.LIMIT and not self._is_whole(text):
-            self._say(text)
+            self._add_content(text)
         elif whole and len(whole) == len(calls):
             self._call(whole)
-            self._say(self._behind_call(text))
+            self._add_content(self._behind_call(text))
         elif (extracted := self._extracted(text)).calls:
             self._calls.skip(max(0, len(extracted.calls) - len(calls)))
-            self._say(extracted.content)
+            self._add_content(extracted.content)
             self._call(extracted.calls)
         elif calls or self._envelope is not None:
             logger.warning("a tool call of %d characters does not parse: its text is sent as content", len(text))
-            self._say(text)
+            self._add_content(text)
         else:
-            self._say(text)
+            self._add_content(text)
 
     def _call_apart(self, text: str) -> tuple[str, str]:
         """Return the text before a call, and the call as far as the model has written it."""
@@ -271,7 +271,7 @@ class AnswerParser:
                 self._records.append(call_record(self._call_count, call))
                 self._call_count += 1
 
-    def _say(self, text: str) -> None:
+    def _add_content(self, text: str) -> None:
         if self._content is not None:
             text = self._content.feed(text)
         if text and not self._stop:

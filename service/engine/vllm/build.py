@@ -43,33 +43,11 @@ def build_engine(
     """
     template = Path(template_path).read_text(encoding="utf-8") if template_path else None
     kind = _family(model_path, template, tools, thinking)
-    defaults: dict[str, Any] = {
-        "enable_log_requests": False,
-        # With this name vLLM lets a structured output begin after the thinking.
-        "reasoning_parser": kind.thinking,
-        # Without this vLLM puts images before all texts when the template takes texts only.
-        "interleave_mm_strings": True,
-        # Without this vLLM ignores the priorities of the keys.
-        "scheduling_policy": "priority",
-        "worker_extension_cls": f"{__package__}.worker_extension.WorkerExtension",
-    }
-    limit_pixels()
-    if current_platform.is_cpu():
-        defaults |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True}
-        _tune_small_cpu(len(os.sched_getaffinity(0)))
-    arguments = AsyncEngineArgs(**(defaults | {"model": model_path} | engine_args))
-    operators = engine_args.get("structured_outputs_config")
-    if operators is not None:
-        # vLLM takes this one argument as an object only. White space of JSON is bounded only by xgrammar, for which
-        # grammars.py does it; guidance can leave it out.
-        bounds = {"disable_any_whitespace": True} if operators.get("backend") == "guidance" else {}
-        arguments.structured_outputs_config = StructuredOutputsConfig(**(bounds | operators))
+    _set_variables()
+    arguments = _arguments(model_path, kind, engine_args)
     if current_platform.is_cpu() and arguments.enforce_eager:
         # vLLM compiles parts of its sampler on first use even so. That took more than a minute on a busy machine.
         os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
-    # vLLM sweeps the outputs of a step in pieces of this many, and lets other tasks run in between. A sweep takes some
-    # microseconds for each; in one piece, a step costs one message to each web worker.
-    os.environ.setdefault("VLLM_V1_OUTPUT_PROC_CHUNK_SIZE", str(SWEPT_AT_ONCE))
     config = arguments.create_engine_config()
     use_our_scheduler(config.scheduler_config)
     requests = RunningRequests(config)
@@ -81,8 +59,42 @@ def build_engine(
     return VllmEngine(engine, requests, kind, template, replica)
 
 
+def _arguments(model_path: str, kind: ParserNames, engine_args: dict[str, Any]) -> AsyncEngineArgs:
+    """Return vLLM's arguments: our defaults, and over them those of the operator."""
+    defaults: dict[str, Any] = {
+        "enable_log_requests": False,
+        # With this name vLLM lets a structured output begin after the thinking.
+        "reasoning_parser": kind.thinking,
+        # Without this vLLM puts images before all texts when the template takes texts only.
+        "interleave_mm_strings": True,
+        # Without this vLLM ignores the priorities of the keys.
+        "scheduling_policy": "priority",
+        "worker_extension_cls": f"{__package__}.worker_extension.WorkerExtension",
+    }
+    if current_platform.is_cpu():
+        defaults |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True}
+    arguments = AsyncEngineArgs(**(defaults | {"model": model_path} | engine_args))
+    operators = engine_args.get("structured_outputs_config")
+    if operators is not None:
+        # vLLM takes this one argument as an object only. White space of JSON is bounded only by xgrammar, for which
+        # grammars.py does it; guidance can leave it out.
+        bounds = {"disable_any_whitespace": True} if operators.get("backend") == "guidance" else {}
+        arguments.structured_outputs_config = StructuredOutputsConfig(**(bounds | operators))
+    return arguments
+
+
+def _set_variables() -> None:
+    """Set environment variables, which vLLM's child processes inherit; what the operator has set stays."""
+    limit_pixels()
+    if current_platform.is_cpu():
+        _tune_small_cpu(len(os.sched_getaffinity(0)))
+    # vLLM sweeps the outputs of a step in pieces of this many, and lets other tasks run in between. A sweep takes some
+    # microseconds for each; in one piece, a step costs one message to each web worker.
+    os.environ.setdefault("VLLM_V1_OUTPUT_PROC_CHUNK_SIZE", str(SWEPT_AT_ONCE))
+
+
 def _tune_small_cpu(cores: int) -> None:
-    """Set environment variables, which vLLM's child processes inherit; what the operator has set stays.
+    """Set the variables with which a small machine leaves one core to the web tier.
 
     OpenMP's threads spin while they wait for each other. When they shared all cores with the web tier, a decode step
     took forty times as long as with one core left free.

@@ -1,4 +1,4 @@
-"""What vLLM raises, in our errors, and which signal ended its core."""
+"""Turns vLLM's exceptions into our errors, and names the signal that ended its core."""
 
 from __future__ import annotations
 

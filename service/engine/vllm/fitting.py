@@ -13,7 +13,7 @@ from ...protocol.request import Message
 
 T = TypeVar("T")
 
-# Of so many characters of thinking and calls, one is counted.
+# One in this many characters of thinking and calls is counted.
 DROPPED = 8
 
 

@@ -1,4 +1,4 @@
-"""What vLLM constrains answers to: JSON with bounded white space, regular expressions, choices and grammars.
+"""The constraints of answers, for vLLM: JSON with bounded white space, regular expressions, choices and grammars.
 
 xgrammar lets white space and numbers go on without end, and weak models take that up. So a schema becomes a grammar
 here, in which both are bounded, and vLLM gets it in a structural tag. It is compiled here first, for a vocabulary of
@@ -202,7 +202,7 @@ def _ebnf(grammar: str) -> str:
 
 @lru_cache(maxsize=512)
 def _complaint(tag: str) -> str | None:
-    """Return why xgrammar refuses a structural tag; None when it takes it. What it has refused once is remembered."""
+    """Return why xgrammar refuses a structural tag; None when it takes it. The answer is kept for the next time."""
     began = time.thread_time()
     try:
         _compiler().compile_structural_tag(tag)

@@ -27,8 +27,8 @@ class RunningRequests(StatLoggerBase):  # type: ignore[misc]
 class VllmMetrics:
     """A Prometheus collector of vLLM's metrics, which vLLM keeps in this process wherever its core runs.
 
-    Each sample gets the label `model_name`, which tells engines apart. Where a model has several replicas, the label
-    `replica` tells them apart. The metrics of this process are left out.
+    Each sample gets the label `model_name`, which distinguishes the engines. Where a model has several replicas, the
+    label `replica` distinguishes them. The metrics of this process are left out.
     """
 
     def __init__(self, name: str, replica: int | None = None) -> None:

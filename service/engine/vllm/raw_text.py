@@ -15,7 +15,7 @@ class Envelope(NamedTuple):
 class RawText:
     """The raw text of an answer that is not accounted for yet.
 
-    Each piece that the parser passes on is found again in it. What stands before the piece has been swallowed: marks,
+    Each piece that the parser passes on is found again in it. The text before the piece has been swallowed: marks,
     white space, or a call.
     """
 

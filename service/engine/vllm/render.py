@@ -47,7 +47,7 @@ Rendering = Callable[[list[Message]], Awaitable[Prompt | None]]
 
 
 class Templating(Protocol):
-    """The model's side of rendering, for one caller. What takes time is done in a thread, when the caller's turn comes.
+    """The model's side of rendering, for one caller. Slow steps run in a thread, when the caller's turn comes.
 
     `longest_token` is the length of the vocabulary's longest token in characters.
     """
@@ -93,7 +93,7 @@ class Room(NamedTuple):
         return prompt
 
     def too_long(self, tokens: int) -> PromptTooLong:
-        """Return the error of a prompt of so many tokens, or of at least as many as the context where that is less."""
+        """Return the error of a prompt with this many tokens, or with those of the context where that is more."""
         tokens = max(tokens, self.tokens)
         numbers = f"the prompt has {tokens} tokens, and the maximum context length is {self.tokens} tokens"
         return PromptTooLong(f"{TOO_LONG}; {numbers}", tokens=tokens, limit=self.tokens)
@@ -147,6 +147,7 @@ def count_images(request: Request) -> int:
 
 
 def infill_prompt(infill: Infill, model: str, vocabulary: dict[str, int]) -> str:
+    """Return the prompt for a gap, with the model's own tokens. Raises BadRequest when the model has none."""
     tokens = fim_tokens(vocabulary)
     if tokens is None:
         raise BadRequest(f"{ModelName.parse(model).full} does not support insert")
@@ -280,4 +281,5 @@ def render_turns(template: GoTemplate, messages: list[Message], limit: int) -> s
 
 
 def template_tool(tool: dict[str, Any]) -> dict[str, Any]:
+    """Return a tool as chat templates have it: a function below its type."""
     return tool if "function" in tool else {"type": "function", "function": tool}

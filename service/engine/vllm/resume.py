@@ -33,8 +33,8 @@ def so_far(parameters: SamplingParams | None) -> list[int]:
 class Resuming:
     """A mixin under vLLM's scheduler that takes moved requests.
 
-    The first output of such a request covers the tokens so far as well as the new one. What follows the scheduler, such
-    as the detokenizer, the search for stop strings and the parsers, is thus rebuilt by the code that built it first.
+    The first output of such a request covers the tokens so far as well as the new one. The stages behind the
+    scheduler (detokenizer, search for stop strings, parsers) thus rebuild their state with their own code.
     """
 
     requests: dict[str, Request]

@@ -6,9 +6,11 @@ seconds. So the pieces become smaller while steps take long, and larger again wh
 
 from __future__ import annotations
 
-# A step longer than this is felt in a stream; one shorter than the other costs less than what a step costs anyway.
+# A longer step is a visible pause in every stream.
 LONG_SECONDS = 0.25
+# In a shorter step, the part of its time that does not depend on the prompts outweighs the rest.
 SHORT_SECONDS = 0.1
+# In tokens.
 FIRST, LEAST = 512, 32
 # While several callers have requests, a step has this part of the tokens: an answer of a few tokens waits for a few
 # steps.

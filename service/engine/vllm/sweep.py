@@ -137,7 +137,7 @@ class Sink:
                 self._emit(event)
         except Exception as error:
             self._fail(error)
-        # What takes an event may cancel the request.
+        # The receiver of an event may cancel the request.
         if (output.finished or self.answers.ended) and not self.ended.done():
             self.ended.set_result(None)
 

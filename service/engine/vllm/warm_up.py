@@ -1,4 +1,4 @@
-"""What an engine answers before it is called ready, so that no client's request is the first of its kind.
+"""The requests that an engine answers before it is reported ready, so that no client's is the first of its kind.
 
 The first use of a feature imports, allocates and on some machines compiles something, which takes from a tenth of a
 second to minutes; all other streams of the engine would stand still meanwhile.
@@ -72,7 +72,7 @@ async def warm_up_generation(engine: WarmedEngine, abilities: Abilities) -> None
             # A model need not have every feature, and what it can't do is refused to clients in the same way.
             logger.info("not warmed up: %s: %s", name, error.message)
         except Exception as error:
-            # What fails in vLLM fails for clients, too, and is no reason to refuse all other requests.
+            # Such a request of a client will fail as well. That is no reason to refuse all others.
             logger.warning("not warmed up: %s: %r", name, error)
 
 
@@ -107,7 +107,7 @@ def _features(prompt: Tokens, abilities: Abilities) -> Iterator[tuple[str, Reque
 
 
 def _ignore(event: Any) -> None:
-    """Take an event that nobody waits for."""
+    """Take an event, and drop it."""
 
 
 async def _exhaust(events: AsyncGenerator[Any, None]) -> None:

@@ -26,7 +26,10 @@ Clock = Callable[[], float]
 
 @dataclass(eq=False)
 class Turn:
-    """A request that waits for `capacity` in the engine."""
+    """A request that waits for `capacity` in the engine.
+
+    `moved`: another engine has begun its answer. It `waits` while it is in the queue, and is `admitted` after that.
+    """
 
     caller: Caller
     capacity: int

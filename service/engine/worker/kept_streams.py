@@ -39,7 +39,7 @@ class Follower:
 
 
 class KeptStream:
-    """One stream: its answers so far, and who reads it."""
+    """One stream: its answers so far, and its readers. `guard_reads`: one of them is the client of its web worker."""
 
     def __init__(self, command: SubmitKept) -> None:
         self.keep = command.keep

@@ -219,7 +219,7 @@ def build(options: WorkerOptions) -> Engine:
 
 
 def loop_of(options: WorkerOptions) -> Callable[[Coroutine[Any, Any, int]], int]:
-    """Return what runs the event loop: uvloop for vLLM, as in vLLM's own server."""
+    """Return the function that runs the event loop: uvloop's for vLLM, as in vLLM's own server."""
     if options.engine == "scripted":
         return asyncio.run
     import uvloop

@@ -83,7 +83,7 @@ class Routes:
             allowed = {method for route in table if route.path == base for method in route.methods}
             # A base that is not a route itself is left to the application, or to another dialect.
             own = {base: _ALL - allowed, f"{base}/": _ALL} if allowed else {}
-            # Extensions such as Flask-WTF tell views apart by their names.
+            # Extensions such as Flask-WTF distinguish views by their names.
             view = update_wrapper(partial(self.unknown, base), self.unknown)
             fallbacks += [
                 Fallback(path, tuple(sorted(methods)), view, Scope.ANY, "refuse an unknown path or method")

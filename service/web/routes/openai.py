@@ -1,4 +1,4 @@
-"""OpenAI's routes. The body alone says whether to stream; `Accept` changes nothing."""
+"""OpenAI's routes. The body alone decides whether to stream; `Accept` changes nothing."""
 
 from __future__ import annotations
 

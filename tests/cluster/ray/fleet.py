@@ -121,18 +121,21 @@ class Fleet:
             # Ray has given the node up meanwhile. Its processes are ours to reap.
             self._cluster.remove_node(node, allow_graceful=False)
 
-    def drain_node_of(self, worker: int) -> None:
-        """Ask Ray to place nothing more on the node of an engine worker, as before its machine is stopped."""
+    def drain_node_of(self, worker: int) -> Any:
+        """Have the node of an engine worker drained, as before its machine is stopped, and return it."""
+        node = self._node_of(worker)
         command = [
             str(Path(sys.executable).with_name("ray")), "drain-node", "--address", self._cluster.address,
-            "--node-id", self._node_of(worker).node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION",
+            "--node-id", node.node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION",
             "--reason-message", "a test", "--deadline-remaining-seconds", "3600",
         ]  # fmt: skip
         subprocess.run(command, check=True, capture_output=True)
+        self.wait_until(lambda: any(each["draining"] for each in self._nodes()), "the engine host knows it")
+        return node
 
-    def stop_node_of(self, worker: int) -> None:
-        """Stop what Ray runs on the node of an engine worker, as its unit does."""
-        self._cluster.remove_node(self._node_of(worker), allow_graceful=True)
+    def stop_node(self, node: Any) -> None:
+        """Stop what Ray runs on a node, as its unit does."""
+        self._cluster.remove_node(node, allow_graceful=True)
 
     def _node_of(self, worker: int) -> Any:
         raylet = psutil.Process(worker).parent().ppid()
@@ -141,8 +144,7 @@ class Fleet:
 
     def nodes(self) -> int:
         """How many nodes with GPUs the engine host knows."""
-        answer = httpx.get(f"{self.server.url}/api/status", timeout=60).json()
-        return sum(node["gpus"] > 0 for node in answer["vllm_wsgi"]["nodes"])
+        return sum(node["gpus"] > 0 for node in self._nodes())
 
     def workers(self) -> list[int]:
         """The pids of the engine workers, the oldest first."""
@@ -154,8 +156,7 @@ class Fleet:
 
     def free_gpus(self) -> float:
         """How many GPUs nobody holds."""
-        answer = httpx.get(f"{self.server.url}/api/status", timeout=60).json()
-        return float(sum(node["free_gpus"] for node in answer["vllm_wsgi"]["nodes"]))
+        return float(sum(node["free_gpus"] for node in self._nodes()))
 
     def wait_until_whole(self) -> None:
         """Until both replicas serve, and no other engine worker is left."""
@@ -174,6 +175,10 @@ class Fleet:
             self._redis.stop()
         until(lambda: not self.workers(), PATIENCE_SECONDS, "every engine worker has ended")
         del os.environ[MARK]
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        answer = httpx.get(f"{self.server.url}/api/status", timeout=60).json()
+        return list(answer["vllm_wsgi"]["nodes"])
 
     def _broken(self) -> str:
         ended = [each.output[-3000:] for each in (self.host, self.server) if each.ended()]

@@ -68,6 +68,24 @@ def test_a_node_that_stands_still_is_given_up_and_a_node_that_is_added_takes_its
     assert fleet.free_gpus() == 0
 
 
+def test_a_node_that_is_drained_is_left_as_soon_as_another_one_has_room(
+    fleet: Fleet, tmp_path: Path, undisturbed: list[Said]
+):
+    before = fleet.workers()
+    with streams(fleet.server, tmp_path) as begun:
+        drained = fleet.drain_node_of(before[0])
+        assert fleet.workers() == before
+        fleet.add_node()
+        fleet.wait_until(lambda: before[0] not in fleet.workers(), "the worker has left the node")
+        assert begun.end() == undisturbed
+    fleet.wait_until_whole()
+    after = fleet.workers()
+    assert before[1] in after
+    fleet.stop_node(drained)
+    fleet.wait_until(lambda: fleet.nodes() == 2, "the node is gone")
+    assert (fleet.workers(), fleet.states(), fleet.free_gpus()) == (after, ["ready"] * 2, 0)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_restart_of_the_host_cuts_no_stream_and_loads_nothing_anew(
     fleet: Fleet, tmp_path: Path, undisturbed: list[Said], number: signal.Signals

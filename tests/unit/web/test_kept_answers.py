@@ -12,19 +12,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.dialects.ollama.request import parse_chat as parse_ollama
+from service.dialects.ollama.request import parse_generate
 from service.dialects.openai.chat_request import parse_chat
 from service.dialects.openai.completions import parse_completion
+from service.dialects.openai.responses_answer import ResponsesAnswer, rest_of
+from service.dialects.openai.responses_request import parse_responses
 from service.engine_client.cursor import Cursor, Replay
 from service.errors import EngineFailure
 from service.protocol.events import Delta, Event, Finished, TokenLogprob
 from service.protocol.joined import JoinedAnswers, Places
 from service.web.framing import encode
-from service.web.kept_answers import KINDS, KeptRecords, read_recipe, recipe_of, with_id
+from service.web.kept_answers import KINDS, KeptRecords, read_recipe, recipe_of, responses_recipe, with_id
 
 STREAM = "s" * 32
 CHAT = {"model": "demo", "messages": [{"role": "user", "content": "a secret"}], "stream": True}
 CALLS: dict[str, Any] = {
     "ollama.chat": parse_ollama({**CHAT, "logprobs": True}),
+    "ollama.generate": parse_generate({"model": "demo", "prompt": "a secret", "logprobs": True}),
     "openai.chat": parse_chat({**CHAT, "n": 2, "logprobs": True, "stream_options": {"include_usage": True}}),
     "openai.completions": parse_completion(
         {
@@ -36,7 +40,7 @@ CALLS: dict[str, Any] = {
         }
     ),
 }
-ANSWERS = {"ollama.chat": 1, "openai.chat": 2, "openai.completions": 2}
+ANSWERS = {"ollama.chat": 1, "ollama.generate": 1, "openai.chat": 2, "openai.completions": 2}
 CALL = {"id": "call_1", "function": {"name": "f", "arguments": {"x": 1}}}
 
 
@@ -98,11 +102,11 @@ def records(kind: str, cursor: Cursor, batches: Iterator[list[Event]]) -> list[t
 
 def said(kind: str, told: list[tuple[dict[str, Any], str]]) -> list[Any]:
     """What the records say to a client that puts them together."""
-    if kind == "ollama.chat":
-        messages = [record["message"] for record, _ in told]
+    if kind.startswith("ollama"):
+        messages = [record.get("message", record) for record, _ in told]
         last = told[-1][0]
         return [
-            "".join(message["content"] for message in messages),
+            "".join(message.get("content", message.get("response", "")) for message in messages),
             "".join(message.get("thinking", "") for message in messages),
             [call for message in messages for call in message.get("tool_calls", [])],
             [logprob for record, _ in told for logprob in record.get("logprobs", [])],
@@ -152,6 +156,49 @@ def test_resumed_is_undisturbed(kind: str, data: st.DataObject):
     assert said(kind, told) == said(kind, undisturbed)
 
 
+def responses(after: int, batches: Iterator[list[Event]]) -> list[dict[str, Any]]:
+    """The events of a response in the background that follow the one with the number `after`."""
+    recipe = responses_recipe(parse_responses({"model": "demo", "input": "a secret", "background": True}))
+    call = read_recipe(recipe).responses
+    assert call is not None
+    answer = ResponsesAnswer(call, "k", lambda: 0.0)
+    return [event for batch in answer.records(batches) for event in rest_of(batch, after)]
+
+
+@given(data=st.data())
+def test_a_response_that_is_read_from_any_event_is_undisturbed(data: st.DataObject):
+    # Log probabilities are refused in the background.
+    events = [
+        msgspec.structs.replace(event, logprobs=[]) if isinstance(event, Delta) else event
+        for event in data.draw(answers(1, has_thinking=True))
+    ]
+    where = st.lists(st.integers(0, len(events)), max_size=4)
+    undisturbed = responses(-1, joined(events, list(range(len(events)))))
+    told: list[dict[str, Any]] = []
+    after = -1
+    for is_last in [False] * data.draw(st.integers(0, 3)) + [True]:
+        rest = responses(after, joined(events, data.draw(where)))
+        told += rest if is_last else rest[: data.draw(st.integers(0, len(rest)))]
+        after = told[-1]["sequence_number"] if told else -1
+    assert spoken(told) == spoken(undisturbed)
+    numbers = [event["sequence_number"] for event in told]
+    assert numbers == sorted(set(numbers))
+
+
+def spoken(events: list[dict[str, Any]]) -> list[Any]:
+    """The events; those of one text are joined."""
+    parts: list[tuple[Any, Any]] = []
+    for event in events:
+        kind, text = (event["type"], event.get("output_index")), event.get("delta")
+        if not event["type"].endswith("text.delta"):
+            parts.append((kind, event))
+        elif parts and parts[-1][0] == kind:
+            parts[-1] = (kind, parts[-1][1] + text)
+        else:
+            parts.append((kind, text))
+    return parts
+
+
 @given(data=st.data())
 def test_what_another_engine_begins_with_is_what_the_first_one_had(data: st.DataObject):
     events = data.draw(answers(3, has_thinking=True))
@@ -194,3 +241,10 @@ def test_a_recipe_holds_no_prompt():
 def test_a_recipe_of_another_version_is_refused():
     with pytest.raises(EngineFailure, match="another version"):
         read_recipe(b"\x81\xa4kind\xa5other")
+
+
+def test_a_cursor_that_claims_the_last_record_gets_it_all_the_same():
+    """No record has this cursor: the one after the last record is the end."""
+    events: list[Event] = [Delta(0, 0, "a", [1], prompt_tokens=3), Finished(0, "stop", 3, 1, 0, 0, 0, 0)]
+    rest = records("ollama.chat", Cursor.parse("1-1~1", STREAM), joined(events, []))
+    assert [(record["done"], mark) for record, mark in rest] == [(True, f"{STREAM}.end")]

@@ -227,3 +227,25 @@ def test_a_name_says_what_its_actor_serves():
 def test_another_engine_is_another_key():
     keys = {replica_key(each, 0) for each in (model(), model(engine_args={"a": 1}), model(gpus=2), model(template="t"))}
     assert len(keys) == 4
+
+
+@in_loop
+async def test_a_worker_must_leave_a_node_that_is_drained_and_there_is_room_on_others(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("service.engine.cluster.workplace.LOOK_SECONDS", 0.0)
+    world = World()
+    process = await world.workplace.start(model(), 0)
+    (actor,) = world.cluster.actors.values()
+    actor.told.put_nowait(WorkerNews(1, [READY], "10.0.0.2", node_id="n"))
+    await process.report(60)
+    assert (process.must_leave, world.workplace.has_room(model(gpus=2.0))) == (False, False)
+    nodes = [
+        ClusterNode(id="n", address="10.0.0.2", gpus=8.0, free_gpus=4.0, draining=True),
+        ClusterNode(id="o", address="10.0.0.3", gpus=8.0, free_gpus=2.0),
+    ]
+    monkeypatch.setattr(world.cluster, "nodes", lambda: nodes)
+    watching = asyncio.create_task(world.workplace.watch(lambda gpus: None))
+    while not process.must_leave:
+        await asyncio.sleep(0)
+    assert [world.workplace.has_room(model(gpus=gpus)) for gpus in (2.0, 3.0)] == [True, False]
+    assert not world.workplace.has_room(model(engine_args={"distributed_executor_backend": "ray"}))
+    watching.cancel()

@@ -115,7 +115,7 @@ async def test_what_still_runs_when_the_time_is_over_moves():
     field.workers[0].load = 2
     restart = field.restart()
     await settle()
-    assert field.shown == ["replica 0: is asked to end; its 2 requests move to another engine"]
+    assert field.shown == ["replica 0: is asked to end; its 2 requests will move to another engine"]
     restart.cancel()
 
 
@@ -203,3 +203,25 @@ async def test_nothing_is_restarted_while_the_host_drains():
     field.load()
     await field.engines.drain(0.0, lambda: None)
     assert isinstance(await refused(field.restart()), EngineGoingDown)
+
+
+@in_loop
+async def test_workers_whose_node_is_drained_are_replaced_one_by_one_where_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("service.engine.host.rolling_restart.LEAVE_SECONDS", 0.0)
+    field, room = Field(3), [False]
+    field.load()
+    leaving = asyncio.create_task(field.restarts.leave_nodes(lambda model: room[0]))
+    for worker in field.workers[:2]:
+        worker.must_leave = True
+    await settle()
+    assert field.told() == [False, False, False]
+    room[0] = True
+    await settle()
+    assert field.told() == [True, False, False]
+    field.workers[0].must_leave = False
+    await field.come_back(0)
+    await settle()
+    assert field.told() == [True, True, False]
+    leaving.cancel()
