@@ -65,7 +65,15 @@ class Exchange:
         connections.timer().add(self._inbox)
         self._fd = -1 if presence.fileno is None else presence.fileno()
         if self._fd >= 0:
-            connections.watch().add(self._fd, self._inbox.client_left)
+            self._watch_client()
+
+    def _watch_client(self) -> None:
+        try:
+            self._connections.watch().add(self._fd, self._inbox.client_left)
+        except OSError:
+            # The socket was closed meanwhile.
+            self._fd = -1
+            self._inbox.client_left()
 
     def __enter__(self) -> Exchange:
         return self

@@ -105,7 +105,7 @@ RETRY = b"retry: 2000\n\n"
 
 
 class CursorFraming:
-    """A stream format whose records carry cursors. The first one also says when to come back."""
+    """A stream format whose records carry cursors. The first one also holds the time after which to come back."""
 
     def __init__(self, framing: Framing) -> None:
         self.framing = framing

@@ -13,7 +13,7 @@ import pytest
 from service.engine_client import client
 from service.engine_client.client import Client
 from service.engine_client.disconnect import Presence
-from service.errors import Drained, EngineFailure, EngineGone, ServiceError
+from service.errors import ClientGone, Drained, EngineFailure, EngineGone, ServiceError
 from service.protocol.commands import Locate, Submit
 from service.protocol.events import Delta, Event, Failed, Finished, Hello, Located
 from service.protocol.request import Request, Text
@@ -200,3 +200,13 @@ def test_a_request_with_a_keep_alive_of_its_own_asks_the_host(scratch: Path):
         list(client.submit([REQUEST], Presence(), keep_alive=5.0).batches())
     engine.close()
     assert [type(command) for command in engine.commands] == [Locate, Submit, Locate, Submit]
+
+
+def test_a_client_whose_socket_is_closed_already_has_left(scratch: Path):
+    # No process has so many files open.
+    number = 1 << 20
+    engine = Engine(str(scratch / "engine.sock"), [[delta("a"), finished()]])
+    stream = Client(str(scratch / "engine.sock"), 10).submit([REQUEST], Presence(fileno=lambda: number))
+    events = list(_events(stream.batches()))
+    engine.close()
+    assert isinstance(events[-1], ClientGone)
