@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import httpx
+import pytest
 
 CHAT = {"model": "demo", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -23,19 +24,22 @@ def test_an_allowed_page_reads_the_answer_and_its_errors(client: httpx.Client):
         assert {"X-Request-Id", "Retry-After"} <= set(answer.headers["access-control-expose-headers"].split(","))
 
 
-def test_a_preflight_is_answered(client: httpx.Client):
+@pytest.mark.parametrize(
+    "path", ["/api/chat", "/v1/models", "/health", "/readyz", "/livez", "/metrics", "/api/streams/a"]
+)
+def test_a_preflight_is_answered(client: httpx.Client, path: str):
     headers = {
         "Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "cache-control,last-event-id,traceparent,x-request-id",
     }  # fmt: skip
-    answer = client.options("/api/chat", headers=headers)
+    answer = client.options(path, headers=headers)
     assert (answer.status_code, answer.content) == (204, b"")
     allowed = answer.headers["access-control-allow-headers"].split(",")
     assert {"Authorization", "Content-Type", "X-Api-Key", "Anthropic-Version", "X-Stainless-Lang"} <= set(allowed)
     assert {"cache-control", "last-event-id", "traceparent", "x-request-id"} <= set(allowed)
     assert answer.headers["access-control-max-age"] == "43200"
     assert answer.headers["vary"].count(",") == 2
-    assert client.options("/api/chat", headers=headers | {"Origin": "https://evil.example"}).status_code == 403
+    assert client.options(path, headers=headers | {"Origin": "https://evil.example"}).status_code == 403
 
 
 def test_the_servers_own_page_needs_no_leave(client: httpx.Client):

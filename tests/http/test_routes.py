@@ -107,6 +107,9 @@ def test_an_unknown_route_is_a_404_in_json(client: httpx.Client, method: str, pa
         ("POST", "/api/tags", {"GET", "HEAD"}),
         ("PATCH", "/api/ps", {"GET"}),
         ("POST", "/", {"GET", "HEAD"}),
+        ("POST", "/health", {"GET", "HEAD"}),
+        ("OPTIONS", "/readyz", {"GET", "HEAD"}),
+        ("PUT", "/metrics", {"GET"}),
     ],
 )
 def test_a_wrong_method_is_a_405_that_names_the_right_ones(

@@ -40,7 +40,7 @@ from ..stream_keeper import StreamKeeper
 
 # Werkzeug would redirect a path with two slashes to one with one slash, and fails when the path holds a line break.
 _AS_IS: dict[str, Any] = {"provide_automatic_options": False, "merge_slashes": False}
-_ALL = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 class Routes:
@@ -82,14 +82,16 @@ class Routes:
         for base in self.bases:
             allowed = {method for route in table if route.path == base for method in route.methods}
             # A base that is not a route itself is left to the application, or to another dialect.
-            own = {base: _ALL - allowed, f"{base}/": _ALL} if allowed else {}
-            # Extensions such as Flask-WTF distinguish views by their names.
-            view = update_wrapper(partial(self.unknown, base), self.unknown)
-            fallbacks += [
-                Fallback(path, tuple(sorted(methods)), view, Scope.ANY, "refuse an unknown path or method")
-                for path, methods in (own | {f"{base}/<path:path>": _ALL}).items()
-            ]
+            own = {base: METHODS - allowed, f"{base}/": METHODS} if allowed else {}
+            paths = own | {f"{base}/<path:path>": METHODS}
+            fallbacks += [self.fallback(base, path, methods) for path, methods in paths.items()]
         return table + fallbacks
+
+    def fallback(self, base: str, path: str, methods: set[str]) -> Fallback:
+        """Return what answers these methods at a path that is `base`, or below it."""
+        # Extensions such as Flask-WTF distinguish views by their names.
+        view = update_wrapper(partial(self.unknown, base), self.unknown)
+        return Fallback(path, tuple(sorted(methods)), view, Scope.ANY, "refuse an unknown path or method")
 
     def blueprint(self) -> Blueprint:
         """Return a blueprint to be nested in ours; errors on its routes have the dialect's shape."""

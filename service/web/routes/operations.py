@@ -12,7 +12,7 @@ from ...errors import Unavailable
 from ...telemetry.metrics import MEDIA_TYPE, exposition
 from ..http_responses import empty_response, json_response
 from ..route import Route
-from .base import Routes
+from .base import METHODS, Routes
 
 
 def check_ready(client: Client) -> str:
@@ -45,6 +45,11 @@ class OperationsRoutes(Routes):
             Route("/health", ("GET", "HEAD"), self.health, Scope.OPEN, "as `/readyz`, in vLLM's form: an empty answer"),
             Route("/metrics", ("GET",), self.metrics, Scope.OBSERVE, "metrics in Prometheus' text format"),
         ]
+
+    def routes(self) -> list[Route]:
+        """Return the routes, and the answers to other methods: with OPTIONS a page asks before it sends a key."""
+        table = self.table()
+        return table + [self.fallback(route.path, route.path, METHODS - set(route.methods)) for route in table]
 
     def blueprint(self) -> Blueprint:
         """Forbid caches for every answer, errors included: each holds for this moment only."""
