@@ -49,8 +49,9 @@ def test_a_later_system_message_is_moved_where_the_template_refuses_it(askers: t
     """Claude Code sends it behind the user's message on its first turn."""
     _, loud = askers
     turns = [*user("Hello"), {"role": "system", "content": "Be brief."}]
-    said = {"input": turns} if path == "/v1/responses" else {"messages": turns}
-    answer = loud.post(path, **said, max_tokens=9, stream=False)
+    is_responses = path == "/v1/responses"
+    said = {"input": turns, "max_output_tokens": 9} if is_responses else {"messages": turns, "max_tokens": 9}
+    answer = loud.post(path, **said, stream=False)
     assert answer.status_code == 200, answer.text
 
 

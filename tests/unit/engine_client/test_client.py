@@ -14,7 +14,7 @@ from service.engine_client import client
 from service.engine_client.client import Client
 from service.engine_client.disconnect import Presence
 from service.errors import ClientGone, Drained, EngineFailure, EngineGone, ServiceError
-from service.protocol.commands import Locate, Submit
+from service.protocol.commands import Cancel, Locate, Submit
 from service.protocol.events import Delta, Event, Failed, Finished, Hello, Located
 from service.protocol.request import Request, Text
 from service.protocol.wire import Unpacker, decode_command, pack
@@ -58,6 +58,8 @@ class Engine:
     def _events(self, command: object) -> list[Event]:
         if isinstance(command, Locate):
             return [Located(command.id, self._path, 0, holds=self.holds)]
+        if isinstance(command, Cancel):
+            return []
         assert isinstance(command, Submit)
         events = self._answers.pop(0)
         for event in events:
