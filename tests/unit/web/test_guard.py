@@ -49,7 +49,7 @@ def ask(client: FlaskClient, rule: Rule, key: str = "", address: str = "127.0.0.
 def statuses(app: Flask, key: str = "", address: str = "127.0.0.1") -> dict[str, int]:
     """The status of every rule of the application, by its path; a route's stands for its path's fallback too."""
     client = app.test_client()
-    fallbacks_first = sorted(app.url_map.iter_rules(), key=lambda rule: not rule.endpoint.endswith(rule.rule))
+    fallbacks_first = sorted(app.url_map.iter_rules(), key=lambda rule: "./" not in rule.endpoint)
     return {rule.rule: ask(client, rule, key, address).status_code for rule in fallbacks_first}
 
 
