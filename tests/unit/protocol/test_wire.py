@@ -4,7 +4,7 @@ import math
 from collections import deque
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.protocol.commands import (
@@ -218,3 +218,14 @@ def test_a_frame_that_is_too_long_is_refused_by_its_length_alone(length: int, be
 
 def test_the_longest_frame_is_not_too_long():
     assert Unpacker().feed(MAX_FRAME_BYTES.to_bytes(4, "big")) == []
+
+
+@settings(deadline=None)
+@given(data=st.lists(st.binary(max_size=100), max_size=20))
+def test_the_unpacker_keeps_no_more_than_it_was_fed(data: list[bytes]) -> None:
+    unpacker = Unpacker()
+    try:
+        payloads = [payload for piece in data for payload in unpacker.feed(piece)]
+    except ValueError:
+        return
+    assert sum(map(len, payloads)) <= sum(map(len, data))
