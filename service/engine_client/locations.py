@@ -14,6 +14,8 @@ from ..transport.address import parse_address
 
 # How long an answer of the host is used after it was given, in seconds.
 KNOWN_SECONDS = 600.0
+# With so many answers that hold, those whose time is over are dropped.
+MOST_HELD = 100
 
 
 class Locations:
@@ -37,10 +39,17 @@ class Locations:
     def add(self, model: str, located: Located) -> None:
         """Keep an answer that the host has just given."""
         if located.holds:
-            self._holding[model] = self._clock() + located.holds, located
+            self._hold(model, located)
         if parse_address(located.socket).is_unix:
             return
         self._known[model] = self._clock() + KNOWN_SECONDS, located
+
+    def _hold(self, model: str, located: Located) -> None:
+        now = self._clock()
+        if len(self._holding) >= MOST_HELD:
+            # Clients spell a model's name in many ways.
+            self._holding = {name: held for name, held in self._holding.items() if held[0] > now}
+        self._holding[model] = now + located.holds, located
 
     def holding(self, model: str) -> Located | None:
         """Return where the model is, without a question to the host; None where that has to be asked."""

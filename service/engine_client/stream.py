@@ -103,10 +103,9 @@ class Stream(Exchange):
         self._is_guess = self._keep_alive is None and self._is_at(self._connections.locations().holding(self._model))
         if self._is_guess:
             assert self.location is not None
-            self._submit_to_engine(self._submits)
             yield [self.location]
-            return
-        yield from self.locate(self._model, self._keep_alive, len(self._submits), beginning=self._beginning)
+        else:
+            yield from self.locate(self._model, self._keep_alive, len(self._submits), beginning=self._beginning)
         self._submit_to_engine(self._submits)
 
     def _submit_to_engine(self, submits: list[Submit]) -> None:

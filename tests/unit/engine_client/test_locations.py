@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.engine_client.locations import KNOWN_SECONDS, Locations
+from service.engine_client.locations import KNOWN_SECONDS, MOST_HELD, Locations
 from service.protocol.events import Located
 
 CONTROL, WORKER = "tls://gpu1:7433", "tls://gpu1:7434"
@@ -72,3 +72,11 @@ def test_a_location_that_was_wrong_is_asked_for_again(world: World):
     world.locations.add("m", Located(1, WORKER, 5, holds=1.0))
     world.locations.forget("m")
     assert world.locations.holding("m") is None
+
+
+def test_many_spellings_of_a_name_take_no_memory_for_long(world: World):
+    for number in range(10 * MOST_HELD):
+        world.now += 0.1
+        world.locations.add(f"m{number}", Located(1, WORKER, 5, holds=1.0))
+    assert len(world.locations._holding) <= MOST_HELD
+    assert world.locations.holding(f"m{10 * MOST_HELD - 1}") is not None
