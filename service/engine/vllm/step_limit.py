@@ -33,7 +33,8 @@ class StepLimit:
         if tokens * SHARED < self.tokens:
             # It was not the prompts that made this step as long as it was.
             return
-        part = min(1.0, tokens / self.tokens)
+        # Only a step that callers share is meant to be shorter.
+        part = 1 / SHARED if tokens * SHARED <= self.tokens else 1.0
         if seconds > LONG_SECONDS * part:
             self.tokens = min(self._most, max(LEAST, self.tokens // 2))
         elif seconds < SHORT_SECONDS * part:

@@ -49,6 +49,13 @@ def test_a_step_that_callers_share_has_half_of_the_tokens_and_is_judged_by_them(
     assert limit.tokens == FIRST
 
 
+def test_the_last_part_of_a_prompt_may_take_as_long_as_a_whole_step():
+    """Else a burst of one caller's short prompts would have ever smaller steps."""
+    limit = StepLimit(2048)
+    limit.took(LONG_SECONDS * 0.9, FIRST * 2 // 3)
+    assert limit.tokens == FIRST
+
+
 @pytest.mark.parametrize("most", [16, LEAST])
 def test_a_step_that_callers_share_has_the_least_of_the_tokens_at_the_least(most: int):
     assert StepLimit(most).shared_by(2) == most
