@@ -193,7 +193,8 @@ def test_an_observer_that_reads_nothing_holds_up_nobody(server: Server):
         with events(server.url) as observed:
             for _ in range(3):
                 ask(server)
-                observed.next("request", lambda data: data["route"] == "/api/chat")
+                ended = observed.next("request", lambda data: data["route"] == "/api/chat").data
+                assert (ended["status"], ended["ending"]) == (200, "done")
 
 
 def test_a_key_needs_the_scope_observe(start_server: Callable[..., Server], tmp_path: Path):

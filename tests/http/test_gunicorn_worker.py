@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from types import SimpleNamespace
@@ -156,6 +157,9 @@ def test_who_takes_nothing_is_told_nothing():
             while ours.send(bytes(1 << 16)):
                 """There is room yet."""
         write_json_error(ours, 408, "", "")
+        ours.close()
+        received = b"".join(iter(partial(theirs.recv, 1 << 16), b""))
+    assert received.strip(b"\0") == b""
 
 
 def timers(local_port: int, remote_port: int) -> list[str]:

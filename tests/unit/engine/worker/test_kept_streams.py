@@ -62,51 +62,55 @@ async def kept_for_many_keys(store: StreamStore) -> None:
         await kept(store, "a" * LIMIT, stream=str(number), owner=f"key {number}")
 
 
+class Gated:
+    """A store whose one stream begins with "a" and waits, read by its web worker (7) and by a client (8)."""
+
+    def __init__(self) -> None:
+        self._gate = asyncio.Event()
+        self._store = StreamStore(self._generate)
+        self.events: dict[int, list[Event]] = {7: [], 8: []}
+
+    async def _generate(self, request: Request, defaults: Defaults, emit: Emit) -> None:
+        emit(Delta(1, 0, "a", [1]))
+        await self._gate.wait()
+        for seq, letter in enumerate("bcd", 1):
+            emit(Delta(1, seq, letter, [seq]))
+        emit(Finished(1, "stop", 1, 4, 0, 0, 0, 0))
+
+    async def begin(self) -> None:
+        submit = SubmitKept(7, KEEP, [Request("m", Text(""))], [0], 1)
+        self.guard = asyncio.ensure_future(self._store._submit(submit, self.events[7].append))
+        await settle()
+        attach = Attach(8, KEEP.stream, KEEP.owner)
+        self.reader = asyncio.ensure_future(self._store._attach(attach, self.events[8].append))
+        await settle()
+
+    async def end(self) -> None:
+        self._gate.set()
+        await asyncio.gather(self.guard, self.reader, return_exceptions=True)
+
+    def text(self, id: int) -> str:
+        return "".join(event.text for event in self.events[id] if isinstance(event, Delta))
+
+
 @in_loop
 async def test_readers_get_each_event_once_under_their_own_ids_whenever_they_come():
     """What follows is pushed: a reader is one task for the whole stream, and sleeps until its end."""
-    more = asyncio.Event()
-
-    async def slowly(request: Request, defaults: Defaults, emit: Emit) -> None:
-        emit(Delta(1, 0, "a", [1]))
-        await more.wait()
-        for seq in range(1, 4):
-            emit(Delta(1, seq, "bcd"[seq - 1], [seq]))
-        emit(Finished(1, "stop", 1, 4, 0, 0, 0, 0))
-
-    store = StreamStore(slowly)
-    early: list[Event] = []
-    late: list[Event] = []
-    guard = asyncio.ensure_future(store._submit(SubmitKept(7, KEEP, [Request("m", Text(""))], [0], 1), early.append))
-    await settle()
-    reader = asyncio.ensure_future(store._attach(Attach(8, KEEP.stream, KEEP.owner), late.append))
-    await settle()
-    more.set()
-    await asyncio.gather(guard, reader)
-    for number, events in ((7, early), (8, late)):
+    gated = Gated()
+    await gated.begin()
+    await gated.end()
+    for number, events in gated.events.items():
         assert [type(event) for event in events] == [Head, Delta, Delta, Delta, Delta, Finished]
         assert {event.id for event in events} == {number}
-        assert "".join(event.text for event in events if isinstance(event, Delta)) == "abcd"
+        assert gated.text(number) == "abcd"
 
 
 @in_loop
 async def test_a_reader_that_has_left_gets_nothing_more_and_disturbs_nobody():
-    more = asyncio.Event()
-
-    async def slowly(request: Request, defaults: Defaults, emit: Emit) -> None:
-        await more.wait()
-        await generate(request, defaults, emit)
-
-    store = StreamStore(slowly)
-    stays: list[Event] = []
-    left: list[Event] = []
-    guard = asyncio.ensure_future(store._submit(SubmitKept(7, KEEP, [Request("m", Text("a"))], [0], 1), stays.append))
+    gated = Gated()
+    await gated.begin()
+    gated.reader.cancel()
     await settle()
-    reader = asyncio.ensure_future(store._attach(Attach(8, KEEP.stream, KEEP.owner), left.append))
-    await settle()
-    reader.cancel()
-    await settle()
-    more.set()
-    await guard
-    assert [type(event) for event in left] == [Head]
-    assert [type(event) for event in stays] == [Head, Delta, Finished]
+    await gated.end()
+    assert (gated.text(7), gated.text(8)) == ("abcd", "a")
+    assert [type(event) for event in gated.events[7][-1:]] == [Finished]
