@@ -46,10 +46,6 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     options: dict[str, Any] = {}
     messages: list[Message] = []
 
-    @property
-    def blobs(self) -> set[str]:
-        return {*self.files.values(), *self.adapters.values()}
-
 
 class Manifests:
     """The manifests under `directory`, read once and kept in memory. Only one process may write them.

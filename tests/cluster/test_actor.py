@@ -65,6 +65,15 @@ def test_a_worker_that_is_killed_has_ended_and_nothing_of_it_is_left(new_actor: 
     assert not psutil.pid_exists(worker._process.pid)
 
 
+def test_a_worker_whose_report_can_not_be_read_is_killed(new_actor: NewActor, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(actor, "decode_report", msgspec.msgpack.Decoder(str).decode)
+    news = whole(new_actor(), lambda news: news.has_ended)
+    (failed,) = news.reports
+    assert isinstance(failed, LoadFailed)
+    assert "sent a report that can't be read: Expected `str`" in failed.message
+    assert news.status == -signal.SIGKILL
+
+
 def test_an_address_that_needs_tls_is_refused(new_actor: NewActor, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(actor, "_node", lambda: ("10.0.0.2", "n"))
     news = whole(new_actor(), lambda news: news.has_ended)

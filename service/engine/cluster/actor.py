@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import msgspec
@@ -86,13 +86,21 @@ class WorkerActor:
             self._latest.end(None)
             return
         assert self._process is not None
-        unpacker = Unpacker()
-        with lifeline, suppress(OSError):
-            while data := lifeline.recv(1 << 16):
-                for payload in unpacker.feed(data):
-                    self._latest.add(decode_report(payload))
+        try:
+            with lifeline, suppress(OSError):
+                self._read(lifeline)
+        except ValueError as error:
+            self._latest.add(LoadFailed(f"the engine worker on {self._node} sent a report that can't be read: {error}"))
+            self._kill()
         self._latest.end(self._process.wait())
         self._kill()
+
+    def _read(self, lifeline: socket.socket) -> None:
+        """Keep each report until the worker closes its end. Raises ValueError for one that can't be decoded."""
+        unpacker = Unpacker()
+        while data := lifeline.recv(1 << 16):
+            for payload in unpacker.feed(data):
+                self._latest.add(decode_report(payload))
 
     def _start(self) -> socket.socket:
         """Return our end of the worker's lifeline. Raises OSError, and BadRequest for an address that needs TLS."""
@@ -102,13 +110,15 @@ class WorkerActor:
         options = msgspec.structs.replace(
             self._options, socket=str(address), lifeline=theirs.fileno(), parent=os.getpid()
         )
-        with theirs:
+        with ExitStack() as failed, theirs:
+            failed.enter_context(ours)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module("engine.worker.process"), msgspec.json.encode(options).decode()],
                 pass_fds=[theirs.fileno()], start_new_session=True, stdin=subprocess.DEVNULL, env=self._environment,
                 # Where our package is: Ray starts its processes anywhere.
                 cwd=Path(__file__).resolve().parents[3],
             )  # fmt: skip
+            failed.pop_all()
         return ours
 
     def _kill(self) -> None:

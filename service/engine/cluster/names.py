@@ -17,7 +17,7 @@ from ...protocol.events import PROTOCOL
 
 
 class ReplicaKey(NamedTuple):
-    """What an actor serves: an engine, by a digest of what it is made of, and the number of its replica."""
+    """The engine that an actor serves, by a digest of what it is made of, and the number of the replica."""
 
     engine: str
     replica: int

@@ -1,4 +1,4 @@
-"""What an actor answers when its engine host asks for news of the worker, and what it remembers for the next host.
+"""News of a worker: the actor remembers the last reports, and gives them to the engine host that asks.
 
     worker ──reports──▶ LatestReports ──news(after)──▶ engine host
 

@@ -1,4 +1,4 @@
-"""What a node of the cluster has: versions, files, a certificate and limits. It runs on the node, as a task of Ray's.
+"""Facts about a node of the cluster: versions, files, a certificate and limits. Ray runs this on the node, as a task.
 
 In: what engine workers will need there. Out: NodeFacts. It judges nothing.
 """

@@ -1,4 +1,4 @@
-"""What is asked of Ray: to place an actor, to find those that are there, to call one, and to list the nodes.
+"""The calls to Ray: place an actor, find those that are there, call one, and list the nodes.
 
 In: names, resources and WorkerOptions. Out: actors and nodes. Every error of Ray's becomes an EngineGone or an
 Unavailable here. It decides nothing.
@@ -26,7 +26,7 @@ REACH_SECONDS = 10.0
 
 
 class Placement(NamedTuple):
-    """What an actor needs of its node."""
+    """The GPUs and CPU cores that an actor takes from its node."""
 
     gpus: float
     cpus: float

@@ -26,7 +26,7 @@ ANSWER_SECONDS = 15.0
 
 
 class Actor(Protocol):
-    """What starts and ends the worker on its node."""
+    """The actor, on its node, that starts and ends the worker."""
 
     async def news(self, after: int) -> bytes: ...
 

@@ -39,7 +39,7 @@ RAY_BACKENDS = ("distributed_executor_backend", "data_parallel_backend")
 
 
 class Cluster(Protocol):
-    """What the workplace needs of RayCluster."""
+    """The part of RayCluster that the workplace uses."""
 
     def connect(self) -> None: ...
 

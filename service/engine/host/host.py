@@ -8,12 +8,14 @@ imports no torch itself.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import signal
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from pathlib import Path
+from typing import Any
 
 from ...config import Settings
 from ...errors import ServiceError, SettingsError
@@ -53,6 +55,8 @@ from .rolling_restart import RollingRestart
 from .supervisor import EngineSupervisor, Stir
 from .systemd import SystemdNotifier
 from .workplace import Workplace
+
+logger = logging.getLogger("vllm_wsgi.host")
 
 # A Unix socket's path has at most 107 bytes (unix(7)); the workers' own names take some of them.
 MAX_DIRECTORY_BYTES = 107 - len("/worker-99999.sock")
@@ -135,9 +139,9 @@ class Host:
                 self._cluster.watch(self._engines.limit_gpus),
                 self._restarts.leave_nodes(self._cluster.has_room),
             ]
-        tasks = [asyncio.create_task(chore) for chore in chores]
+        tasks = [_begun(chore) for chore in chores]
         # A drain can be watched, too.
-        observing = asyncio.create_task(self._live.take_snapshots())
+        observing = _begun(self._live.take_snapshots())
         await stop.wait()
         notifier.stopping()
         for task in tasks:
@@ -228,3 +232,15 @@ class Host:
             self._metrics.forget(model.name.short)
             self._live.forget(model.name.short)
         await self._engines.forget(model)
+
+
+def _begun(chore: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Run the chore beside the host. One that fails is logged, and the host goes on without it."""
+    task = asyncio.create_task(chore)
+    task.add_done_callback(_log_failure)
+    return task
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        logger.error("a chore of the engine host has failed, and is not done any more", exc_info=error)

@@ -3,6 +3,9 @@
 A request is refused at once when its caller is over a limit, or when the queue is full. Otherwise it waits for its
 turn. The engine gets no more requests than it runs at once. The others wait here, where callers take turns: in the
 engine's own queue a caller with five hundred requests would have them all served before the next caller's first.
+
+A request takes a place for each of its sequences. The next place goes to the caller that has the fewest, and one caller
+never has them all while there are others.
 """
 
 from __future__ import annotations
@@ -20,15 +23,19 @@ from ...protocol.events import Delta, Event, Finished, Vectors
 from ...protocol.request import Caller
 
 RETRY_SECONDS = 1
+# A turn that needs many places may be passed by turns of this many times as many places as the engine has.
+PASSED_ROUNDS = 4
 
 Clock = Callable[[], float]
 
 
 @dataclass(eq=False)
 class Turn:
-    """A request that waits for `capacity` in the engine.
+    """A request that waits for `capacity` places in the engine.
 
     `moved`: another engine has begun its answer. It `waits` while it is in the queue, and is `admitted` after that.
+    `passed_by` counts the places of the turns that went before it out of order, because it needs more than were free.
+    `beside`: it was admitted beside a turn that was due.
     """
 
     caller: Caller
@@ -37,13 +44,18 @@ class Turn:
     moved: bool = False
     waits: bool = False
     admitted: bool = False
+    passed_by: int = 0
+    beside: bool = False
 
 
 class FairQueue:
-    """The order of turns: the lowest priority number first, then one caller after the other, then the oldest turn."""
+    """The order of turns: the lowest priority number first, then the caller with the fewest places.
+
+    Callers with as many places take turns. Of one caller's turns the oldest is next.
+    """
 
     def __init__(self) -> None:
-        # By priority, then by caller in the order of their next turns.
+        # By priority, then by caller; the caller whose last turn is the longest ago comes first.
         self._lanes: defaultdict[int, dict[str, deque[Turn]]] = defaultdict(dict)
         self._length = 0
 
@@ -57,17 +69,19 @@ class FairQueue:
         turn.waits = True
         self._length += 1
 
-    def peek(self) -> Turn:
-        return next(iter(self._lanes[min(self._lanes)].values()))[0]
+    def in_order(self, places: Callable[[str], int]) -> list[Turn]:
+        """Return the next turn of each caller with the lowest priority number. `places` says how many a caller has."""
+        if not self._lanes:
+            return []
+        lanes = self._lanes[min(self._lanes)]
+        return [lanes[name][0] for name in sorted(lanes, key=places)]
 
-    def pop(self) -> Turn:
-        """Take out the next turn and return it; its caller's next turn comes after those of the other callers."""
-        turn = self.peek()
+    def take(self, turn: Turn) -> None:
+        """Take out a turn that is its caller's next; the caller comes after those with as many places now."""
         self.remove(turn)
         lanes = self._lanes.get(turn.caller.priority, {})
         if turn.caller.name in lanes:
             lanes[turn.caller.name] = lanes.pop(turn.caller.name)
-        return turn
 
     def last(self) -> Turn:
         """Return the turn that has to leave a full queue.
@@ -134,9 +148,10 @@ class Bill:
 
 
 class Account:
-    """One caller's requests that run or wait, and the tokens that they have used."""
+    """One caller's requests that run or wait, the places of those that run, and the tokens that they have used."""
 
     def __init__(self) -> None:
+        self.places = 0
         self._requests = 0
         self._bucket: Bucket | None = None
 
@@ -173,6 +188,9 @@ class Admission:
 
     def __init__(self, capacity: int, max_waiting: int) -> None:
         self._capacity = self._free = capacity
+        # Places that are kept for callers without one, as soon as there are several callers.
+        self._kept = min(capacity // 2, max(2, math.ceil(capacity / 8)))
+        self._beside = 0
         self._max_waiting = max_waiting
         self._queue = FairQueue()
         self._accounts: defaultdict[str, Account] = defaultdict(Account)
@@ -189,8 +207,8 @@ class Admission:
         """
         account = self._accounts[caller.name]
         bill = account.enter(caller, moved)
-        # A request with more sequences than the engine runs at once takes all of its capacity.
-        turn = Turn(caller, min(sequences, self._capacity), moved=moved)
+        # A request with more sequences than a caller may have places takes all of these.
+        turn = Turn(caller, min(sequences, self._capacity - self._kept), moved=moved)
         try:
             await self._wait_for_capacity(turn)
             yield bill
@@ -209,18 +227,51 @@ class Admission:
         await turn.given
 
     def _give_turns(self) -> None:
-        while self._queue and self._queue.peek().capacity <= self._free:
-            turn = self._queue.pop()
+        while (turn := self._next()) is not None:
+            self._queue.take(turn)
             # A turn may have been cancelled without having left the queue yet.
             if not turn.given.cancelled():
-                self._free -= turn.capacity
+                self._hold(turn, turn.capacity)
                 turn.admitted = True
                 turn.given.set_result(None)
+
+    def _next(self) -> Turn | None:
+        """Return the first turn, in the order of turns, for which there are enough places; None where there is none."""
+        passed: list[Turn] = []
+        for turn in self._queue.in_order(self._places):
+            turn.beside = any(self._is_due(each) for each in passed)
+            if turn.given.cancelled() or self._fits(turn):
+                for each in passed:
+                    each.passed_by += turn.capacity
+                return turn
+            passed.append(turn)
+        return None
+
+    def _places(self, name: str) -> int:
+        return self._accounts[name].places
+
+    def _is_due(self, turn: Turn) -> bool:
+        """Return whether the turn has been passed often enough. It is not while its caller has other places."""
+        return turn.passed_by >= PASSED_ROUNDS * self._capacity and not self._places(turn.caller.name)
+
+    def _fits(self, turn: Turn) -> bool:
+        """Return whether there are enough places for the turn. Beside one that is due there are only the kept ones."""
+        if self._places(turn.caller.name):
+            kept = self._kept if len(self._accounts) > 1 else 0
+            return not turn.beside and turn.capacity <= self._free - kept
+        room = min(self._free, self._kept - self._beside) if turn.beside else self._free
+        return turn.capacity <= room
+
+    def _hold(self, turn: Turn, places: int) -> None:
+        self._free -= places
+        self._accounts[turn.caller.name].places += places
+        if turn.beside:
+            self._beside += places
 
     def _give_back(self, turn: Turn) -> None:
         """Take the turn out of the queue or free its capacity. A refused turn has neither."""
         if turn.waits:
             self._queue.remove(turn)
         if turn.admitted:
-            self._free += turn.capacity
+            self._hold(turn, -turn.capacity)
         self._give_turns()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.worker.admission import Admission
+from service.engine.worker.admission import PASSED_ROUNDS, Admission
 from service.errors import ServerBusy, TooManyRequests, Unavailable
 from service.protocol.request import Caller
 
@@ -67,7 +67,7 @@ def test_five_hundred_of_one_key_let_the_one_of_another_in_next():
         assert (crowd.log, crowd.admission.waiting) == (["many"] * 2, 499)
         await crowd.end_one()
         await crowd.end_one()
-        assert crowd.log == ["many", "many", "many", "one"]
+        assert crowd.log == ["many", "many", "one", "many"]
         await crowd.end_all()
         assert len(crowd.log) == 501
 
@@ -110,21 +110,130 @@ def test_one_over_its_own_limit_is_refused_and_nobody_else():
     run(test)
 
 
-def test_a_request_of_several_sequences_waits_for_as_many_places_or_for_all():
+def test_a_request_of_several_sequences_waits_for_as_many_places_or_for_all_that_a_caller_may_have():
     async def test() -> None:
-        crowd = Crowd(places=4)
-        for name, sequences in [("a", 2), ("b", 3), ("c", 1), ("d", 100)]:
+        crowd = Crowd(places=6)
+        for name, sequences in [("a", 4), ("b", 3), ("c", 2), ("d", 100)]:
             crowd.come(name, sequences)
         await crowd.settle()
-        assert crowd.log == ["a"]
+        assert crowd.log == ["a", "c"]
         await crowd.end_one()
-        assert crowd.log == ["a", "b", "c"]
+        assert crowd.log == ["a", "c", "b"]
         await crowd.end_one()
+        assert crowd.log == ["a", "c", "b"]
         await crowd.end_one()
-        assert crowd.log == ["a", "b", "c", "d"]
+        assert crowd.log == ["a", "c", "b", "d"]
         await crowd.end_all()
 
     run(test)
+
+
+def test_a_turn_that_does_not_fit_lets_those_pass_that_do():
+    async def test() -> None:
+        crowd = Crowd(places=16)
+        for name, sequences in [("big", 12), ("big", 12), *[("a", 1), ("b", 1)] * 2]:
+            crowd.come(name, sequences)
+        await crowd.settle()
+        # The last two places are kept for callers that have none.
+        assert crowd.log == ["big", "a", "b"]
+        crowd.come("c")
+        await crowd.settle()
+        assert crowd.log == ["big", "a", "b", "c"]
+        await crowd.end_all()
+        assert sorted(crowd.log) == ["a", "a", "b", "b", "big", "big", "c"]
+
+    run(test)
+
+
+def test_one_caller_has_all_places_only_while_there_is_no_other():
+    async def test() -> None:
+        crowd = Crowd(places=8)
+        for _ in range(30):
+            crowd.come("many")
+        await crowd.settle()
+        assert len(crowd.log) == 8
+        crowd.come("one")
+        for _ in range(4):
+            await crowd.end_one()
+        assert crowd.log == ["many"] * 8 + ["one"] + ["many"]
+        crowd.come("other")
+        await crowd.settle()
+        assert crowd.log[10:] == ["other"]
+        await crowd.end_all()
+
+    run(test)
+
+
+@given(st.integers(2, 12), st.integers(2, 4), st.integers(0, 3))
+def test_a_big_turn_is_passed_a_bounded_number_of_times(places: int, others: int, more: int):
+    async def test() -> None:
+        crowd = Crowd(places)
+        names = [f"other{number}" for number in range(others)]
+        for name in names * (1 + more):
+            crowd.come(name)
+        await crowd.settle()
+        crowd.come("big", 100)
+        # Callers that came earlier have their turns, the big one is passed, and what runs then ends.
+        for _ in range((PASSED_ROUNDS + 2) * places + 2 * others):
+            # Each request that ends is followed by another one of its caller.
+            crowd.come(crowd.log[len(crowd.log) - len(crowd._running)])
+            await crowd.end_one()
+            if "big" in crowd.log:
+                break
+        assert "big" in crowd.log
+        await crowd.end_all()
+
+    run(test)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("come"), st.sampled_from("abcd"), st.integers(1, 14)),
+        st.tuples(st.sampled_from(["end", "cancel"]), st.just(""), st.integers(0, 50)),
+    ),
+    max_size=60,
+)
+
+
+@given(st.integers(1, 12), STEPS)
+def test_places_are_never_exceeded_shared_fairly_and_not_left_unused(places: int, steps: list[tuple[str, str, int]]):
+    async def test() -> None:
+        crowd = Crowd(places)
+        admission = crowd.admission
+        tasks: list[asyncio.Task[None]] = []
+        for step, name, number in steps:
+            before = {name: account.places for name, account in admission._accounts.items()}
+            if step == "come":
+                tasks.append(crowd.come(name, number))
+            elif step == "cancel" and tasks:
+                tasks.pop(number % len(tasks)).cancel()
+            elif crowd._running:
+                await crowd.end_one()
+            await crowd.settle()
+            assert_fair(admission, places, before if step == "come" else {})
+        await crowd.end_all()
+        assert (admission.waiting, admission._free, admission._beside) == (0, places, 0)
+
+    run(test)
+
+
+def assert_fair(admission: Admission, places: int, before: dict[str, int]) -> None:
+    held = {name: account.places for name, account in admission._accounts.items()}
+    assert sum(held.values()) + admission._free == places
+    assert admission._free >= 0
+    assert 0 <= admission._beside <= admission._kept
+    for name, count in held.items():
+        if count > before.get(name, 0) > 0 and len(held) > 1:
+            # A caller that had places has got more: the kept ones are still free.
+            assert admission._free >= admission._kept
+    waiting = admission._queue.in_order(admission._places)
+    if sum(held.values()) == 0:
+        assert not waiting
+    for turn in waiting:
+        due = any(admission._is_due(each) for each in waiting)
+        assert due or not admission._fits(turn)
+        # Of callers without a place none waits for one that is free, unless a turn is due.
+        assert due or held[turn.caller.name] or turn.capacity > admission._free
 
 
 @given(st.lists(st.tuples(NAMES, st.integers(1, 3), st.sampled_from(["come", "cancel", "end"])), max_size=40))

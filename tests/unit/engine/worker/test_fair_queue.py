@@ -24,9 +24,16 @@ def queue(*waiting: Turn) -> FairQueue:
     return queue
 
 
+def pop(queue: FairQueue, **places: int) -> Turn:
+    """Take the next turn, where callers have these places and all others none."""
+    turn = queue.in_order(lambda name: places.get(name, 0))[0]
+    queue.take(turn)
+    return turn
+
+
 def drained(queue: FairQueue) -> str:
-    """The names in the order of their turns."""
-    return "".join(queue.pop().caller.name for _ in range(len(queue)))
+    """The names in the order of their turns, where no caller has a place."""
+    return "".join(pop(queue).caller.name for _ in range(len(queue)))
 
 
 def test_one_who_waits_with_one_is_served_second_behind_five_hundred():
@@ -42,13 +49,22 @@ def test_callers_take_turns(arrived: str, served: str):
 
 def test_who_comes_back_stands_behind_those_who_wait():
     waiting = queue(*turns(*"aab"))
-    assert waiting.pop().caller.name == "a"
+    assert pop(waiting).caller.name == "a"
     waiting.push(*turns("c"))
     assert drained(waiting) == "bac"
 
 
 def test_a_lower_priority_goes_first():
     assert drained(queue(*turns("a"), *turns("b", "b", priority=-1), *turns("c", priority=5))) == "bbac"
+
+
+def test_the_caller_with_the_fewest_places_goes_first():
+    waiting = queue(*turns(*"aabbc"))
+    assert [pop(waiting, a=2, b=1, c=5).caller.name for _ in range(5)] == list("bbaac")
+
+
+def test_an_empty_queue_has_no_turn():
+    assert queue().in_order(lambda _: 0) == []
 
 
 @given(st.lists(NAMES), st.lists(NAMES))
@@ -64,7 +80,7 @@ def test_between_two_turns_of_one_caller_everyone_else_who_waits_has_one(before:
 def test_of_each_caller_the_oldest_goes_first(arrivals: list[tuple[str, int]]):
     waiting = [turn for name, priority in arrivals for turn in turns(name, priority=priority)]
     line = queue(*waiting)
-    served = [line.pop() for _ in waiting]
+    served = [pop(line) for _ in waiting]
     assert [turn.caller.priority for turn in served] == sorted(turn.caller.priority for turn in waiting)
     for caller in {turn.caller for turn in waiting}:
         assert [turn for turn in served if turn.caller == caller] == [turn for turn in waiting if turn.caller == caller]
@@ -76,7 +92,7 @@ def test_who_leaves_is_served_no_more_and_everyone_else_is(names: list[str], dat
     line = queue(*waiting)
     gone = data.draw(st.sampled_from(waiting))
     line.remove(gone)
-    served = [line.pop() for _ in range(len(line))]
+    served = [pop(line) for _ in range(len(line))]
     assert (len(served), gone in served, len(line)) == (len(names) - 1, False, 0)
 
 
