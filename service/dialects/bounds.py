@@ -56,7 +56,8 @@ class Bounds:
         """Raise BadRequest for a body in which a field has too many values."""
         fields = {name.lower(): value for name, value in body.items()}
         for name, most in self._counts().items():
-            _check_count(name, fields.get(name), most)
+            if name in fields:
+                _check_count(name, fields[name], most)
         if isinstance(fields.get("options"), dict):
             _check_stops("options.stop", fields["options"].get("stop"))
         for name in ("stop", "stop_sequences"):
