@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
@@ -33,6 +34,7 @@ def addresses(environ: Mapping[str, Any]) -> list[str | None]:
     return [received(environ).get("REMOTE_ADDR"), environ.get("REMOTE_ADDR"), *filter(None, forwarded)]
 
 
+@lru_cache(maxsize=256)
 def is_local(address: str | None) -> bool:
     """Return whether the address is a loopback address; that of a Unix socket's peer is empty."""
     if address is None:

@@ -61,7 +61,8 @@ class Bounds:
         # As the dialects read them: null is the same as absent, also where two names differ in their case only.
         fields = {name.lower(): value for name, value in body.items() if value is not None}
         for name, most in self._counts().items():
-            _check_count(name, fields.get(name), most)
+            if name in fields:
+                _check_count(name, fields[name], most)
         if isinstance(fields.get("options"), dict):
             _check_stops("options.stop", fields["options"].get("stop"))
         for name in ("stop", "stop_sequences"):

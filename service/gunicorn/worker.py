@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker, changed in five ways.
+"""gunicorn's gevent worker, changed in six ways.
 
 1. At SIGTERM it closes the idle connections that a load balancer keeps for its next request. gunicorn's gthread worker
    does so too; its gevent worker (27.0) waits until their `keepalive` is over, and the master waits with it.
@@ -8,6 +8,7 @@
 4. `request_rules.py` refuses what HTTP forbids and gunicorn accepts. Of a body that the application did not read, as
    after a 401, a few megabytes are taken; gunicorn would take all of it.
 5. A stream's tokens are written from the greenlet that reads them from the queue, where nothing stands in between.
+6. The head of a response is sent with the first piece of its body.
 
 tests/unit/gunicorn/test_contract.py names each attribute of gunicorn and gevent that is replaced or extended here.
 """
@@ -30,19 +31,18 @@ from gunicorn import util
 from gunicorn.http.body import Body
 from gunicorn.http.message import Message, Request
 from gunicorn.http.unreader import SocketUnreader
-from gunicorn.http.wsgi import Response
 from gunicorn.workers import ggevent
 from gunicorn.workers.ggevent import GeventWorker
 
 from ..config import Settings
 from ..drain import drain
-from ..web.fast_path import StreamedPieces
 from ..web.framing import encode
 from .supported import refuse_old_gunicorn
 
 refuse_old_gunicorn()
 
 from .request_rules import DRAIN_SECONDS, drain_body, set_body_reader, should_close  # noqa: E402
+from .response import open_fast_paths, use_our_responses, write, write_chunk  # noqa: E402
 
 # How often idle connections are looked for during a shutdown.
 LOOK_SECONDS = 0.2
@@ -117,6 +117,7 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
         self._own = local()
         util.write_error = write_json_error
         util.write, util.write_chunk = write, write_chunk
+        use_our_responses()
         Message.should_close = should_close
         Request.set_body_reader = set_body_reader
         SocketUnreader.chunk = lambda unreader, size=None: self._own.arrival.receive(_chunk_size(unreader, size))
@@ -206,66 +207,6 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
         greenlet, arrival = waiting
         if arrival.idle():
             greenlet.throw(timeout)
-
-
-class ResponseSink:
-    """The socket of a response whose body is chunked and whose header has been sent."""
-
-    def __init__(self, response: Response) -> None:
-        self._response = response
-        self._socket = response.sock
-
-    def send(self, piece: bytes) -> bytes:
-        """Send a chunk without blocking, and return the rest that the socket did not take. Raises OSError."""
-        # For the access log.
-        self._response.sent += len(piece)
-        chunk = b"%X\r\n%b\r\n" % (len(piece), piece)
-        try:
-            return chunk[self._socket._sock.send(chunk) :]
-        except BlockingIOError:
-            return chunk
-
-    def finish(self, rest: bytes) -> None:
-        """Wait until the socket has taken the rest. Raises OSError."""
-        self._socket.sendall(rest)
-
-
-def open_fast_paths(application: Any) -> Any:
-    """Return the WSGI application, with the fast path of each stream opened whose response nothing has wrapped."""
-
-    def call(environ: dict[str, Any], start_response: Any) -> Any:
-        pieces = application(environ, start_response)
-        response = getattr(start_response, "__self__", None)
-        if type(pieces) is StreamedPieces and type(response) is Response and _writes_chunks(response):
-            pieces.path.open(ResponseSink(response))
-        return pieces
-
-    return call
-
-
-def _writes_chunks(response: Response) -> bool:
-    return bool(response.chunked) and type(response.sock) is gevent.socket.socket
-
-
-def write(sock: Any, data: bytes, chunked: bool = False) -> None:
-    """Write all of `data`; replaces gunicorn's `util.write`.
-
-    The system is asked once, and gevent's `sendall` only for the rest: it asks for the size of the send buffer first,
-    each time. TLS sockets are left to `sendall`.
-    """
-    if chunked:
-        data = b"%X\r\n%b\r\n" % (len(data), data)
-    sent = 0
-    if type(sock) is gevent.socket.socket:
-        with suppress(BlockingIOError):
-            sent = sock._sock.send(data)
-    if sent < len(data):
-        sock.sendall(memoryview(data)[sent:])
-
-
-def write_chunk(sock: Any, data: bytes) -> None:
-    """Write one chunk, or the last one when `data` is empty; replaces gunicorn's `util.write_chunk`."""
-    write(sock, data, chunked=True)
 
 
 def _chunk_size(unreader: SocketUnreader, wanted: int | None) -> int:

@@ -31,6 +31,8 @@ logger = logging.getLogger(LOGGER)
 # Not LOGGER: that one writes its messages as lines of the request log.
 web_logger = logging.getLogger("vllm_wsgi.web")
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
 
 def to_stdout() -> None:
     """Write the lines, and nothing around them, to stdout, or to stderr when stdout is closed."""
@@ -109,7 +111,7 @@ def line(outcome: RequestOutcome, prompt: Any = None) -> str:
     record = request_record(outcome)
     if prompt is not None:
         record["prompt"] = prompt
-    return json.dumps(record, separators=(",", ":"))
+    return _encode(record)
 
 
 def request_record(outcome: RequestOutcome) -> dict[str, Any]:

@@ -107,11 +107,12 @@ def add_hooks(blueprint: Blueprint, dialects: list[Routes], guard: Guard, observ
             guard.refuse_while_draining(context)  # 503
         return answer
 
+    def after_request(response: Response) -> Response:
+        return observer.report_when_closed(guard.add_cors_headers(add_request_id(response)))
+
+    # Flask looks at each hook anew for each request, so there is one before and one after it.
     blueprint.before_request(before_request)
-    # Flask runs these from the last to the first.
-    blueprint.after_request(observer.report_when_closed)
-    blueprint.after_request(guard.add_cors_headers)
-    blueprint.after_request(add_request_id)
+    blueprint.after_request(after_request)
 
 
 def register_json_errors(app: Flask) -> None:

@@ -58,12 +58,13 @@ def body_chunks() -> Iterator[bytes]:
 
 
 def _coding() -> str:
-    return request.headers.get("Content-Encoding", "")
+    coding: str = request.environ.get("HTTP_CONTENT_ENCODING", "")
+    return coding
 
 
 def _sent(limit: int) -> Iterator[bytes]:
     """Yield the body as it was sent. Raises PayloadTooLarge after `limit` bytes."""
-    transfer = request.headers.get("Transfer-Encoding", "chunked")
+    transfer = request.environ.get("HTTP_TRANSFER_ENCODING", "chunked")
     if transfer.strip().lower() not in ("chunked", "identity"):
         raise Unsupported(f"Transfer-Encoding: {transfer} is not supported, only chunked is")
     before = body_read_before()

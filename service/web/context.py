@@ -20,6 +20,8 @@ from .presence import presence_of
 from .route import Route
 
 HEADER = "X-Request-Id"
+# The same header as WSGI spells it.
+ENVIRON_HEADER = "HTTP_X_REQUEST_ID"
 ENVIRON_KEY = "vllm_wsgi.context"
 
 # The ids that proxies make: UUIDs, nginx' hexadecimal $request_id, HAProxy's unique-id with its colons, AWS' Root=1-….
@@ -44,8 +46,9 @@ class Context:
 def open_context(route: Route | None) -> Context:
     """Begin the context of the current request, whose arrival this is for the statistics."""
     path = "" if route is None else route.path
-    opened = Context(accept_or_make(request.headers.get(HEADER, "")), route, RequestStats(path))
-    request.environ[ENVIRON_KEY] = opened
+    environ = request.environ
+    opened = Context(accept_or_make(environ.get(ENVIRON_HEADER, "")), route, RequestStats(path))
+    environ[ENVIRON_KEY] = opened
     return opened
 
 

@@ -35,8 +35,8 @@ class Guard:
 
     def check_origin(self) -> Response | None:
         """Return the answer to an allowed page's preflight. Raise HTTPRefusal (403) for a page that is not allowed."""
-        origin = request.headers.get("Origin", "")
-        if not self._origins.foreign(origin, request.host):
+        origin = request.environ.get("HTTP_ORIGIN", "")
+        if not origin or not self._origins.foreign(origin, request.host):
             return None
         if not self._origins.allows(origin):
             raise HTTPRefusal(f"origin {origin} is not allowed; VLLM_WSGI_ORIGINS can allow it", status=403)
@@ -52,11 +52,12 @@ class Guard:
 
         Raise HTTPRefusal (403) for a host that is not allowed, and for a missing header (400, RFC 9112 §3.2).
         """
-        host = request.headers.get("Host", "")
-        if "HTTP_HOST" not in request.environ and request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
+        environ = request.environ
+        if "HTTP_HOST" not in environ and environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
             raise HTTPRefusal("HTTP/1.1 requires a Host header", status=400)
-        if not self._hosts.watches(received(request.environ)["SERVER_NAME"]):
+        if not self._hosts.watches(received(environ)["SERVER_NAME"]):
             return None
+        host = environ.get("HTTP_HOST", "")
         if not self._hosts.allows(host):
             raise HTTPRefusal(f"host {host} is not allowed; VLLM_WSGI_HOSTS can allow it", status=403)
         if request.method == "OPTIONS" and self._hosts.named(host):
@@ -68,8 +69,7 @@ class Guard:
 
         A link to a stream stands for a key. Raises ResponseNotFound (404) for one that is expired or not genuine.
         """
-        token = request.args.get("t", "")
-        if token and isinstance(context.route, LinkedRoute):
+        if isinstance(context.route, LinkedRoute) and (token := request.args.get("t", "")):
             stream = (request.view_args or {}).get("id", "")
             context.key = self._auth.identify_link(request.environ, token, stream)
         elif not self._is_open(context.route):
@@ -91,8 +91,8 @@ class Guard:
 
     def add_cors_headers(self, response: Response) -> Response:
         """Let the browser show the answer to an allowed page."""
-        origin = request.headers.get("Origin", "")
-        if self._origins.foreign(origin, request.host) and self._origins.allows(origin):
+        origin = request.environ.get("HTTP_ORIGIN", "")
+        if origin and self._origins.foreign(origin, request.host) and self._origins.allows(origin):
             response.headers["Access-Control-Allow-Origin"] = "*" if self._origins.all else origin
             response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
             if not self._origins.all:

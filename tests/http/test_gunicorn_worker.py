@@ -23,7 +23,8 @@ import pytest
 
 from service.config import Settings
 from service.gunicorn import worker as web_worker
-from service.gunicorn.worker import write_chunk, write_json_error
+from service.gunicorn.response import write_chunk
+from service.gunicorn.worker import write_json_error
 from tests.deploy.proxies import certify, found
 from tests.support.answers import chat
 from tests.support.asking import Asker

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 from vllm import PoolingParams, SamplingParams
+from vllm.inputs import tokens_input
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
@@ -39,6 +40,7 @@ from .preparation import Preparation
 from .render import count_images, render
 from .resume import SO_FAR, Resuming
 from .sampling import sampling_arguments
+from .short_requests import is_short
 from .sweep import Sweep
 from .templating import CallersTemplating, RendererTemplating
 from .vision import engine_input, sees, without_images
@@ -87,8 +89,11 @@ class VllmEngine:
         if request.so_far is not None and request.so_far.token_ids and not self._resumes:
             # The operator has chosen a scheduler of their own, which can't continue an answer.
             raise EngineFailure("the answer can't be continued: the engine has a scheduler of the operator's own")
-        templating = CallersTemplating(self._templating, self._preparation, request.caller.name)
-        request, constraint, parsers = await templating.in_thread(self._understood, request)
+        caller, short = request.caller.name, is_short(request)
+        if short:
+            await self._preparation.turn_on_loop(caller)
+        templating = CallersTemplating(self._templating, self._preparation, caller, at_once=short)
+        request, constraint, parsers = await templating.run(self._understood, request)
         limit = min(self.context_length, request.context_limit or self.context_length)
         if request.render_only and not request.truncate:
             # The client asks how long the prompt is. It may be longer than the context, but not by any length.
@@ -119,7 +124,7 @@ class VllmEngine:
                 priority=request.caller.priority,
                 reasoning_ended=True if parser is None else parser.reasoning_ended(prompt_ids),
             )
-            await self._compiling.in_turn(request.caller.name, grammar, answer, emit)
+            await self._compiling.in_turn(caller, grammar, answer, emit)
 
     async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Vectors, None]:
         """Raises BadRequest, Unsupported, Unavailable and EngineGone."""
@@ -150,9 +155,10 @@ class VllmEngine:
     async def warm_up(self) -> None:
         tasks = await self._tasks()
         # vLLM copies the tokenizer for each thread that uses it at the same time.
-        text, threads = "warm up " * 4096, range(self._preparation.threads)
-        encode = self._templating.encode
-        await asyncio.gather(*(self._preparation.run(f"warm-up {number}", encode, text) for number in threads))
+        text, encode = "warm up " * 4096, self._templating.encode
+        in_threads = (self._preparation.run(f"warm-up {n}", encode, text) for n in range(self._preparation.threads))
+        # One more for the loop itself.
+        await asyncio.gather(*in_threads, asyncio.to_thread(encode, text))
         if "generate" in tasks:
             kind = self._parsers.family
             chats = self._templating.has_chat_template
@@ -179,7 +185,7 @@ class VllmEngine:
                 raise PromptTooLong("the input length exceeds the context length", limit=limit)
             check_prompt(request.caller, len(token_ids))
             outputs = self._engine.encode(
-                {"prompt_token_ids": token_ids},
+                tokens_input(token_ids),
                 PoolingParams(task="embed"),
                 request_id=self._vllm_id(request),
                 trace_headers=_trace_headers(request),
@@ -256,7 +262,12 @@ class VllmEngine:
             arguments["detokenize"] = request.logprobs is not None
         with vllm_errors(self._engine):
             parameters = self._grammars.parameters(
-                constraint, n=request.n, output_kind=RequestOutputKind.DELTA, **arguments
+                # Made for this request alone, they need no deep copy.
+                constraint,
+                n=request.n,
+                output_kind=RequestOutputKind.DELTA,
+                skip_clone=True,
+                **arguments,
             )
         return parameters, stops
 

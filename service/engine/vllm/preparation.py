@@ -2,6 +2,7 @@
 
 A client decides how much of this work there is. So it is done off the loop that serves, no caller ever has all threads,
 and callers take turns. The work of one request is done in several steps, and between two of them others get their turn.
+Short requests have a few milliseconds of it at the most, and take turns on the loop.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Preparation:
         self.threads = threads or max(LEAST_THREADS, min(MOST_THREADS, len(os.sched_getaffinity(0)) + 1))
         self._step_seconds = step_seconds
         self.turns = Turns(self.threads)
+        self._turns_on_loop = Turns(1)
         self._pool = ThreadPoolExecutor(self.threads, "preparation")
 
     async def run(self, caller: str, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
@@ -59,6 +61,14 @@ class Preparation:
                 self._abandon_pool()
             end_turn()
             raise Unavailable("the request took too long to prepare, please try again") from None
+
+    async def turn_on_loop(self, caller: str) -> None:
+        """Wait until the caller may do a step of a few milliseconds on the loop itself, right after this returns.
+
+        There is one such turn each time around the loop, which looks at everything else in between.
+        """
+        await self._turns_on_loop.begin(caller)
+        asyncio.get_running_loop().call_soon(self._turns_on_loop.end, caller)
 
     def _abandon_pool(self) -> None:
         """Leave a thread that does not end to itself, and use new ones."""

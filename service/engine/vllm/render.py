@@ -47,14 +47,14 @@ Rendering = Callable[[list[Message]], Awaitable[Prompt | None]]
 
 
 class Templating(Protocol):
-    """The model's side of rendering, for one caller. Slow steps run in a thread, when the caller's turn comes.
+    """The model's side of rendering, for one caller. It decides where the steps run.
 
     `longest_token` is the length of the vocabulary's longest token in characters.
     """
 
     longest_token: int
 
-    async def in_thread(self, work: Callable[..., T], *arguments: Any) -> T: ...
+    async def run(self, work: Callable[..., T], *arguments: Any) -> T: ...
 
     async def encode(self, text: str) -> list[int]:
         """Return token ids, with the model's own first token. Special tokens in the text become special tokens."""
@@ -192,9 +192,9 @@ async def _first_fit(chat: Chat, templating: Templating, room: Room, cuts: bool)
 
     Raises PromptTooLong when nothing can fit, and, unless the conversation may be cut, when not all of it can.
     """
-    room.check_text(await templating.in_thread(_characters_beside, chat))
-    conversation = await templating.in_thread(Conversation, chat.messages)
-    first = await templating.in_thread(conversation.first_within, room.characters, room.tokens)
+    room.check_text(await templating.run(_characters_beside, chat))
+    conversation = await templating.run(Conversation, chat.messages)
+    first = await templating.run(conversation.first_within, room.characters, room.tokens)
     if first == len(conversation) or (first and not cuts):
         shortest = conversation.after(len(conversation) - 1 if cuts else 0)
         raise room.too_long(sum(map(length, shortest)) // room.longest_token)
@@ -204,17 +204,17 @@ async def _first_fit(chat: Chat, templating: Templating, room: Room, cuts: bool)
 async def _rendering(chat: Chat, templating: Templating, room: Room) -> Rendering:
     """Return the function that renders messages: by the client's Go template, else by the model's chat template."""
     pictures = await templating.read_images([image for message in chat.messages for image in message.images])
-    template = await templating.in_thread(GoTemplate, chat.template) if chat.template else None
+    template = await templating.run(GoTemplate, chat.template) if chat.template else None
 
     async def by_turns(messages: list[Message]) -> Prompt | None:
         try:
-            text = await templating.in_thread(render_turns, template, messages, room.characters)
+            text = await templating.run(render_turns, template, messages, room.characters)
         except TextTooLong:
             return None
         return Prompt(await templating.encode(text))
 
     async def templated(messages: list[Message]) -> Prompt:
-        written = await templating.in_thread(_template_messages, messages, pictures)
+        written = await templating.run(_template_messages, messages, pictures)
         return await templating.apply_chat_template(written, **_template_arguments(chat))
 
     return FormFinder(templated) if template is None else by_turns

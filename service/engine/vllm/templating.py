@@ -76,36 +76,39 @@ class RendererTemplating:
 
 
 class CallersTemplating:
-    """The same for one caller, when the caller's turn comes."""
+    """The same for one caller: in a thread, when the caller's turn comes, or with `at_once` where it is called."""
 
-    def __init__(self, templating: RendererTemplating, preparation: Preparation, caller: str) -> None:
+    def __init__(
+        self, templating: RendererTemplating, preparation: Preparation, caller: str, at_once: bool = False
+    ) -> None:
         self._templating = templating
         self._preparation = preparation
         self._caller = caller
+        self._at_once = at_once
         self.longest_token = templating.longest_token
 
-    async def in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await self._preparation.run(self._caller, work, *arguments)
+    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
+        return work(*arguments) if self._at_once else await self._preparation.run(self._caller, work, *arguments)
 
     async def encode(self, text: str) -> list[int]:
-        return await self.in_thread(self._templating.encode, text)
+        return await self.run(self._templating.encode, text)
 
     async def encode_start(self, text: str, limit: int) -> list[int]:
         # More characters than these can't be among the first tokens.
-        return await self.in_thread(self._templating.encode_start, text[: limit * self.longest_token], limit)
+        return await self.run(self._templating.encode_start, text[: limit * self.longest_token], limit)
 
     async def decode(self, ids: list[int]) -> str:
-        return await self.in_thread(self._templating.decode, ids)
+        return await self.run(self._templating.decode, ids)
 
     def vocabulary(self) -> dict[str, int]:
         return self._templating.vocabulary
 
     async def read_images(self, images: list[Image]) -> dict[Image, Any]:
-        return await self.in_thread(read_images, images, self._templating.image_options) if images else {}
+        return await self.run(read_images, images, self._templating.image_options) if images else {}
 
     async def apply_chat_template(self, messages: list[dict[str, Any]], **arguments: Any) -> Prompt:
         if not any(isinstance(message["content"], list) for message in messages):
-            return await self.in_thread(self._templating.apply_chat_template, messages, arguments)
+            return await self.run(self._templating.apply_chat_template, messages, arguments)
         async with self._preparation.turns.turn(self._caller):
             try:
                 return await self._templating.apply_to_images(messages, arguments)

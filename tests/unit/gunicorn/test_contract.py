@@ -15,13 +15,14 @@ import gevent.socket
 import pytest
 from gunicorn import util
 from gunicorn.arbiter import Arbiter
+from gunicorn.http import wsgi
 from gunicorn.http.body import Body, ChunkedReader, LengthReader
 from gunicorn.http.message import Message, Request
 from gunicorn.http.unreader import IterUnreader, SocketUnreader
 from gunicorn.http.wsgi import Response
 from gunicorn.workers import base, base_async, ggevent
 
-from service.gunicorn import conf, request_rules, worker
+from service.gunicorn import conf, request_rules, response, worker
 
 
 def parameters(function: Any) -> list[str]:
@@ -62,8 +63,8 @@ def test_what_the_worker_uses_is_there(owner: Any, name: str, expected: list[str
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (worker.write, util.write),
-        (worker.write_chunk, util.write_chunk),
+        (response.write, util.write),
+        (response.write_chunk, util.write_chunk),
         (worker.write_json_error, util.write_error),
         (request_rules.should_close, Message.should_close),
         (request_rules.set_body_reader, Request.set_body_reader),
@@ -120,6 +121,9 @@ def test_a_response_has_what_the_fast_path_of_a_stream_needs():
     assert "self.wsgi(environ, resp.start_response)" in source
     assert "for item in respiter" in source
     assert "self.sent +=" in inspect.getsource(Response.write)
+    assert "util.write(self.sock, data, self.chunked)" in inspect.getsource(Response._emit_body)
+    assert "self.send_headers()" in inspect.getsource(Response.write)
+    assert "Response" in inspect.getsource(wsgi.create)
     ours, theirs = gevent.socket.socketpair()
     response = Response(None, ours, None)
     assert (response.sock, response.chunked, response.sent) == (ours, False, 0)

@@ -9,7 +9,7 @@ import gevent.socket
 from flask import Flask, Response
 from gunicorn.http.wsgi import Response as GunicornResponse
 
-from service.gunicorn.worker import ResponseSink, open_fast_paths
+from service.gunicorn.response import ResponseSink, open_fast_paths
 from service.web.fast_path import StreamFastPath
 from service.web.neighbours import uncollected
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -162,5 +163,29 @@ def test_a_request_that_is_cancelled_just_as_its_work_is_done_ends(steps: int):
         is_cancelled = task.cancel()
         await asyncio.wait([task])
         assert task.cancelled() == is_cancelled
+
+    asyncio.run(play())
+
+
+def test_the_loop_looks_at_everything_else_between_two_turns_on_it():
+    async def play() -> None:
+        preparation, seen = Preparation(threads=1), list[str]()
+
+        async def prepare(name: str) -> None:
+            await preparation.turn_on_loop(name[0])
+            seen.append(name)
+
+        def look() -> None:
+            seen.append("-")
+            if sum(map(len, seen)) < 60:
+                asyncio.get_running_loop().call_soon(look)
+
+        names = ("a1", "a2", "a3", "b1")
+        tasks = [asyncio.create_task(prepare(name)) for name in names]
+        look()
+        await asyncio.gather(*tasks)
+        begun = [name for name in seen if name != "-"]
+        assert begun == ["a1", "a2", "b1", "a3"] or begun == ["a1", "b1", "a2", "a3"]
+        assert all("-" in seen[seen.index(one) : seen.index(other)] for one, other in pairwise(begun))
 
     asyncio.run(play())

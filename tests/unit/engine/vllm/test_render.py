@@ -27,7 +27,7 @@ class Letters:
         self.arguments: dict[str, Any] = {}
         self.encoded: list[str] = []
 
-    async def in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+    async def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return work(*arguments)
 
     async def encode(self, text: str) -> list[int]:
