@@ -43,15 +43,18 @@ class ServiceError(Exception):
     """The base of all errors. `message` is a sentence for the client and holds nothing secret.
 
     `retry_after` is in seconds. Clients of OpenAI's API distinguish errors by `param` and `code`, whose values are
-    OpenAI's.
+    OpenAI's. A message that repeats megabytes of what the client sent is cut.
     """
 
     status: int = 500
     param: str | None = None
     code: str | None = None
     kinds: ClassVar[dict[str, type[ServiceError]]] = {}
+    arguments: ClassVar[tuple[str, ...]] = ()
+    max_characters: ClassVar[int] = 4_000
 
     def __init__(self, message: str, retry_after: int | None = None) -> None:
+        message = message if len(message) <= self.max_characters else f"{message[: self.max_characters]}..."
         super().__init__(message)
         self.message = message
         self.retry_after = retry_after
@@ -66,8 +69,8 @@ class ServiceError(Exception):
 
     @property
     def details(self) -> dict[str, Any]:
-        """The further arguments that make this error again on the other side of the queue."""
-        return {}
+        """The further `arguments` that make this error again on the other side of the queue."""
+        return {name: getattr(self, name) for name in self.arguments if getattr(self, name)}
 
     @property
     def headers(self) -> dict[str, str]:
@@ -79,17 +82,13 @@ class BadRequest(ServiceError):
     """The request is not valid; the message names the field."""
 
     status = 400
+    arguments = ("param", "code")
 
     def __init__(
         self, message: str, retry_after: int | None = None, param: str | None = None, code: str | None = None
     ) -> None:
         super().__init__(message, retry_after)
-        self.param = param or self.param
-        self.code = code or self.code
-
-    @property
-    def details(self) -> dict[str, Any]:
-        return {"param": self.param, "code": self.code} if self.param or self.code else {}
+        self.param, self.code = (param or self.param or "")[: self.max_characters] or None, code or self.code
 
 
 class PromptTooLong(BadRequest):
@@ -99,15 +98,12 @@ class PromptTooLong(BadRequest):
     """
 
     code = "context_length_exceeded"
+    arguments = ("tokens", "limit")
 
     def __init__(self, message: str, retry_after: int | None = None, tokens: int = 0, limit: int = 0) -> None:
         super().__init__(message, retry_after)
         self.tokens = tokens
         self.limit = limit
-
-    @property
-    def details(self) -> dict[str, Any]:
-        return {"tokens": self.tokens, "limit": self.limit}
 
 
 class UnknownPrevious(BadRequest):
@@ -205,8 +201,6 @@ class ClientGone(ServiceError):
 class EngineFailure(ServiceError):
     """The engine runs and this generation failed."""
 
-    status = 500
-
 
 class InternalError(EngineFailure):
     """An exception that nobody expected; the server's log has its trace."""
@@ -273,7 +267,13 @@ class Drained(Unavailable):
 
 
 class EngineGone(Unavailable):
-    """The engine's process has exited or hangs."""
+    """The engine's process has exited or hangs. `crashed`: its worker reports that nobody has killed it."""
+
+    arguments = ("crashed",)
+
+    def __init__(self, message: str, retry_after: int | None = 1, crashed: bool = False) -> None:
+        super().__init__(message, retry_after)
+        self.crashed = crashed
 
 
 class DeadlineExceeded(ServiceError):

@@ -14,6 +14,7 @@ except for these commands:
     !busy:TEXT        the engine has no room for the request, if it comes first
     !think:WORD       WORD is thinking, not content
     !crash            the engine's process ends
+    !die              the engine dies, and its worker reports that before it ends
     !block:SECONDS    computes, and lets nothing else run in the engine's process meanwhile
     !until:PATH       waits until there is a file of that name
     !hang             the engine stops answering; its pulse stops, too
@@ -27,7 +28,7 @@ between `!begin` and `!end`, and have an answer to each request of the conversat
 
 A prompt that may not be cut and has more words than the context has tokens is refused, as vLLM's engine refuses it.
 
-A text to embed is a script too. It takes !sleep, !fail, !refuse and !crash, and one more command:
+A text to embed is a script too. It takes !sleep, !fail, !refuse, !crash and !die, and one more command:
 
     !nan              its vector holds NaN
 
@@ -42,10 +43,10 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from typing import Any
 
-from ..errors import BadRequest, EngineFailure, PromptTooLong, Unavailable
+from ..errors import BadRequest, EngineFailure, EngineGone, PromptTooLong, Unavailable
 from ..protocol.events import Delta, Finished, Rendered, Vectors
 from ..protocol.reports import Pulse
 from ..protocol.request import EmbedRequest, Request
@@ -67,7 +68,7 @@ class ScriptedEngine:
         self.capacity = capacity
         self.context_length = context_length
         self._running = 0
-        self._hangs = False
+        self._hangs = self._is_dead = False
 
     @classmethod
     def load(cls, engine_args: dict[str, Any]) -> ScriptedEngine:
@@ -108,6 +109,7 @@ class ScriptedEngine:
         try:
             for text in request.inputs:
                 words = text.split()
+                self._look(words)
                 check_prompt(request.caller, len(words))
                 if len(words) > limit and not request.truncate:
                     raise PromptTooLong("the input length exceeds the context length", limit=limit)
@@ -117,6 +119,7 @@ class ScriptedEngine:
             self._running -= 1
 
     async def pulse(self) -> Pulse:
+        self._look()
         while self._hangs:
             await asyncio.sleep(0.1)
         return Pulse(self._running, 0)
@@ -126,6 +129,12 @@ class ScriptedEngine:
 
     async def shutdown(self) -> None:
         """Nothing to close."""
+
+    def _look(self, words: Iterable[str] = ()) -> None:
+        """Raise EngineGone when the engine is dead, or dies of these words."""
+        self._is_dead = self._is_dead or "!die" in words
+        if self._is_dead:
+            raise EngineGone("the engine died", crashed=True)
 
     def _check_length(self, request: Request) -> None:
         words = 0 if request.truncate else prompt_words(request)
@@ -171,6 +180,8 @@ class ScriptedEngine:
             raise EngineFailure(argument)
         elif command == "!crash":
             os._exit(70)
+        elif command == "!die":
+            self._look([command])
         elif command == "!block":
             _block(float(argument))
         elif command == "!hang":

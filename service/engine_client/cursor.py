@@ -82,6 +82,8 @@ class Counts:
 
     def __str__(self) -> str:
         numbers = f"{self.tokens}-{self.text}"
+        if not (self.thinking or self.calls or self.logprobs or self.end):
+            return numbers
         if self.thinking or self.calls or self.logprobs:
             numbers += f"-{self.thinking}"
         if self.calls or self.logprobs:
@@ -96,6 +98,7 @@ class Cursor:
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
+        self._prefix = f"{stream}."
         self.at_end = False
         self.answers: dict[int, Counts] = {}
 
@@ -141,11 +144,11 @@ class Cursor:
     def __str__(self) -> str:
         answers = self.answers
         if self.at_end:
-            return f"{self.stream}.{END}"
+            return self._prefix + END
         if len(answers) == 1 and 0 in answers:
-            return f"{self.stream}.{answers[0]}"
+            return self._prefix + str(answers[0])
         texts = [str(answers[index]) if index in answers else "" for index in range(max(answers, default=-1) + 1)]
-        return f"{self.stream}.{','.join(texts)}"
+        return self._prefix + ",".join(texts)
 
 
 class Replay:
@@ -154,6 +157,11 @@ class Replay:
     def __init__(self, cursor: Cursor) -> None:
         self._left = {index: Counts(**vars(counts)) for index, counts in cursor.answers.items()}
         self._begun: set[int] = set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every further delta follows what the client has."""
+        return not self._left
 
     def split(self, delta: Delta) -> tuple[Delta | None, Delta | None]:
         """Return the part that the client has and the part that follows; None for a part that is not there."""

@@ -19,8 +19,8 @@ from .moves import MOST_UNREACHED
 
 logger = logging.getLogger("vllm_wsgi.queue")
 
-# When this many engines have died while they embedded the texts, the texts are taken for the cause.
-MOST_DEATHS = 2
+# When this many engines have crashed while they embedded the texts, the texts are taken for the cause.
+MOST_CRASHES = 2
 
 
 class EmbeddingExchange(Exchange):
@@ -35,12 +35,12 @@ class EmbeddingExchange(Exchange):
         keep_alive: float | None,
         moves: int = 0,
     ) -> None:
-        """`keep_alive` is in seconds. The request fails with its first engine when `moves` is 0."""
+        """`keep_alive` is in seconds. The request may lose its engine `moves` times."""
         super().__init__(connections, times, presence, request.caller.name)
         self._request = request
         self._keep_alive = keep_alive
-        self._may_move = moves > 0
-        self._deaths = self._unreached = 0
+        self._limit = moves
+        self._deaths = self._crashes = self._unreached = 0
         self._lost: list[str] = []
 
     def run(self) -> tuple[Located, Vectors]:
@@ -65,15 +65,17 @@ class EmbeddingExchange(Exchange):
 
     def _begin_again(self, error: ServiceError, has_run: bool) -> None:
         """Note that an engine was lost, and whether it `has_run` the request. Raises the error when no move is left."""
-        if not self._may_move or drain.begun:
+        if not self._limit or drain.begun:
             raise error
         self._answered()
         self._unreached += not has_run
-        self._deaths += has_run and isinstance(error, EngineGone)
+        if has_run and isinstance(error, EngineGone):
+            self._deaths += 1
+            self._crashes += error.crashed
         if self._unreached > MOST_UNREACHED:
             raise error
         name = self._request.request_id
-        if self._deaths >= MOST_DEATHS:
+        if self._deaths > self._limit or self._crashes >= MOST_CRASHES:
             logger.error("request %s is given up: its engine died %d times while it ran", name, self._deaths)
             raise EngineFailure(f"the engine died {self._deaths} times while it ran this request: {error.message}")
         logger.warning("request %s begins again on another engine: %s", name, error.message)

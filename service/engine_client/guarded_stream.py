@@ -29,6 +29,8 @@ logger = logging.getLogger("vllm_wsgi.queue")
 # How long a stream in the background may take to be accepted before its client gets its address. Seconds.
 ACCEPT_SECONDS = 1.0
 
+_KEPT = (Delta, Finished)
+
 Consume = Callable[[Iterator[list[Event]]], None]
 
 
@@ -182,7 +184,7 @@ class GuardedStream(Stream):
         """Add the events to the answers so far. Return the failure among them."""
         failed = super()._take(events)
         for event in events:
-            if isinstance(event, (Delta, Finished)):
+            if isinstance(event, _KEPT):
                 self._joined.add(event)
                 event.id = self._ids[event.index]
         return failed

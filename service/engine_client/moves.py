@@ -77,7 +77,7 @@ class Moves:
     def __init__(self, submits: list[Submit], limit: int) -> None:
         self._limit = limit
         self._deaths = self._unreached = 0
-        self._tokens_at_death = -1
+        self._tokens_at_crash = -1
         self.made: list[Move] = []
         self.lost: list[str] = []
         self._answers = [
@@ -101,8 +101,8 @@ class Moves:
     def begin(self, failed: Failed, socket: str, reached: bool = True) -> None:
         """Note that the engine at `socket` was lost. Raises the failure where the stream may not continue elsewhere.
 
-        A request that was running at two deaths without a token in between is taken for their cause. An engine that
-        was not `reached` has not run it.
+        A request that was running at two crashes without a token in between is taken for their cause. An engine that
+        was killed did not crash, and one that was not `reached` has not run the request.
         """
         if not self._limit or failed.kind not in (_DEATH, _DRAIN):
             raise failed.error()
@@ -113,12 +113,15 @@ class Moves:
                 raise failed.error()
         if cause is MoveCause.DIED:
             self._deaths += 1
-            tokens = sum(len(answer.token_ids) for answer in self._answers)
-            if self._deaths > self._limit or tokens == self._tokens_at_death:
+            if self._deaths > self._limit or (failed.details.get("crashed") and self._crashed_again()):
                 raise self._cause(failed)
-            self._tokens_at_death = tokens
         self.made.append(Move(cause, time.time_ns()))
         self.lost.append(socket)
+
+    def _crashed_again(self) -> bool:
+        """Note a crash. Return whether no token has come since the one before."""
+        before, self._tokens_at_crash = self._tokens_at_crash, sum(len(answer.token_ids) for answer in self._answers)
+        return self._tokens_at_crash == before
 
     def _cause(self, failed: Failed) -> ServiceError:
         if self._deaths < 2:

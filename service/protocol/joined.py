@@ -35,21 +35,24 @@ class Run:
 
     def add(self, delta: Delta) -> int:
         """Join the delta. Return how many bytes it takes, about."""
+        text, thinking = len(delta.text), len(delta.thinking)
         # Both stand at their ends, where reading leaves them too.
-        self._text.write(delta.text)
-        self._thinking.write(delta.thinking)
-        self.text += len(delta.text)
-        self.thinking += len(delta.thinking)
+        if text:
+            self._text.write(delta.text)
+            self.text += text
+        if thinking:
+            self._thinking.write(delta.thinking)
+            self.thinking += thinking
         self.token_ids += delta.token_ids
+        size = 4 * (text + thinking) + _TOKEN_BYTES * len(delta.token_ids)
+        # Most deltas have neither.
+        return size + self._add_rare(delta) if delta.tool_calls or delta.logprobs else size
+
+    def _add_rare(self, delta: Delta) -> int:
         self.calls += delta.tool_calls
         self.logprobs += delta.logprobs
         alternatives = sum(1 + len(each.top_logprobs) for each in delta.logprobs)
-        return (
-            4 * (len(delta.text) + len(delta.thinking))
-            + _TOKEN_BYTES * len(delta.token_ids)
-            + _LOGPROB_BYTES * alternatives
-            + sum(_CALL_BYTES + len(str(call)) for call in delta.tool_calls)
-        )
+        return _LOGPROB_BYTES * alternatives + sum(_CALL_BYTES + len(str(call)) for call in delta.tool_calls)
 
     def since(self, place: Place) -> Delta:
         """Return the rest after the place, as one delta, and move the place to the end of this run."""
@@ -119,9 +122,9 @@ class JoinedAnswers:
             self._ended[event.index] = _copied(event)
             self.bytes += _TOKEN_BYTES * len(event.prompt_token_ids)
             return
-        runs = self._runs.setdefault(event.index, [])
-        if not runs:
-            runs.append(Run(event.seq, event.prompt_tokens))
+        runs = self._runs.get(event.index)
+        if runs is None:
+            runs = self._runs[event.index] = [Run(event.seq, event.prompt_tokens)]
         elif not runs[-1].takes(event):
             runs.append(Run(event.seq, 0))
         self.bytes += runs[-1].add(event)

@@ -82,8 +82,8 @@ class Framing:
     def frame_at(self, record: Any, cursor: str) -> bytes:
         """Return the bytes of one record of a stream that can be resumed, and the cursor after it."""
         if self.prefix:
-            return b"id: " + cursor.encode() + b"\n" + self.frame(record)
-        return encode(record)[:-1] + b',"cursor":"' + cursor.encode() + b'"}' + self.suffix
+            return b"id: %b\n%b" % (cursor.encode(), self.frame(record))
+        return b'%b,"cursor":"%b"}%b' % (encode(record)[:-1], cursor.encode(), self.suffix)
 
     def _name(self, record: Any) -> bytes:
         if not self.named:
@@ -120,7 +120,7 @@ class CursorFraming:
     def frames(self, records: Iterable[tuple[Any, str]]) -> bytes:
         """Return the bytes of records with their cursors."""
         framed = b"".join([self.framing.frame_at(record, cursor) for record, cursor in records])
-        return self.begun() + framed if framed else framed
+        return self.begun() + framed if framed and self._begin else framed
 
 
 def resumable_stream(

@@ -142,7 +142,25 @@ class KeptRecords:
 
     def records_of_all(self, events: Iterable[Event]) -> list[tuple[Any, str]]:
         """Return the records of several events that the client does not have, with their cursors."""
-        return [record for event in events for record in self._records(event)]
+        records: list[tuple[Any, str]] = []
+        for event in events:
+            if type(event) is Delta and self._replay.is_over:
+                records += self._new_records(event)
+            else:
+                records += self._records(event)
+        return records
+
+    def _new_records(self, delta: Delta) -> list[tuple[Any, str]]:
+        """Return the records of a delta of which the client has nothing. A stream spends its time here."""
+        records: list[tuple[Any, str]] = []
+        for part in _parts(delta):
+            made = self._answer.records_of(part)
+            self._cursor.add(part)
+            if made:
+                cursor = str(self._cursor)
+                for record in made:
+                    records.append((record, cursor))
+        return records
 
     def _records(self, event: Event) -> Iterator[tuple[Any, str]]:
         if isinstance(event, Finished):
@@ -151,11 +169,7 @@ class KeptRecords:
             before, after = self._replay.split(event)
             for part in _parts(before) if before is not None else []:
                 self._answer.records_of(part)
-            for part in _parts(after) if after is not None else []:
-                records = self._answer.records_of(part)
-                self._cursor.add(part)
-                cursor = str(self._cursor) if records else ""
-                yield from ((record, cursor) for record in records)
+            yield from self._new_records(after) if after is not None else []
         else:
             self._answer.records_of(event)
 
@@ -174,6 +188,8 @@ class KeptRecords:
 
 def _parts(delta: Delta) -> list[Delta]:
     """Return a delta for each record that a dialect makes of this one: thinking, text and calls."""
+    if not (delta.thinking or delta.tool_calls):
+        return [delta]
     if bool(delta.thinking) + bool(delta.text) + bool(delta.tool_calls) < 2:
         return [delta]
     parts = []

@@ -68,6 +68,11 @@ def test_the_error_names_the_signal_that_ended_the_core(codes: dict[str, int], e
     assert engine_gone(engine(**codes)).message.endswith(end)
 
 
+@pytest.mark.parametrize(("codes", "crashed"), [({}, True), ({"A": 1}, True), ({"A": -11}, True), ({"A": -9}, False)])
+def test_a_core_that_was_killed_has_not_crashed(codes: dict[str, int], crashed: bool):
+    assert engine_gone(engine(**codes)).crashed == crashed
+
+
 def test_without_processes_of_its_own_an_engine_has_no_cause_to_name():
     no_manager = SimpleNamespace(engine_core=SimpleNamespace(resources=SimpleNamespace(engine_manager=None)))
     assert engine_gone(no_manager).message.endswith("the engine stopped")

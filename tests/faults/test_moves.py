@@ -63,7 +63,7 @@ def test_every_stream_is_whole(
 
 def test_a_request_that_kills_its_engine_is_given_up(start_server: StartServer):
     server = start_server({"VLLM_WSGI_MOVES": "2"})
-    answer = httpx.post(f"{server.url}/api/chat", json=chat("a b !crash", stream=False), timeout=120)
+    answer = httpx.post(f"{server.url}/api/chat", json=chat("a b !die", stream=False), timeout=120)
     assert answer.status_code == 500
     assert "died 2 times" in answer.json()["error"]
     assert server.output.count("is given up") == 1

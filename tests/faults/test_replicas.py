@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.faults.scripted_streams import Said, Streams, streams, undisturbed_answers
+from tests.faults.scripted_streams import RUNNING, Said, Streams, streams, undisturbed_answers
 from tests.faults.table import fault
 from tests.support.answers import chat
 from tests.support.servers import ROOT, SCRIPTED, Server, clean_environment, one_is_done, until
@@ -87,10 +87,10 @@ def kill_one(server: Server, begun: Streams) -> None:
 
 
 def kill_both(server: Server, begun: Streams) -> None:
-    """The second one as soon as it goes on with the streams of the first, which may not be back by then."""
+    """The second one has the streams of the first by then, and has brought no token of any stream since."""
     first, second = server.engine_workers()
     os.kill(first, signal.SIGKILL)
-    begun.pass_first_gate()
+    until(lambda: max(each["running"] for each in replicas(server)) >= RUNNING, 120, "all run on the second")
     os.kill(second, signal.SIGKILL)
 
 
@@ -168,7 +168,7 @@ def test_texts_are_embedded_anew_on_the_other_replica(replicated: Server):
 
 
 def test_a_text_that_kills_its_engines_is_given_up(replicated: Server):
-    answer = httpx.post(f"{replicated.url}/api/embed", json={"model": "demo", "input": "!crash"}, timeout=120)
+    answer = httpx.post(f"{replicated.url}/api/embed", json={"model": "demo", "input": "!die"}, timeout=120)
     assert (answer.status_code, "died 2 times" in answer.json()["error"]) == (500, True)
 
 

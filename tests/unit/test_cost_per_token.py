@@ -21,17 +21,24 @@ from service.dialects.openai import chat_answer, chat_request, responses_answer
 from service.dialects.openai import completions as openai_completions
 from service.dialects.openai.responses_request import parse_responses
 from service.engine.listener import WebWorkerConnection
+from service.engine.worker.kept_streams import Follower, KeptStream
 from service.engine_client.connections import Connections
+from service.engine_client.cursor import Cursor
 from service.engine_client.disconnect import Presence
 from service.engine_client.exchange import Times
+from service.engine_client.guarded_stream import GuardedStream
 from service.engine_client.inbox import Inbox
 from service.engine_client.moves import Moves
 from service.engine_client.stream import Stream, StreamOrder
 from service.protocol.commands import Submit
 from service.protocol.events import Delta, Event
+from service.protocol.kept import Keep, SubmitKept
 from service.protocol.request import Request, Text
 from service.protocol.wire import Unpacker, decode_events, pack
-from service.web.framing import NDJSON, stream
+from service.telemetry.request_stats import RequestStats
+from service.web.fast_path import StreamFastPath
+from service.web.framing import NDJSON, SSE, CursorFraming, Framing, stream
+from service.web.kept_answers import KINDS, KeptRecords
 from tests.support.asking import Asker
 from tests.support.loop import settle
 
@@ -47,6 +54,10 @@ ANSWERS: dict[str, Any] = {
     "/v1/responses": lambda: responses_answer.ResponsesAnswer(parse_responses(PROMPT), ""),
     "/v1/messages": lambda: anthropic_answer.MessagesAnswer(parse_messages(USER | {"max_tokens": 9}), ""),
 }
+
+
+# What a resumable stream's token costs more: the answer so far, which the next engine would get, and the cursor.
+MOST_CALLS_OF_A_CURSOR = 13
 
 
 class Wire:
@@ -94,13 +105,13 @@ def test_a_step_of_many_streams_is_one_message():
     assert [len(decode_events(payload)) for each in steps for payload in Unpacker().feed(each)] == [50, 50]
 
 
-def calls(run: Callable[[], Any]) -> int:
-    """How many of our functions are called while `run` runs."""
+def calls(run: Callable[[], Any], where: str = "/engine_client/") -> int:
+    """How many functions of these files are called while `run` runs."""
     count = 0
 
     def called(frame: Any, event: str, _: Any) -> None:
         nonlocal count
-        count += event == "call" and "/engine_client/" in frame.f_code.co_filename
+        count += event == "call" and where in frame.f_code.co_filename
 
     sys.setprofile(called)
     try:
@@ -124,6 +135,58 @@ def test_an_undisturbed_stream_spends_two_calls_a_delta_and_one_a_batch():
     batches = [[_delta(stream, number) for number in range(size)] for size in (1, 50)]
     assert [calls(partial(stream._take, batch)) for batch in batches] == [3, 101]
     stream.close()
+
+
+def _kept() -> Keep:
+    return Keep("s" * 43, "", b"", 300.0, False, 0, 100, 1 << 26)
+
+
+def test_a_kept_delta_is_not_copied_for_its_one_reader_and_costs_the_same_in_a_long_answer():
+    kept, got = KeptStream(SubmitKept(1, _kept(), [Request("m", Text("a"))], [0], 1)), list[Event]()
+    loop = asyncio.new_event_loop()
+    kept._followers.append(Follower(7, got.append, loop.create_future()))
+    loop.close()
+    counts = []
+    for number in range(5000):
+        delta = Delta(1, number, "a", [number])
+        counts.append(calls(partial(kept.add, delta), "/service/") if number % 1000 == 1 else kept.add(delta))
+        assert got.pop() is delta
+    assert set(counts) == {None, 4}
+
+
+@pytest.mark.parametrize("framing", [NDJSON, SSE])
+def test_a_resumable_delta_costs_a_few_calls_more_however_long_its_answer_is(framing: Framing):
+    order, call = StreamOrder([Request("m", Text("a"))], None, moves=2), ollama_request.parse_chat(USER)
+    plain, answer = Stream(Connections("/nowhere"), Times(10.0), Presence(), order), ANSWERS["/api/chat"]()
+    answer.streams = True
+    kept = GuardedStream(Connections("/nowhere"), Times(10.0), Presence(), order, _kept())
+    records = KeptRecords(KINDS["ollama.chat"].answer(call, 0), Cursor("s" * 43), 1, ends_with_record=True)
+    costs = _costs(plain, lambda events: framing.frames(answer.records_of_all(events)))
+    framed = CursorFraming(framing)
+    kept_costs = _costs(kept, lambda events: framed.frames(records.records_of_all(events)))
+    kept._is_over = True
+    kept.close()
+    assert kept_costs[0] == kept_costs[1] <= costs[0] + MOST_CALLS_OF_A_CURSOR
+
+
+def _costs(stream: Stream, frames: Callable[[list[Event]], bytes]) -> list[int]:
+    """How many calls a delta costs on the fast path, early in the answer and late in it."""
+    path = StreamFastPath(stream, RequestStats("/api/chat"), frames)
+    path._sink = Sink()
+    stream._open[stream._submits[0].id] = 1
+    takes = [partial(path.take, _delta(stream, number)) for number in range(2000)]
+    counts = [calls(take, "/service/") for take in takes]
+    assert path._error is None
+    # Some calls come once a second, or once a stream.
+    return [min(counts[:100]), min(counts[-100:])]
+
+
+class Sink:
+    def send(self, piece: bytes) -> bytes:
+        return b""
+
+    def finish(self, rest: bytes) -> None:
+        """Nothing."""
 
 
 def _delta(stream: Stream, number: int) -> Delta:

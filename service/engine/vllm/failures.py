@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -61,8 +62,10 @@ async def answer_of_core(engine: AsyncLLM, call: Awaitable[T]) -> T:
 
 def engine_gone(engine: AsyncLLM) -> EngineGone:
     """Return the error of a request whose engine died, with the signal that ended the engine's process."""
-    causes = [f"{name} {cause(code)}" for name, code in _exit_codes(engine).items() if code < 0]
-    return EngineGone(": ".join([ENGINE_GONE, *causes[:1]]))
+    codes = _exit_codes(engine)
+    causes = [f"{name} {cause(code)}" for name, code in codes.items() if code < 0]
+    # A request can crash the core, but it takes an operator or the kernel to kill it.
+    return EngineGone(": ".join([ENGINE_GONE, *causes[:1]]), crashed=-signal.SIGKILL not in codes.values())
 
 
 def _exit_codes(engine: AsyncLLM) -> dict[str, int]:

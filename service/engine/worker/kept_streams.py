@@ -19,12 +19,14 @@ from ...errors import EngineGone, InternalError, ResponseNotFound, ServiceError,
 from ...protocol.commands import Command
 from ...protocol.events import Delta, Done, Event, Finished, Head, KeptStreams
 from ...protocol.joined import JoinedAnswers, Places
-from ...protocol.kept import SHARES, Attach, Detach, EndStream, KeptState, ListStreams, SubmitKept
+from ...protocol.kept import SHARES, Attach, Detach, EndStream, Keep, KeptState, ListStreams, SubmitKept
 from ...protocol.request import Defaults, Request
 from ...protocol.wire import decode_events
 from ..listener import Emit, Handler, Push
 
 logger = logging.getLogger("vllm_wsgi.worker")
+
+_KEPT = (Delta, Finished)
 
 Generate = Callable[[Request, Defaults, Emit], Awaitable[None]]
 
@@ -54,7 +56,7 @@ class KeptStream:
         self.expiry: asyncio.TimerHandle | None = None
         self._followers: list[Follower] = []
         for event in decode_events(command.so_far) if command.so_far else []:
-            if isinstance(event, Delta | Finished):
+            if isinstance(event, _KEPT):
                 self.joined.add(event)
 
     @property
@@ -90,14 +92,19 @@ class KeptStream:
             self._state(),
         )
 
-    def add(self, event: Event) -> None:
-        """Add the next event, which each follower gets at once."""
-        if not isinstance(event, Delta | Finished) or self.failed is not None:
+    def add(self, event: Delta | Finished) -> None:
+        """Add the next event, which each follower gets at once. It belongs to this stream from now on."""
+        if self.failed is not None:
             return
         self.joined.add(event)
-        for follower in self._followers:
-            follower.emit(replace(event, id=follower.id))
-        if isinstance(event, Finished) and self.ended:
+        if len(self._followers) == 1:
+            (follower,) = self._followers
+            event.id = follower.id
+            follower.emit(event)
+        else:
+            for follower in self._followers:
+                follower.emit(replace(event, id=follower.id))
+        if type(event) is Finished and self.ended:
             self.release_followers()
 
     def fail(self, error: ServiceError) -> None:
@@ -159,7 +166,7 @@ class StreamStore:
     async def _submit(self, command: SubmitKept, emit: Emit) -> None:
         """Begin a stream and follow it for the web worker that guards it. Raises TooManyRequests."""
         if not command.so_far:
-            self._check_limits(command)
+            self._make_room(command.keep)
         if former := self._streams.pop(command.keep.stream, None):
             # Its web worker has taken this engine for dead, and its readers look for the stream again.
             former.fail(EngineGone("the stream has moved"))
@@ -201,7 +208,7 @@ class StreamStore:
             stream.is_cancelled = stream.is_cancelled or not stream.ended
             stream.fail(StreamGone("the stream was ended by its owner"))
         if command.forget:
-            del self._streams[command.stream]
+            self._forget(stream)
         self._look_at(stream)
         yield Done(command.id)
 
@@ -214,27 +221,34 @@ class StreamStore:
             raise ResponseNotFound("stream not found")
         return stream
 
-    def _check_limits(self, command: SubmitKept) -> None:
-        """Raise TooManyRequests where the owner, or all owners together, keep too much."""
-        keep = command.keep
-        everyones = list(self._streams.values())
-        own = [each for each in everyones if _owns(keep.owner, each)]
-        for streams, whose, share in ((own, "the key", 1), (everyones, "the model", SHARES)):
-            if len(streams) >= keep.most_streams * share:
-                limit = f"VLLM_WSGI_RESUME_STREAMS allows {keep.most_streams * share}"
-                raise TooManyRequests(f"{whose} has {len(streams)} streams that are kept, and {limit}")
-            held = sum(each.bytes for each in streams) + len(keep.recipe)
-            if held > keep.most_bytes * share:
-                limit = f"VLLM_WSGI_RESUME_BYTES allows {keep.most_bytes * share}"
-                raise TooManyRequests(f"the streams that {whose} keeps would take {held} bytes, and {limit}")
+    def _make_room(self, keep: Keep) -> None:
+        """Forget cancelled streams, the oldest first, as long as the owner, or all owners together, keep too much.
+
+        Raises TooManyRequests where that is not enough.
+        """
+        for whose, share in (("the key", 1), ("the model", SHARES)):
+            while excess := _excess(keep, streams := self._shared(keep.owner, share), whose, share):
+                cancelled = next((each for each in streams if each.is_cancelled), None)
+                if cancelled is None:
+                    raise TooManyRequests(excess)
+                self._forget(cancelled)
+
+    def _shared(self, owner: str, share: int) -> list[KeptStream]:
+        """Return the streams that share a limit, the oldest first: the owner's, or those of all."""
+        return [each for each in self._streams.values() if share > 1 or _owns(owner, each)]
+
+    def _forget(self, stream: KeptStream) -> None:
+        self._streams.pop(stream.keep.stream, None)
+        self._look_at(stream)
 
     async def _generations(self, stream: KeptStream, place: int, request: Request, defaults: Defaults) -> None:
         """Generate the answers to one request; the first of them has the index `place`."""
 
         def add(event: Event) -> None:
-            if isinstance(event, Delta | Finished):
+            # A kept stream has no events of other kinds: it is never `render_only`.
+            if isinstance(event, _KEPT):
                 event.index += place
-            stream.add(event)
+                stream.add(event)
 
         try:
             await self._generate(request, defaults, add)
@@ -260,6 +274,18 @@ class StreamStore:
         if self._streams.get(stream.keep.stream) is stream:
             del self._streams[stream.keep.stream]
         stream.fail(StreamGone(f"nobody has read the stream for {stream.keep.seconds:g} s"))
+
+
+def _excess(keep: Keep, streams: list[KeptStream], whose: str, share: int) -> str:
+    """Return why these streams leave no room for one more; empty where they do."""
+    if len(streams) >= keep.most_streams * share:
+        limit = f"VLLM_WSGI_RESUME_STREAMS allows {keep.most_streams * share}"
+        return f"{whose} has {len(streams)} streams that are kept, and {limit}"
+    held = sum(each.bytes for each in streams) + len(keep.recipe)
+    if held > keep.most_bytes * share:
+        limit = f"VLLM_WSGI_RESUME_BYTES allows {keep.most_bytes * share}"
+        return f"the streams that {whose} keeps would take {held} bytes, and {limit}"
+    return ""
 
 
 def _owns(owner: str, stream: KeptStream) -> bool:

@@ -9,6 +9,7 @@ from service.protocol.events import Delta, Failed, Finished
 from service.protocol.request import Request, Sampling, SoFar, Text
 
 DEAD = Failed(1, "EngineGone", "the engine died")
+CRASHED = Failed.of(1, EngineGone("the engine died", crashed=True))
 DRAINED = Failed(1, "Drained", "the engine is going down")
 FINISHED = Finished(1, "stop", 1, 1, 0, 0, 0, 0)
 
@@ -66,19 +67,21 @@ def test_any_other_failure_is_the_answer(kind: str):
     assert begins(moves(), Failed(1, kind, "no")) is not None
 
 
-def test_a_request_that_was_there_at_two_deaths_without_a_token_between_is_given_up(caplog: pytest.LogCaptureFixture):
+def test_a_request_that_was_there_at_two_crashes_without_a_token_between_is_given_up(caplog: pytest.LogCaptureFixture):
     moved = moves(limit=5)
     moved.add(delta(1))
-    assert [begins(moved, DEAD), begins(moved, DEAD)] == [None, EngineFailure]
+    assert [begins(moved, CRASHED), begins(moved, DEAD), begins(moved, CRASHED)] == [None, None, EngineFailure]
     assert "request r is given up" in caplog.text
 
 
-def test_deaths_with_tokens_between_them_count_up_to_the_limit():
+@pytest.mark.parametrize("failed", [DEAD, CRASHED])
+def test_crashes_with_tokens_between_them_and_kills_count_up_to_the_limit(failed: Failed):
     moved = moves(limit=2)
     ends = []
     for _ in range(3):
-        moved.add(delta(1))
-        ends.append(begins(moved, DEAD))
+        if failed is CRASHED:
+            moved.add(delta(1))
+        ends.append(begins(moved, failed))
     assert ends == [None, None, EngineFailure]
 
 

@@ -11,7 +11,7 @@ from service.engine.listener import Emit
 from service.engine.worker.kept_streams import StreamStore
 from service.errors import TooManyRequests
 from service.protocol.events import Delta, Event, Finished, Head
-from service.protocol.kept import SHARES, Attach, Keep, SubmitKept
+from service.protocol.kept import SHARES, Attach, EndStream, Keep, KeptState, ListStreams, SubmitKept
 from service.protocol.request import Defaults, Request, Text
 from tests.support.loop import in_loop, settle
 
@@ -60,6 +60,31 @@ async def kept_for_many_keys(store: StreamStore) -> None:
     """One stream for each key, each within its key's limit."""
     for number in range(2 * SHARES):
         await kept(store, "a" * LIMIT, stream=str(number), owner=f"key {number}")
+
+
+async def generate_nothing(request: Request, defaults: Defaults, emit: Emit) -> None:
+    await asyncio.Event().wait()
+
+
+@in_loop
+async def test_a_cancelled_stream_gives_its_place_to_the_next_one():
+    store = StreamStore(generate_nothing)
+    submits = []
+    for stream in ("1", "2", "3", "4"):
+        submits.append(asyncio.ensure_future(kept(store, "a", stream=stream, most_streams=2)))
+        await settle()
+        if stream == "1":
+            [_ async for _ in store._end(EndStream(1, stream, KEEP.owner))]
+            assert [state.state for state in await listed(store)] == ["cancelled"]
+    assert [(state.stream, state.state) for state in await listed(store)] == [("2", "running"), ("3", "running")]
+    with pytest.raises(TooManyRequests, match="the key has 2 streams"):
+        await submits[3]
+    for submit in submits:
+        submit.cancel()
+
+
+async def listed(store: StreamStore) -> list[KeptState]:
+    return [state async for event in store._list(ListStreams(1, KEEP.owner)) for state in event.streams]
 
 
 class Gated:
