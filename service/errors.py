@@ -43,7 +43,7 @@ class ServiceError(Exception):
     """The base of all errors. `message` is a sentence for the client and holds nothing secret.
 
     `retry_after` is in seconds. Clients of OpenAI's API distinguish errors by `param` and `code`, whose values are
-    OpenAI's.
+    OpenAI's. A message that repeats megabytes of what the client sent is cut.
     """
 
     status: int = 500
@@ -51,8 +51,10 @@ class ServiceError(Exception):
     code: str | None = None
     kinds: ClassVar[dict[str, type[ServiceError]]] = {}
     arguments: ClassVar[tuple[str, ...]] = ()
+    max_characters: ClassVar[int] = 4_000
 
     def __init__(self, message: str, retry_after: int | None = None) -> None:
+        message = message if len(message) <= self.max_characters else f"{message[: self.max_characters]}..."
         super().__init__(message)
         self.message = message
         self.retry_after = retry_after
@@ -86,7 +88,7 @@ class BadRequest(ServiceError):
         self, message: str, retry_after: int | None = None, param: str | None = None, code: str | None = None
     ) -> None:
         super().__init__(message, retry_after)
-        self.param, self.code = param or self.param, code or self.code
+        self.param, self.code = (param or self.param or "")[: self.max_characters] or None, code or self.code
 
 
 class PromptTooLong(BadRequest):
@@ -198,8 +200,6 @@ class ClientGone(ServiceError):
 
 class EngineFailure(ServiceError):
     """The engine runs and this generation failed."""
-
-    status = 500
 
 
 class InternalError(EngineFailure):

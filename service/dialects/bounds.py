@@ -16,6 +16,7 @@ import msgspec
 
 from ..errors import BadRequest
 from ..protocol.request import Chat, Request
+from .history import check_arguments
 
 # OpenAI takes 4, and Ollama any number. Each of them is looked for after every token.
 MAX_STOPS = 128
@@ -39,6 +40,9 @@ MAX_PROMPTS = 1_024
 MAX_SCHEMA_BYTES = 1024 * 1024
 MAX_TOOLS_BYTES = 4 * 1024 * 1024
 MAX_FILES = 10_000
+# As OpenAI. A response repeats it.
+MAX_METADATA = 16
+MAX_METADATA_CHARACTERS = 512
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Bounds:
 
     def check_body(self, body: dict[str, Any]) -> None:
         """Raise BadRequest for a body in which a field has too many values."""
-        fields = {name.lower(): value for name, value in body.items()}
+        # As the dialects read them: null is the same as absent, also where two names differ in their case only.
+        fields = {name.lower(): value for name, value in body.items() if value is not None}
         for name, most in self._counts().items():
             if name in fields:
                 _check_count(name, fields[name], most)
@@ -63,6 +68,8 @@ class Bounds:
         for name in ("stop", "stop_sequences"):
             _check_stops(name, fields.get(name))
         _check_characters("bad_words", fields.get("bad_words"))
+        _check_metadata(fields.get("metadata"))
+        check_arguments([fields.get("messages"), fields.get("input")])
         if isinstance(messages := fields.get("messages"), list):
             self._check_images(sum(map(_listed_images, messages)))
 
@@ -80,7 +87,7 @@ class Bounds:
         return {
             "messages": self.messages, "input": self.messages, "tools": self.tools, "images": self.images,
             "logit_bias": MAX_BIASES, "stop_token_ids": MAX_STOP_IDS, "allowed_token_ids": MAX_ALLOWED_IDS,
-            "bad_words": MAX_BAD_WORDS, "files": MAX_FILES, "adapters": MAX_FILES,
+            "bad_words": MAX_BAD_WORDS, "files": MAX_FILES, "adapters": MAX_FILES, "metadata": MAX_METADATA,
         }  # fmt: skip
 
     def _check_images(self, count: int) -> None:
@@ -107,6 +114,14 @@ def _check_characters(name: str, words: Any) -> None:
     if count > MAX_BAD_WORD_CHARACTERS:
         sentence = f"{name} may have at most {MAX_BAD_WORD_CHARACTERS} characters together, and has {count}"
         raise BadRequest(sentence, param=name, code="string_above_max_length")
+
+
+def _check_metadata(metadata: Any) -> None:
+    for name, value in metadata.items() if isinstance(metadata, dict) else ():
+        longest = max(len(name), len(value) if isinstance(value, str) else 0)
+        if longest > MAX_METADATA_CHARACTERS:
+            sentence = f"a text in metadata may have at most {MAX_METADATA_CHARACTERS} characters, and has {longest}"
+            raise BadRequest(sentence, param="metadata", code="string_above_max_length")
 
 
 def _check_bytes(name: str, value: Any, most: int) -> None:

@@ -6,6 +6,7 @@ A client sends the history with every request, so that one refused turn would en
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from ..errors import BadRequest
 from .answer import Record
 from .json_body import parse_json
+from .json_size import MAX_MARKS, MAX_OBJECTS, JSONSize
 
 # The fields in which OpenAI's and Anthropic's items keep text that a model or a tool has written.
 TEXT_FIELDS = (
@@ -20,6 +22,11 @@ TEXT_FIELDS = (
     "stderr", "logs", "query", "queries", "error", "message", "error_message", "tool_name", "source", "data",
     "encrypted_content",
 )  # fmt: skip
+
+# The fields in which an earlier call has its arguments, each type of call in another one.
+CALL_FIELDS = ("arguments", "input", "action", "actions", "code")
+# Too many values are found before all of a long text is counted.
+_COUNTED_BYTES = 1 << 16
 
 # The same fields hold files in base64, and texts that another server has encrypted: one long word, or lines of it. Each
 # text matches in one way only, since a pattern that may split a word anywhere takes exponential time to fail.
@@ -42,6 +49,21 @@ def call_arguments(value: Any) -> Record:
     return {} if value is None else {"arguments": value}
 
 
+def check_arguments(turns: list[Any]) -> None:
+    """Raise BadRequest where the JSON texts of earlier calls have more values, all together, than a body may have.
+
+    Such a text is decoded as the body is, and does not count as one value only.
+    """
+    marks = objects = 0
+    for text in _json_texts(turns):
+        size, data = JSONSize(), text.encode()
+        for start in range(0, len(data), _COUNTED_BYTES):
+            size.add(data[start : start + _COUNTED_BYTES])
+        marks, objects = marks + size.marks, objects + size.objects
+        if marks > MAX_MARKS or objects > MAX_OBJECTS:
+            raise BadRequest("the arguments of the calls have too many values")
+
+
 def tool_call(call_id: str, name: str, arguments: Any) -> Record:
     """Return an earlier call as chat templates have it."""
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": call_arguments(arguments)}}
@@ -62,6 +84,19 @@ def as_text(value: Any) -> str:
 def is_opaque(text: str) -> bool:
     """Return whether only the server that wrote the text can read it."""
     return bool(_OPAQUE.fullmatch(text))
+
+
+def _json_texts(turns: list[Any]) -> Iterator[str]:
+    """Yield each text in the turns that may be decoded as the arguments of a call."""
+    rest = [item for turn in turns if isinstance(turn, list) for item in turn if isinstance(item, dict)]
+    while rest:
+        for name, value in rest.pop().items():
+            if isinstance(value, dict):
+                rest.append(value)
+            elif isinstance(value, list):
+                rest += [item for item in value if isinstance(item, dict)]
+            elif isinstance(value, str) and name.lower() in CALL_FIELDS and value.lstrip()[:1] in ("{", "["):
+                yield value
 
 
 def _texts(value: Any) -> list[str]:

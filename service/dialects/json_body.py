@@ -31,6 +31,8 @@ _SPACE = " \t\r\n"
 
 # Each process that the value passes through walks it by recursion, so its depth is bounded.
 MAX_DEPTH = 100
+# Each is replaced by a call of Python's error handler, and a body has room for five million of them.
+MAX_LONE_SURROGATES = 10_000
 _TOO_DEEP = f"exceeded max depth {MAX_DEPTH}"
 
 
@@ -56,7 +58,8 @@ def parse_json(
     `struct` is the name of Go's type for the request, with its package: "api.ChatRequest". With `long_numbers` the
     body may have integers of very many digits: the result is the same, and the time grows with them, not their square.
     """
-    text = data.decode("utf-8", errors="replace").lstrip(_SPACE)
+    # Of bytes, thirty million spaces are stripped in half the time.
+    text = data.lstrip(_SPACE.encode()).decode("utf-8", errors="replace")
     if not text:
         raise BadRequest(empty)
     try:
@@ -70,7 +73,10 @@ def parse_json(
     if not isinstance(value, dict):
         raise BadRequest(f"json: cannot unmarshal {KINDS[type(value)]} into Go value of type {struct}")
     # Escapes of surrogates begin with these, as do those of Korean syllables.
-    fields: dict[str, Any] = _clean(value, MAX_DEPTH) if b"\\ud" in data or b"\\uD" in data else value
+    if b"\\ud" not in data and b"\\uD" not in data:
+        return value
+    _count_lone_surrogates(value)
+    fields: dict[str, Any] = _clean(value, MAX_DEPTH)
     return fields
 
 
@@ -135,6 +141,25 @@ def _character(character: str) -> str:
         # Go reads bytes, and the first byte of this character is 0xEF.
         return "'ï'"
     return f"'{character}'" if character.isprintable() else f"'\\x{ord(character):02x}'"
+
+
+def _count_lone_surrogates(value: dict[str, Any]) -> None:
+    """Raise BadRequest for a value with too many. It may not be nested too deeply."""
+    level, found = [value], 0
+    while level:
+        below: list[Any] = []
+        for each in level:
+            if isinstance(each, str) and not each.isascii():
+                # In UTF-8, a surrogate would have three bytes.
+                found += (len(each.encode("utf-8", "surrogatepass")) - len(each.encode("utf-8", "ignore"))) // 3
+            elif isinstance(each, dict):
+                below += each.keys()
+                below += each.values()
+            elif isinstance(each, list):
+                below += each
+        if found > MAX_LONE_SURROGATES:
+            raise BadRequest(f"the body has more than {MAX_LONE_SURROGATES} lone surrogates")
+        level = below
 
 
 def _clean(value: Any, depth: int) -> Any:

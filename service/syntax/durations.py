@@ -10,6 +10,8 @@ from typing import Any
 from ..errors import BadRequest
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+# Go takes any number of terms, each of which costs memory here; no duration needs so many.
+_MAX_CHARACTERS = 1_000
 _WHOLE = re.compile(r"-?[0-9]{1,15}\Z")
 _TERM = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([^0-9.]*)")
 
@@ -37,6 +39,8 @@ def parse_server_keep_alive(text: str) -> float:
 
 
 def _parse_duration(text: str) -> float:
+    if len(text) > _MAX_CHARACTERS:
+        raise BadRequest(f"time: invalid duration {_quote(text[:_MAX_CHARACTERS])}")
     body = text[1:] if text[:1] in ("+", "-") else text
     if body == "0":
         return 0.0

@@ -147,3 +147,9 @@ def test_a_request_without_a_key_gets_the_scheme_for_one():
 
 def test_an_error_says_its_message():
     assert str(EngineGone("the engine stopped")) == "the engine stopped"
+
+
+def test_a_message_that_repeats_megabytes_of_a_client_is_cut():
+    error = BadRequest("x" * 10_000_000, param="y" * 10_000_000)
+    assert error.message == str(error) == "x" * 4_000 + "..."
+    assert (error.param, BadRequest(error.message).message) == ("y" * 4_000, error.message)

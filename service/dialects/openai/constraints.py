@@ -8,6 +8,7 @@ import msgspec
 
 from ...errors import BadRequest
 from ...protocol.request import Constraint
+from ..bounds import MAX_SCHEMA_BYTES
 from ..fields import Fields
 
 _KINDS = ("regex", "choice", "grammar", "structural_tag")
@@ -73,6 +74,9 @@ def _constraint(fields: Fields, prefix: str, kind: str) -> Constraint | None:
 def _schema(value: Any, place: str) -> str | dict[str, Any]:
     """Return a schema, which vLLM takes as an object or as the JSON text of one."""
     if isinstance(value, str):
+        if len(value) > MAX_SCHEMA_BYTES:
+            sentence = f"{place} may have at most {MAX_SCHEMA_BYTES} characters, and has {len(value)}"
+            raise BadRequest(sentence, param=place, code="string_above_max_length")
         try:
             value = msgspec.json.decode(value)
         except (msgspec.DecodeError, RecursionError):

@@ -97,3 +97,45 @@ def test_a_bound_of_0_is_no_limit():
     none = Bounds(messages=0, tools=0, images=0)
     none.check_body({"messages": images(9, 9), "tools": [{}] * 9, "input": ["a"] * 9})
     none.check_requests([Request("m", Chat([Message("user", [Image(b"a")] * 9)] * 9))])
+
+
+@pytest.mark.parametrize("field", ["stop", "logit_bias", "bad_words", "stop_token_ids", "messages"])
+def test_a_null_under_the_same_name_in_other_letters_hides_no_value(field: str):
+    values = dict.fromkeys(map(str, range(9_000)), 1) if field == "logit_bias" else ["1"] * 9_000
+    with pytest.raises(BadRequest, match=f"{field} may hold at most"):
+        BOUNDS.check_body({field: values, field.upper(): None})
+
+
+CALLS = {
+    "messages": lambda text: [{"role": "assistant", "tool_calls": [{"function": {"arguments": text}}] * 2}],
+    "input": lambda text: [{"type": "function_call", "ARGUMENTS": text}, {"type": "tool_search_call", "input": text}],
+}
+
+
+@pytest.mark.parametrize("field", CALLS)
+@pytest.mark.parametrize("value", ["{}", "1,1,1,1,1,1,1,1,1,1"])
+def test_the_arguments_of_all_calls_may_have_as_many_values_as_a_body(field: str, value: str):
+    count = 21_000 if value == "{}" else 26_000
+    text = f' {{"a": [{",".join([value] * count)}]}}'
+    BOUNDS.check_body({field: CALLS[field](text)[:1] if field == "input" else CALLS[field]("{}")})
+    with pytest.raises(BadRequest, match="the arguments of the calls have too many values"):
+        BOUNDS.check_body({field: CALLS[field](text)})
+
+
+def test_what_is_no_json_or_stands_in_a_text_of_the_arguments_is_not_counted():
+    patch, text = "*** Begin Patch {" * 50_000, '{"code": "' + "{,:" * 200_000 + '"}'
+    BOUNDS.check_body({"input": [{"type": "custom_tool_call", "input": patch}, {"arguments": text}]})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "sentence"),
+    [
+        (dict.fromkeys(map(str, range(17)), "a"), "metadata may hold at most 16 values"),
+        ({"a": "b" * 513}, "a text in metadata may have at most 512 characters, and has 513"),
+        ({"a" * 600: 5}, "a text in metadata may have at most 512 characters, and has 600"),
+    ],
+)
+def test_metadata_is_bounded_as_by_openai(metadata: dict[str, Any], sentence: str):
+    BOUNDS.check_body({"metadata": dict.fromkeys(map(str, range(16)), "a" * 512)})
+    with pytest.raises(BadRequest, match=sentence):
+        BOUNDS.check_body({"metadata": metadata})

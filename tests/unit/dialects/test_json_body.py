@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.dialects.fields import Fields
-from service.dialects.json_body import parse_json
+from service.dialects.json_body import MAX_LONE_SURROGATES, parse_json
 from service.errors import BadRequest
 from service.syntax.numbers import INT64, as_integer
 
@@ -179,3 +179,13 @@ def test_an_item_that_is_no_object_is_refused():
 )
 def test_a_number_without_a_fraction_is_an_integer(value: Any, integer: int | None):
     assert as_integer(value) == integer
+
+
+def test_lone_surrogates_are_replaced_up_to_a_number():
+    def body(count: int) -> bytes:
+        return b'{"\\ud800": ["' + b"\\udfff" * count + b'", "\\ud55c\\ud83d\\ude00"]}'
+
+    most = MAX_LONE_SURROGATES - 1
+    assert parse_json(body(most), "a") == {"\ufffd": ["\ufffd" * most, "\ud55c\U0001f600"]}
+    with pytest.raises(BadRequest, match="more than 10000 lone surrogates"):
+        parse_json(body(most + 1), "a")

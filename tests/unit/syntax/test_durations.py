@@ -87,3 +87,10 @@ def test_every_json_value_is_seconds_or_a_bad_request(value: Any):
     except BadRequest:
         return
     assert seconds is None or seconds >= 0
+
+
+def test_a_duration_of_very_many_terms_is_refused_before_it_is_read():
+    assert parse_keep_alive("1h" * 500) == 500 * 3600
+    with pytest.raises(BadRequest, match="invalid duration") as refused:
+        parse_keep_alive("1h" * 5_000_000)
+    assert len(refused.value.message) < 2_000

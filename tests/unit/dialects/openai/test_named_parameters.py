@@ -47,6 +47,7 @@ def error(route: str, **fields: Any) -> dict[str, Any]:
         ({"priority": 5}, "priority", "unsupported_parameter"),
         ({"structured_outputs": {"regexp": "a"}}, "structured_outputs.regexp", "unsupported_parameter"),
         ({"structured_outputs": {"json": "{"}}, "structured_outputs.json", "invalid_value"),
+        ({"guided_json": '{"a": [' + "{}," * 400_000 + "{}]}"}, "guided_json", "string_above_max_length"),
     ],
 )
 def test_a_parameter_of_every_route_is_named(route: str, fields: dict[str, Any], param: str, code: str) -> None:
