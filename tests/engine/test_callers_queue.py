@@ -89,3 +89,28 @@ def test_a_request_without_parameters_has_no_name():
     pooling.sampling_params = None
     assert caller_of(pooling) == ""
     assert caller_of(request("a", "b")) == "b"
+
+
+def test_a_queue_with_a_limit_lets_out_as_many_of_each_caller_as_it_names():
+    many = [request(f"a{number}", "a", arrived=number) for number in range(4)]
+    queue = queue_of(*many, request("b0", "b", arrived=7), request("b1", "b", arrived=8), request("c0", "c", arrived=9))
+    queue.limit({"a": 2, "b": 1})
+    assert [queue.pop_request().request_id for _ in range(3)] == ["a0", "b0", "a1"]
+    assert not queue
+    assert len(queue) == 4
+    with pytest.raises(IndexError):
+        queue.peek_request()
+    queue.limit(None)
+    assert emptied(queue) == ["c0", "b1", "a2", "a3"]
+
+
+def test_a_limited_queue_lets_out_nobody_less_urgent_meanwhile():
+    queue = queue_of(request("a0", "a", 0), request("b0", "b", 1))
+    queue.limit({"a": 0, "b": 5})
+    assert not queue
+    queue.limit({"a": 1, "b": 5})
+    assert emptied_of(queue, 2) == ["a0", "b0"]
+
+
+def emptied_of(queue: RequestQueue, count: int) -> list[str]:
+    return [queue.pop_request().request_id for _ in range(count)]

@@ -198,3 +198,10 @@ def test_a_tool_without_parameters_or_with_a_schema_that_has_no_grammar_can_be_c
 
 def test_tools_alone_constrain_nothing():
     assert with_tools() is None
+
+
+def test_a_tag_that_is_nested_too_deeply_for_vllm_is_refused():
+    tag = '{"format": ' + '{"type": "sequence", "elements": [' * 90 + '{"type": "any_text"}' + "]}" * 90 + "}"
+    constraint = GRAMMARS.constraint(None, Constraint(structural_tag=tag))
+    with pytest.raises(BadRequest, match=r"invalid constraint: .*nested too deeply"):
+        with_tools(constraint)

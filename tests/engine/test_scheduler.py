@@ -10,7 +10,7 @@ from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
 
-from service.engine.vllm.callers_queue import CALLER, CallersQueue
+from service.engine.vllm.callers_queue import CALLER, CallersQueue, caller_of
 from service.engine.vllm.scheduler import ShortSteps, use_our_scheduler
 from service.engine.vllm.step_limit import FIRST, StepLimit
 
@@ -83,3 +83,32 @@ def test_a_prompt_leaves_a_part_of_the_step_to_each_caller_that_waits():
     assert threshold(begun, [request("q", "b"), request("r", "c"), request("s", "a")]) == FIRST // 2 // 3
     assert threshold(begun, [request("q", "b")], operators=9) == 9
     assert threshold(begun, [], operators=9) == 9
+
+
+def let_out(running: list[Request], waiting: list[Request], known: set[str], slots: int = 16) -> list[str]:
+    """The callers of the requests that a step would begin, in their order."""
+    queue = CallersQueue()
+    for each in waiting:
+        queue.add_request(each)
+    scheduler: Any = ShortSteps.__new__(ShortSteps)
+    scheduler.__dict__ |= {"running": running, "waiting": queue, "max_num_running_reqs": slots, "_callers": known}
+    callers: list[str] = []
+    with scheduler._room_for_others():
+        while queue and len(running) + len(callers) < slots:
+            callers.append(caller_of(queue.pop_request()))
+    assert len(queue) == len(waiting) - len(callers)
+    return callers
+
+
+def test_a_caller_has_all_slots_only_while_it_is_the_only_one():
+    many = [request(str(number), "a") for number in range(20)]
+    assert let_out([], many, set()) == ["a"] * 16
+    assert let_out([], many, {"b"}) == ["a"] * 14
+    assert let_out(many[:14], many[14:], {"b"}) == []
+
+
+def test_what_one_caller_leaves_is_for_the_others():
+    many = [request(str(number), "a") for number in range(20)]
+    few = [request(f"b{number}", "b") for number in range(3)]
+    assert let_out(many[:14], [*many[14:], *few], set()) == ["b"]
+    assert let_out([*many[:12], few[0]], [*many[12:], *few[1:]], set()) == ["a", "b", "b"]

@@ -84,15 +84,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine/parent_death": set(),
     "engine/worker_launch": {"config", "models", "protocol"},
     "engine/vectors": {"errors"},
+    "engine/shares": set(),
     "engine/script": {"protocol"},
     "engine/scripted": {"errors", "protocol", "engine/backend", "engine/script", "engine/vectors"},
     "engine/hub": {"errors", "version", "engine/bell", "engine/parent_death"},
     "engine/vllm": {
         "errors", "protocol", "syntax", "models", "engine/backend", "engine/vectors", "engine/exit_status",
+        "engine/shares",
     },
     "engine/worker": {
         "errors", "protocol", "transport", "engine/listener", "engine/backend", "engine/parent_death",
-        "engine/scripted", "engine/vllm",
+        "engine/scripted", "engine/vllm", "engine/shares",
     },
     "engine/cluster": {
         "errors", "protocol", "config", "models", "version", "transport/address", "transport/credentials",

@@ -33,6 +33,11 @@ class CallersQueue(RequestQueue):  # type: ignore[misc]
         # By priority, then by caller in the order of their next turns: heaps.
         self._lanes: defaultdict[int, dict[str, list[Request]]] = defaultdict(dict)
         self._length = 0
+        self._room: dict[str, int] | None = None
+
+    def limit(self, room: dict[str, int] | None) -> None:
+        """Let out as many requests of each caller as `room` names, and keep the others back; None: let out all."""
+        self._room = room
 
     def callers(self) -> set[str]:
         """Return the callers whose requests wait."""
@@ -43,17 +48,28 @@ class CallersQueue(RequestQueue):  # type: ignore[misc]
         self._length += 1
 
     def peek_request(self) -> Request:
-        if not self._length:
+        caller = self._next_caller()
+        if caller is None:
             raise IndexError("peek from an empty queue")
-        return next(iter(self._lanes[min(self._lanes)].values()))[0]
+        return self._lanes[min(self._lanes)][caller][0]
+
+    def _next_caller(self) -> str | None:
+        """Return the caller of the next request; None when no request is let out."""
+        if not self._length:
+            return None
+        callers = self._lanes[min(self._lanes)]
+        return next((caller for caller in callers if self._room is None or self._room.get(caller, 0) > 0), None)
 
     def pop_request(self) -> Request:
         """Take out the next request and return it; its caller's next one comes after those of the other callers."""
-        priority = self.peek_request().priority
+        first = self.peek_request()
+        priority, caller = first.priority, caller_of(first)
         lanes = self._lanes[priority]
-        caller, lane = next(iter(lanes.items()))
+        lane = lanes[caller]
         request = heapq.heappop(lane)
         self._length -= 1
+        if self._room is not None:
+            self._room[caller] -= 1
         del lanes[caller]
         if lane:
             lanes[caller] = lane
@@ -88,7 +104,7 @@ class CallersQueue(RequestQueue):  # type: ignore[misc]
                 del self._lanes[priority]
 
     def __bool__(self) -> bool:
-        return self._length > 0
+        return self._next_caller() is not None
 
     def __len__(self) -> int:
         return self._length

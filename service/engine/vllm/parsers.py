@@ -8,6 +8,7 @@ from typing import Any
 
 from vllm.config import ModelConfig
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.exceptions import VLLMClientError
 from vllm.parser import Parser, ParserManager
 
 from ...errors import BadRequest
@@ -101,6 +102,9 @@ def _vllm_request(chat: Chat, constraint: Any) -> ChatCompletionRequest:
         return ChatCompletionRequest(messages=[], structured_outputs=outputs, **fields)
     except (ValueError, TypeError, KeyError) as error:
         raise BadRequest(f"tools: {_first_complaint(error)}") from None
+    except VLLMClientError as error:
+        # vLLM bounds how deeply a structural tag is nested.
+        raise BadRequest(f"invalid constraint: {error}") from None
 
 
 def _with_object(tool: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,9 @@ The processes of vLLM's core import this module, too.
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from vllm.config import SchedulerConfig
@@ -18,6 +21,7 @@ from vllm.v1.engine import EngineCoreOutputs
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 
+from ..shares import room
 from .callers_queue import CallersQueue, caller_of
 from .compiling import DroppingGrammars
 from .resume import Resuming
@@ -28,6 +32,7 @@ class ShortSteps(Resuming, DroppingGrammars, Scheduler):  # type: ignore[misc]
     """The scheduler of one engine. Every output leaves with the step that computed it."""
 
     max_num_scheduled_tokens: int
+    max_num_running_reqs: int
     running: list[Request]
     waiting: RequestQueue
 
@@ -40,14 +45,37 @@ class ShortSteps(Resuming, DroppingGrammars, Scheduler):  # type: ignore[misc]
         self._limit = StepLimit(self._most_tokens) if _can_be_short(self.scheduler_config) else None
         # When each step began that is still computed.
         self._begun: dict[int, float] = {}
+        self._callers: set[str] = set()
 
     def schedule(self, *arguments: Any, **named: Any) -> SchedulerOutput:
         if self._limit is not None:
             self._share(self._limit)
-        step: SchedulerOutput = super().schedule(*arguments, **named)
+        with self._room_for_others():
+            step: SchedulerOutput = super().schedule(*arguments, **named)
         if self._limit is not None:
             self._begun[id(step)] = time.monotonic()
         return step
+
+    @contextmanager
+    def _room_for_others(self) -> Iterator[None]:
+        """Keep requests back whose callers would leave too little room for others, once there are several callers.
+
+        A request for many answers would else have the whole engine until it ends.
+        """
+        queue = self.waiting
+        if not isinstance(queue, CallersQueue) or not queue:
+            yield
+            return
+        waiting = queue.callers()
+        self._callers |= waiting
+        if len(self._callers) > 1:
+            running = Counter(map(caller_of, self.running))
+            free = self.max_num_running_reqs - len(self.running)
+            queue.limit({caller: room(running[caller], free) for caller in waiting})
+        try:
+            yield
+        finally:
+            queue.limit(None)
 
     def _share(self, limit: StepLimit) -> None:
         """Set how many tokens the next step has, and how many of them one prompt may have.

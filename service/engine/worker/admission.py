@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from ...errors import ServerBusy, TooManyRequests
 from ...protocol.events import Delta, Event, Finished, Vectors
 from ...protocol.request import Caller
+from ..shares import room
 
 RETRY_SECONDS = 1
 # A turn that needs many places may be passed by turns of this many times as many places as the engine has.
@@ -188,8 +189,8 @@ class Admission:
 
     def __init__(self, capacity: int, max_waiting: int) -> None:
         self._capacity = self._free = capacity
-        # Places that are kept for callers without one, as soon as there are several callers.
-        self._kept = min(capacity // 2, max(2, math.ceil(capacity / 8)))
+        # The places that go to callers without one while a turn is due.
+        self._kept = capacity - room(0, capacity)
         self._beside = 0
         self._max_waiting = max_waiting
         self._queue = FairQueue()
@@ -256,11 +257,12 @@ class Admission:
 
     def _fits(self, turn: Turn) -> bool:
         """Return whether there are enough places for the turn. Beside one that is due there are only the kept ones."""
-        if self._places(turn.caller.name):
-            kept = self._kept if len(self._accounts) > 1 else 0
-            return not turn.beside and turn.capacity <= self._free - kept
-        room = min(self._free, self._kept - self._beside) if turn.beside else self._free
-        return turn.capacity <= room
+        places = self._places(turn.caller.name)
+        if not places:
+            return turn.capacity <= (min(self._free, self._kept - self._beside) if turn.beside else self._free)
+        # A caller that is the only one leaves nothing free for others.
+        free = room(places, self._free) if len(self._accounts) > 1 else self._free
+        return not turn.beside and turn.capacity <= free
 
     def _hold(self, turn: Turn, places: int) -> None:
         self._free -= places
