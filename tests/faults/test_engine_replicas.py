@@ -27,7 +27,7 @@ from tests.support.answers import NDJSON, SSE
 from tests.support.asking import Asker
 from tests.support.servers import PATIENCE_SECONDS, ROOT, Server, clean_environment, one_is_done, until
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(3000)]
 
 MODELS = f"""
 [models.demo]
