@@ -53,7 +53,7 @@ class SubmitKept(Struct):
 
     `places[i]` is the index of the first answer to `requests[i]`; the events are numbered through all of the stream's
     `answers`. `so_far` holds what another engine has generated, as `wire.pack_events` returns it. `reads`: the client
-    of the web worker that sends this reads the stream.
+    of the web worker that sends this reads the stream. `model` is needed where there are no requests.
     """
 
     id: int
@@ -64,6 +64,7 @@ class SubmitKept(Struct):
     defaults: Defaults = Defaults()
     so_far: bytes = b""
     reads: bool = True
+    model: str = ""
 
 
 class Attach(Struct):

@@ -3,7 +3,7 @@
     start ─▶ Ready ─▶ Activity, Pulse, Pulse, Activity, Pulse …        Pulse once a second, Activity at once
           └▶ LoadFailed        └▶ EngineDied
 
-The worker exits after LoadFailed and EngineDied.
+The worker exits after LoadFailed and EngineDied. A KeptAnswers may come before its end.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Optional, Union
 
 import msgspec
 
+from .kept import SubmitKept
 from .request import Struct
 
 
@@ -89,4 +90,10 @@ class Activity(Struct):
     running: int
 
 
-Report = Union[Ready, LoadFailed, EngineDied, Pulse, EngineSilent, Activity]
+class KeptAnswers(Struct):
+    """From a worker that ends: the streams that have ended, so that another worker keeps them."""
+
+    streams: list[SubmitKept]
+
+
+Report = Union[Ready, LoadFailed, EngineDied, Pulse, EngineSilent, Activity, KeptAnswers]

@@ -11,7 +11,7 @@ from ..telemetry.outcome_reports import OutcomeReports
 from .context import Context, context
 
 # Machines ask the first ones every few seconds, and a browser asks for all files of the page at once.
-UNREPORTED = ("/livez", "/readyz", "/health", "/metrics", "/ui", "/ui/", "/ui/<file>")
+UNREPORTED = ("/livez", "/readyz", "/health", "/ping", "/metrics", "/ui", "/ui/", "/ui/<file>")
 
 
 class Observer:

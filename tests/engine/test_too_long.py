@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from tests.support.asking import Asker, user
+from tests.support.asking import Asker, tool, user
 
 # More messages than any context here has tokens left for, each of a few tokens.
 TURNS = [turn for _ in range(4000) for turn in (*user("Tell me more."), {"role": "assistant", "content": "Certainly."})]
 LONG: list[dict[str, Any]] = [*TURNS, *user("What is vllm-wsgi?")]
 WORDS = "word " * 40_000
+# As much as Open WebUI sends with each chat: 25 KB, more than 10,000 tokens.
+TOOLS = [tool(f"tool_{number}", "Looks up a record of this kind. " * 15, text="string") for number in range(40)]
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,14 @@ def test_ollamas_routes_refuse_it_with_the_numbers_when_nothing_may_be_cut(demo:
     refused = demo.post("/api/chat", messages=LONG, truncate=False)
     assert refused.status_code == 400
     assert "maximum context length is" in refused.json()["error"]
+
+
+def test_tools_that_do_not_fit_are_refused_with_both_numbers(demo: Asker):
+    refused = demo.post("/api/chat", messages=user("Hello"), tools=TOOLS, options={"num_ctx": 2048})
+    assert refused.status_code == 400
+    numbers = re.search(r"the prompt has (\d+) tokens, and the maximum .* 2048 tokens", refused.json()["error"])
+    assert numbers, refused.text
+    assert int(numbers[1]) > 2048
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from tests.support.answers import NDJSON, SSE
 from tests.support.asking import Asker
 from tests.support.servers import PATIENCE_SECONDS, ROOT, Server, clean_environment, one_is_done, until
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(3000)]
 
 MODELS = f"""
 [models.demo]
@@ -40,6 +40,8 @@ engine_args = {{ kv_cache_memory_bytes = 134_217_728 }}
 NATIVES = [(PATHS[next(iter(kind))], kind) for kind in KINDS]
 STREAMS = 2 * len(NATIVES) + len(OTHERS)
 Streams = list[Future[Any]]
+# The log's line for a stream that has lost its engine.
+MOVES_ON = " moves to another engine: "
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +154,15 @@ def kill_worker(server: Server) -> None:
     signal_worker(server, signal.SIGKILL)
 
 
+def kill_both(server: Server) -> None:
+    """The second one as soon as streams move to it, so that it has brought no token of them yet."""
+    first, second = server.engine_workers()
+    before = server.output.count(MOVES_ON)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: server.output.count(MOVES_ON) > before, PATIENCE_SECONDS, "streams move")
+    os.kill(second, signal.SIGKILL)
+
+
 def stop_worker(server: Server) -> None:
     signal_worker(server, signal.SIGSTOP)
 
@@ -181,6 +192,7 @@ def restart_all(server: Server) -> None:
     "harm",
     [
         pytest.param(kill_worker, marks=fault("`kill -9` of one of two replicas")),
+        pytest.param(kill_both, marks=fault("`kill -9` of one of two replicas")),
         pytest.param(stop_worker, marks=fault("`SIGSTOP` of one of two replicas")),
         pytest.param(stop_core, marks=fault("`SIGSTOP` of vLLM's EngineCore")),
         pytest.param(end_worker, marks=fault("`SIGTERM` of one of two replicas")),

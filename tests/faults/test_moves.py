@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import httpx
 import pytest
 
 from tests.faults.scripted_streams import Said, Streams, streams, undisturbed_answers
-from tests.support.answers import chat
+from tests.support.answers import NDJSON, chat, text
 from tests.support.servers import Server, until
 
 StartServer = Callable[..., Server]
@@ -61,9 +62,15 @@ def test_every_stream_is_whole(
         assert begun.end() == undisturbed
 
 
-def test_a_request_that_kills_its_engine_is_given_up(start_server: StartServer):
+def test_a_request_that_kills_its_engine_is_given_up_and_streams_that_have_ended_are_still_kept(
+    start_server: StartServer,
+):
     server = start_server({"VLLM_WSGI_MOVES": "2"})
+    kept = httpx.post(f"{server.url}/api/chat", json=chat("a b c", resumable=True), timeout=120)
     answer = httpx.post(f"{server.url}/api/chat", json=chat("a b !die", stream=False), timeout=120)
     assert answer.status_code == 500
     assert "died 2 times" in answer.json()["error"]
     assert server.output.count("is given up") == 1
+    server.wait_until_ready()
+    again = httpx.get(f"{server.url}{kept.headers['Content-Location']}", headers={"Accept": NDJSON}, timeout=120)
+    assert text([json.loads(line) for line in again.text.splitlines()]) == "a b c "

@@ -18,7 +18,7 @@ import pytest
 
 from tests.faults.scripted_streams import RUNNING, Said, Streams, streams, undisturbed_answers
 from tests.faults.table import fault
-from tests.support.answers import chat
+from tests.support.answers import NDJSON, chat, text
 from tests.support.servers import ROOT, SCRIPTED, Server, clean_environment, one_is_done, until
 
 MODELS = f"""
@@ -170,6 +170,21 @@ def test_texts_are_embedded_anew_on_the_other_replica(replicated: Server):
 def test_a_text_that_kills_its_engines_is_given_up(replicated: Server):
     answer = httpx.post(f"{replicated.url}/api/embed", json={"model": "demo", "input": "!die"}, timeout=120)
     assert (answer.status_code, "died 2 times" in answer.json()["error"]) == (500, True)
+
+
+@pytest.mark.parametrize("harm", [end_one, restart_all])
+def test_a_stream_that_has_ended_is_still_kept_by_another_worker(
+    replicated: Server, tmp_path: Path, harm: Callable[[Server, Any], None]
+):
+    kept = []
+    for number in range(6):
+        answer = httpx.post(f"{replicated.url}/api/chat", json=chat(f"a b {number}", resumable=True), timeout=120)
+        kept.append((f"{replicated.url}{answer.headers['Content-Location']}", f"a b {number} "))
+    harm(replicated, None)
+    for url, said in kept:
+        again = httpx.get(url, headers={"Accept": NDJSON}, timeout=120)
+        assert (again.status_code, text([json.loads(line) for line in again.text.splitlines()])) == (200, said)
+        assert httpx.delete(url, timeout=120).status_code == 204
 
 
 def test_the_turns_of_a_conversation_go_to_one_replica_and_conversations_to_both(replicated: Server):

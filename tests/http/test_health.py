@@ -25,10 +25,11 @@ def application(tmp_path: Path, prefix: str | None = None) -> FlaskClient:
     return app.test_client()
 
 
-def test_vllms_health_is_an_empty_answer(client: httpx.Client, tmp_path: Path):
-    ready = client.get("/health")
+@pytest.mark.parametrize(("method", "path"), [("GET", "/health"), ("GET", "/ping"), ("POST", "/ping")])
+def test_vllms_health_is_an_empty_answer(client: httpx.Client, tmp_path: Path, method: str, path: str):
+    ready = client.request(method, path)
     assert (ready.status_code, ready.content, ready.headers["Cache-Control"]) == (200, b"", "no-store")
-    assert application(tmp_path).get("/health").status_code == 503
+    assert application(tmp_path).open(path, method=method).status_code == 503
 
 
 def readiness(server: Server) -> httpx.Response:

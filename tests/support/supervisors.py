@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from service.engine.bell import Bell
+from service.engine.host.kept_handover import KeptHandover
 from service.engine.host.metrics import State
 from service.engine.host.resident import ReplicaUse, Resident
 from service.errors import Unavailable
@@ -32,6 +33,7 @@ class FakeSupervisor:
         self.reason = ""
         self.ready = Ready(4096, "cpu", 0)
         self._stir = stir
+        self.handover = KeptHandover(model.name.short, "")
         self._changed = Bell()
 
     @property

@@ -21,7 +21,7 @@ from service.dialects.openai import chat_answer, chat_request, responses_answer
 from service.dialects.openai import completions as openai_completions
 from service.dialects.openai.responses_request import parse_responses
 from service.engine.listener import WebWorkerConnection
-from service.engine.worker.kept_streams import Follower, KeptStream
+from service.engine.worker.kept_stream import Follower, KeptStream
 from service.engine_client.connections import Connections
 from service.engine_client.cursor import Cursor
 from service.engine_client.disconnect import Presence

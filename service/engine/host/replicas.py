@@ -180,8 +180,10 @@ class Replicas:
         self._stir(has_changed)
 
     def _look(self) -> bool:
-        """Look at the state of each replica, and return whether one has changed."""
+        """Look at each replica's state, and at what its last worker has left. Return whether a state has changed."""
         before = self._states
+        for each in self.all:
+            each.handover.to(other.socket for other in self.all)
         self._states = [(each.state, each.socket) for each in self.all]
         self._idle = [each for each in self.all if each.state is EngineState.IDLE]
         if self.all and len(self._idle) == len(self.all):

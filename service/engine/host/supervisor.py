@@ -21,8 +21,9 @@ from ...models.inspection import describe
 from ...models.model import Model
 from ...protocol.live import EngineStatus
 from ...protocol.model_info import EngineState
-from ...protocol.reports import Activity, EngineDied, LoadFailed, Pulse, Ready
+from ...protocol.reports import Activity, EngineDied, KeptAnswers, LoadFailed, Pulse, Ready
 from .backoff import Backoff
+from .kept_handover import KeptHandover
 from .metrics import State
 from .pulse_watch import PulseWatch
 from .pulses import Pulses
@@ -70,6 +71,7 @@ class EngineSupervisor:
         replica = f", replica {number}" if len(resident.replicas) > 1 else ""
         self._label = f"{model.name.short}{replica}"
         self._stir = stir
+        self.handover = KeptHandover(self._label, settings.tls)
         self._backoff = backoff or Backoff()
         self._keeping: asyncio.Task[None] | None = None
         self._process: WorkerProcess | None = None
@@ -246,6 +248,9 @@ class EngineSupervisor:
             elif isinstance(report, Activity):
                 self._use.report(report.begun, report.running)
                 self._stir(False)
+            elif isinstance(report, KeptAnswers):
+                self.handover.add(report.streams, self._socket)
+                self._stir(True)
             elif isinstance(report, EngineDied):
                 raise EngineGone(report.message)
 

@@ -8,145 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
-
-from msgspec.structs import replace
+from itertools import accumulate
 
 from ...errors import EngineGone, InternalError, ResponseNotFound, ServiceError, StreamGone, TooManyRequests, revive
 from ...protocol.commands import Command
-from ...protocol.events import Delta, Done, Event, Finished, Head, KeptStreams
-from ...protocol.joined import JoinedAnswers, Places
-from ...protocol.kept import SHARES, Attach, Detach, EndStream, Keep, KeptState, ListStreams, SubmitKept
+from ...protocol.events import Done, Event, KeptStreams
+from ...protocol.joined import Places
+from ...protocol.kept import SHARES, Attach, Detach, EndStream, Keep, ListStreams, SubmitKept
 from ...protocol.request import Defaults, Request
-from ...protocol.wire import decode_events
 from ..listener import Emit, Handler, Push
+from .kept_stream import KEPT_EVENTS, KeptStream
 
 logger = logging.getLogger("vllm_wsgi.worker")
 
-_KEPT = (Delta, Finished)
-
 Generate = Callable[[Request, Defaults, Emit], Awaitable[None]]
-
-
-@dataclass(eq=False)
-class Follower:
-    """A reader that has all of a stream so far, and gets what follows under this `id`."""
-
-    id: int
-    emit: Emit
-    ended: asyncio.Future[None]
-
-
-class KeptStream:
-    """One stream: its answers so far, and its readers. `guard_reads`: one of them is the client of its web worker."""
-
-    def __init__(self, command: SubmitKept) -> None:
-        self.keep = command.keep
-        self.model = command.requests[0].model if command.requests else ""
-        self.answers = command.answers
-        self.joined = JoinedAnswers()
-        self.failed: ServiceError | None = None
-        self.is_cancelled = False
-        self.readers = 0
-        self.guard_reads = command.reads
-        self.tasks: list[asyncio.Task[None]] = []
-        self.expiry: asyncio.TimerHandle | None = None
-        self._followers: list[Follower] = []
-        for event in decode_events(command.so_far) if command.so_far else []:
-            if isinstance(event, _KEPT):
-                self.joined.add(event)
-
-    @property
-    def ended(self) -> bool:
-        return self.failed is not None or self.joined.ended == self.answers
-
-    @property
-    def bytes(self) -> int:
-        return self.joined.bytes + len(self.keep.recipe)
-
-    @property
-    def is_read(self) -> bool:
-        return self.readers > 0 or self.guard_reads
-
-    def state(self) -> KeptState:
-        return KeptState(
-            self.keep.stream,
-            self.model,
-            self._state(),
-            self.joined.tokens,
-            self.keep.background,
-            time.time() + self.expiry.when() - asyncio.get_running_loop().time() if self.expiry else None,
-        )
-
-    def head(self, id: int) -> Head:
-        return Head(
-            id,
-            self.keep.recipe,
-            self.answers,
-            self.keep.began,
-            self.keep.load_ns,
-            self.keep.background,
-            self._state(),
-        )
-
-    def add(self, event: Delta | Finished) -> None:
-        """Add the next event, which each follower gets at once. It belongs to this stream from now on."""
-        if self.failed is not None:
-            return
-        self.joined.add(event)
-        if len(self._followers) == 1:
-            (follower,) = self._followers
-            event.id = follower.id
-            follower.emit(event)
-        else:
-            for follower in self._followers:
-                follower.emit(replace(event, id=follower.id))
-        if type(event) is Finished and self.ended:
-            self.release_followers()
-
-    def fail(self, error: ServiceError) -> None:
-        """End the stream with an error, unless it has ended."""
-        if not self.ended:
-            self.failed = error
-            for task in self.tasks:
-                task.cancel()
-        self.release_followers()
-
-    def release_followers(self) -> None:
-        """End the wait of each follower: nothing follows."""
-        for follower in self._followers:
-            if not follower.ended.done():
-                follower.ended.set_result(None)
-
-    async def read(self, id: int, emit: Emit, places: Places, follow: bool = True) -> None:
-        """Emit the events after `places`, and with `follow` those to come. Raises the error that ended the stream."""
-        emit(self.head(id))
-        for event in self.joined.since(places):
-            event.id = id
-            emit(event)
-        if follow and not self.ended:
-            await self._follow(Follower(id, emit, asyncio.get_running_loop().create_future()))
-        if self.failed is not None:
-            raise self.failed
-        if not follow:
-            emit(Done(id))
-
-    async def _follow(self, follower: Follower) -> None:
-        self._followers.append(follower)
-        try:
-            await follower.ended
-        finally:
-            self._followers.remove(follower)
-
-    def _state(self) -> str:
-        if self.is_cancelled:
-            return "cancelled"
-        if self.failed is not None:
-            return "failed"
-        return "done" if self.ended else "running"
 
 
 class StreamStore:
@@ -215,6 +93,18 @@ class StreamStore:
     async def _list(self, command: ListStreams) -> AsyncGenerator[Event, None]:
         yield KeptStreams(command.id, [each.state() for each in self._streams.values() if _owns(command.owner, each)])
 
+    def whole(self, most_bytes: int) -> list[SubmitKept]:
+        """Return the commands that keep the streams which are whole in another engine worker, the newest first.
+
+        They hold `most_bytes` together. The other ones are lost with this worker, and the log counts them.
+        """
+        whole = [each for each in reversed(self._streams.values()) if each.is_whole]
+        held = list(accumulate(each.bytes for each in whole))
+        fitting = whole[: bisect_right(held, most_bytes)]
+        if len(fitting) < len(whole):
+            logger.warning("%d ended streams are lost: they are too long", len(whole) - len(fitting))
+        return [each.handed_over() for each in fitting]
+
     def _found(self, id: str, owner: str) -> KeptStream:
         stream = self._streams.get(id)
         if stream is None or not _owns(owner, stream):
@@ -246,7 +136,7 @@ class StreamStore:
 
         def add(event: Event) -> None:
             # A kept stream has no events of other kinds: it is never `render_only`.
-            if isinstance(event, _KEPT):
+            if isinstance(event, KEPT_EVENTS):
                 event.index += place
                 stream.add(event)
 

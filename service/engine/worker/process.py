@@ -24,7 +24,17 @@ import msgspec
 from ...errors import Drained, EngineGoingDown, EngineGone
 from ...protocol.commands import Command, Embed, Measure, Submit
 from ...protocol.events import Delta, Event, Finished, Measured, Rendered
-from ...protocol.reports import Activity, EngineDied, EngineSilent, LoadFailed, Pulse, Ready, Report, WorkerOptions
+from ...protocol.reports import (
+    Activity,
+    EngineDied,
+    EngineSilent,
+    KeptAnswers,
+    LoadFailed,
+    Pulse,
+    Ready,
+    Report,
+    WorkerOptions,
+)
 from ...protocol.request import Defaults, Request
 from ...protocol.wire import pack
 from ...transport.address import parse_address
@@ -45,6 +55,8 @@ if __name__ == "__mp_main__":
 PULSE_SECONDS = 1.0
 # The exit status of a worker whose engine died or did not load.
 ENGINE_DIED = 70
+# How many bytes of streams that have ended a worker hands over before it exits.
+HANDOVER_BYTES = 64 * 1024 * 1024
 # How long the last events of requests that were ended have to leave.
 FLUSH_SECONDS = 0.2
 
@@ -61,11 +73,12 @@ class Worker:
         self._stop = asyncio.Event()
         self._status = 0
         self._kept_ids = itertools.count(1)
+        self._kept = StreamStore(self._generate_kept)
         self.handlers: dict[type[Command], Handler | Push] = {
             Submit: Push(self._submit),
             Embed: self._embed,
             Measure: self._measure,
-            **StreamStore(self._generate_kept).handlers,
+            **self._kept.handlers,
         }
 
     async def run(self, path: str, lifeline: asyncio.StreamReader, tls: str = "") -> int:
@@ -86,6 +99,7 @@ class Worker:
             task.cancel()
         await self._end_requests()
         if not self._status:
+            await self._hand_over()
             await self._engine.shutdown()
         return self._status
 
@@ -159,6 +173,14 @@ class Worker:
         if self._running:
             await asyncio.sleep(FLUSH_SECONDS)
 
+    async def _hand_over(self) -> None:
+        """Report the streams that have ended, and wait until the host can read all of them."""
+        if streams := self._kept.whole(HANDOVER_BYTES):
+            self._report(KeptAnswers(streams))
+            self._host.transport.set_write_buffer_limits(0)
+            with suppress(ConnectionError):
+                await self._host.drain()
+
     def _report_activity(self) -> None:
         self._report(Activity(self._begun, len(self._running)))
 
@@ -177,6 +199,7 @@ class Worker:
                 self._report(Pulse(pulse.running, waiting, self._output_tokens))
             except EngineGone as error:
                 logger.error("the engine died: %s", error.message)
+                await self._hand_over()
                 self._report(EngineDied(error.message))
                 await asyncio.sleep(FLUSH_SECONDS)
                 self._status = ENGINE_DIED

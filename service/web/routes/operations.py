@@ -43,6 +43,7 @@ class OperationsRoutes(Routes):
             Route("/livez", ("GET", "HEAD"), self.live, Scope.OPEN, "whether this web worker lives"),
             Route("/readyz", ("GET", "HEAD"), self.ready, Scope.OPEN, "whether requests can be served now"),
             Route("/health", ("GET", "HEAD"), self.health, Scope.OPEN, "as `/readyz`, in vLLM's form: an empty answer"),
+            Route("/ping", ("GET", "HEAD", "POST"), self.health, Scope.OPEN, "as `/health`, for SageMaker"),
             Route("/metrics", ("GET",), self.metrics, Scope.OBSERVE, "metrics in Prometheus' text format"),
         ]
 

@@ -60,7 +60,7 @@ from service.protocol.events import (
 from service.protocol.kept import Attach, Detach, EndStream, Keep, KeptState, ListStreams, SubmitKept
 from service.protocol.live import EngineStatus, HostState, LiveEvent, LiveSnapshot, ModelStatus
 from service.protocol.model_info import EngineState, LoadedModel, ModelInfo, Recipe, Tensor
-from service.protocol.reports import Activity, EngineDied, EngineSilent, LoadFailed, Pulse, Ready, Report
+from service.protocol.reports import Activity, EngineDied, EngineSilent, KeptAnswers, LoadFailed, Pulse, Ready, Report
 from service.protocol.request import (
     Chat,
     Defaults,
@@ -150,6 +150,7 @@ REPORTS = [
     EngineDied("no"),
     Pulse(1, 2, 1 << 40),
     EngineSilent(),
+    KeptAnswers([SubmitKept(0, KEEP, [], [], 1, so_far=b"\x90", reads=False, model="m")]),
     Activity(3, 1),
 ]
 

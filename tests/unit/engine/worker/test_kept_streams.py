@@ -13,6 +13,7 @@ from service.errors import TooManyRequests
 from service.protocol.events import Delta, Event, Finished, Head
 from service.protocol.kept import SHARES, Attach, EndStream, Keep, KeptState, ListStreams, SubmitKept
 from service.protocol.request import Defaults, Request, Text
+from service.protocol.wire import Unpacker, decode_command, pack
 from tests.support.loop import in_loop, settle
 
 LIMIT = 1000
@@ -85,6 +86,35 @@ async def test_a_cancelled_stream_gives_its_place_to_the_next_one():
 
 async def listed(store: StreamStore) -> list[KeptState]:
     return [state async for event in store._list(ListStreams(1, KEEP.owner)) for state in event.streams]
+
+
+@in_loop
+async def test_whole_streams_are_handed_over_the_newest_first_as_far_as_they_fit(caplog: pytest.LogCaptureFixture):
+    store, other = StreamStore(generate), StreamStore(generate)
+    for number in ("1", "2", "3"):
+        await kept(store, f"answer {number}", stream=number)
+    whole = store.whole(10_000)
+    assert [each.keep.stream for each in whole] == ["3", "2", "1"]
+    most = sum(each.bytes for each in list(store._streams.values())[1:])
+    assert [each.keep.stream for each in store.whole(most)] == ["3", "2"]
+    assert "1 ended streams are lost" in caplog.text
+    got: list[Event] = []
+    for each in whole:
+        await other._submit(decoded(each), got.append)
+    assert [type(event) for event in got] == [Head] * 3
+    assert [(state.stream, state.model, state.state) for state in await listed(other)] == [
+        (number, "m", "done") for number in ("3", "2", "1")
+    ]
+    first, again = list[Event](), list[Event]()
+    await store._attach(Attach(9, "2", KEEP.owner), first.append)
+    await other._attach(Attach(9, "2", KEEP.owner), again.append)
+    assert again == first
+
+
+def decoded(command: SubmitKept) -> SubmitKept:
+    """As it comes from the queue."""
+    (payload,) = Unpacker().feed(pack(command))
+    return decode_command(payload)
 
 
 class Gated:
