@@ -56,8 +56,7 @@ class ServiceError(Exception):
     def __init__(self, message: str, retry_after: int | None = None) -> None:
         message = message if len(message) <= self.max_characters else f"{message[: self.max_characters]}..."
         super().__init__(message)
-        self.message = message
-        self.retry_after = retry_after
+        self.message, self.retry_after = message, retry_after
 
     def __init_subclass__(cls) -> None:
         cls.kinds[cls.__name__] = cls
@@ -102,8 +101,7 @@ class PromptTooLong(BadRequest):
 
     def __init__(self, message: str, retry_after: int | None = None, tokens: int = 0, limit: int = 0) -> None:
         super().__init__(message, retry_after)
-        self.tokens = tokens
-        self.limit = limit
+        self.tokens, self.limit = tokens, limit
 
 
 class UnknownPrevious(BadRequest):
@@ -289,7 +287,9 @@ class StoreFailure(ServiceError):
 
 
 class SettingsError(ServiceError):
-    """A setting can't be used; the message names the variable."""
+    """A setting can't be used; the message names the variable, and repeats all of the operator's own text."""
+
+    max_characters = 1 << 20
 
 
 def revive(

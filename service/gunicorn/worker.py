@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker, changed in six ways.
+"""gunicorn's gevent worker, changed in seven ways.
 
 1. At SIGTERM it closes the idle connections that a load balancer keeps for its next request. gunicorn's gthread worker
    does so too; its gevent worker (27.0) waits until their `keepalive` is over, and the master waits with it.
@@ -9,6 +9,8 @@
    after a 401, a few megabytes are taken; gunicorn would take all of it.
 5. A stream's tokens are written from the greenlet that reads them from the queue, where nothing stands in between.
 6. The head of a response is sent with the first piece of its body.
+7. Before each request the hub has a turn. Else a burst would keep the streams' tokens, and its own, until all of its
+   requests are submitted.
 
 tests/unit/gunicorn/test_contract.py names each attribute of gunicorn and gevent that is replaced or extended here.
 """
@@ -169,6 +171,8 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
         End a connection that breaks without gunicorn's trace, which it logs for some causes.
         """
         body = request[1].body
+        # See 7. above.
+        gevent.sleep(0)
         try:
             super().handle_request(*request)
         except StopIteration:
