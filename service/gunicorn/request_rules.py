@@ -6,6 +6,7 @@ It never knows the application.
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +18,8 @@ from gunicorn.http.message import Message, Request
 # its whole body before it reads then gets the answer, and no client can make the server take more.
 DRAIN_BYTES = 4 * 1024 * 1024
 DRAIN_SECONDS = 10.0
+# In bytes. A chunked body may have a chunk for each byte, which are slow to parse.
+DRAINED_AT_ONCE, DRAINED_CHUNKS = 65536, 512
 
 _set_body_reader = Request.set_body_reader
 _wants_to_close = Message.should_close
@@ -56,14 +59,16 @@ def should_close(request: Any) -> bool:
 
 def drain_body(body: Body) -> bool:
     """Read the part of a body that the application left. Return whether the body has ended."""
-    taken = 0
+    taken, piece = 0, DRAINED_AT_ONCE if _left(body) else DRAINED_CHUNKS
     # A client that breaks off, is too slow or sends malformed chunks has its answer already.
     with suppress(Exception):
         while not getattr(body, "failed", False) and taken < DRAIN_BYTES:
-            data = body.read(min(65536, DRAIN_BYTES - taken))
+            data = body.read(min(piece, DRAIN_BYTES - taken))
             if not data:
                 return True
             taken += len(data)
+            # Other requests get their turn here.
+            time.sleep(0)
     return False
 
 

@@ -20,6 +20,10 @@ from .neighbours import body_read_before
 CHUNK_BYTES = 1 << 20
 # The most bytes that a body's reader takes at once from the server.
 READ_BYTES = 1 << 16
+# A chunked body may have a chunk for each byte, which are slow to parse. It is read in smaller pieces while one takes
+# more CPU time than this: other requests get their turn in between.
+LEAST_READ_BYTES = 1 << 9
+LONG_SECONDS = 0.005
 
 
 def read_body(limit: int, check: Callable[[bytes], None]) -> bytes:
@@ -77,7 +81,10 @@ def _sent(limit: int) -> Iterator[bytes]:
     if length is None and not request.environ.get("wsgi.input_terminated"):
         # Without a length and a server that ends the input, there is no body (RFC 9112 §6.3).
         return
-    while chunk := _read(request.environ["wsgi.input"], READ_BYTES if length is None else length - sent):
+    piece, began = READ_BYTES if length is not None else LEAST_READ_BYTES, time.thread_time()
+    while chunk := _read(request.environ["wsgi.input"], piece if length is None else length - sent):
+        is_slow = time.thread_time() - began > LONG_SECONDS
+        piece = max(LEAST_READ_BYTES, piece // 2) if is_slow else min(READ_BYTES, piece * 2)
         sent += len(chunk)
         if sent > limit:
             raise PayloadTooLarge(f"the request body is longer than {limit} bytes")
@@ -85,6 +92,7 @@ def _sent(limit: int) -> Iterator[bytes]:
         if sent != length:
             # The body of a fast client is there without a wait, so other requests get their turn here.
             time.sleep(0)
+        began = time.thread_time()
     if length is not None and sent < length:
         raise BadRequest(f"the request body ended after {sent} of {length} bytes")
 
