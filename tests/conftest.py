@@ -134,6 +134,7 @@ def engine_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield server
     server.stop(60)
     assert "Traceback" not in server.output
+    assert "Token indices sequence length is longer" not in server.output
 
 
 @pytest.fixture(scope="session")

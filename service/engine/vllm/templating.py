@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -22,6 +23,8 @@ class RendererTemplating:
     """The model's tokenizer, and its chat template or `template`, through vLLM's renderer. Blocks; thread-safe."""
 
     def __init__(self, renderer: BaseRenderer[Any], template: str | None) -> None:
+        # It warns of each text that is longer than the context, as if the model were to get it.
+        logging.getLogger("transformers.tokenization_utils_base").setLevel(logging.ERROR)
         self._renderer = renderer
         self._template = template
         self._tokenizer = renderer.get_tokenizer()
