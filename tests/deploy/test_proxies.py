@@ -10,6 +10,7 @@ import os
 import signal
 import ssl
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPSConnection
@@ -100,11 +101,20 @@ def test_a_slow_first_token_survives_a_proxy_without_patience(proxy: Proxy, web:
     web.wait_until_idle()
 
 
+def endings(web: Server, ids: list[str]) -> list[str]:
+    """How the requests with these ids have ended, by the request log; each has one line there."""
+    lines = {each: f'"request_id":"{each}"' for each in ids}
+    until(lambda: all(line in web.output for line in lines.values()), 120, "the requests are logged")
+    logged = [line for line in web.output.splitlines() if any(each in line for each in lines.values())]
+    return [str(json.loads(line)["ending"]) for line in logged]
+
+
 def test_clients_that_leave_reach_the_engine(client: httpx.Client, web: Server):
     """One before its first token, one after."""
+    scripts = {uuid.uuid4().hex: script for script in ("!sleep:600 a", "!rate:20 !repeat:12000:word")}
     requests = [
-        client.build_request("POST", "/api/chat", json=chat(script))
-        for script in ("!sleep:600 a", "!rate:20 !repeat:12000:word")
+        client.build_request("POST", "/api/chat", json=chat(script), headers={"X-Request-Id": request_id})
+        for request_id, script in scripts.items()
     ]
     streams = [client.send(request, stream=True) for request in requests]
     web.wait_until_running(len(streams))
@@ -112,14 +122,16 @@ def test_clients_that_leave_reach_the_engine(client: httpx.Client, web: Server):
         stream.close()
     # Both would run for ten minutes.
     print(f"the engine ran nothing {web.wait_until_idle():.2f} s later")
+    assert endings(web, [*scripts]) == ["client_gone"] * 2
 
 
-def ask_for_ten_minutes(url: str) -> HTTPSConnection:
+def ask_for_ten_minutes(url: str, request_id: str) -> HTTPSConnection:
     """Ask for an answer that is not streamed and takes ten minutes, and do not wait for it."""
     address = urlsplit(url)
     connection = HTTPSConnection(address.netloc, timeout=60, context=ssl._create_unverified_context())
     body = json.dumps(chat("!sleep:600 a", stream=False))
-    connection.request("POST", f"{address.path}/api/chat", body, {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", "X-Request-Id": request_id}
+    connection.request("POST", f"{address.path}/api/chat", body, headers)
     return connection
 
 
@@ -131,12 +143,14 @@ def test_who_leaves_before_an_answer_that_is_not_streamed_reaches_the_engine(nam
     certify(tmp_path)
     proxy = STARTS[name](tmp_path, web.port, patience=600)
     proxy.wait_until_ready()
+    ids = [uuid.uuid4().hex for _ in range(4)]
     try:
-        asked = [ask_for_ten_minutes(proxy.url) for _ in range(4)]
+        asked = [ask_for_ten_minutes(proxy.url, each) for each in ids]
         web.wait_until_running(len(asked))
         for client in asked:
             client.close()
         web.wait_until_idle()
+        assert endings(web, ids) == ["client_gone"] * len(ids)
     finally:
         proxy.stop()
 
@@ -171,10 +185,15 @@ def streams(proxies: dict[str, Proxy]) -> Iterator[dict[str, httpx.Response]]:
     """A stream through each proxy that is installed, after its head."""
     if not proxies:
         pytest.skip("no proxy is installed")
+    for proxy in proxies.values():
+        # Some ask now and then whether the server is ready, which it was not after another test had killed its engine.
+        proxy.wait_until_ready()
     with httpx.Client(timeout=120, verify=False) as client:
         urls = {name: f"{proxy.url}/api/chat" for name, proxy in proxies.items()}
-        requests = {name: client.build_request("POST", url, json=chat("a !sleep:30")) for name, url in urls.items()}
-        yield {name: client.send(request, stream=True) for name, request in requests.items()}
+        requests = {name: client.build_request("POST", url, json=chat("a !sleep:600")) for name, url in urls.items()}
+        streams = {name: client.send(request, stream=True) for name, request in requests.items()}
+        assert {name: stream.status_code for name, stream in streams.items()} == dict.fromkeys(streams, 200)
+        yield streams
 
 
 def last_line(stream: httpx.Response) -> str:

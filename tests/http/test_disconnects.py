@@ -158,7 +158,7 @@ def test_other_methods_leave_nothing_running(server: Server, client: httpx.Clien
 
 def test_clients_that_leave_leave_no_descriptors(server: Server):
     """Neither sockets nor watches are kept."""
-    before = open_files(server)
+    before, workers = open_files(server), server.web_workers()
     for _ in range(6):
         connections = [server.connect() for _ in range(50)]
         for connection in connections:
@@ -168,3 +168,5 @@ def test_clients_that_leave_leave_no_descriptors(server: Server):
     # By itself each of them would run for ten minutes.
     server.wait_until_idle()
     until(lambda: open_files(server) <= before, 120, "the web worker's files are closed")
+    # A new web worker would have none of them.
+    assert server.web_workers() == workers

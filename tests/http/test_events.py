@@ -182,8 +182,9 @@ def test_observers_that_leave_hold_nothing(server: Server):
         for _ in range(5):
             with events(server.url) as other:
                 other.next("snapshot")
+                assert len(worker.net_connections("tcp")) > before
         until(lambda: len(worker.net_connections("tcp")) <= before, 120, "the others' connections are closed")
-        observed.next("snapshot")
+        assert observed.next("snapshot").data["host"]["state"] == "ready"
 
 
 def test_an_observer_that_reads_nothing_holds_up_nobody(server: Server):

@@ -174,6 +174,8 @@ def test_a_client_that_vanishes_is_looked_for(server: Server):
     with server.connect() as connection:
         port = connection.getsockname()[1]
         until(lambda: timers(server.port, port) == ["02"], 120, "the server's end keeps the connection alive")
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_web_worker_has_all_descriptors_that_it_may_have(server: Server):

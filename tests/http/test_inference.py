@@ -242,6 +242,7 @@ def test_a_client_that_disconnects_cancels_what_its_view_asked_for(host: WebProg
     host.wait_until_running(runs)
     connection.close()
     host.wait_until_idle()
+    assert own(host, "/whole", "a b").text == "a b "
 
 
 def test_a_call_is_reported_as_a_request_is(engine: EngineHost, tmp_path: Path):

@@ -229,6 +229,8 @@ def test_who_leaves_while_he_waits_frees_his_place_in_the_queue(narrow: Server):
         wait_until_waiting(narrow, 1, waiting)
         waiting.close()
         wait_until_waiting(narrow, 0)
+        # The one that holds the engine's place runs on.
+        assert in_flight(narrow) == 1
 
 
 def test_a_full_queue_refuses_the_one_who_has_most_in_it(strict: Server):
