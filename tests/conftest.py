@@ -15,7 +15,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.asking import Asker
 from tests.support.collector import Collector
-from tests.support.servers import ROOT, SCRIPTED, Server, until
+from tests.support.servers import ROOT, SCRIPTED, VLLM_SECONDS, Server, until
 
 TWO_MODELS = f"""
 [models.plain]
@@ -130,7 +130,7 @@ def start_server(tmp_path: Path, scratch: Path) -> Iterator[Callable[..., Server
 @pytest.fixture(scope="session")
 def engine_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """gunicorn and vLLM with the demo model: one start for the whole session."""
-    server = Server.start(tmp_path_factory.mktemp("engine"), env={}, ready_seconds=300)
+    server = Server.start(tmp_path_factory.mktemp("engine"), env={}, ready_seconds=VLLM_SECONDS)
     yield server
     server.stop(60)
     assert "Traceback" not in server.output
@@ -153,8 +153,8 @@ def two_models(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -
     (directory / "loud.jinja").write_text(LOUD_TEMPLATE)
     traces = {"VLLM_WSGI_TRACES": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "500"}
     server = Server(directory, traces | {"VLLM_WSGI_MODELS": str(directory / "models.toml")})
-    server.wait_until_ready(200)
-    print(f"both answered after {until(lambda: len(server.models()) == 2, 200, 'both answer'):.1f} s more")
+    server.wait_until_ready(VLLM_SECONDS)
+    print(f"both answered after {until(lambda: len(server.models()) == 2, VLLM_SECONDS, 'both answer'):.1f} s more")
     yield server
     server.stop(60)
 

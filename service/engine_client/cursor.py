@@ -80,10 +80,13 @@ class Counts:
     def is_empty(self) -> bool:
         return not (self.tokens or self.text or self.thinking or self.calls or self.logprobs)
 
+    @property
+    def has_rare(self) -> bool:
+        """Whether there is more to count than tokens and text."""
+        return bool(self.thinking or self.calls or self.logprobs or self.end)
+
     def __str__(self) -> str:
         numbers = f"{self.tokens}-{self.text}"
-        if not (self.thinking or self.calls or self.logprobs or self.end):
-            return numbers
         if self.thinking or self.calls or self.logprobs:
             numbers += f"-{self.thinking}"
         if self.calls or self.logprobs:
@@ -135,6 +138,17 @@ class Cursor:
             counts.end = records
         else:
             counts.add(event)
+
+    def after_text(self, delta: Delta) -> str:
+        """Count a delta that has tokens and text alone, and return the cursor after it. Most deltas come here."""
+        counts = self.answers.get(delta.index)
+        if counts is None:
+            counts = self.answers[delta.index] = Counts()
+        counts.tokens += len(delta.token_ids)
+        counts.text += len(delta.text)
+        if len(self.answers) > 1 or delta.index or counts.has_rare:
+            return str(self)
+        return f"{self._prefix}{counts.tokens}-{counts.text}"
 
     def left_out(self, event: Union[Delta, Finished]) -> int:
         """Return how many records of an answer's end the client has."""

@@ -133,12 +133,17 @@ class Exchange:
 
     def _ask_host(self, command: Locate) -> Iterator[list[Event]]:
         """Yield empty batches until the host has answered with the `location`."""
-        self._ask(self._connections.control(), command)
-        while not (events := self._wait()):
-            yield []
-        self._answered()
-        self.location = expect(events[0], Located)
-        self._connections.locations().add(command.model, self.location)
+        locations = self._connections.locations()
+        locations.begin_question(command.model)
+        try:
+            self._ask(self._connections.control(), command)
+            while not (events := self._wait()):
+                yield []
+            self._answered()
+            self.location = expect(events[0], Located)
+            locations.add(command.model, self.location)
+        finally:
+            locations.end_question(command.model)
 
     def located(self, model: str, keep_alive: float | None, submits: int) -> Located:
         """Wait until the model is loaded, up to the deadline."""

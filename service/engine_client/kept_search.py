@@ -21,8 +21,8 @@ from .exchange import E, Exchange, Times, expect
 
 # How long a stream may be on its way from a dead engine to the next. Seconds.
 AWAY_SECONDS = 120.0
-# How long a stream that no engine keeps is looked for where all engines are well: its web worker may be about to send
-# it to the next engine.
+# How long all engines have to be well before a stream that none of them keeps is given up: its web worker may be about
+# to send it to the next engine.
 SETTLED_SECONDS = 1.0
 PAUSE_SECONDS = 0.2
 # How long a client waits for the head of such a stream before it gets a 503.
@@ -49,7 +49,7 @@ class KeptSearch(Exchange):
     """Asks every engine worker for one stream of an owner, and waits for one that may be on its way."""
 
     def __init__(self, connections: Connections, times: Times, presence: Presence, settles: float | None) -> None:
-        """For `settles` seconds a stream is looked for where all engines are well; None: each is asked once."""
+        """A stream is given up once all engines have been well for `settles` seconds; None: each is asked once."""
         super().__init__(connections, times, presence)
         self._settles = settles
         self._arrived: list[Event] = []
@@ -68,7 +68,7 @@ class KeptSearch(Exchange):
 
         Raises ResponseNotFound.
         """
-        began = time.monotonic()
+        began, well_since = time.monotonic(), None
         while True:
             is_away = False
             for event in self.everywhere(command):
@@ -76,10 +76,14 @@ class KeptSearch(Exchange):
                     yield event
                     return
                 is_away = is_away or event.kind in _LOST
-            waited = time.monotonic() - began
-            if self._settles is None or drain.begun or waited > AWAY_SECONDS:
+            now = time.monotonic()
+            if self._settles is None or drain.begun or now - began > AWAY_SECONDS:
                 raise stream_not_found()
-            if waited >= self._settles and not is_away and self._is_settled():
+            if is_away or not self._is_settled():
+                well_since = None
+            elif well_since is None:
+                well_since = now
+            elif now - well_since >= self._settles:
                 raise stream_not_found()
             yield None
             self._pause(PAUSE_SECONDS)

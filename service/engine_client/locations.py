@@ -30,6 +30,8 @@ class Locations:
         self._clock = clock
         self._known: dict[str, tuple[float, Located]] = {}
         self._holding: dict[str, tuple[float, Located]] = {}
+        # By model: what wakes the requests that wait for the answer to another one's question.
+        self._waiting: dict[str, list[Callable[[], None]]] = {}
 
     @property
     def is_host_away(self) -> bool:
@@ -57,6 +59,27 @@ class Locations:
         if located is None or self._clock() >= until or not self._is_open(located.socket):
             return None
         return located
+
+    def begin_question(self, model: str) -> None:
+        """Note that a request asks the host where the model is."""
+        self._waiting.setdefault(model, [])
+
+    def end_question(self, model: str) -> None:
+        """Wake the requests that wait for the answer. It has come, or the request that asked has been given up."""
+        for wake in self._waiting.pop(model, []):
+            wake()
+
+    def await_answer(self, model: str, wake: Callable[[], None]) -> bool:
+        """Have `wake` called when another request's question has ended. Return False where there is none to wait for.
+
+        That is so where no request asks, or where the model was not loaded lately and the answer may take long.
+        """
+        waiting = self._waiting.get(model)
+        _, located = self._holding.get(model, (0.0, None))
+        if waiting is None or located is None or not self._is_open(located.socket):
+            return False
+        waiting.append(wake)
+        return True
 
     def forget(self, model: str) -> None:
         """Ask for this model's location again."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..drain import drain
 from ..errors import Drained, EngineGone, GoingDown
 from ..protocol.commands import Submit
-from ..protocol.events import Delta, Event, Failed, Finished, Rendered
+from ..protocol.events import Delta, Event, Failed, Finished, Located, Rendered
 from ..protocol.request import Request
 from .beginning import beginning
 from .connections import Connections, new_id
@@ -27,6 +27,8 @@ logger = logging.getLogger("vllm_wsgi.queue")
 # In seconds: a stream waits this long for another engine host when the host has exited, and tries this often.
 HOST_SECONDS = 120.0
 HOST_PAUSE_SECONDS = 0.3
+# A request waits this long for the answer to another one's question, in seconds. Then it asks by itself.
+ANSWER_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,22 @@ class Stream(Exchange):
         return events
 
     def _first_engine(self) -> Iterator[list[Event]]:
-        self._is_guess = self._keep_alive is None and self._is_at(self._connections.locations().holding(self._model))
+        self._is_guess = self._keep_alive is None and self._is_at(self._known_location())
         if self._is_guess:
             assert self.location is not None
             yield [self.location]
         else:
             yield from self.locate(self._model, self._keep_alive, len(self._submits), beginning=self._beginning)
         self._submit_to_engine(self._submits)
+
+    def _known_location(self) -> Located | None:
+        """Return where the model is, without a question of this request's own. The requests of a burst ask once."""
+        locations = self._connections.locations()
+        known = locations.holding(self._model)
+        if known is None and locations.await_answer(self._model, self._inbox.ring):
+            self._inbox.get(ANSWER_SECONDS)
+            known = locations.holding(self._model)
+        return known
 
     def _submit_to_engine(self, submits: list[Submit]) -> None:
         self._failed = self._submit(submits)

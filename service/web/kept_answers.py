@@ -152,6 +152,9 @@ class KeptRecords:
 
     def _new_records(self, delta: Delta) -> list[tuple[Any, str]]:
         """Return the records of a delta of which the client has nothing. A stream spends its time here."""
+        if delta.text and not (delta.thinking or delta.tool_calls or delta.logprobs):
+            made, cursor = self._answer.records_of(delta), self._cursor.after_text(delta)
+            return [(record, cursor) for record in made]
         records: list[tuple[Any, str]] = []
         for part in _parts(delta):
             made = self._answer.records_of(part)

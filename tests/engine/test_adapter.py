@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 
 from tests.support.asking import Asker
-from tests.support.servers import ROOT, Server
+from tests.support.servers import ROOT, VLLM_SECONDS, Server
 
 pytestmark = pytest.mark.engine
 
@@ -35,7 +35,7 @@ def adapter(scale: float) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def http(engine_server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=engine_server.url, timeout=200) as client:
+    with httpx.Client(base_url=engine_server.url, timeout=VLLM_SECONDS) as client:
         yield client
         for name in ("same", "other"):
             client.post("/api/generate", json={"model": name, "keep_alive": 0})

@@ -21,7 +21,7 @@ from service.errors import BadRequest
 from service.protocol.request import Infill
 from tests.support.answers import NDJSON, SSE, chat, generate
 from tests.support.asking import WEATHER
-from tests.support.servers import ROOT, Server
+from tests.support.servers import ROOT, VLLM_SECONDS, Server
 
 JSON, TEXT = "application/json; charset=utf-8", "text/plain; charset=utf-8"
 GO = "json: cannot unmarshal"
@@ -213,7 +213,7 @@ def test_vector(vector: Vector, request: pytest.FixtureRequest):
     server: Server = request.getfixturevalue(vector.server)
     method, path = vector.request.split()
     content = vector.body if vector.body is None or isinstance(vector.body, bytes) else json.dumps(vector.body)
-    answer = httpx.request(method, server.url + path, content=content, headers=vector.headers, timeout=120)
+    answer = httpx.request(method, server.url + path, content=content, headers=vector.headers, timeout=VLLM_SECONDS)
     assert re.fullmatch(pattern(vector.expected), answer.text), answer.text
     assert (answer.status_code, answer.headers.get("Content-Type", "")) == (vector.status, vector.content_type)
     for name, value in vector.told.items():

@@ -12,7 +12,7 @@ from ollama import Client, ResponseError
 
 from tests.support.asking import Asker, user
 from tests.support.metrics import samples, total
-from tests.support.servers import Server, until
+from tests.support.servers import VLLM_SECONDS, Server, until
 
 pytestmark = pytest.mark.engine
 
@@ -23,7 +23,7 @@ LONG = "word " * 5000
 
 @pytest.fixture(scope="module")
 def pooling_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server.start(tmp_path_factory.mktemp("pooling"), env=POOLING, ready_seconds=300)
+    server = Server.start(tmp_path_factory.mktemp("pooling"), env=POOLING, ready_seconds=VLLM_SECONDS)
     yield server
     server.stop(60)
 

@@ -10,7 +10,7 @@ from string import ascii_lowercase
 import pytest
 
 from tests.support.asking import Asker, user
-from tests.support.servers import Server
+from tests.support.servers import VLLM_SECONDS, Server
 
 pytestmark = pytest.mark.engine
 
@@ -58,7 +58,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def encoder(model: Path) -> Iterator[Asker]:
-    server = Server.start(model.parent, env={"MODEL": str(model)}, ready_seconds=300)
+    server = Server.start(model.parent, env={"MODEL": str(model)}, ready_seconds=VLLM_SECONDS)
     asker = Asker(server.url, "tiny-bert")
     yield asker
     asker.close()

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.asking import Asker
 from tests.support.metrics import samples, total
-from tests.support.servers import ROOT, Server, until
+from tests.support.servers import ROOT, VLLM_SECONDS, Server, until
 
 pytestmark = pytest.mark.engine
 
@@ -61,6 +61,7 @@ def test_every_metric_on_the_dashboard_is_told_with_the_labels_that_it_is_shown_
 
 def test_two_engines_do_not_mix(two_models: Server):
     for model in ("plain", "loud"):
-        assert httpx.post(f"{two_models.url}/api/generate", json={"model": model}, timeout=200).status_code == 200
+        loaded = httpx.post(f"{two_models.url}/api/generate", json={"model": model}, timeout=VLLM_SECONDS)
+        assert loaded.status_code == 200
     running = [labels["model_name"] for name, labels, _ in samples(two_models) if name == "vllm:num_requests_running"]
     assert sorted(running) == ["loud:latest", "plain:latest"]

@@ -6,14 +6,15 @@ import httpx
 import pytest
 
 from tests.support.collector import CLIENT, PARENT, TRACE, Collector
-from tests.support.servers import Server
+from tests.support.servers import VLLM_SECONDS, Server
 
 pytestmark = pytest.mark.engine
 
 
 def test_a_trace_goes_through_the_web_worker_and_the_queue_into_vllm(two_models: Server, collector: Collector):
     asked = {"model": "plain", "input": "What is vllm-wsgi?", "max_output_tokens": 5}
-    assert httpx.post(f"{two_models.url}/v1/responses", json=asked, headers=CLIENT, timeout=200).status_code == 200
+    answer = httpx.post(f"{two_models.url}/v1/responses", json=asked, headers=CLIENT, timeout=VLLM_SECONDS)
+    assert answer.status_code == 200
     # Other tests have been traced, too.
     ours, theirs = collector.span("POST /v1/responses", TRACE), collector.span("llm_request", TRACE)
     assert (ours["parent"], theirs["parent"]) == (PARENT, ours["id"])

@@ -13,7 +13,7 @@ from service.engine.vllm.render import TOO_LONG
 from tests.support.answers import terminal
 from tests.support.asking import WEATHER, Asker, content
 from tests.support.image_bombs import BOMBS
-from tests.support.servers import Server
+from tests.support.servers import VLLM_SECONDS, Server
 from tests.support.tiny_eyes import (
     AROUND,
     BLUE,
@@ -44,7 +44,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def eyes(model: Path) -> Iterator[Asker]:
     limits = f'{{"max_model_len": {CONTEXT}, "limit_mm_per_prompt": {{"image": {MOST_IMAGES}}}}}'
     env = {"MODEL": str(model), "VLLM_WSGI_ENGINE_ARGS": limits, "VLLM_MAX_IMAGE_PIXELS": str(MOST_PIXELS)}
-    server = Server.start(model.parent, env, ready_seconds=300)
+    server = Server.start(model.parent, env, ready_seconds=VLLM_SECONDS)
     asker = Asker(server.url, "tiny-eyes")
     yield asker
     asker.close()

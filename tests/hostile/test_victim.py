@@ -25,7 +25,7 @@ import pytest
 
 from tests.support.answers import terminal
 from tests.support.keys import table
-from tests.support.servers import ROOT, Server, until
+from tests.support.servers import ROOT, VLLM_SECONDS, Server, until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
@@ -53,7 +53,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     keys.write_text(table("attacker", "inference") + table("victim", "inference", "observe"))
     server = Server(directory, {"VLLM_WSGI_KEYS": str(keys), "VLLM_WSGI_LOG_REQUESTS": "0"})
     server.headers = {"Authorization": "Bearer victim"}
-    server.wait_until_ready(300)
+    server.wait_until_ready(VLLM_SECONDS)
     yield server
     server.stop(60)
     assert "Traceback" not in server.output

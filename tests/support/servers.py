@@ -34,12 +34,20 @@ SCRIPTED = {"VLLM_WSGI_ENGINE": "scripted", "VLLM_WSGI_MOVES": "0"}
 
 # How long a test waits for what a busy machine does late. Waits end before where it can't come any more.
 PATIENCE_SECONDS = 60.0
+# vLLM needs 30 seconds to start, and many times as long on a machine that does other work.
+VLLM_SECONDS = 500.0
 # A server whose engine has failed this often during one wait will not have it ready.
 HOPELESS_RESTARTS = 3
 
 
-def until(condition: Callable[[], Any], seconds: float, what: str, unless: Callable[[], str] = lambda: "") -> float:
-    """Wait until `condition` holds, and return the seconds that it took.
+def until(
+    condition: Callable[[], Any],
+    seconds: float,
+    what: str,
+    unless: Callable[[], str] = lambda: "",
+    pause: float = 0.02,
+) -> float:
+    """Wait until `condition` holds, and return the seconds that it took. It is asked again after `pause` seconds.
 
     Fails after `seconds`, or as soon as `unless` returns why the condition can't hold any more; `what` is what was
     waited for.
@@ -54,7 +62,7 @@ def until(condition: Callable[[], Any], seconds: float, what: str, unless: Calla
             raise AssertionError(f"{what}: {hopeless}")
         if time.monotonic() - began > seconds:
             raise AssertionError(f"{what}: not within {seconds:g} s")
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def one_is_done(requests: Iterable[Future[Any]]) -> Callable[[], str]:
@@ -207,7 +215,8 @@ class WebProgram(Program):
 
     def _wait_until(self, condition: Callable[[], Any], seconds: float, what: str) -> float:
         try:
-            return until(condition, seconds, what, self._hopeless())
+            # Each question is a request, and takes CPU time from the server that starts.
+            return until(condition, seconds, what, self._hopeless(), pause=0.1)
         except AssertionError as error:
             output = self.output
             self._kill()

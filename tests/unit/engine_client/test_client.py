@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.engine_client import client
+from service.engine_client import client, stream
 from service.engine_client.client import Client
 from service.engine_client.disconnect import Presence
 from service.errors import ClientGone, Drained, EngineFailure, EngineGone, ServiceError
@@ -212,3 +212,48 @@ def test_a_client_whose_socket_is_closed_already_has_left(scratch: Path):
     events = list(_events(stream.batches()))
     engine.close()
     assert isinstance(events[-1], ClientGone)
+
+
+class BusyHost(Engine):
+    """Answers a Locate once so many requests wait for the answer to it."""
+
+    client: Client
+    waiting = 0
+
+    def _events(self, command: object) -> list[Event]:
+        while isinstance(command, Locate) and self._waiting() < self.waiting:
+            time.sleep(0.01)
+        return super()._events(command)
+
+    def _waiting(self) -> int:
+        return len(self.client.connections.locations()._waiting.get("demo", []))
+
+
+def test_the_requests_of_a_burst_ask_once_where_the_model_is(scratch: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stream, "ANSWER_SECONDS", 60.0)
+    host = BusyHost(str(scratch / "engine.sock"), [[delta("a"), finished()]] * 6, holds=1e-9)
+    host.client = Client(str(scratch / "engine.sock"), 10)
+    lasts = [_last(host.client)]
+    host.holds, host.waiting = 3600.0, 4
+    with ThreadPoolExecutor(5) as pool:
+        burst = [pool.submit(_last, host.client) for _ in range(5)]
+        lasts += [each.result() for each in burst]
+    host.close()
+    assert [type(last) for last in lasts] == [Finished] * 6
+    assert [type(command) for command in host.commands] == [Locate, Submit, Locate] + [Submit] * 5
+
+
+def test_a_request_whose_question_is_answered_for_nobody_asks_itself(scratch: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stream, "ANSWER_SECONDS", 0.0)
+    host = Engine(str(scratch / "engine.sock"), [[delta("a"), finished()]] * 2, holds=1e-9)
+    client = Client(str(scratch / "engine.sock"), 10)
+    lasts = [_last(client)]
+    client.connections.locations().begin_question("demo")
+    lasts.append(_last(client))
+    host.close()
+    assert [type(last) for last in lasts] == [Finished] * 2
+    assert [type(command) for command in host.commands] == [Locate, Submit, Locate, Submit]
+
+
+def _last(client: Client) -> Event | ServiceError:
+    return list(_events(client.submit([REQUEST], Presence()).batches()))[-1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from service.engine_client.locations import KNOWN_SECONDS, MOST_HELD, Locations
@@ -80,3 +82,25 @@ def test_many_spellings_of_a_name_take_no_memory_for_long(world: World):
         world.locations.add(f"m{number}", Located(1, WORKER, 5, holds=1.0))
     assert len(world.locations._holding) <= MOST_HELD
     assert world.locations.holding(f"m{10 * MOST_HELD - 1}") is not None
+
+
+def test_a_question_wakes_the_requests_that_wait_for_its_answer_once(world: World):
+    world.locations.add("m", Located(1, WORKER, 5, holds=1.0))
+    woken = list[str]()
+    assert not world.locations.await_answer("m", partial(woken.append, "a"))
+    world.locations.begin_question("m")
+    assert world.locations.await_answer("m", partial(woken.append, "b"))
+    assert not world.locations.await_answer("other", partial(woken.append, "c"))
+    assert woken == []
+    world.locations.end_question("m")
+    world.locations.end_question("m")
+    assert woken == ["b"]
+
+
+def test_no_request_waits_for_an_answer_that_may_take_long(world: World):
+    """The model is being loaded, or its engine worker has exited."""
+    world.locations.begin_question("m")
+    assert not world.locations.await_answer("m", list[str]().clear)
+    world.locations.add("m", Located(1, WORKER, 5, holds=1.0))
+    world.open.remove(WORKER)
+    assert not world.locations.await_answer("m", list[str]().clear)
