@@ -53,7 +53,8 @@ Handlers = Mapping[type[Command], "Handler | Push"]
 class WebWorkerConnection:
     """One connected web worker and its requests, which are cancelled when the connection closes.
 
-    A web worker on another machine gets an Alive every PULSE_SECONDS, so that it notices when this machine vanishes.
+    With `pulses` the web worker gets an Alive every PULSE_SECONDS, so that it notices a process that hangs and, on
+    another machine, a machine that vanishes.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 from ..errors import BadRequest, EngineGone, SettingsError
 from ..protocol.commands import Cancel, Command
@@ -19,7 +20,7 @@ from ..protocol.events import PROTOCOL, Delta, Event, Failed, Hello
 from ..protocol.joining import joined
 from ..protocol.wire import UNFIT, Unpacker, decode_events, decode_hello, pack, salvage_events
 from ..transport.address import TLS, Address, parse_address
-from ..transport.connect import HANGS_SECONDS, SILENT_SECONDS, connect, left_until
+from ..transport.connect import HANGS_SECONDS, SILENT_SECONDS, WORKER_HANGS_SECONDS, connect, left_until
 from .disconnect import Watch
 from .inbox import Inbox
 from .locations import Locations
@@ -52,12 +53,16 @@ def new_id() -> int:
 class Connection:
     """One socket to an engine process, shared by every request of this web worker."""
 
-    def __init__(self, address: Address, seconds: float, tls: str = "") -> None:
+    def __init__(
+        self, address: Address, seconds: float, tls: str = "", is_watched: Callable[[], bool] | None = None
+    ) -> None:
         """Connect and read the greeting. Raises EngineGone after `seconds` at the latest.
 
-        `tls` is the directory of the certificates.
+        `tls` is the directory of the certificates. `is_watched` is for an engine worker on this machine: it returns
+        whether the worker's host answers, which then decides whether the worker hangs.
         """
         self._address = address
+        self._is_watched = is_watched
         due = time.monotonic() + seconds
         try:
             self._socket = connect(address, seconds, tls)
@@ -70,8 +75,7 @@ class Connection:
         except (OSError, EngineGone) as error:
             self._socket.close()
             raise error if isinstance(error, EngineGone) else _unreachable(error) from None
-        # The other end of a Unix socket can't vanish without closing it. It can hang, and the host watches its workers.
-        self._silence = SILENT_SECONDS if not address.is_unix else HANGS_SECONDS if hello.pulses else None
+        self._silence = self._longest_silence() if hello.pulses else None
         self._socket.settimeout(self._silence)
         self._sending = threading.Lock()
         self._inboxes: dict[int, Inbox] = {}
@@ -104,6 +108,13 @@ class Connection:
         """Drop the events that still come for this command."""
         self._inboxes.pop(id, None)
 
+    def _longest_silence(self) -> float:
+        """Return after how many seconds without a byte the engine process is lost."""
+        if not self._address.is_unix:
+            return SILENT_SECONDS
+        # The other end of a Unix socket can't vanish without closing it. It can hang.
+        return HANGS_SECONDS if self._is_watched is None else WORKER_HANGS_SECONDS
+
     def _check_greeting(self) -> Hello:
         """Read the engine's Hello, which it sends first, and return it. Raises OSError and EngineGone."""
         try:
@@ -135,7 +146,9 @@ class Connection:
             try:
                 return self._receive()
             except socket.timeout:
-                if self._silence is None or time.monotonic() - began < self._silence + STOOD_STILL_SECONDS:
+                if self._silence is not None and time.monotonic() - began >= self._silence + STOOD_STILL_SECONDS:
+                    continue
+                if self._is_watched is None or not self._is_watched():
                     raise
 
     def _deliver(self, event: Event) -> None:
@@ -250,10 +263,17 @@ class Connections:
                 self._drop_closed(but=path)
                 left = max(LAST_TRY_SECONDS, due - time.monotonic())
                 address = parse_address(path).reached_from(self._control_address)
-                connection = connections[path] = Connection(address, left, self._tls)
+                is_watched = self._host_answers if address.is_unix and path != self._control else None
+                connection = connections[path] = Connection(address, left, self._tls, is_watched)
             return connection
         finally:
             connecting.release()
+
+    def _host_answers(self) -> bool:
+        """Return whether the engine host is there and does not hang."""
+        with contextlib.suppress(EngineGone):
+            return not self.control().closed
+        return False
 
     def _drop_closed(self, but: str) -> None:
         connections, connecting = self._connections.get(), self._connecting.get()

@@ -35,7 +35,7 @@ class Hello(Struct):
 
 
 class Alive(Struct):
-    """Sent every two seconds on a connection whose Hello says so: of an engine host, or from another machine."""
+    """Sent every two seconds on a connection whose Hello says so."""
 
     id: int = 0
 

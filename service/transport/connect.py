@@ -13,13 +13,15 @@ from typing import Protocol
 from ..errors import SettingsError
 from .address import TLS, Address
 
-# An engine process sends something this often on each connection that is not a Unix socket. An engine host does so on
-# every connection.
+# An engine process sends something this often on each connection.
 PULSE_SECONDS = 2.0
 # After this long without a byte, or without an acknowledgement of what was sent, the other machine is gone.
 SILENT_SECONDS = 6.0
 # After this long an engine host on the same machine hangs. Other work can hold it up for seconds there.
 HANGS_SECONDS = 20.0
+# After this long an engine worker on the same machine hangs, if its host does not answer either. What clients send can
+# hold up its loop for a while, and its host distinguishes a worker that hangs from one that is busy.
+WORKER_HANGS_SECONDS = 60.0
 
 _KEEPALIVE = (("SO_KEEPALIVE", 1),)
 _TCP = (

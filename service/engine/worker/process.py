@@ -89,7 +89,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        server = await listen(parse_address(path), self.handlers, tls)
+        server = await listen(parse_address(path), self.handlers, tls, pulses=True)
         address = "" if server.address.is_unix else str(server.address)
         self._report(Ready(self._engine.context_length, self._engine.device, self._engine.cache_bytes, address))
         watching = [loop.create_task(self._watch(lifeline)), loop.create_task(self._send_pulses())]

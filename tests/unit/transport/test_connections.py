@@ -215,15 +215,31 @@ def test_a_host_on_the_same_machine_that_hangs_is_lost(scratch: Path, monkeypatc
         assert connection.closed
 
 
-def test_an_engine_worker_on_the_same_machine_may_be_silent(scratch: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture
+def silent_worker(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of an engine worker that says that it pulses, and does not."""
+    monkeypatch.setattr(client_side, "WORKER_HANGS_SECONDS", 0.3)
+    monkeypatch.setattr("service.engine.listener.PULSE_SECONDS", 600.0)
+    with listening(str(scratch / "worker.sock"), pulses=True) as address:
+        yield address
+
+
+def test_an_engine_worker_on_the_same_machine_may_be_silent_while_its_host_answers(scratch: Path, silent_worker: str):
     """Its host watches it."""
-    monkeypatch.setattr(client_side, "HANGS_SECONDS", 0.1)
-    with listening(str(scratch / "worker.sock")) as address:
-        connections = Connections(address)
-        connection = connections.control()
-        time.sleep(0.5)
+    with listening(str(scratch / "host.sock")) as host:
+        connections = Connections(host)
+        connection = connections.connection(silent_worker)
+        time.sleep(1)
         assert asked(connections) == "fine"
-        assert connections.control() is connection
+        assert connections.connection(silent_worker) is connection
+
+
+def test_an_engine_worker_that_is_silent_is_lost_when_its_host_is(scratch: Path, silent_worker: str):
+    connection, inbox = Connections(str(scratch / "none.sock")).connection(silent_worker), Inbox(1)
+    connection._inboxes[1] = inbox
+    (lost,) = inbox.get(60)
+    assert (lost.kind, lost.message) == ("EngineGone", "the engine has sent nothing for 0.3 s")
+    assert connection.closed
 
 
 def test_a_process_that_was_stopped_itself_reads_what_came_meanwhile(scratch: Path, monkeypatch: pytest.MonkeyPatch):
