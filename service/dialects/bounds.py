@@ -8,7 +8,7 @@ Bounds of JSON schemas that follow from how they are compiled are in `engine/vll
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ from .history import check_arguments
 # OpenAI takes 4, and Ollama any number. Each of them is looked for after every token.
 MAX_STOPS = 128
 MAX_STOP_CHARACTERS = 1_024
+# Of all answers together: each has a search of its own, and vLLM's core gets them once for each.
+MAX_STOP_CHARACTERS_IN_ALL = MAX_STOPS * MAX_STOP_CHARACTERS
 # OpenAI takes 300 or so.
 MAX_BIASES = 1_024
 MAX_STOP_IDS = 1_024
@@ -75,8 +77,9 @@ class Bounds:
         if isinstance(messages := fields.get("messages"), list):
             self._check_images(sum(map(_listed_images, messages)))
 
-    def check_requests(self, requests: Iterable[Request]) -> None:
-        """Raise BadRequest for too long schemas, and for requests that exceed a bound with a stored response."""
+    def check_requests(self, requests: Sequence[Request]) -> None:
+        """Raise BadRequest for too long schemas and stops, and for requests over a bound with a stored response."""
+        _check_all_stops(requests)
         for request in requests:
             _check_bytes("the JSON schema", request.format, MAX_SCHEMA_BYTES)
             _check_bytes("the constraint", request.constraint, MAX_SCHEMA_BYTES)
@@ -114,6 +117,16 @@ def _check_stops(name: str, stops: Any) -> None:
         if isinstance(stop, str) and len(stop) > MAX_STOP_CHARACTERS:
             sentence = f"a text in {name} may have at most {MAX_STOP_CHARACTERS} characters, and has {len(stop)}"
             raise BadRequest(sentence, param=name, code="string_above_max_length")
+
+
+def _check_all_stops(requests: Sequence[Request]) -> None:
+    count = sum(request.n * sum(map(len, request.sampling.stop or ())) for request in requests)
+    if count > MAX_STOP_CHARACTERS_IN_ALL:
+        sentence = (
+            f"the stop strings, times the answers, may have at most {MAX_STOP_CHARACTERS_IN_ALL} characters, "
+            f"and have {count}"
+        )
+        raise BadRequest(sentence, param="stop", code="string_above_max_length")
 
 
 def _check_characters(name: str, words: Any) -> None:

@@ -20,7 +20,7 @@ from service.dialects.bounds import (
     Bounds,
 )
 from service.errors import BadRequest
-from service.protocol.request import Chat, Constraint, Image, Message, Request, Text
+from service.protocol.request import Chat, Constraint, Image, Message, Request, Sampling, Text
 
 BOUNDS = Bounds(messages=3, tools=2, images=4)
 LONG = "x" * (MAX_STOP_CHARACTERS + 1)
@@ -74,6 +74,10 @@ def test_what_is_too_long_or_too_many_together_is_named(body: dict[str, Any], se
     [
         (Request("m", Text("a"), format={"enum": ["x" * MAX_SCHEMA_BYTES]}), "the JSON schema may have at most"),
         (Request("m", Text("a"), constraint=Constraint(regex="x" * MAX_SCHEMA_BYTES)), "the constraint may have at"),
+        (
+            Request("m", Text("a"), Sampling(stop=["x" * 1024]), n=129),
+            "may have at most 131072 characters, and have 132096",
+        ),
         (Request("m", Chat([Message("user")] * 4)), "messages may hold at most 3 values, and holds 4"),
         (Request("m", Chat([Message("user", [Image(b"a")] * 5)])), "at most 4 images, and this one has 5"),
         (Request("m", Chat([], tools=[{"name": "x" * MAX_TOOLS_BYTES}])), "tools may have at most"),

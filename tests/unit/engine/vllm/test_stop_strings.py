@@ -56,3 +56,23 @@ def test_how_the_text_is_cut_into_pieces_changes_nothing(pieces: list[str], stop
     assert (sent, stop) == play(list(whole), stops)
     assert whole.startswith(sent + stop)
     assert not any(each in sent for each in stops)
+
+
+def slow(text: str, stops: list[str]) -> tuple[str, str]:
+    """The same, by looking at each beginning of the text."""
+    for end in range(1, len(text) + 1):
+        for stop in stops:
+            if text[:end].endswith(stop):
+                return text[: end - len(stop)], stop
+    return text, ""
+
+
+@given(st.text("ab", max_size=40), st.lists(st.text("ab", min_size=1, max_size=9), max_size=5))
+def test_the_search_finds_what_a_slow_one_finds(text: str, stops: list[str]):
+    assert play(list(text), stops) == slow(text, stops)
+
+
+def test_long_stop_strings_that_the_text_is_in_the_middle_of_cost_no_second_search():
+    stops = ["x" * (1024 - number) + "y" for number in range(128)]
+    assert play(["x" * 1500], stops) == ("x" * 1500, "")
+    assert play(["x" * 1500, "y"], stops) == ("x" * (1500 - 1024), stops[0])
