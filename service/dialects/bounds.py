@@ -42,6 +42,8 @@ MAX_PROMPTS = 1_024
 MAX_SCHEMA_BYTES = 1024 * 1024
 MAX_TOOLS_BYTES = 4 * 1024 * 1024
 MAX_FILES = 10_000
+# Ollama has some thirty, and ignores others. A created model repeats them whenever it is shown.
+MAX_OPTIONS = 1_024
 # As OpenAI. A response repeats it.
 MAX_METADATA = 16
 MAX_METADATA_CHARACTERS = 512
@@ -67,8 +69,9 @@ class Bounds:
         for name, most in self._counts().items():
             if name in fields:
                 _check_count(name, fields[name], most)
-        if isinstance(fields.get("options"), dict):
-            _check_stops("options.stop", fields["options"].get("stop"))
+        for name in ("options", "parameters"):
+            if isinstance(fields.get(name), dict):
+                _check_stops(f"{name}.stop", fields[name].get("stop"))
         for name in ("stop", "stop_sequences"):
             _check_stops(name, fields.get(name))
         _check_characters("bad_words", fields.get("bad_words"))
@@ -98,6 +101,7 @@ class Bounds:
             "messages": self.messages, "input": self.messages, "tools": self.tools, "images": self.images,
             "logit_bias": MAX_BIASES, "stop_token_ids": MAX_STOP_IDS, "allowed_token_ids": MAX_ALLOWED_IDS,
             "bad_words": MAX_BAD_WORDS, "files": MAX_FILES, "adapters": MAX_FILES, "metadata": MAX_METADATA,
+            "options": MAX_OPTIONS, "parameters": MAX_OPTIONS,
         }  # fmt: skip
 
     def _check_images(self, count: int) -> None:

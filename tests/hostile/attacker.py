@@ -91,14 +91,36 @@ KINDS: dict[str, Kind] = {
     "thinking": lambda size, _: ("/api/chat", {"messages": [{"role": "assistant", "thinking": words(size)}]}),
     "short messages": lambda size, _: ("/api/chat", {"messages": messages(size, 5)}),
     "long messages": lambda size, _: ("/v1/chat/completions", {"messages": messages(size, 400), "max_tokens": 2}),
+    "tool results": lambda size, _: ("/v1/messages", {"max_tokens": 2, "messages": [
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a"}] * (size // 60 % 39_000)}
+    ]}),
     "parts": lambda size, _: chat([{"type": "text", "text": "a"}] * (size // 30)),
     "earlier calls": lambda size, _: ("/v1/chat/completions", {"messages": calls(size), "max_tokens": 2}),
     "items": lambda size, _: ("/v1/responses", {"input": messages(size, 20), "max_output_tokens": 2}),
     "blocks": lambda size, _: ("/v1/messages", {"messages": messages(size, 50), "max_tokens": 2}),
+    "calls and outputs": lambda size, _: ("/v1/responses", {"max_output_tokens": 2, "input": [
+        {"type": "function_call", "call_id": "a", "name": "b", "arguments": '{"a":1}'},
+        {"type": "function_call_output", "call_id": "a", "output": "c"},
+    ] * (size // 150 % 5_100)}),
     "counting": lambda size, _: ("/v1/messages/count_tokens", {"messages": messages(size, 2000)}),
+    "counting one text": lambda size, _: (
+        "/v1/messages/count_tokens", {"messages": [{"role": "user", "content": words(size)}]}
+    ),
+    "options": lambda size, _: ("/api/generate", {"prompt": "a", "options": dict.fromkeys(names(size), 1)}),
+    "names of halves": lambda size, _: (
+        "/api/generate", {"prompt": "a", "options": dict.fromkeys((f"{name}\ud800" for name in names(size)), 1)}
+    ),
+    "names of whole ones": lambda size, _: (
+        "/api/generate", {"prompt": "a", "options": dict.fromkeys((f"{name}\U0001f600" for name in names(size)), 1)}
+    ),
     "prompts": lambda size, _: ("/v1/completions", {"prompt": ["a"] * (size // 5), "max_tokens": 1}),
     "token ids": lambda size, draw: (
         "/v1/completions", {"prompt": [draw.randrange(900)] * (size // 4), "max_tokens": 1, "echo": True, "logprobs": 5}
+    ),
+    "scored prompts": lambda size, draw: (
+        "/v1/completions",
+        {"prompt": [words(size // 9 % 12_000)] * draw.randrange(1, 9), "n": draw.randrange(1, 9), "max_tokens": 1,
+         "echo": True, "logprobs": draw.randrange(21)},
     ),
     "an enum": lambda size, _: schema({"enum": names(size)}),
     "properties": lambda size, _: schema({"type": "object", "properties": {key: {} for key in names(size, 30_000)}}),
@@ -127,6 +149,9 @@ KINDS: dict[str, Kind] = {
     "answers": lambda _, draw: chat(n=draw.randrange(1, 129)),
     "stop texts": lambda size, _: chat(stop=names(size)),
     "long stop texts": lambda size, draw: chat(stop=["x" * (size // 128 % 1200)] * draw.randrange(1, 129)),
+    "stop texts of many answers": lambda size, draw: chat(
+        words(400), n=draw.randrange(1, 129), stop=["word " * (size % 200) + str(number) for number in range(128)]
+    ),
     "biases": lambda size, _: chat(logit_bias=dict.fromkeys(map(str, range(min(size // 10, 100_000))), 1)),
     "stop ids": lambda size, _: chat(stop_token_ids=list(range(size // 7))),
     "allowed ids": lambda size, _: chat(allowed_token_ids=[7] * (size // 3)),

@@ -7,6 +7,7 @@ It never knows the fields of a body or the bytes of a stream.
 from __future__ import annotations
 
 import re
+import time
 from functools import partial, update_wrapper
 from string import punctuation
 from typing import Any, ClassVar
@@ -40,6 +41,8 @@ from ..stream_keeper import StreamKeeper
 
 # Werkzeug would redirect a path with two slashes to one with one slash, and fails when the path holds a line break.
 _AS_IS: dict[str, Any] = {"provide_automatic_options": False, "merge_slashes": False}
+# As in `dialects/json_size.py`. A body of so many has tens of milliseconds of work in each step.
+MANY_MARKS = 20_000
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
@@ -137,6 +140,9 @@ class Routes:
         size = JSONSize()
         body = read_body(self._settings.max_body, size.add)
         fields = parse_json(body, f"{self.package}.{struct}", self.empty_body, size.long_numbers)
+        if size.marks > MANY_MARKS:
+            # To decode very many values takes as long as to parse them: other requests get their turn in between.
+            time.sleep(0)
         self._bounds.check_body(fields)
         return fields
 

@@ -12,6 +12,7 @@ from service.dialects.bounds import (
     MAX_BAD_WORDS,
     MAX_BIASES,
     MAX_FILES,
+    MAX_OPTIONS,
     MAX_SCHEMA_BYTES,
     MAX_STOP_CHARACTERS,
     MAX_STOP_IDS,
@@ -43,6 +44,8 @@ def images(*counts: int) -> list[dict[str, Any]]:
         ("stop_token_ids", lambda count: [1] * count, MAX_STOP_IDS),
         ("allowed_token_ids", lambda count: [1] * count, MAX_ALLOWED_IDS),
         ("bad_words", lambda count: ["a"] * count, MAX_BAD_WORDS),
+        ("options", lambda count: dict.fromkeys(map(str, range(count)), 1), MAX_OPTIONS),
+        ("parameters", lambda count: dict.fromkeys(map(str, range(count)), 1), MAX_OPTIONS),
         ("files", lambda count: dict.fromkeys(map(str, range(count)), "a"), MAX_FILES),
     ],
 )
@@ -57,6 +60,7 @@ def test_a_field_may_hold_so_many_values_and_not_one_more(field: str, value: Any
     ("body", "sentence"),
     [
         ({"options": {"stop": ["a"] * (MAX_STOPS + 1)}}, "options.stop may hold at most 128 values"),
+        ({"parameters": {"stop": ["a"] * (MAX_STOPS + 1)}}, "parameters.stop may hold at most 128 values"),
         ({"options": {"stop": LONG}}, "options.stop may have at most 1024 characters, and has 1025"),
         ({"stop": LONG}, "stop may have at most 1024 characters"),
         ({"stop_sequences": ["a", LONG]}, "stop_sequences may have at most 1024 characters"),

@@ -189,3 +189,8 @@ def test_lone_surrogates_are_replaced_up_to_a_number():
     assert parse_json(body(most), "a") == {"\ufffd": ["\ufffd" * most, "\ud55c\U0001f600"]}
     with pytest.raises(BadRequest, match="more than 10000 lone surrogates"):
         parse_json(body(most + 1), "a")
+
+
+def test_halves_of_characters_are_replaced_and_whole_ones_stay():
+    body = rb'{"\ud83d\ude00\ud800": ["\uD83D\uDE00", "\uDFFF", "\ud55c", "\\ud800"]}'
+    assert parse_json(body, "x") == {"\U0001f600\ufffd": ["\U0001f600", "\ufffd", "\ud55c", "\\ud800"]}
