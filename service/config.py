@@ -178,15 +178,15 @@ class Settings:
         parse_count,
     )
     max_prompt_tokens: int = setting(
-        Group.LIMITS,
-        "0",
-        "The longest prompt in tokens; a key can set its own limit. A longer one gets a 400. No limit when 0.",
-        parse_count,
+        Group.LIMITS, "0", "The longest prompt in tokens; a key can set its own limit. No limit when 0.", parse_count
     )
     max_output_tokens: int = setting(
+        Group.LIMITS, "0", "The most tokens of an answer; a key can set its own limit. No limit when 0.", parse_count
+    )
+    max_prompt_logprobs: int = setting(
         Group.LIMITS,
-        "0",
-        "The most tokens that an answer may have; a key can set its own limit. No limit when 0.",
+        "262144",
+        "The most log probabilities of prompts in an answer (`echo`), alternatives included. No limit when 0.",
         parse_count,
     )
     moves: int = setting(

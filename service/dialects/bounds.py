@@ -8,7 +8,7 @@ Bounds of JSON schemas that follow from how they are compiled are in `engine/vll
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,12 +49,14 @@ MAX_METADATA_CHARACTERS = 512
 class Bounds:
     """The bounds that an operator can set, and the check of a body against all of them.
 
-    `messages` bounds the messages of a chat, the items of a response, and the texts to embed. No limit when one is 0.
+    `messages` bounds the messages of a chat, the items of a response, and the texts to embed. `prompt_logprobs` bounds
+    the log probabilities of prompts in an answer, alternatives included. No limit when one is 0.
     """
 
     messages: int = 10_000
     tools: int = 1_024
     images: int = 500
+    prompt_logprobs: int = 262_144
 
     def check_body(self, body: dict[str, Any]) -> None:
         """Raise BadRequest for a body in which a field has too many values."""
@@ -82,6 +84,11 @@ class Bounds:
                 _check_count("messages", chat.messages, self.messages)
                 self._check_images(sum(len(message.images) for message in chat.messages))
                 _check_bytes("tools", chat.tools, MAX_TOOLS_BYTES)
+
+    def scored_tokens(self, requests: Sequence[Request]) -> int:
+        """Return how many tokens each prompt may have whose log probabilities are wanted. No limit when 0."""
+        each = sum(request.n for request in requests) * (1 + max(request.logprobs or 0 for request in requests))
+        return max(1, self.prompt_logprobs // each) if self.prompt_logprobs else 0
 
     def _counts(self) -> dict[str, int]:
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
-from ..errors import PromptTooLong
+from ..errors import BadRequest, PromptTooLong
 from ..protocol.events import Delta, Finished, Rendered, Vectors
 from ..protocol.reports import Pulse
 from ..protocol.request import Caller, EmbedRequest, Request
@@ -19,6 +19,16 @@ def check_prompt(caller: Caller, tokens: int) -> None:
     if 0 < caller.max_prompt_tokens < tokens:
         message = f"the prompt has {tokens} tokens, and may have {caller.max_prompt_tokens}"
         raise PromptTooLong(message, tokens=tokens, limit=caller.max_prompt_tokens)
+
+
+def check_scored(request: Request, tokens: int) -> None:
+    """Raise BadRequest when a prompt of so many tokens is too long for the log probabilities that are wanted of it."""
+    if request.echo and request.logprobs is not None and 0 < request.scored_tokens < tokens:
+        raise BadRequest(
+            f"the prompt has {tokens} tokens, and with echo and logprobs it may have {request.scored_tokens}: the "
+            "tokens of all prompts, times n, times logprobs + 1, are bounded",
+            param="logprobs",
+        )
 
 
 class Engine(Protocol):

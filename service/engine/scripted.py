@@ -50,7 +50,7 @@ from ..errors import BadRequest, EngineFailure, EngineGone, PromptTooLong, Unava
 from ..protocol.events import Delta, Finished, Rendered, Vectors
 from ..protocol.reports import Pulse
 from ..protocol.request import EmbedRequest, Request
-from .backend import Emit, check_prompt
+from .backend import Emit, check_prompt, check_scored
 from .script import prompt_words, script_of, scripted_call, text_of_role
 from .vectors import packed_unit_vector
 
@@ -92,6 +92,7 @@ class ScriptedEngine:
             emit(Rendered(id, script, tokens=len(script.split(" "))))
             return
         check_prompt(request.caller, len(script.split(" ")))
+        check_scored(request, len(script.split(" ")))
         self._check_length(request)
         self._running += 1
         try:

@@ -121,13 +121,17 @@ class StoredResponse(Struct):
     data: bytes
 
 
-class TokenLogprob(msgspec.Struct, omit_defaults=True):
-    """A token and its log probability, None for the first of a prompt. `bytes` are its text in UTF-8."""
+class TokenLogprob(msgspec.Struct, omit_defaults=True, gc=False):
+    """A token and its log probability, None for the first of a prompt. `bytes` are its text in UTF-8.
+
+    There may be hundreds of thousands at once. Python's garbage collector looks at lists again and again, which takes
+    several times as long as everything else, but not at tuples of numbers.
+    """
 
     token: str
     logprob: Optional[float]
-    bytes: list[int] = []
-    top_logprobs: list[TokenLogprob] = []
+    bytes: tuple[int, ...] = ()
+    top_logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class Delta(Struct):

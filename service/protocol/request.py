@@ -172,6 +172,7 @@ class Request(msgspec.Struct, frozen=True):
     - `constraint` takes the place of `format`.
     - `prompt_tokens`: of a longer prompt that many tokens are kept (vLLM's `truncate_prompt_tokens`), the last ones,
       or with `keep_start` the first ones; -1 keeps as many as fit.
+    - `scored_tokens`: with `echo` and `logprobs` the prompt may have at most so many tokens. No limit when 0.
     """
 
     model: str
@@ -194,6 +195,7 @@ class Request(msgspec.Struct, frozen=True):
     prompt_tokens: Optional[int] = None
     keep_start: bool = False
     so_far: Optional[SoFar] = None
+    scored_tokens: int = 0
 
 
 class Defaults(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -106,6 +106,27 @@ def test_an_echo_is_the_prompts_text(demo: Asker):
     assert complete(demo, prompt=[8, 9], echo=True)["choices"][0]["text"].startswith("#$")
 
 
+def test_the_prompt_of_several_answers_is_scored_once_and_each_echoes_it(demo: Asker):
+    fields = {"prompt": "The sky is blue and the sun", "echo": True, "logprobs": 2, "temperature": 2, "seed": 5}
+    (alone,) = complete(demo, **fields)["choices"]
+    choices = complete(demo, n=3, **fields)["choices"]
+    assert len({choice["text"] for choice in choices}) > 1
+    tokens = len(alone["logprobs"]["tokens"]) - 6
+    for choice in choices:
+        assert choice["text"].startswith(fields["prompt"])
+        assert len(choice["logprobs"]["tokens"]) == tokens + 6
+        for name in ("tokens", "text_offset", "top_logprobs"):
+            assert [*map(keys, choice["logprobs"][name][:tokens])] == [*map(keys, alone["logprobs"][name][:tokens])]
+        scores = choice["logprobs"]["token_logprobs"]
+        assert scores[0] is None
+        assert scores[1:tokens] == pytest.approx(alone["logprobs"]["token_logprobs"][1:tokens], abs=0.1)
+
+
+def keys(value: Any) -> Any:
+    """What does not depend on how the engine has batched the prompt."""
+    return sorted(value) if isinstance(value, dict) else value
+
+
 @pytest.mark.parametrize(
     ("path", "body", "text"),
     [

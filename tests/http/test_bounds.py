@@ -27,6 +27,11 @@ SCHEMA = {"enum": ["x" * 1024] * 1024}
         ("/v1/chat/completions", {"messages": USER, "n": 128, "logprobs": True, "top_logprobs": 20}, "at most 400"),
         ("/v1/completions", {"prompt": "a", "stop_token_ids": [1] * 1025}, "stop_token_ids may hold at most 1024"),
         ("/v1/completions", {"prompt": ["a"] * 9, "n": 128}, "at most 1024 prompts times n"),
+        (
+            "/v1/completions",
+            {"prompt": ["a " * 200] * 8, "n": 8, "echo": True, "logprobs": 20},
+            "with echo and logprobs it may have 195",
+        ),
         ("/v1/responses", {"input": USER * 10_001}, "input may hold at most 10000 values"),
         ("/v1/embeddings", {"input": ["a"] * 10_001}, "input may hold at most 10000 values"),
         ("/v1/messages", {"messages": USER, "max_tokens": 1, "stop_sequences": STOPS}, "stop_sequences may hold"),

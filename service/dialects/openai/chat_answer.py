@@ -54,7 +54,7 @@ class Alternative(msgspec.Struct):
 
     token: str
     logprob: float | None
-    bytes: list[int]
+    bytes: tuple[int, ...]
 
 
 class ChosenToken(msgspec.Struct):
@@ -62,7 +62,7 @@ class ChosenToken(msgspec.Struct):
 
     token: str
     logprob: float | None
-    bytes: list[int]
+    bytes: tuple[int, ...]
     top_logprobs: list[Alternative]
 
 

@@ -255,4 +255,4 @@ def _usage(finished: Finished) -> Record:
 def _logprob(token: TokenLogprob) -> Record:
     """Return a log probability with all its fields. An encoded TokenLogprob leaves the empty ones out."""
     alternatives = [_logprob(each) for each in token.top_logprobs]
-    return {"token": token.token, "bytes": token.bytes, "logprob": token.logprob, "top_logprobs": alternatives}
+    return {"token": token.token, "bytes": list(token.bytes), "logprob": token.logprob, "top_logprobs": alternatives}

@@ -25,7 +25,7 @@ from ...protocol.events import Rendered, Vectors
 from ...protocol.reports import Pulse
 from ...protocol.request import Chat, EmbedRequest, Request
 from ...syntax.names import ModelName
-from ..backend import Emit, check_prompt
+from ..backend import Emit, check_prompt, check_scored
 from ..vectors import packed_unit_vector
 from .answer_parser import AnswerParser, Stops
 from .callers_queue import CALLER
@@ -37,6 +37,7 @@ from .metrics import RunningRequests, VllmMetrics
 from .outputs import Answers
 from .parsers import Parsers
 from .preparation import Preparation
+from .prompt_scores import prompt_scores
 from .render import count_images, render
 from .resume import SO_FAR, Resuming
 from .sampling import sampling_arguments
@@ -104,6 +105,7 @@ class VllmEngine:
             emit(Rendered(id, text, count_images(request), len(prompt.ids)))
             return
         check_prompt(request.caller, len(prompt.ids))
+        check_scored(request, len(prompt.ids))
         inputs = engine_input(prompt)
         room = limit - len(prompt.ids)
         parser = parsers[0]
@@ -111,19 +113,18 @@ class VllmEngine:
         parameters, stops = self._parameters(request, constraint, parser, room)
         prompt_ids = without_images(inputs)
         grammar = costly(parameters.structured_outputs)
-        answers = Answers(id, request, parsers, prompt_ids, stops, self._templating.decode)
+        vllm_id = self._vllm_id(request)
+        asked: dict[str, Any] = {
+            "prompt": inputs,
+            "lora_request": self._adapter(request.adapter),
+            "trace_headers": _trace_headers(request),
+            "priority": request.caller.priority,
+            "reasoning_ended": True if parser is None else parser.reasoning_ended(prompt_ids),
+        }
         with vllm_errors(self._engine):
-            answer = partial(
-                self._sweep.generate,
-                answers,
-                prompt=inputs,
-                parameters=parameters,
-                request_id=self._vllm_id(request),
-                lora_request=self._adapter(request.adapter),
-                trace_headers=_trace_headers(request),
-                priority=request.caller.priority,
-                reasoning_ended=True if parser is None else parser.reasoning_ended(prompt_ids),
-            )
+            scores = await prompt_scores(self._engine, parameters, vllm_id, **asked)
+            answers = Answers(id, request, parsers, prompt_ids, stops, self._templating.decode, scores)
+            answer = partial(self._sweep.generate, answers, parameters=parameters, request_id=vllm_id, **asked)
             await self._compiling.in_turn(caller, grammar, answer, emit)
 
     async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Vectors, None]:
@@ -245,8 +246,9 @@ class VllmEngine:
         stops = Stops([])
         if request.logprobs is not None:
             arguments["logprobs"] = request.logprobs
-            # A client whose answer has moved has the prompt's already.
-            arguments["prompt_logprobs"] = request.logprobs if request.echo and not request.so_far else None
+            if request.echo and not request.so_far:
+                # A client whose answer has moved has the prompt's already. An object for each takes much longer.
+                arguments |= {"prompt_logprobs": request.logprobs, "flat_logprobs": True}
         # For the scheduler.
         extra: dict[str, Any] = {CALLER: request.caller.name} if request.caller.name else {}
         if request.so_far is not None and request.so_far.token_ids:

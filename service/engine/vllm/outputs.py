@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from vllm.logprobs import Logprob
@@ -24,6 +25,7 @@ class Answers:
     """The answers to one request, which vLLM generates side by side.
 
     `stops` end the answers that have a parser; vLLM ends the others. `decode` is the tokenizer's method.
+    `prompt_scores` are the prompt's log probabilities, where vLLM has computed them apart from the answers.
     """
 
     def __init__(
@@ -34,12 +36,14 @@ class Answers:
         prompt_ids: list[int],
         stops: Stops,
         decode: Callable[[list[int]], str],
+        prompt_scores: Any = None,
     ) -> None:
         self._answers = [
             _SequenceAnswer(id, index, request, parser, prompt_ids, stops) for index, parser in enumerate(parsers)
         ]
         self._request = request
         self._decode = decode
+        self._prompt_scores = prompt_scores
         self._echoes = request.echo
 
     @property
@@ -71,7 +75,8 @@ class Answers:
         logprobs: list[TokenLogprob] = []
         if self._request.logprobs is not None:
             # The first token has no probability, since nothing precedes it.
-            logprobs = _logprobs(ids[1:], (output.prompt_logprobs or [None])[1:], self._request.logprobs)
+            scores = self._prompt_scores or output.prompt_logprobs or [None]
+            logprobs = _logprobs(ids[1:], islice(scores, 1, None), self._request.logprobs)
             logprobs.insert(0, TokenLogprob(self._decode(ids[:1]), None))
         for answer in self._answers:
             yield answer.prompt(text, logprobs)
@@ -105,7 +110,7 @@ class _SequenceAnswer:
         if self.ended:
             # A stop string has ended it, and vLLM goes on until the other answers have ended, too.
             return
-        _check(completion, begun=bool(self._seq), constrained=self._constrained)
+        check_end(completion, begun=bool(self._seq), constrained=self._constrained)
         self.ended = completion.finish_reason is not None
         stop = completion.stop_reason if isinstance(completion.stop_reason, str) else ""
         delta = Delta(self._id, self._seq, completion.text, list(completion.token_ids), index=self._index)
@@ -192,7 +197,7 @@ class _SequenceAnswer:
         )
 
 
-def _check(completion: CompletionOutput, begun: bool, constrained: bool) -> None:
+def check_end(completion: CompletionOutput, begun: bool = False, constrained: bool = False) -> None:
     """Raise EngineGone or EngineFailure, which vLLM reports as ends, or BadRequest for a constraint."""
     if completion.finish_reason == "abort":
         # We abort by closing the iterator, so an engine that shuts down has aborted this answer.
@@ -213,7 +218,7 @@ def _logprobs(
         if ranked is not None:
             token = _token_logprob(ranked[token_id])
             others = sorted(ranked.values(), key=lambda choice: -choice.logprob)
-            token.top_logprobs = [_token_logprob(choice) for choice in others[:alternatives]]
+            token.top_logprobs = tuple(map(_token_logprob, others[:alternatives]))
             tokens.append(token)
     return tokens
 
@@ -222,7 +227,7 @@ def _token_logprob(choice: Logprob) -> TokenLogprob:
     token = choice.decoded_token or ""
     # A token that a grammar rules out has a probability of 0; JSON has no number for its logarithm. NaN is not >=.
     logprob = choice.logprob if choice.logprob >= LEAST_LOGPROB else LEAST_LOGPROB
-    return TokenLogprob(token, logprob, list(token.encode()))
+    return TokenLogprob(token, logprob, tuple(token.encode()))
 
 
 def _nanoseconds(seconds: float) -> int:

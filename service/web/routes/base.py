@@ -58,7 +58,9 @@ class Routes:
     def __init__(self, settings: Settings, client: Client) -> None:
         self._settings = settings
         self._client = client
-        self._bounds = Bounds(settings.max_messages, settings.max_tools, settings.max_images)
+        self._bounds = Bounds(
+            settings.max_messages, settings.max_tools, settings.max_images, settings.max_prompt_logprobs
+        )
         self._keeper = StreamKeeper(settings, client)
         # Routes below the same bases that are declared apart.
         self.neighbours: tuple[Routes, ...] = ()
@@ -155,7 +157,8 @@ class Routes:
         stats.model = requests[0].model
         if self._settings.log_prompts:
             stats.prompt = [prompt_of(each) for each in requests]
-        return [replace(each, **_origin()) for each in requests]
+        scored = self._bounds.scored_tokens(requests)
+        return [replace(each, scored_tokens=scored, **_origin()) for each in requests]
 
     def _respond(self, stream: Stream | Job, answer: Answer, chosen: Framing | None) -> Response:
         """Turn the engine's events into a response: one path, streamed or collected."""

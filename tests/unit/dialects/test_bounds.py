@@ -139,3 +139,18 @@ def test_metadata_is_bounded_as_by_openai(metadata: dict[str, Any], sentence: st
     BOUNDS.check_body({"metadata": dict.fromkeys(map(str, range(16)), "a" * 512)})
     with pytest.raises(BadRequest, match=sentence):
         BOUNDS.check_body({"metadata": metadata})
+
+
+@pytest.mark.parametrize(
+    ("requests", "tokens"),
+    [
+        ([Request("m", Text("a"), logprobs=0)], 1000),
+        ([Request("m", Text("a"), logprobs=4)], 200),
+        ([Request("m", Text("a"), logprobs=4, n=5)], 40),
+        ([Request("m", Text("a"), logprobs=4, n=5)] * 4, 10),
+        ([Request("m", Text("a"), logprobs=4, n=128)] * 8, 1),
+    ],
+)
+def test_all_log_probabilities_of_the_prompts_of_a_call_count(requests: list[Request], tokens: int):
+    assert Bounds(prompt_logprobs=1000).scored_tokens(requests) == tokens
+    assert Bounds(prompt_logprobs=0).scored_tokens(requests) == 0

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.backend import check_prompt
+from service.engine.backend import check_prompt, check_scored
 from service.engine.worker.admission import Account, Bill, Bucket
 from service.errors import BadRequest, TooManyRequests
 from service.protocol.events import Delta, Event, Finished, Vectors
-from service.protocol.request import Caller
+from service.protocol.request import Caller, Request, Text
 from tests.support.loop import Clock
 
 
@@ -111,3 +111,21 @@ def test_a_prompt_over_its_limit_is_refused(limit: int, tokens: int, fits: bool)
     else:
         with pytest.raises(BadRequest, match="the prompt has 6 tokens, and may have 5"):
             check_prompt(caller, tokens)
+
+
+@pytest.mark.parametrize(
+    ("request_", "fits"),
+    [
+        (Request("m", Text("a"), echo=True, logprobs=0, scored_tokens=5), False),
+        (Request("m", Text("a"), echo=True, logprobs=0, scored_tokens=6), True),
+        (Request("m", Text("a"), echo=True, logprobs=0), True),
+        (Request("m", Text("a"), echo=True, scored_tokens=5), True),
+        (Request("m", Text("a"), logprobs=0, scored_tokens=5), True),
+    ],
+)
+def test_only_a_prompt_that_is_scored_has_this_bound(request_: Request, fits: bool):
+    if fits:
+        check_scored(request_, 6)
+    else:
+        with pytest.raises(BadRequest, match="the prompt has 6 tokens, and with echo and logprobs it may have 5"):
+            check_scored(request_, 6)
