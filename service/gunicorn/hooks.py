@@ -6,6 +6,7 @@ line in gunicorn's log that names the setting and what is wrong with it.
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import socket
@@ -72,9 +73,11 @@ def when_ready(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Write the request log in each web worker."""
+    """Write the request log in each web worker, and keep the application's objects out of garbage collections."""
     if Settings.from_env().log_requests:
         request_log.to_stdout()
+    gc.collect()
+    gc.freeze()
 
 
 def on_exit(server: Any) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 from collections.abc import Iterator
@@ -82,3 +83,14 @@ def test_the_second_interrupt_ends_a_worker_quietly():
     hooks.worker_int(worker)
     with pytest.raises(GreenletExit):
         hooks.worker_int(worker)
+
+
+def test_garbage_collections_leave_out_what_a_web_worker_made_at_its_start(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("VLLM_WSGI_LOG_REQUESTS", "0")
+    made = ["at the start"]
+    try:
+        hooks.post_worker_init(SimpleNamespace())
+        assert not any(each is made for each in gc.get_objects())
+    finally:
+        gc.unfreeze()
+    assert any(each is made for each in gc.get_objects())
