@@ -14,12 +14,14 @@ from vllm.config import SchedulerConfig
 from vllm.parser import Parser, ParserManager
 from vllm.renderers import BaseRenderer
 from vllm.sampling_params import RequestOutputKind
+from vllm.tokenizers.detokenizer_utils import convert_ids_list_to_tokens
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutput
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core_client import AsyncMPClient, BackgroundResources
 from vllm.v1.engine.detokenizer import FastIncrementalDetokenizer, IncrementalDetokenizer
+from vllm.v1.engine.logprobs import LogprobsProcessor
 from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollector
 from vllm.v1.engine.utils import CoreEngineProcManager
 from vllm.v1.metrics.loggers import StatLoggerBase
@@ -64,6 +66,13 @@ PARAMETERS: list[tuple[Callable[..., Any], str]] = [
     (
         ParserManager.get_parser,
         "tool_parser_name reasoning_parser_name enable_auto_tools model_name is_harmony tool_strict_level tokenizer",
+    ),
+    (convert_ids_list_to_tokens, "tokenizer token_ids"),
+    (LogprobsProcessor._verify_tokens, "self decoded_tokens_list tokens context_token_ids"),
+    (
+        LogprobsProcessor.__init__,
+        "self tokenizer logprobs prompt_logprobs cumulative_logprob num_logprobs num_prompt_logprobs "
+        "prompt_token_id_logprobs",
     ),
     (StatLoggerBase.__init__, "self vllm_config engine_index"),
     (StatLoggerBase.record, "self scheduler_stats iteration_stats mm_cache_stats engine_idx"),

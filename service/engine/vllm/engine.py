@@ -122,7 +122,8 @@ class VllmEngine:
             "reasoning_ended": True if parser is None else parser.reasoning_ended(prompt_ids),
         }
         with vllm_errors(self._engine):
-            scores = await prompt_scores(self._engine, parameters, vllm_id, **asked)
+            run = partial(self._preparation.run, caller)
+            scores = await prompt_scores(self._engine, run, parameters, vllm_id, **asked)
             answers = Answers(id, request, parsers, prompt_ids, stops, self._templating.decode, scores)
             answer = partial(self._sweep.generate, answers, parameters=parameters, request_id=vllm_id, **asked)
             await self._compiling.in_turn(caller, grammar, answer, emit)

@@ -25,7 +25,7 @@ class Answers:
     """The answers to one request, which vLLM generates side by side.
 
     `stops` end the answers that have a parser; vLLM ends the others. `decode` is the tokenizer's method.
-    `prompt_scores` are the prompt's log probabilities, where vLLM has computed them apart from the answers.
+    `prompt_scores` are the log probabilities of the prompt behind its first token, where the answers don't bring them.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Answers:
         prompt_ids: list[int],
         stops: Stops,
         decode: Callable[[list[int]], str],
-        prompt_scores: Any = None,
+        prompt_scores: list[TokenLogprob] | None = None,
     ) -> None:
         self._answers = [
             _SequenceAnswer(id, index, request, parser, prompt_ids, stops) for index, parser in enumerate(parsers)
@@ -75,9 +75,11 @@ class Answers:
         logprobs: list[TokenLogprob] = []
         if self._request.logprobs is not None:
             # The first token has no probability, since nothing precedes it.
-            scores = self._prompt_scores or output.prompt_logprobs or [None]
-            logprobs = _logprobs(ids[1:], islice(scores, 1, None), self._request.logprobs)
-            logprobs.insert(0, TokenLogprob(self._decode(ids[:1]), None))
+            scores = self._prompt_scores
+            if scores is None:
+                choices = islice(output.prompt_logprobs or (), 1, None)
+                scores = token_logprobs(ids[1:], choices, self._request.logprobs)
+            logprobs = [TokenLogprob(self._decode(ids[:1]), None), *scores]
         for answer in self._answers:
             yield answer.prompt(text, logprobs)
 
@@ -126,7 +128,7 @@ class _SequenceAnswer:
                 logprobs = completion.logprobs or []
                 # The tokens that another engine generated have none here.
                 others = len(completion.token_ids) - len(logprobs)
-                delta.logprobs = _logprobs(delta.token_ids[others:], logprobs, self._logprobs)
+                delta.logprobs = token_logprobs(delta.token_ids[others:], logprobs, self._logprobs)
             self._seq += len(delta.token_ids)
             if self._client_has is not None:
                 self._leave_out(delta, self._client_has)
@@ -209,7 +211,7 @@ def check_end(completion: CompletionOutput, begun: bool = False, constrained: bo
         raise EngineFailure("an error was encountered while running the model")
 
 
-def _logprobs(
+def token_logprobs(
     token_ids: Iterable[int], choices: Iterable[Mapping[int, Logprob] | None], alternatives: int
 ) -> list[TokenLogprob]:
     """Return one entry for each token, with its alternatives, the most probable first."""
