@@ -117,6 +117,7 @@ def test_clients_that_leave_reach_the_engine(client: httpx.Client, web: Server):
         for request_id, script in scripts.items()
     ]
     streams = [client.send(request, stream=True) for request in requests]
+    assert [stream.status_code for stream in streams] == [200, 200], [dict(stream.headers) for stream in streams]
     web.wait_until_running(len(streams))
     for stream in streams:
         stream.close()
@@ -158,7 +159,9 @@ def test_who_leaves_before_an_answer_that_is_not_streamed_reaches_the_engine(nam
 def test_a_long_body_passes(client: httpx.Client):
     body = chat("a", stream=False)
     body["messages"].insert(0, {"role": "system", "content": "x" * 3_000_000})
-    assert client.post("/api/chat", json=body).json()["message"]["content"] == "a "
+    answer = client.post("/api/chat", json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["message"]["content"] == "a "
 
 
 def test_a_redirect_leads_back_through_the_proxy(client: httpx.Client, proxy: Proxy):
