@@ -95,6 +95,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server.start(tmp_path_factory.mktemp("server"))
     yield server
     server.stop()
+    assert "Exception ignored" not in server.output
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ line in gunicorn's log that names the setting and what is wrong with it.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import resource
@@ -78,6 +79,8 @@ def post_worker_init(worker: Any) -> None:
         request_log.to_stdout()
     gc.collect()
     gc.freeze()
+    # Python takes an interpreter apart in another order where objects are frozen, and logging's handlers complain then.
+    atexit.register(gc.unfreeze)
 
 
 def on_exit(server: Any) -> None:
