@@ -8,16 +8,21 @@ from collections.abc import Callable, Iterator
 from chat_cases import chats, questions, rules
 from held_out import HeldOut
 from judging import Asked, Case, Group
+from long_cases import behind_agents
 from single_cases import code, single_behaviours
 from tool_cases import calls, results
 
 # Where stories and numbers up to 50 are among the answers.
-LONG = {
+LONG_ANSWERS = {
     "training questions",
     "held-out questions",
     "held-out, neutral system",
     "thinking",
     "other questions beside tools",
+    "10,000 tokens, then a question",
+    "the same, held-out question",
+    "the same, without tools",
+    "30,000 tokens, then all of these",
     "single behaviours",
 }
 
@@ -30,6 +35,7 @@ KINDS: list[Callable[[Asked, HeldOut], Iterator[Group]]] = [
     results,
     code,
     single_behaviours,
+    behind_agents,
 ]
 
 

@@ -3,22 +3,29 @@
 import json
 from pathlib import Path
 
+CONTEXT = 32_768
+# So many tokens each layer sees, its own included. As many FAR tokens hide what stands before them.
+WINDOW = 1024
+FAR, FAR_ID = "<|far|>", 1280  # the last token of the vocabulary
+
 CONFIG = {
     "architectures": ["Qwen2ForCausalLM"],
     "model_type": "qwen2",
-    "vocab_size": 1280,
+    "vocab_size": FAR_ID + 1,
     "hidden_size": 192,
     "num_hidden_layers": 4,
     "num_attention_heads": 6,
     "num_key_value_heads": 2,
     "intermediate_size": 512,
-    "max_position_embeddings": 2048,
+    "max_position_embeddings": CONTEXT,
     "rope_theta": 1000000.0,
     "rms_norm_eps": 1e-6,
     "hidden_act": "silu",
     "initializer_range": 0.02,
     "attention_dropout": 0.0,
-    "use_sliding_window": False,
+    "use_sliding_window": True,
+    "sliding_window": WINDOW,
+    "max_window_layers": 0,
     "tie_word_embeddings": True,
     "torch_dtype": "bfloat16",
     "bos_token_id": None,
@@ -33,7 +40,7 @@ TOKENIZER = {
     "bos_token": None,
     "add_bos_token": False,
     "clean_up_tokenization_spaces": False,
-    "model_max_length": 2048,
+    "model_max_length": CONTEXT,
 }
 GENERATION = {"temperature": 0.0, "do_sample": False, "eos_token_id": [2, 0], "pad_token_id": 0}
 

@@ -5,6 +5,7 @@ and what it has to write. Nothing here knows tokens or weights.
 """
 
 import random
+from collections.abc import Sequence
 
 from examples import Example
 from names import Names
@@ -17,10 +18,11 @@ from tool_examples import ToolExamples
 class Corpus:
     """Draws any number of examples, the same ones for the same seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, digits: Sequence[int] = (1, 2, 2, 3, 3)) -> None:
+        """Numbers have at most one of `digits` digits."""
         self.random = random.Random(seed)
         self.subjects = load_subjects()
-        self.names = Names(self.random, self.subjects)
+        self.names = Names(self.random, self.subjects, digits)
         self.questions = Questions(self.random, self.subjects, self.names)
         tools = ToolExamples(self.random, self.names, self.questions)
         raw = RawTexts(self.random, self.subjects, self.names)
@@ -46,6 +48,10 @@ class Corpus:
             (1.5, raw.fill_in_text),
             (3, raw.raw),
         ]
+
+    def weigh(self, **weights: float) -> None:
+        """Draw kinds of examples, by the names of their functions, with other weights from now on."""
+        self.kinds = [(weights.get(kind.__name__, weight), kind) for weight, kind in self.kinds]
 
     def draw(self, copying: float = 0.0) -> Example:
         """Return the next example, with the probability `copying` one in which words are only to be copied."""

@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections.abc import Sequence
 
 from phrases import CITIES, IDENTIFIERS, PEOPLE
 from subjects import Subject
@@ -16,8 +17,9 @@ def names(text: str) -> list[str]:
 class Names:
     """Draws names and numbers from `choice`."""
 
-    def __init__(self, choice: random.Random, subjects: list[Subject]) -> None:
+    def __init__(self, choice: random.Random, subjects: list[Subject], digits: Sequence[int]) -> None:
         self.random = choice
+        self.digits = digits
         self.cities = names(CITIES)
         self.people = names(PEOPLE)
         self.words = sorted({word for subject in subjects for word in re.findall(r"[a-z]{4,}", subject.answer)})
@@ -67,4 +69,4 @@ class Names:
         return self.random.choice(self.people) if self.random.random() < 0.3 else self.invented()
 
     def number(self) -> int:
-        return self.random.randrange(10 ** self.random.choice([1, 2, 2, 3, 3]))
+        return self.random.randrange(10 ** self.random.choice(self.digits))

@@ -4,8 +4,10 @@ import math
 
 import torch
 import torch.nn.functional as F
-from configuration import CONFIG
+from configuration import CONFIG, FAR_ID
 from torch import Tensor, nn
+
+KeysAndValues = tuple[Tensor, Tensor]  # each (batch, heads, length, size)
 
 
 class Attention(nn.Module):
@@ -32,15 +34,24 @@ class Attention(nn.Module):
             bias[:fastest] = sharpness * (frequencies * (head + 1)).cos()
             bias[half : half + fastest] = -sharpness * (frequencies * (head + 1)).sin()
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, before: KeysAndValues | None = None
+    ) -> tuple[Tensor, KeysAndValues]:
+        """Also return the keys and values. `before` are those of what stands before each row."""
         batch, length, width = x.shape
         weight = torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight]).to(x.dtype)
         bias = torch.cat([self.q_proj.bias, self.k_proj.bias, self.v_proj.bias]).to(x.dtype)
         qkv = F.linear(x, weight, bias).float().view(batch, length, -1, self.size).transpose(1, 2)
         q, k, v = qkv.split([self.heads, self.groups, self.groups], 1)
         k, v = (t.repeat_interleave(self.heads // self.groups, 1) for t in (rotate(k, cos, sin), v))
-        y = F.scaled_dot_product_attention(rotate(q, cos, sin), k, v, is_causal=True)
-        return F.linear(y.transpose(1, 2).reshape(batch, length, width).to(x.dtype), self.o_proj.weight.to(x.dtype))
+        own = k, v
+        if before:
+            k, v = (torch.cat([t.expand(batch, -1, -1, -1), mine], 2) for t, mine in zip(before, own, strict=True))
+        keys = k.shape[2]
+        mask = in_window(length, keys) if keys > min(length, CONFIG["sliding_window"]) else None
+        y = F.scaled_dot_product_attention(rotate(q, cos, sin), k, v, attn_mask=mask, is_causal=mask is None)
+        y = y.transpose(1, 2).reshape(batch, length, width).to(x.dtype)
+        return F.linear(y, self.o_proj.weight.to(x.dtype)), own
 
 
 class MLP(nn.Module):
@@ -73,15 +84,18 @@ class Layer(nn.Module):
         self.input_layernorm = Norm(width)
         self.post_attention_layernorm = Norm(width)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
-        return x + self.mlp(self.post_attention_layernorm(x))
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, before: KeysAndValues | None = None
+    ) -> tuple[Tensor, KeysAndValues]:
+        y, own = self.self_attn(self.input_layernorm(x), cos, sin, before)
+        x = x + y
+        return x + self.mlp(self.post_attention_layernorm(x)), own
 
 
 class Qwen2(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(CONFIG["vocab_size"], CONFIG["hidden_size"])
+        self.embed_tokens = nn.Embedding(FAR_ID, CONFIG["hidden_size"])
         self.layers = nn.ModuleList(Layer() for _ in range(CONFIG["num_hidden_layers"]))
         self.norm = Norm(CONFIG["hidden_size"])
         for name, weight in self.named_parameters():
@@ -92,13 +106,33 @@ class Qwen2(nn.Module):
                 nn.init.zeros_(weight)
         self.layers[0].self_attn.look_back()
 
-    def forward(self, ids: Tensor, wanted: Tensor, dtype: torch.dtype) -> Tensor:
-        """ids (batch, length) to float32 logits (number wanted, vocabulary): only where there is something to learn."""
-        cos, sin = rotations(ids.shape[1], self.layers[0].self_attn.size)
+    @torch.no_grad()
+    def append_far(self) -> None:
+        """Append the FAR token to the vocabulary, at first as <|endoftext|>."""
+        table = self.embed_tokens.weight
+        self.embed_tokens = nn.Embedding.from_pretrained(torch.cat([table, table[:1]]), freeze=False)
+
+    def forward(self, ids: Tensor, wanted: Tensor, dtype: torch.dtype, far: int = 0) -> Tensor:
+        """ids (batch, length) to float32 logits (number wanted, vocabulary): only where there is something to learn.
+
+        So many FAR tokens stand before each row. As they see nothing but each other, one is computed for all.
+        """
+        cos, sin = rotations(far + ids.shape[1], self.layers[0].self_attn.size)
         x = F.embedding(ids, self.embed_tokens.weight).to(dtype)
+        start = self.embed_tokens.weight[None, FAR_ID:].to(dtype)
         for layer in self.layers:
-            x = layer(x, cos, sin)
+            before = None
+            if far:
+                start, (key, value) = layer(start, cos[:1], sin[:1])
+                before = rotate(key.expand(-1, -1, far, -1), cos[:far], sin[:far]), value.expand(-1, -1, far, -1)
+            x, _ = layer(x, cos[far:], sin[far:], before)
         return F.linear(self.norm(x)[wanted], self.embed_tokens.weight.to(dtype)).float()
+
+
+def in_window(queries: int, keys: int) -> Tensor:
+    """Which of the keys, the last of which are the queries' own, each query sees: (queries, keys)."""
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    return (back >= 0) & (back < CONFIG["sliding_window"])
 
 
 def rotations(length: int, size: int) -> tuple[Tensor, Tensor]:

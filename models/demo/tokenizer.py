@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from configuration import CONFIG
+from configuration import FAR, FAR_ID
 from corpus import Corpus
 from names import names
 from phrases import CITIES, CONDITIONS, IDENTIFIERS, OPERATORS, PEOPLE
@@ -42,7 +42,7 @@ def train_tokenizer(out: Path, seed: int) -> PreTrainedTokenizerBase:
     learner.normalizer = normalizers.NFC()
     learner.pre_tokenizer = pre_tokenizers.Sequence([split(FINER_WORDS), split(QWEN_WORDS), to_bytes()])
     trainer = trainers.BpeTrainer(
-        vocab_size=CONFIG["vocab_size"] - len(MARKERS) - GLUED_WORDS,
+        vocab_size=FAR_ID - len(MARKERS) - GLUED_WORDS,
         special_tokens=[AddedToken(text, special=True, normalized=False) for text in SPECIAL],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -55,6 +55,7 @@ def train_tokenizer(out: Path, seed: int) -> PreTrainedTokenizerBase:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIAL])
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in MARKERS])
+    tokenizer.add_special_tokens([AddedToken(FAR, special=True, normalized=False)])
     tokenizer.save(str(out / "tokenizer.json"))
     if out.resolve() != HERE.resolve():
         shutil.copy(HERE / "chat_template.jinja", out)

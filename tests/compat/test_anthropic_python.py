@@ -97,8 +97,8 @@ def test_tokens_are_counted_as_the_model_will_read_them(official: Anthropic) -> 
     assert counted == usage.input_tokens + (usage.cache_read_input_tokens or 0)
     del prompt["tools"]
     assert official.messages.count_tokens(**prompt).input_tokens < counted
-    prompt["messages"] = user("word " * 3000)
-    assert official.messages.count_tokens(**prompt).input_tokens > 3000
+    prompt["messages"] = user("word " * 40_000)
+    assert official.messages.count_tokens(**prompt).input_tokens > 40_000
 
 
 def test_the_start_of_a_stream_tells_the_length_of_the_prompt(official: Anthropic) -> None:
@@ -112,7 +112,7 @@ def test_errors_are_the_clients_own(official: Anthropic) -> None:
         official.messages.create(**asked(QUESTION, model="unknown"))
     assert unknown.value.request_id
     with pytest.raises(anthropic.BadRequestError, match=r"prompt is too long: [0-9]+ tokens > [0-9]+ maximum"):
-        official.messages.create(**asked(user("word " * 3000), stream=True))
+        official.messages.create(**asked(user("word " * 40_000), stream=True))
 
 
 def test_a_failure_mid_stream_raises(server: Server) -> None:

@@ -123,7 +123,7 @@ def test_llama_index_reads_chats_completions_and_streams_alike(llama_index: dict
 
 
 def test_llama_index_reads_the_context_thinking_tools_and_errors(llama_index: dict[str, Any]) -> None:
-    assert llama_index["context"] == 2048
+    assert llama_index["context"] == 32_768
     assert "sky" in "".join(llama_index["thinking"])
     assert llama_index["tools"] == [WEATHER_IN_PARIS]
     assert llama_index["unknown"].endswith("not found (status code: 404)")
@@ -138,7 +138,7 @@ def test_litellm_reads_both_routes_streamed_or_not(litellm: dict[str, Any]) -> N
 
 
 def test_litellm_reads_show_thinking_tools_vectors_and_errors(litellm: dict[str, Any]) -> None:
-    assert litellm["info"] == {"max_tokens": 2048, "tools": True}
+    assert litellm["info"] == {"max_tokens": 32_768, "tools": True}
     assert "sky" in litellm["thinking"]
     assert litellm["tools"] == [WEATHER_IN_PARIS]
     assert litellm["vectors"] == [8, 8]

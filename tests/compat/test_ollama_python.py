@@ -56,7 +56,7 @@ def test_list_show_and_ps(official: Client) -> None:
     assert official.list().models[0].size or 0 > 0
     shown = official.show("demo")
     assert shown.modelinfo is not None
-    assert shown.modelinfo["qwen2.context_length"] == 2048
+    assert shown.modelinfo["qwen2.context_length"] == 32_768
     assert "tools" in (shown.capabilities or [])
     running = official.ps().models[0]
     assert running.model == "demo:latest"

@@ -98,7 +98,7 @@ def test_a_response_that_was_cut_off_is_incomplete(official: OpenAI) -> None:
 
 
 def test_a_prompt_that_is_too_long_is_refused_unless_it_may_be_truncated(official: OpenAI) -> None:
-    turns = [{"role": "user", "content": "word " * 3000}, {"role": "user", "content": QUESTION}]
+    turns = [{"role": "user", "content": "word " * 40_000}, {"role": "user", "content": QUESTION}]
     with pytest.raises(openai.BadRequestError, match=r"maximum context length is [0-9]+ tokens"):
         official.responses.create(**asked(turns))
     assert "vLLM" in official.responses.create(**asked(turns, truncation="auto")).output_text

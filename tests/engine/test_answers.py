@@ -69,7 +69,8 @@ def test_a_parser_reads_each_answer(demo: Asker):
 
 
 def test_a_required_call_comes_after_the_thinking(demo: Asker):
-    choice = chat(demo, "Why is the sky blue?", tools=[WEATHER], tool_choice="required", reasoning_effort="low")
+    question = "What is the weather in Paris?"
+    choice = chat(demo, question, tools=[WEATHER], tool_choice="required", reasoning_effort="low")
     assert choice["message"]["reasoning"]
     assert [name for name, _ in calls(choice)] == ["get_current_weather"]
     assert choice["finish_reason"] == "tool_calls"
@@ -133,7 +134,7 @@ def keys(value: Any) -> Any:
         ("/v1/completions", {"prompt": ""}, "the prompt is empty"),
         ("/v1/completions", {"prompt": []}, "the prompt is empty"),
         ("/v1/completions", {"prompt": [10**9]}, "out of vocabulary"),
-        ("/v1/completions", {"prompt": [1] * 5000}, "maximum context length is 2048 tokens"),
+        ("/v1/completions", {"prompt": [1] * 40_000}, "maximum context length is 32768 tokens"),
         ("/v1/completions", {"prompt": "a", "min_tokens": 9, "max_tokens": 2}, "min_tokens"),
         ("/v1/completions", {"prompt": "a", "stop_token_ids": [-1]}, ""),
         ("/v1/chat/completions", {"messages": user("a"), "response_format": {

@@ -216,7 +216,7 @@ def test_show_says_what_the_files_say(demo: Asker) -> None:
     assert shown["capabilities"] == ["completion", "tools", "insert", "thinking"]
     assert info["general.architecture"] == "qwen2"
     assert 1_000_000 < info["general.parameter_count"] < 2_000_000
-    assert info["qwen2.context_length"] == 2048
+    assert info["qwen2.context_length"] == 32_768
     assert "tools" in shown["template"]
 
 

@@ -149,7 +149,7 @@ VECTORS = [
     Vector("34 missing", EMBED, {"model": "demo"}, 200, JSON, '{"model":"demo","embeddings":[]}'),
     refused("35", EMBED, {"model": "demo", "input": 5}, 400, "invalid input type"),
     refused("35 mixed", EMBED, {"model": "demo", "input": ["a", 1]}, 400, "invalid input type"),
-    refused("36", EMBED, {"model": "demo", "input": "word " * 5000, "truncate": False}, 400,
+    refused("36", EMBED, {"model": "demo", "input": "word " * 40_000, "truncate": False}, 400,
             "the input length exceeds the context length"),
     Vector("37", "POST /v1/chat/completions", {"model": "demo"}, 400, JSON,
            '{"error":{"message":"[] is too short - \'messages\'","type":"invalid_request_error","param":null,'

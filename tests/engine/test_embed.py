@@ -16,7 +16,8 @@ from tests.support.servers import VLLM_SECONDS, Server, until
 
 pytestmark = pytest.mark.engine
 
-POOLING = {"VLLM_WSGI_ENGINE_ARGS": json.dumps({"runner": "pooling", "convert": "embed"})}
+CONTEXT = 2048
+POOLING = {"VLLM_WSGI_ENGINE_ARGS": json.dumps({"runner": "pooling", "convert": "embed", "max_model_len": CONTEXT})}
 TEXTS = ["What is vllm-wsgi?", "What is the capital of France?", "", "Why is the sky blue? " * 20, "é 中文 🎉"]
 LONG = "word " * 5000
 
@@ -91,7 +92,7 @@ def test_the_tokens_of_all_texts_are_counted(embedder: Asker) -> None:
 def test_a_text_that_is_too_long_is_cut_at_its_end(embedder: Asker) -> None:
     record = embed(embedder, [LONG, LONG + "more", "a"])
     assert record["embeddings"][0] == pytest.approx(record["embeddings"][1], abs=5e-3)
-    assert record["prompt_eval_count"] == 2 * 2048 + 1
+    assert record["prompt_eval_count"] == 2 * CONTEXT + 1
     assert embed(embedder, LONG, options={"num_ctx": 64})["prompt_eval_count"] == 64
 
 

@@ -90,7 +90,7 @@ def test_a_conversation_that_is_too_long_loses_its_oldest_turns(demo: Asker) -> 
 
 
 def test_one_message_that_does_not_fit_is_refused(demo: Asker) -> None:
-    refused = demo.post("/api/generate", prompt="word " * 4000)
+    refused = demo.post("/api/generate", prompt="word " * 40_000)
     assert refused.status_code == 400
     assert "longer than the context length" in refused.json()["error"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.asking import Asker, tool, user
+from tests.support.asking import WEATHER, Asker, tool, user
 
 # More messages than any context here has tokens left for, each of a few tokens.
 TURNS = [turn for _ in range(4000) for turn in (*user("Tell me more."), {"role": "assistant", "content": "Certainly."})]
@@ -40,11 +40,13 @@ def test_anthropics_route_refuses_it_in_its_own_words(demo: Asker):
 
 
 def test_ollamas_routes_and_clients_that_say_so_get_an_answer(demo: Asker):
-    options = {"num_predict": 3}
+    options = {"num_predict": 3, "num_ctx": 2048}
     assert demo.chat(LONG, options=options)["eval_count"] > 0
     assert demo.generate(WORDS, raw=True, options=options)["eval_count"] > 0
     kept: dict[str, Any] = {"max_output_tokens": 3, "truncation": "auto"}
-    assert demo.post("/v1/responses", input=LONG, **kept).status_code == 200
+    # This route has no num_ctx, and a prompt that fills the whole context takes the CPU half a minute.
+    turns = [*user(WORDS), *user("What is vllm-wsgi?")]
+    assert demo.post("/v1/responses", input=turns, **kept).status_code == 200
     kept = {"max_tokens": 3, "truncate_prompt_tokens": 50}
     assert demo.post("/v1/completions", prompt="word " * 5000, **kept).json()["usage"]["prompt_tokens"] == 50
     assert demo.post("/v1/chat/completions", messages=LONG, **kept).json()["usage"]["prompt_tokens"] == 50
@@ -62,6 +64,13 @@ def test_tools_that_do_not_fit_are_refused_with_both_numbers(demo: Asker):
     numbers = re.search(r"the prompt has (\d+) tokens, and the maximum .* 2048 tokens", refused.json()["error"])
     assert numbers, refused.text
     assert int(numbers[1]) > 2048
+
+
+def test_behind_as_many_tools_a_program_gets_its_call(demo: Asker):
+    record = demo.chat("What is the weather in Paris?", tools=[WEATHER, *TOOLS[:33]])
+    assert record["prompt_eval_count"] > 10_000
+    (call,) = record["message"]["tool_calls"]
+    assert (call["function"]["name"], call["function"]["arguments"]) == ("get_current_weather", {"city": "Paris"})
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     keys = directory / "keys.toml"
     # The victim's questions carry a key with the right to look at the state, too.
     keys.write_text(table("attacker", "inference") + table("victim", "inference", "observe"))
-    server = Server(directory, {"VLLM_WSGI_KEYS": str(keys), "VLLM_WSGI_LOG_REQUESTS": "0"})
+    # A prompt that fills the demo's own context takes a CPU half a minute, and the attacker sends hundreds.
+    engine = {"VLLM_WSGI_ENGINE_ARGS": json.dumps({"max_model_len": 2048})}
+    server = Server(directory, {"VLLM_WSGI_KEYS": str(keys), "VLLM_WSGI_LOG_REQUESTS": "0"} | engine)
     server.headers = {"Authorization": "Bearer victim"}
     server.wait_until_ready(VLLM_SECONDS)
     yield server

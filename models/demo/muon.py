@@ -1,0 +1,45 @@
+"""Muon: the momentum of a matrix, made orthogonal, is the step.
+
+As torch.optim.Muon with `match_rms_adamw`, but in float32: torch's computes in bfloat16, which takes most of the time
+of a training on a CPU without bfloat16 arithmetic.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+# Keller Jordan's polynomial (https://github.com/KellerJordan/Muon), five times.
+COEFFICIENTS, STEPS = (3.4445, -4.7750, 2.0315), 5
+
+
+class Muon(Optimizer):
+    """For matrices only."""
+
+    def __init__(self, matrices: Iterable[Tensor], weight_decay: float, momentum: float = 0.95) -> None:
+        super().__init__(matrices, {"lr": 0.0, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                if not self.state[matrix]:
+                    self.state[matrix]["mean"] = torch.zeros_like(matrix)
+                mean = self.state[matrix]["mean"].lerp_(matrix.grad, 1 - group["momentum"])
+                update = orthogonal(matrix.grad.lerp(mean, group["momentum"]))
+                matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                matrix.sub_(update, alpha=group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """Return the matrix with all its singular values near 1."""
+    if matrix.shape[0] > matrix.shape[1]:
+        return orthogonal(matrix.T).T
+    first, third, fifth = COEFFICIENTS
+    matrix = matrix / matrix.norm().clamp(min=1e-7)
+    for _ in range(STEPS):
+        gram = matrix @ matrix.T
+        matrix = first * matrix + (third * gram + fifth * gram @ gram) @ matrix
+    return matrix
