@@ -31,6 +31,9 @@ SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".tiktoken", ".
 # vLLM's `MaxLoRARanks` (`vllm/config/lora.py`).
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 DEFAULT_LORA_RANK = 16
+# How many adapters an engine computes side by side. Each takes a share of the GPU's memory. vLLM's default is one, and
+# while one client uses its adapter, all clients of others wait then.
+ADAPTERS_AT_ONCE = 4
 MAIN = "main"
 # Common file systems take a name of 255 bytes. A path this long leaves room for the store's own path (Linux' PATH_MAX
 # is 4096).
@@ -280,4 +283,5 @@ def with_adapter(engine_args: dict[str, Any], adapter: Path) -> dict[str, Any]:
     fitting = next((each for each in LORA_RANKS if each >= rank), None)
     if fitting is None:
         raise BadRequest(f"an adapter of rank {rank}: vLLM takes up to {LORA_RANKS[-1]}")
-    return engine_args | {"enable_lora": True, "max_lora_rank": fitting}
+    needed = {"enable_lora": True, "max_lora_rank": fitting}
+    return needed | {"max_loras": ADAPTERS_AT_ONCE} | engine_args | needed

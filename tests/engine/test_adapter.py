@@ -64,3 +64,13 @@ def test_an_adapter_changes_what_its_model_says_and_no_other(http: httpx.Client,
     assert same == base
     assert other != base
     assert len(engine_server.engine_workers()) == 2
+
+
+def test_a_long_answer_of_one_adapter_keeps_no_other_waiting(http: httpx.Client, engine_server: Server):
+    """vLLM itself computes one adapter after the other."""
+    body = {"model": "same", "prompt": QUESTION, "max_tokens": 20_000, "ignore_eos": True, "stream": True}
+    with http.stream("POST", "/v1/completions", json=body) as long:
+        events = (json.loads(line[6:]) for line in long.iter_lines() if line)
+        next(events)
+        assert answer(http, engine_server.url, "other")
+        assert next(events)["choices"][0]["finish_reason"] is None

@@ -135,7 +135,7 @@ def test_a_recipe_is_checked_before_anything_is_written(recipe: Recipe, kind: ty
 
 def test_a_model_with_an_adapter_has_an_engine_that_takes_it(library: Library):
     made = library.create(name("a"), Recipe("demo", adapters=upload(library, adapter(9))), DECLARED)
-    assert made.engine_args == {"max_model_len": 512, "enable_lora": True, "max_lora_rank": 16}
+    assert made.engine_args == {"max_model_len": 512, "enable_lora": True, "max_lora_rank": 16, "max_loras": 4}
     assert (Path(made.adapter) / "adapter_config.json").is_file()
     assert made.defaults.adapter == made.adapter
 
@@ -143,10 +143,10 @@ def test_a_model_with_an_adapter_has_an_engine_that_takes_it(library: Library):
 @pytest.mark.parametrize(
     ("engine_args", "rank", "expected"),
     [
-        ({}, 1, {"enable_lora": True, "max_lora_rank": 1}),
-        ({}, 512, {"enable_lora": True, "max_lora_rank": 512}),
+        ({}, 1, {"enable_lora": True, "max_lora_rank": 1, "max_loras": 4}),
+        ({"max_loras": 2}, 512, {"enable_lora": True, "max_lora_rank": 512, "max_loras": 2}),
         ({"enable_lora": True}, 16, {"enable_lora": True}),
-        ({"enable_lora": True}, 17, {"enable_lora": True, "max_lora_rank": 32}),
+        ({"enable_lora": True}, 17, {"enable_lora": True, "max_lora_rank": 32, "max_loras": 4}),
         ({"enable_lora": True, "max_lora_rank": 64}, 8, {"enable_lora": True, "max_lora_rank": 64}),
     ],
 )
