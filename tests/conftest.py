@@ -15,7 +15,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.asking import Asker
 from tests.support.collector import Collector
-from tests.support.servers import ROOT, SCRIPTED, VLLM_SECONDS, Server, until
+from tests.support.servers import ROOT, SCRIPTED, Server
+from tests.support.waiting import VLLM_SECONDS, until
 
 TWO_MODELS = f"""
 [models.plain]

@@ -22,7 +22,8 @@ import httpx
 
 from tests.faults.load import THREADS, Holdings, holdings
 from tests.support.answers import NDJSON, SSE, chat, generate, parse, terminal, text
-from tests.support.servers import ROOT, SCRIPTED, Server, until
+from tests.support.servers import ROOT, SCRIPTED, Server
+from tests.support.waiting import until
 
 MODELS = f"""
 [models.demo]

@@ -14,7 +14,8 @@ import httpx
 
 from tests.support.answers import chat
 from tests.support.certificates import certify
-from tests.support.servers import SCRIPTED, Program, Server, free_port, one_is_done, until
+from tests.support.servers import SCRIPTED, Program, Server, free_port
+from tests.support.waiting import one_is_done, until
 
 WORDS = " ".join(f"w{number}" for number in range(40))
 # Ten seconds: a busy machine needs some of them until all are running.

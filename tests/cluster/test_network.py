@@ -21,7 +21,8 @@ from service.transport.address import parse_address
 from tests.cluster.conftest import Network
 from tests.cluster.machines import PATIENCE_SECONDS, REQUESTS, WHOLE, Apart, answers, begin
 from tests.support.certificates import certify
-from tests.support.servers import Server, one_is_done, until
+from tests.support.servers import Server
+from tests.support.waiting import one_is_done, until
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ import pytest
 
 from tests.deploy.proxies import PREFIX, STARTS, Proxy, certify, missing
 from tests.support.answers import NDJSON, SSE, chat, parse, text
-from tests.support.servers import SCRIPTED, Server, until
+from tests.support.servers import SCRIPTED, Server
+from tests.support.waiting import until
 
 FORMATS = pytest.mark.parametrize("accept", [NDJSON, SSE])
 BEHIND = {

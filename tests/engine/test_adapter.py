@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save
 
 from tests.support.asking import Asker
-from tests.support.servers import ROOT, VLLM_SECONDS, Server
+from tests.support.servers import ROOT, Server
+from tests.support.waiting import VLLM_SECONDS
 
 pytestmark = pytest.mark.engine
 

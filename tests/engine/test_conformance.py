@@ -21,7 +21,8 @@ from service.errors import BadRequest
 from service.protocol.request import Infill
 from tests.support.answers import NDJSON, SSE, chat, generate
 from tests.support.asking import WEATHER
-from tests.support.servers import ROOT, VLLM_SECONDS, Server
+from tests.support.servers import ROOT, Server
+from tests.support.waiting import VLLM_SECONDS
 
 JSON, TEXT = "application/json; charset=utf-8", "text/plain; charset=utf-8"
 GO = "json: cannot unmarshal"

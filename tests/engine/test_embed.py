@@ -12,7 +12,8 @@ from ollama import Client, ResponseError
 
 from tests.support.asking import Asker, user
 from tests.support.metrics import samples, total
-from tests.support.servers import VLLM_SECONDS, Server, until
+from tests.support.servers import Server
+from tests.support.waiting import VLLM_SECONDS, until
 
 pytestmark = pytest.mark.engine
 

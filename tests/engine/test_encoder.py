@@ -10,7 +10,8 @@ from string import ascii_lowercase
 import pytest
 
 from tests.support.asking import Asker, user
-from tests.support.servers import VLLM_SECONDS, Server
+from tests.support.servers import Server
+from tests.support.waiting import VLLM_SECONDS
 
 pytestmark = pytest.mark.engine
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.asking import Asker
 from tests.support.metrics import samples, total
-from tests.support.servers import ROOT, VLLM_SECONDS, Server, until
+from tests.support.servers import ROOT, Server
+from tests.support.waiting import VLLM_SECONDS, until
 
 pytestmark = pytest.mark.engine
 

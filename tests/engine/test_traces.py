@@ -6,7 +6,8 @@ import httpx
 import pytest
 
 from tests.support.collector import CLIENT, PARENT, TRACE, Collector
-from tests.support.servers import VLLM_SECONDS, Server
+from tests.support.servers import Server
+from tests.support.waiting import VLLM_SECONDS
 
 pytestmark = pytest.mark.engine
 

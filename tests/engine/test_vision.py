@@ -13,7 +13,7 @@ from service.engine.vllm.render import TOO_LONG
 from tests.support.answers import terminal
 from tests.support.asking import WEATHER, Asker, content
 from tests.support.image_bombs import BOMBS
-from tests.support.servers import VLLM_SECONDS, Server
+from tests.support.servers import Server
 from tests.support.tiny_eyes import (
     AROUND,
     BLUE,
@@ -27,6 +27,7 @@ from tests.support.tiny_eyes import (
     make_model,
     picture,
 )
+from tests.support.waiting import VLLM_SECONDS
 
 # vLLM looks into a model that sees in a process of its own before it loads it.
 pytestmark = pytest.mark.engine

@@ -19,7 +19,8 @@ import httpx
 import psutil
 
 from tests.support.answers import NDJSON, SSE, chat, parse, terminal, text
-from tests.support.servers import Server, until
+from tests.support.servers import Server
+from tests.support.waiting import until
 
 CLIENTS = 8
 SCRIPT = "!rate:50 !repeat:10:word"

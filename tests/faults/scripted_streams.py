@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 
 from tests.support.answers import chat, generate
-from tests.support.servers import Server, one_is_done, until
+from tests.support.servers import Server
+from tests.support.waiting import one_is_done, until
 
 WORDS = [f"w{number}" for number in range(30)]
 # The last words before the first gate, and between the two.

@@ -17,7 +17,8 @@ from tests.faults.scripted_streams import requests
 from tests.faults.table import fault
 from tests.support.answers import NDJSON, SSE
 from tests.support.resumed import POSTS, Pieces
-from tests.support.servers import SCRIPTED, Server, one_is_done, until
+from tests.support.servers import SCRIPTED, Server
+from tests.support.waiting import one_is_done, until
 
 # Less than a record of some dialects has.
 MOST_BYTES = 300

@@ -17,7 +17,8 @@ from tests.faults.load import FILES, holdings, pids
 from tests.faults.table import fault
 from tests.support.answers import generate, terminal
 from tests.support.asking import WEATHER, Asker, content, user
-from tests.support.servers import PATIENCE_SECONDS, Server, one_is_done, until
+from tests.support.servers import Server
+from tests.support.waiting import PATIENCE_SECONDS, one_is_done, until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 

@@ -25,7 +25,8 @@ from tests.faults.table import fault
 from tests.faults.test_engine_core import ENGINE_TIMEOUT, KINDS, PATHS, READY_SECONDS, Records, whole
 from tests.support.answers import NDJSON, SSE
 from tests.support.asking import Asker
-from tests.support.servers import PATIENCE_SECONDS, ROOT, Server, clean_environment, one_is_done, until
+from tests.support.servers import ROOT, Server, clean_environment
+from tests.support.waiting import PATIENCE_SECONDS, one_is_done, until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(3000)]
 

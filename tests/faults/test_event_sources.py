@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import ROOT, Server, clean_environment, until
+from tests.support.servers import ROOT, Server, clean_environment
+from tests.support.waiting import until
 
 HERE = ROOT / "tests" / "compat"
 WORDS = [f"w{number}" for number in range(20)]

@@ -13,7 +13,8 @@ import pytest
 
 from tests.faults.scripted_streams import Said, Streams, streams, undisturbed_answers
 from tests.support.answers import NDJSON, chat, text
-from tests.support.servers import Server, until
+from tests.support.servers import Server
+from tests.support.waiting import until
 
 StartServer = Callable[..., Server]
 

@@ -16,7 +16,8 @@ import pytest
 
 from tests.faults.table import fault
 from tests.support.answers import NDJSON, SSE, chat, parse, text
-from tests.support.servers import SCRIPTED, Server, one_is_done, until
+from tests.support.servers import SCRIPTED, Server
+from tests.support.waiting import one_is_done, until
 
 StartServer = Callable[..., Server]
 # What becomes of streams that may not continue on another engine; tests/faults/test_moves.py has those that may.

@@ -19,7 +19,8 @@ import pytest
 from tests.faults.scripted_streams import RUNNING, Said, Streams, streams, undisturbed_answers
 from tests.faults.table import fault
 from tests.support.answers import NDJSON, chat, text
-from tests.support.servers import ROOT, SCRIPTED, Server, clean_environment, one_is_done, until
+from tests.support.servers import ROOT, SCRIPTED, Server, clean_environment
+from tests.support.waiting import one_is_done, until
 
 MODELS = f"""
 [models.demo]

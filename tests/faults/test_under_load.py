@@ -23,7 +23,8 @@ import pytest
 from tests.faults.load import CLIENTS, Load, leaks_nothing, under_load
 from tests.faults.table import FAULTS, PAGE, Survived, fault, page
 from tests.support.answers import NDJSON, chat, generate, parse, terminal
-from tests.support.servers import SCRIPTED, Server, until
+from tests.support.servers import SCRIPTED, Server
+from tests.support.waiting import until
 
 WEB_WORKERS = 2
 STORE_BYTES = 2**20

@@ -25,7 +25,8 @@ import pytest
 
 from tests.support.answers import terminal
 from tests.support.keys import table
-from tests.support.servers import ROOT, VLLM_SECONDS, Server, until
+from tests.support.servers import ROOT, Server
+from tests.support.waiting import VLLM_SECONDS, until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 

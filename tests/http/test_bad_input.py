@@ -26,7 +26,8 @@ from service.engine_client.client import Client
 from service.protocol.wire import decode_command, decode_events, decode_report
 from tests.support.answers import NDJSON, chat, generate, parse, terminal
 from tests.support.hub import LoopbackHub
-from tests.support.servers import SCRIPTED, EngineHost, until
+from tests.support.servers import SCRIPTED, EngineHost
+from tests.support.waiting import until
 from tests.unit.protocol.test_wire import COMMANDS, EVENTS
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.answers import NDJSON, parse
 from tests.support.library import WEIGHTS, digest, names, said, upload
-from tests.support.servers import Server, until
+from tests.support.servers import Server
+from tests.support.waiting import until
 
 
 def test_a_blob_is_there_when_it_has_been_uploaded(http: httpx.Client):

@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from tests.support.answers import chat
-from tests.support.servers import Server, WebProgram, until
+from tests.support.servers import Server, WebProgram
+from tests.support.waiting import until
 
 FORMATS: list[dict[str, Any]] = [{}, {"stream": "sse"}, {"stream": False}]
 

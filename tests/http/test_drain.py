@@ -18,7 +18,8 @@ from service.config import Settings
 from service.drain import EARLY_SECONDS, Drain, drain
 from service.engine.host.resident import HOLD_SECONDS
 from tests.support.answers import NDJSON, SSE, chat, parse, text
-from tests.support.servers import SCRIPTED, EngineHost, Server, until
+from tests.support.servers import SCRIPTED, EngineHost, Server
+from tests.support.waiting import until
 
 # Heartbeats are when a stream that waits looks at the clock.
 QUICK = SCRIPTED | {"WEB_CONCURRENCY": "2", "GUNICORN_CMD_ARGS": "--graceful-timeout 4", "VLLM_WSGI_HEARTBEAT": "0.5"}

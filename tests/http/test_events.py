@@ -16,7 +16,8 @@ import pytest
 from tests.support.answers import chat
 from tests.support.events import events
 from tests.support.keys import write_keys
-from tests.support.servers import Server, until
+from tests.support.servers import Server
+from tests.support.waiting import until
 
 
 def ask(server: Server, script: str = "a b c") -> str:

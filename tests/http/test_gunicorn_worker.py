@@ -28,7 +28,8 @@ from service.gunicorn.worker import write_json_error
 from tests.deploy.proxies import certify, found
 from tests.support.answers import chat
 from tests.support.asking import Asker
-from tests.support.servers import SCRIPTED, Server, until
+from tests.support.servers import SCRIPTED, Server
+from tests.support.waiting import until
 
 StartServer = Callable[..., Server]
 

@@ -14,7 +14,8 @@ from flask.testing import FlaskClient
 from service.config import Settings
 from service.web.blueprint import create_blueprint
 from tests.support.answers import chat
-from tests.support.servers import SCRIPTED, Server, until
+from tests.support.servers import SCRIPTED, Server
+from tests.support.waiting import until
 
 
 def application(tmp_path: Path, prefix: str | None = None) -> FlaskClient:

@@ -16,7 +16,8 @@ from flask import Flask
 from service import Delta, Inference, Settings, create_blueprint, inference
 from service.errors import BadRequest, EngineFailure, ModelNotFound
 from tests.support.answers import NDJSON, SSE, parse, terminal, text
-from tests.support.servers import ROOT, EngineHost, WebProgram, free_port, until
+from tests.support.servers import ROOT, EngineHost, WebProgram, free_port
+from tests.support.waiting import until
 
 APPLICATION = """
 from flask import Flask, request

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.answers import NDJSON, SSE, chat, parse, terminal, text
 from tests.support.library import WEIGHTS, create, delete, digest, names, said, upload
-from tests.support.servers import Server, until
+from tests.support.servers import Server
+from tests.support.waiting import until
 
 # --- create ----------------------------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 
 from tests.support.library import WEIGHTS, create, delete, names, upload
-from tests.support.servers import Server, one_is_done, until
+from tests.support.servers import Server
+from tests.support.waiting import one_is_done, until
 
 
 def test_a_host_that_is_killed_while_models_change_loses_none_that_it_had_promised(http: httpx.Client, library: Server):

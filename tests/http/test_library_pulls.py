@@ -13,7 +13,8 @@ import pytest
 from tests.support.answers import NDJSON, SSE, parse
 from tests.support.hub import LoopbackHub
 from tests.support.library import DEMO, delete, names, said
-from tests.support.servers import Server, until
+from tests.support.servers import Server
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("media_type", [NDJSON, SSE])

@@ -23,7 +23,8 @@ from service.errors import DeadlineExceeded, ModelNotFound
 from service.protocol.model_info import Recipe
 from service.protocol.request import Request, Text
 from tests.support.answers import NDJSON, chat, parse, terminal, text
-from tests.support.servers import ROOT, SCRIPTED, Server, until
+from tests.support.servers import ROOT, SCRIPTED, Server
+from tests.support.waiting import until
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 KEYS = {

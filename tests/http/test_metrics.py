@@ -17,7 +17,8 @@ from service.config import Settings
 from service.telemetry.metrics import joined
 from service.web.blueprint import create_blueprint
 from tests.support.answers import chat, generate
-from tests.support.servers import SCRIPTED, Server, until
+from tests.support.servers import SCRIPTED, Server
+from tests.support.waiting import until
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

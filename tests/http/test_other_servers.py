@@ -18,7 +18,8 @@ from service.config import Settings
 from service.errors import SettingsError
 from service.web.blueprint import create_blueprint
 from tests.support.answers import NDJSON, SSE, chat, generate, parse, text
-from tests.support.servers import ROOT, EngineHost, WebProgram, free_port, until
+from tests.support.servers import ROOT, EngineHost, WebProgram, free_port
+from tests.support.waiting import until
 
 JSON = "application/json; charset=utf-8"
 APPLICATION = """

@@ -17,7 +17,7 @@ from service.errors import Unavailable
 from tests.support.hub import LoopbackHub
 from tests.support.loop import in_loop
 from tests.support.pulls import DEMO, HELD, KEPT, NAME, WEIGHTS, children, contents, held, pulled
-from tests.support.servers import until
+from tests.support.waiting import until
 
 # vLLM brings it; the rest of tests/http runs without.
 pytest.importorskip("huggingface_hub")

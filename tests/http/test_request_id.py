@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from tests.support.answers import chat, generate, parse
-from tests.support.servers import Server, until
+from tests.support.servers import Server
+from tests.support.waiting import until
 
 ROUTES = [
     ("GET", "/"), ("GET", "/api/version"), ("GET", "/api/tags"), ("POST", "/api/show"), ("POST", "/api/chat"),

@@ -18,7 +18,8 @@ from service.config import Settings
 from service.engine_client.client import Client
 from service.telemetry.request_log import LOGGER
 from tests.support.answers import chat, generate
-from tests.support.servers import ROOT, Server, until
+from tests.support.servers import ROOT, Server
+from tests.support.waiting import until
 
 HOSTILE = 'x"}\n{"status": 200}\r\u0085\u2028\u009b31m\x1b[2J\\'
 FIELDS = {

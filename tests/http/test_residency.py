@@ -16,8 +16,9 @@ import httpx
 import pytest
 
 from tests.support.answers import NDJSON, chat, generate, parse, text
-from tests.support.servers import ROOT, SCRIPTED, clean_environment, free_port, until
+from tests.support.servers import ROOT, SCRIPTED, clean_environment, free_port
 from tests.support.several_models import Models, only_pinned, streaming
+from tests.support.waiting import until
 
 # Without arguments of its own each would share the engine of the first, which has the same weights.
 MODELS = """

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from tests.support.answers import parse
-from tests.support.servers import Server, until
+from tests.support.servers import Server
+from tests.support.waiting import until
 
 JSON_TYPE = "application/json; charset=utf-8"
 

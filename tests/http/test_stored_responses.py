@@ -15,7 +15,8 @@ from httpx_sse import connect_sse
 
 from service.access.new_key import lines
 from service.access.scopes import SCOPES
-from tests.support.servers import SCRIPTED, Server, until
+from tests.support.servers import SCRIPTED, Server
+from tests.support.waiting import until
 
 PATH = "/v1/responses"
 UNKNOWN = "resp_" + "0" * 24

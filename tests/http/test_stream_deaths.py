@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.answers import NDJSON, chat
 from tests.support.resumed import SCRIPT, WORDS, Pieces
-from tests.support.servers import Server, until
+from tests.support.servers import Server
+from tests.support.waiting import until
 
 StartServer = Callable[..., Server]
 

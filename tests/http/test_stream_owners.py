@@ -11,7 +11,8 @@ from service.access.new_key import lines
 from service.access.scopes import SCOPES
 from tests.support.answers import SSE, chat
 from tests.support.resumed import post
-from tests.support.servers import SCRIPTED, Server, until
+from tests.support.servers import SCRIPTED, Server
+from tests.support.waiting import until
 
 # What a key's kept streams may hold.
 BYTES = 20_000

@@ -16,7 +16,8 @@ import pytest
 
 from tests.legacy.environments import Environment
 from tests.support.answers import NDJSON, SSE, chat, parse, text
-from tests.support.servers import ROOT, EngineHost, WebProgram, free_port, until
+from tests.support.servers import ROOT, EngineHost, WebProgram, free_port
+from tests.support.waiting import until
 
 SHOP = ROOT / "tests" / "apps" / "legacy" / "shop.py"
 EXTENSIONS = Environment(

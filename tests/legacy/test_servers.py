@@ -30,7 +30,8 @@ from tests.legacy.servers import (
 )
 from tests.legacy.table import PAGE, Seen, page
 from tests.support.answers import NDJSON, SSE, chat, parse, terminal, text
-from tests.support.servers import EngineHost, WebProgram, free_port, until
+from tests.support.servers import EngineHost, WebProgram, free_port
+from tests.support.waiting import until
 
 HOST = Path(__file__).parent / "host.py"
 TRACES = ("Traceback", "greenlet is being finalized")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.legacy.environments import Environment
-from tests.support.servers import PATIENCE_SECONDS, ROOT, EngineHost, Program, until
+from tests.support.servers import ROOT, EngineHost, Program
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 TASKS = ROOT / "tests" / "apps" / "legacy" / "tasks.py"
 ENVIRONMENT = Environment("3.10", ("Flask==2.3.3", "Werkzeug==2.3.8", "celery==5.7.0", "rq==3.0.0", "redis==8.1.0"))

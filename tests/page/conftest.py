@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.browser import chromium
 from tests.support.hub import LoopbackHub
-from tests.support.servers import PATIENCE_SECONDS, ROOT, SCRIPTED, Server
+from tests.support.servers import ROOT, SCRIPTED, Server
+from tests.support.waiting import PATIENCE_SECONDS
 
 # How long the browser is asked for an element before the test looks whether it can still come.
 LOOK_MS = 1000

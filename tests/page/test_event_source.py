@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.servers import Server, until
+from tests.support.servers import Server
+from tests.support.waiting import until
 
 WORDS = " ".join(f"w{number}" for number in range(60))
 READ = """async ([script, at]) => {

@@ -10,7 +10,8 @@ import pytest
 
 from tests.page.test_page import HOSTILE
 from tests.support.hub import LoopbackHub
-from tests.support.servers import ROOT, Server, until
+from tests.support.servers import ROOT, Server
+from tests.support.waiting import until
 
 WEIGHTS = (ROOT / "models/demo/model.safetensors").stat().st_size
 

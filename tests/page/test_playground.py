@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.servers import PATIENCE_SECONDS, Server
+from tests.support.servers import Server
+from tests.support.waiting import PATIENCE_SECONDS
 
 # What a shell, Python and JavaScript each would take for their own.
 TRICKY = 'it\'s "quoted" $HOME `id` \\n ${x} {y} %s é'

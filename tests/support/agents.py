@@ -9,7 +9,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tests.support.servers import ROOT, Program, until
+from tests.support.servers import ROOT, Program
+from tests.support.waiting import until
 
 NODE_MODULES = ROOT / "tests/compat/agents/npm/node_modules"
 # Prefixes of variables that would point an agent elsewhere.

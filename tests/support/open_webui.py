@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx
 
-from tests.support.servers import PATIENCE_SECONDS, ROOT, WebProgram, free_port, until
+from tests.support.servers import ROOT, WebProgram, free_port
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 PROGRAM = ROOT / ".venv-open-webui/bin/open-webui"
 # It imports much, and makes its database when it starts for the first time.

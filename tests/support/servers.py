@@ -16,8 +16,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,54 +24,14 @@ import httpx
 import psutil
 
 from tests.support.processes import command, lives, session
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "TESTS_PROGRAM"
 # Most tests that harm an engine want to see what becomes of its requests; those of moves allow some.
 SCRIPTED = {"VLLM_WSGI_ENGINE": "scripted", "VLLM_WSGI_MOVES": "0"}
-
-
-# How long a test waits for what a busy machine does late. Waits end before where it can't come any more.
-PATIENCE_SECONDS = 60.0
-# vLLM needs 30 seconds to start, and many times as long on a machine that does other work.
-VLLM_SECONDS = 500.0
 # A server whose engine has failed this often during one wait will not have it ready.
 HOPELESS_RESTARTS = 3
-
-
-def until(
-    condition: Callable[[], Any],
-    seconds: float,
-    what: str,
-    unless: Callable[[], str] = lambda: "",
-    pause: float = 0.02,
-) -> float:
-    """Wait until `condition` holds, and return the seconds that it took. It is asked again after `pause` seconds.
-
-    Fails after `seconds`, or as soon as `unless` returns why the condition can't hold any more; `what` is what was
-    waited for.
-    """
-    began = time.monotonic()
-    while True:
-        # Asked before the condition, which may have come true in between.
-        hopeless = unless()
-        if condition():
-            return time.monotonic() - began
-        if hopeless:
-            raise AssertionError(f"{what}: {hopeless}")
-        if time.monotonic() - began > seconds:
-            raise AssertionError(f"{what}: not within {seconds:g} s")
-        time.sleep(pause)
-
-
-def one_is_done(requests: Iterable[Future[Any]]) -> Callable[[], str]:
-    """Return an `unless` for waits during requests that must go on meanwhile."""
-
-    def unless() -> str:
-        done = next((each for each in requests if each.done()), None)
-        return "" if done is None else f"a request has ended: {done.exception() or done.result()}"
-
-    return unless
 
 
 def free_port() -> int:

@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 
 from tests.support.answers import chat, text
-from tests.support.servers import PATIENCE_SECONDS, SCRIPTED, Server, until
+from tests.support.servers import SCRIPTED, Server
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 
 class Models:

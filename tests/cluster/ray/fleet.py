@@ -17,7 +17,8 @@ import httpx
 import psutil
 
 from tests.support.certificates import certify
-from tests.support.servers import MARK, ROOT, SCRIPTED, Program, Server, free_port, until
+from tests.support.servers import MARK, ROOT, SCRIPTED, Program, Server, free_port
+from tests.support.waiting import until
 
 PATIENCE_SECONDS = 180.0
 WORKER = "service.engine.worker.process"
