@@ -76,9 +76,9 @@ def test_requests_of_all_web_workers_are_counted_once(busy: Server):
 
 
 def test_each_ending_is_told_by_its_route_and_kind(busy: Server):
-    post(busy, "a !fail:oh")
-    post(busy, "a !fail:oh", "/api/generate", stream=False)
-    httpx.post(f"{busy.url}/v1/completions", content=b"{")
+    failed = post(busy, "a !fail:oh"), post(busy, "a !fail:oh", "/api/generate", stream=False)
+    refused = httpx.post(f"{busy.url}/v1/completions", content=b"{")
+    assert [answer.status_code for answer in (*failed, refused)] == [200, 500, 400]
     with httpx.stream("POST", f"{busy.url}/api/chat", json=chat("a !sleep:30")) as answer:
         next(answer.iter_raw())
     for route, end, error in (
@@ -110,8 +110,9 @@ def test_a_model_that_is_deleted_takes_its_series_along(busy: Server):
 
 def test_other_names_of_a_model_are_not_other_models(busy: Server):
     before = value(busy, "output_tokens_total", model="demo:latest")
-    post(busy, "a", model="DEMO:latest")
+    assert post(busy, "a", model="DEMO:latest").status_code == 200
     grows(busy, 1, "output_tokens_total", before, model="demo:latest")
+    assert "DEMO" not in httpx.get(f"{busy.url}/metrics").text
 
 
 def test_what_waits_for_its_turn_is_told(busy: Server):

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.support.servers import Server
+from tests.support.waiting import until
 
 JSON_TYPE = "application/json; charset=utf-8"
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -125,6 +126,8 @@ def test_a_client_that_leaves_cancels_every_prompt(start_server: Callable[..., S
         server.wait_until_running(2)
         connection.shutdown(socket.SHUT_WR)
         server.wait_until_idle()
+    until(lambda: '"ending":"client_gone"' in server.output, 120, "the request is logged")
+    assert server.output.count('"route":"/v1/completions"') == 1
 
 
 GO = "json: cannot unmarshal"

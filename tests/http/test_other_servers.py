@@ -192,6 +192,7 @@ def test_clients_that_leave_are_noticed(host: WebProgram, record_property: Any):
     took = host.wait_until_idle(10)
     record_property("idle_seconds", round(took, 2))
     print(f"the engine ran nothing {took:.2f} s later")
+    assert post(host, chat("next", stream=False), JSON).json()["message"]["content"] == "next "
 
 
 def test_an_engine_host_that_is_not_there_is_a_503(tmp_path: Path):

@@ -79,7 +79,8 @@ def test_anthropics_clients_find_it_in_their_own_header(client: httpx.Client, pa
 
 def test_the_access_log_names_it(start_server: Callable[..., Server]):
     server = start_server({"GUNICORN_CMD_ARGS": "--access-logfile -"})
-    httpx.get(f"{server.url}/api/version", headers={"X-Request-Id": "ours-4"})
+    answer = httpx.get(f"{server.url}/api/version", headers={"X-Request-Id": "ours-4"})
+    assert (answer.status_code, answer.headers["X-Request-Id"]) == (200, "ours-4")
     until(
         lambda: re.search(r'"GET /api/version HTTP/1.1" 200 .* ours-4\n', server.output), 120, "the access log has it"
     )

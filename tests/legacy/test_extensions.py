@@ -129,6 +129,8 @@ def test_a_client_that_disconnects_is_noticed(shop: Shop):
     shop.wait_until_running(1)
     connection.close()
     shop.wait_until_idle()
+    answer = shop.client().post("/llm/api/chat", json=chat("next", stream=False))
+    assert answer.json()["message"]["content"] == "next "
 
 
 def test_the_applications_login_guards_ours(shop: Shop, member: httpx.Client):

@@ -73,6 +73,7 @@ def test_a_key_without_the_scope_for_it_is_answered_without_the_live_state(
     tab.page.click("[data-view=models]")
     tab.sees(".model .state", "Ready").page.get_by_role("button", name="Unload demo").click()
     tab.sees(".model .bad", "manage")
+    assert behind.status()["state"] == "ready"
 
 
 def test_it_works_behind_nginx(behind: Server, nginx: Proxy, open_tab: Callable[..., Any]):
@@ -86,6 +87,7 @@ def test_it_works_behind_nginx(behind: Server, nginx: Proxy, open_tab: Callable[
     tab.page.click("#stop")
     tab.sees(".turn-foot", "Stopped.")
     behind.wait_until_idle()
+    assert 2 <= tab.page.inner_text(".turn:has(.turn-foot)").count("tick") < 4000
     tab.page.click("#copy-as")
     tab.sees("#snippet", f"{nginx.url}/api/chat")
     tab.page.keyboard.press("Escape")

@@ -15,6 +15,7 @@ def test_a_question_is_answered_in_the_page(tmp_path: Path, open_tab: Callable[.
         tab.page.fill("[name=question]", "!rate:20 one two <b>three</b>")
         tab.page.click("button")
         tab.sees("#answer", "one two <b>three</b>")
+        assert tab.page.locator("#answer b").count() == 0
         tab.page.fill("[name=question]", "a !fail:oh")
         tab.page.click("button")
         tab.sees("#answer", "a oh")

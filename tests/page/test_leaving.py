@@ -53,3 +53,4 @@ def test_a_new_question_ends_an_answer_that_was_cut(quiet: Server, open_tab: Cal
     tab.answered("another")
     tab.sees_no(".turn button:has-text('Resume')")
     quiet.wait_until_idle()
+    assert tab.page.locator(".turn.live").count() == 0
