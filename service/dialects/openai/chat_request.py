@@ -92,7 +92,7 @@ def _last_turn(fields: Fields) -> tuple[bool, bool]:
 def _request(fields: Fields, model: str, chat: Chat) -> Request:
     """Return the engine's request for `n` answers. Raises BadRequest."""
     n = parse_n(fields)
-    check_alternatives(logprobs := _logprobs(fields), n)
+    check_alternatives(logprobs := _logprobs(fields), n, "top_logprobs")
     form, constraint = with_vllms(fields, parse_response_format(fields))
     prompt_tokens, keep_start = truncation(fields)
     return Request(

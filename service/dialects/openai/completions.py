@@ -46,7 +46,7 @@ def parse_completion(body: dict[str, Any]) -> OpenAICall:
     if best_of is not None and best_of > n:
         raise BadRequest("best_of is not supported", param="best_of", code="unsupported_parameter")
     sampling, logprobs = _sampling(fields, echo), _logprobs(fields)
-    check_alternatives(logprobs, n)
+    check_alternatives(logprobs, n, "logprobs")
     form, constraint = with_vllms(fields, parse_response_format(fields))
     prompt_tokens, keep_start = truncation(fields)
     requests = [

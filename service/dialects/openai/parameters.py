@@ -106,10 +106,10 @@ def parse_alternatives(fields: Fields) -> int:
     return alternatives
 
 
-def check_alternatives(alternatives: int | None, n: int) -> None:
-    """Raise BadRequest for more log probabilities a token than this server reports at once."""
+def check_alternatives(alternatives: int | None, n: int, name: str) -> None:
+    """Raise BadRequest for more log probabilities a token than this server reports at once. `name`: the parameter."""
     if alternatives is not None and alternatives * n > MAX_ALTERNATIVES_IN_ALL:
-        raise BadRequest(f"n times top_logprobs must be at most {MAX_ALTERNATIVES_IN_ALL}", param="top_logprobs")
+        raise BadRequest(f"n times {name} must be at most {MAX_ALTERNATIVES_IN_ALL}", param=name)
 
 
 def think(effort: str) -> bool | str:

@@ -57,6 +57,7 @@ def test_every_prompt_has_the_same_parameters():
         ({"prompt": [1], "suffix": "b"}, "suffix needs a prompt that is a string"),
         ({"max_tokens": 0}, "max_tokens must be at least 1"),
         ({"logprobs": 21}, "logprobs must be between 0 and 20"),
+        ({"logprobs": 5, "n": 100}, "n times logprobs must be at most 400"),
         ({"best_of": 2}, "best_of is not supported"),
         ({"stop": [1]}, "invalid type for 'stop' field: float64"),
     ],
