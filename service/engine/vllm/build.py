@@ -16,6 +16,7 @@ from vllm.utils.gc_utils import freeze_gc_heap
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from ...models.parser_names import ParserNames, parser_names
+from .core_process import choose_start
 from .engine import VllmEngine
 from .metrics import RunningRequests
 from .scheduler import use_our_scheduler
@@ -35,11 +36,13 @@ def build_engine(
     thinking: str,
     template_path: str,
     replica: int | None = None,
+    may_fork: bool = False,
 ) -> VllmEngine:
     """Load the model; blocks until it is loaded. Raises what vLLM raises.
 
     `tools` and `thinking` name vLLM's parsers; empty: they follow from the chat template. An empty `template_path`
     means the model's own template. `replica` is the engine's number where the model has several.
+    With `may_fork` this process has done nothing else yet, so that vLLM's EngineCore may be a fork of it.
     """
     template = Path(template_path).read_text(encoding="utf-8") if template_path else None
     kind = _family(model_path, template, tools, thinking)
@@ -50,6 +53,8 @@ def build_engine(
         os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
     config = arguments.create_engine_config()
     use_our_scheduler(config.scheduler_config)
+    if may_fork:
+        choose_start(config)
     requests = RunningRequests(config)
     engine = AsyncLLM.from_vllm_config(config, stat_loggers=[lambda config, index=0: requests])
     # As vLLM's own processes do: garbage collections skip what has been loaded, which would take them a large part

@@ -2,7 +2,7 @@
 
 The host starts it as `python -m service.engine.worker.process OPTIONS`, with one end of a socket pair as its lifeline.
 Reports go out on the lifeline: Ready, a Pulse each second, each Activity. When the lifeline closes, the host is gone.
-vLLM's child processes import this module again as `__mp_main__`, which ties them to their parent.
+vLLM's child processes import this module again as `__mp_main__`, or are forks. Both ties them to their parent.
 """
 
 from __future__ import annotations
@@ -239,6 +239,7 @@ def build(options: WorkerOptions) -> Engine:
         options.reasoning_parser,
         options.template,
         options.replica,
+        may_fork=True,
     )
 
 
@@ -271,9 +272,18 @@ async def run(options: WorkerOptions) -> int:
     return await Worker(engine, writer, options.max_queue).run(options.socket, reader, options.tls)
 
 
+def _begin_fork(lifeline: int) -> None:
+    """Run first in a fork of this process: vLLM's EngineCore."""
+    die_with_parent()
+    # The two processes share this descriptor. The worker would take a signal to the fork for one to itself.
+    signal.set_wakeup_fd(-1)
+    os.close(lifeline)
+
+
 def main() -> None:
     options = msgspec.json.decode(sys.argv[1].encode(), type=WorkerOptions)
     die_with_parent(parent=options.parent)
+    os.register_at_fork(after_in_child=lambda: _begin_fork(options.lifeline))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     status = loop_of(options)(run(options))
     for stream in (sys.stdout, sys.stderr):
