@@ -14,6 +14,8 @@ from .events import Delta, Finished, TokenLogprob
 
 # The bytes that a token id, a log probability and a call take at least, without their texts.
 _TOKEN_BYTES, _LOGPROB_BYTES, _CALL_BYTES = 36, 200, 500
+# So many events are joined at once, which costs a quarter of joining each as it comes.
+_AT_ONCE = 32
 
 
 class Run:
@@ -47,6 +49,14 @@ class Run:
         size = 4 * (text + thinking) + _TOKEN_BYTES * len(delta.token_ids)
         # Most deltas have neither.
         return size + self._add_rare(delta) if delta.tool_calls or delta.logprobs else size
+
+    def add_texts(self, texts: list[str], token_ids: list[int]) -> int:
+        """Join deltas that have nothing but text and tokens. Return how many bytes they take, about."""
+        text = "".join(texts)
+        self._text.write(text)
+        self.text += len(text)
+        self.token_ids += token_ids
+        return 4 * len(text) + _TOKEN_BYTES * len(token_ids)
 
     def _add_rare(self, delta: Delta) -> int:
         self.calls += delta.tool_calls
@@ -109,29 +119,73 @@ class JoinedAnswers:
         self._runs: dict[int, list[Run]] = {}
         # In the order in which the answers ended.
         self._ended: dict[int, Finished] = {}
-        self.tokens = self.bytes = 0
+        self._tokens = self._bytes = 0
+        # The newest events, which are not joined yet.
+        self._newest: list[Union[Delta, Finished]] = []
 
     @property
     def ended(self) -> int:
         """How many answers have ended."""
+        self._join()
         return len(self._ended)
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens the answers have."""
+        self._join()
+        return self._tokens
+
+    @property
+    def bytes(self) -> int:
+        """About how much memory the answers take."""
+        self._join()
+        return self._bytes
+
     def add(self, event: Union[Delta, Finished]) -> None:
-        """Add the next event. It is copied, so it may be changed afterwards."""
+        """Add the next event. Only its `id` may be changed afterwards."""
+        self._newest.append(event)
+        if len(self._newest) >= _AT_ONCE:
+            self._join()
+
+    def _join(self) -> None:
+        """Join the newest events to those before them."""
+        newest, self._newest = self._newest, []
+        index, texts, token_ids = -1, [], []
+        for event in newest:
+            # Most events go on with the text of the one before.
+            has_rare = type(event) is not Delta or event.thinking or event.tool_calls or event.logprobs
+            if event.index == index and type(event) is Delta and not has_rare:
+                texts.append(event.text)
+                token_ids += event.token_ids
+                continue
+            self._join_texts(index, texts, token_ids)
+            texts, token_ids = [], []
+            self._join_one(event)
+            # What follows a call begins a run of its own.
+            index = event.index if type(event) is Delta and not event.tool_calls else -1
+        self._join_texts(index, texts, token_ids)
+
+    def _join_texts(self, index: int, texts: list[str], token_ids: list[int]) -> None:
+        if texts:
+            self._bytes += self._runs[index][-1].add_texts(texts, token_ids)
+            self._tokens += len(token_ids)
+
+    def _join_one(self, event: Union[Delta, Finished]) -> None:
         if isinstance(event, Finished):
             self._ended[event.index] = _copied(event)
-            self.bytes += _TOKEN_BYTES * len(event.prompt_token_ids)
+            self._bytes += _TOKEN_BYTES * len(event.prompt_token_ids)
             return
         runs = self._runs.get(event.index)
         if runs is None:
             runs = self._runs[event.index] = [Run(event.seq, event.prompt_tokens)]
         elif not runs[-1].takes(event):
             runs.append(Run(event.seq, 0))
-        self.bytes += runs[-1].add(event)
-        self.tokens += len(event.token_ids)
+        self._bytes += runs[-1].add(event)
+        self._tokens += len(event.token_ids)
 
     def since(self, places: Places) -> Iterator[Union[Delta, Finished]]:
         """Yield the rest after the places, which move along: first ended answers, in the order of their ends."""
+        self._join()
         for index in [*self._ended, *(index for index in self._runs if index not in self._ended)]:
             place = places.of(index)
             if place.ended:
