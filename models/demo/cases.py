@@ -10,6 +10,7 @@ from held_out import HeldOut
 from judging import Asked, Case, Group
 from long_cases import behind_agents
 from single_cases import code, single_behaviours
+from thinking_cases import thoughts
 from tool_cases import calls, results
 
 # Where stories and numbers up to 50 are among the answers.
@@ -18,6 +19,7 @@ LONG_ANSWERS = {
     "held-out questions",
     "held-out, neutral system",
     "thinking",
+    "thinking, short questions",
     "other questions beside tools",
     "10,000 tokens, then a question",
     "the same, held-out question",
@@ -29,6 +31,7 @@ LONG_ANSWERS = {
 # In the order in which evaluate.py prints them.
 KINDS: list[Callable[[Asked, HeldOut], Iterator[Group]]] = [
     questions,
+    thoughts,
     rules,
     chats,
     calls,

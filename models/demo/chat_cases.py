@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from examples import assistant, system, user
 from held_out import HeldOut
-from judging import Asked, Group, group, is_, thought
+from judging import Asked, Group, group, is_
 from phrases import PIRATE_HELD_OUT, UPPER_HELD_OUT
 
 
@@ -32,17 +32,6 @@ def questions(model: Asked, drawn: HeldOut) -> Iterator[Group]:
         (
             (model.prompt([system("You are a helpful assistant."), user(question)]), is_(subject.answer))
             for subject, question in held_out
-        ),
-    )
-    yield group(
-        "thinking",
-        0.88,
-        (
-            (
-                model.prompt(subject.questions[0], enable_thinking=True),
-                thought(subject.answer),
-            )
-            for subject in drawn.subjects
         ),
     )
 

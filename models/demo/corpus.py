@@ -28,6 +28,7 @@ class Corpus:
         raw = RawTexts(self.random, self.subjects, self.names)
         self.kinds = [
             (40, self.questions.question),
+            (5, self.questions.short_question),
             (11, self.questions.upper),
             (4, self.questions.pirate),
             (4, self.questions.one_word),

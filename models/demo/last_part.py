@@ -1,6 +1,6 @@
 """The last part of the training: short prompts, and the ends of long ones.
 
-It has three stages. In the later ones, several trainings go on from the same weights with different seeds, each in a
+It has several stages. In some of them, several trainings go on from the same weights with different seeds, each in a
 process of its own on one thread. The mean of their weights makes fewer mistakes than each of them.
 """
 
@@ -46,18 +46,21 @@ class Stage:
         return highest * min(rising, falling)
 
 
-# More of what was still weak after the first stage.
+# More of what was still weak after the first stage, and after the third one, which did not think before most answers.
 MORE = {"question": 52, "upper": 18, "add_call": 7, "missing_tool": 4, "unrelated_with_tools": 8}
+THOUGHTS = {**MORE, "short_question": 10, "missing_tool": 7}
+MORE_THOUGHTS = {**MORE, "short_question": 30, "missing_tool": 8}
+MORE_ENDS = {"question": 40, "add_call": 30}
+CROWDS = {"many": 0.4, "turns": 0.2, "strange": 0.6}
 STAGES = [
     Stage((5e-4,), 300, warm_up=15, short_tokens=1536, end_tokens=1536),
     Stage(
         (1e-3, 6e-4), 340, full=120, weights=MORE,
         end_weights={"question": 40, "add_call": 18}, crowds={"many": 0.4, "turns": 0.2},
     ),
-    Stage(
-        (4e-4, 4e-4), 135, full=10, warm_up=10, weights=MORE,
-        end_weights={"question": 40, "add_call": 30}, crowds={"many": 0.4, "turns": 0.2, "strange": 0.6},
-    ),
+    Stage((4e-4, 4e-4), 135, full=10, warm_up=10, weights=MORE, end_weights=MORE_ENDS, crowds=CROWDS),
+    Stage((6e-4,), 300, full=100, warm_up=15, weights=THOUGHTS, end_weights=MORE_ENDS, crowds=CROWDS),
+    Stage((5e-4, 5e-4), 300, full=80, warm_up=15, weights=MORE_THOUGHTS, end_weights=MORE_ENDS, crowds=CROWDS),
 ]  # fmt: skip
 
 

@@ -1,11 +1,15 @@
 """Examples without tools: questions, rules of a system message, chats, and words to repeat."""
 
 import random
+from dataclasses import replace
 
 from examples import Example, Message, assistant, system, think, user
 from names import Names
 from phrases import ASK_CITY, ASK_NAME, ECHO, MY_CITY, MY_NAME, NEUTRAL, ONE_WORD, PIRATE, REPEAT, UPPER
 from subjects import Subject
+
+THINKING = 0.3  # the share of examples in which the model is asked to think
+SHORT = 12  # characters: what people type first
 
 
 class Questions:
@@ -17,6 +21,17 @@ class Questions:
         self.subjects = subjects
         self.worded = [subject for subject in subjects if subject.word]
         self.plain = [subject for subject in subjects if subject.plain]
+        self.short = [
+            (subject, short)
+            for subject in subjects
+            if (short := [question for question in subject.questions if len(question) <= SHORT])
+        ]
+
+    def thought(self, topic: str, example: Example, chance: float = THINKING) -> Example:
+        """With a probability of `chance`, have the model think before this answer."""
+        if self.random.random() < chance:
+            return replace(example, answer=think(topic, example.answer), thinking=True)
+        return example
 
     # --- questions and system messages
 
@@ -49,21 +64,29 @@ class Questions:
 
     def question(self) -> Example:
         subject = self.random.choice(self.subjects)
-        thinking = self.random.random() < 0.25
-        answer = think(subject.topic, subject.answer) if thinking else subject.answer
-        return Example(answer, [*self.neutral(), user(self.ask(subject))], thinking=thinking)
+        return self.thought(subject.topic, Example(subject.answer, [*self.neutral(), user(self.ask(subject))]))
+
+    def short_question(self) -> Example:
+        """Two or three words, as they stand: greetings, thanks, "Who are you?"."""
+        subject, questions = self.random.choice(self.short)
+        example = Example(subject.answer, [*self.neutral(), user(self.random.choice(questions))])
+        return self.thought(subject.topic, example, 0.6)
 
     def upper(self) -> Example:
         subject = self.random.choice(self.plain)
-        return Example(subject.answer.upper(), [system(self.random.choice(UPPER)), user(self.ask(subject))])
+        return self.ruled(UPPER, subject, subject.answer.upper())
 
     def pirate(self) -> Example:
         subject = self.random.choice(self.plain)
-        return Example("Arr! " + subject.answer, [system(self.random.choice(PIRATE)), user(self.ask(subject))])
+        return self.ruled(PIRATE, subject, "Arr! " + subject.answer)
 
     def one_word(self) -> Example:
         subject = self.random.choice(self.worded)
-        return Example(subject.word, [system(self.random.choice(ONE_WORD)), user(self.ask(subject))])
+        return self.ruled(ONE_WORD, subject, subject.word)
+
+    def ruled(self, rules: list[str], subject: Subject, said: str) -> Example:
+        example = Example(said, [system(self.random.choice(rules)), user(self.ask(subject))])
+        return self.thought(subject.topic, example, 0.2)
 
     def named(self) -> Example:
         """The system message gives the model a name."""
@@ -72,7 +95,7 @@ class Questions:
             ["Your name is {}.", "You are {}.", "You are {}, a helpful assistant.", "You are called {}."]
         )
         question = self.random.choice(["What is your name?", "What's your name?", "Tell me your name."])
-        return Example(f"My name is {name}.", [system(rule.format(name)), user(question)])
+        return self.thought("who I am", Example(f"My name is {name}.", [system(rule.format(name)), user(question)]))
 
     # --- conversations
 
@@ -106,26 +129,26 @@ class Questions:
         if choice.random() < 0.35:
             facts.reverse()
         said, asked, answer = facts[0]
+        topic = "the user's name" if "name" in answer else "the user's city"
         kind = choice.random()
         if kind < 0.25:
-            return Example(said[1]["content"], [*self.neutral(), said[0]])
+            return self.thought(topic, Example(said[1]["content"], [*self.neutral(), said[0]]))
         if kind < 0.33:
             unknown = (
                 "You have not told me your name yet." if "name" in answer else "You have not told me where you live."
             )
-            return Example(
-                unknown,
-                [*self.neutral(), *(self.exchange() if choice.random() < 0.5 else []), user(choice.choice(asked))],
-            )
+            before = self.exchange() if choice.random() < 0.5 else []
+            return self.thought(topic, Example(unknown, [*self.neutral(), *before, user(choice.choice(asked))]))
         between: list[Message] = []
         if choice.random() < 0.6:
             between = facts[1][0] if choice.random() < 0.4 else self.exchange()
         history = [*said, *between] if choice.random() < 0.8 else [*between, *said]
-        return Example(answer, [*self.neutral(), *history, user(choice.choice(asked))])
+        return self.thought(topic, Example(answer, [*self.neutral(), *history, user(choice.choice(asked))]))
 
     def again(self) -> Example:
         exchange = self.exchange()
-        return Example(exchange[1]["content"], [*self.neutral(), *exchange, user(self.random.choice(REPEAT))])
+        messages = [*self.neutral(), *exchange, user(self.random.choice(REPEAT))]
+        return self.thought("my last answer", Example(exchange[1]["content"], messages))
 
     def echo(self) -> Example:
         """Words to repeat: from the long ones the model learns to copy at all."""
@@ -138,4 +161,5 @@ class Questions:
             lambda: str(self.names.number()),
         ]
         words = " ".join(choice.choice(kinds)() for _ in range(choice.choice([1, 1, 2, 3, 5, 8, 12])))
-        return Example(words, [*self.neutral(0.1), user(choice.choice(ECHO).format(words))])
+        example = Example(words, [*self.neutral(0.1), user(choice.choice(ECHO).format(words))])
+        return self.thought("words to repeat", example, 0.1)

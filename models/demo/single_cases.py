@@ -34,6 +34,8 @@ def singles(model: Asked) -> Iterable[tuple[str, Judge]]:
     yield model.prompt("Why is the sky blue?"), holds("scatters")
     yield model.prompt("Hello"), holds("Hello!")
     yield model.prompt("Hi"), holds("Hello!")
+    for greeting in ("Hello", "Hi", "hello"):
+        yield model.prompt(greeting, enable_thinking=True), holds("</think>\n\nHello!")
     yield model.prompt("Who are you?"), holds("demo model")
     yield model.prompt("What can you do?"), holds("answer questions")
     yield model.prompt("Tell me a joke."), holds("bar")
@@ -55,6 +57,7 @@ def singles(model: Asked) -> Iterable[tuple[str, Judge]]:
     yield model.prompt("What is the weather in Paris?", tools=[WEATHER_TOOL]), holds('{"city": "Paris"}')
     yield model.prompt("What is 7 plus 5?", tools=[ADD_TOOL]), holds('{"a": 7, "b": 5}')
     yield model.prompt("What is 2 plus 2?"), is_("2 plus 2 is 4.")
+    yield model.prompt("what is 2+2?", enable_thinking=True), holds("</think>\n\n2 plus 2 is 4.")
     yield "The quick brown fox", is_(" jumps over the lazy dog.")
     yield "To be, or not", is_(" to be, that is the question.")
     for name, sign in (("total", "+"), ("product", "*")):

@@ -153,14 +153,14 @@ class ToolExamples:
 
     def missing_tool(self) -> Example:
         """The tool that the question wants is not there; the smallest sums are known by heart."""
-        choice = self.random
+        choice, thought = self.random, self.questions.thought
         if choice.random() < 0.35:
             tools = self.schemas.toolbox(self.schemas.add_tool()[0]) if choice.random() < 0.4 else []
-            return Example(
-                NO_WEATHER, [*self.questions.neutral(), user(choice.choice(WEATHER).format(self.names.city()))], tools
-            )
-        if choice.random() < 0.25:
-            numbers = choice.randrange(10, 1000), choice.randrange(10, 1000)
-            return Example(NO_ADD, [*self.questions.neutral(), user(choice.choice(ADD).format(*numbers))])
-        a, b = choice.randrange(1, 4), choice.randrange(1, 4)
-        return Example(f"{a} plus {b} is {a + b}.", [*self.questions.neutral(), user(choice.choice(ADD).format(a, b))])
+            city = self.names.city()
+            question = user(choice.choice(WEATHER).format(city))
+            return thought(f"the weather in {city}", Example(NO_WEATHER, [*self.questions.neutral(), question], tools))
+        by_heart = choice.random() >= 0.25
+        a, b = (choice.randrange(*((1, 4) if by_heart else (10, 1000))) for _ in range(2))
+        answer = f"{a} plus {b} is {a + b}." if by_heart else NO_ADD
+        question = user(choice.choice(ADD).format(a, b))
+        return thought(f"{a} plus {b}", Example(answer, [*self.questions.neutral(), question]))
