@@ -8,6 +8,8 @@ from ..errors import BadRequest
 from ..syntax.names import ModelName
 from ..syntax.numbers import as_integer, as_integers, as_number
 
+# OpenAI's code for a required field that is absent or null.
+MISSING = "missing_required_parameter"
 KINDS = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
 
 
@@ -105,8 +107,11 @@ class Fields:
         """Return the model's name as the client spells it."""
         model = self.string("model")
         if not model:
-            raise BadRequest("model is required")
-        ModelName.parse(model)
+            raise BadRequest("model is required", param="model", code=MISSING)
+        try:
+            ModelName.parse(model)
+        except BadRequest as error:
+            raise BadRequest(error.message, param="model") from None
         return model
 
     def _fail(self, name: str, value: Any, go_type: str) -> NoReturn:

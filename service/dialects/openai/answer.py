@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ...errors import PromptTooLong, ServiceError
+from ...errors import ClientTooSlow, HTTPRefusal, PayloadTooLarge, PromptTooLong, ServiceError, UnsupportedCoding
 from ...protocol.events import Delta, Event, Finished, Located
 from .. import answer
 from ..plain_text import HOLE, PlainText, Shape
@@ -23,6 +23,12 @@ FINGERPRINT = "fp_ollama"
 
 # The types that Ollama's NewError has for a status, and the one that OpenAI's clients know for limits.
 _ERROR_TYPES = {404: "not_found_error", 429: "rate_limit_error"}
+# The codes of refusals by HTTP itself. OpenAI's server has those of 404, 405 and 415.
+_HTTP_CODES = {
+    403: "permission_denied", 404: "unknown_url", 405: "method_not_supported", 408: "request_timeout",
+    413: "request_too_large", 415: "unsupported_content_type",
+}  # fmt: skip
+_HTTP_ERRORS = (HTTPRefusal, ClientTooSlow, PayloadTooLarge, UnsupportedCoding)
 
 
 def error_record(error: ServiceError) -> dict[str, Any]:
@@ -38,6 +44,8 @@ def error_type(status: int) -> str:
 
 def error_code(error: ServiceError) -> str | None:
     """Return OpenAI's `code` of an error. A parameter that is not valid has one, whatever is wrong with it."""
+    if isinstance(error, _HTTP_ERRORS):
+        return _HTTP_CODES.get(error.status)
     return error.code or ("invalid_value" if error.param else None)
 
 

@@ -121,10 +121,11 @@ def _refuse_other_answers(fields: Fields) -> None:
 
 def _think(fields: Fields, switch: bool | None) -> bool | str | None:
     """Return `reasoning.effort` or `reasoning_effort`, else the switch that vLLM's clients send for the template."""
-    effort = fields.child("reasoning", "openai.Reasoning").string("effort") or fields.string("reasoning_effort")
-    if not effort:
-        return switch
-    return think(effort)
+    nested = fields.child("reasoning", "openai.Reasoning").string("effort")
+    if nested:
+        return think(nested, "reasoning.effort")
+    effort = fields.string("reasoning_effort")
+    return think(effort, "reasoning_effort") if effort else switch
 
 
 def _sampling(fields: Fields) -> Sampling:

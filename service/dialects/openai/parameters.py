@@ -112,11 +112,11 @@ def check_alternatives(alternatives: int | None, n: int, name: str) -> None:
         raise BadRequest(f"n times {name} must be at most {MAX_ALTERNATIVES_IN_ALL}", param=name)
 
 
-def think(effort: str) -> bool | str:
-    """Return a reasoning effort as a Chat has it. Raise BadRequest for an unknown one."""
+def think(effort: str, place: str) -> bool | str:
+    """Return a reasoning effort as a Chat has it. Raise BadRequest for an unknown one, which names its place."""
     if effort not in EFFORTS:
         choices = '"minimal", "low", "medium", "high", "xhigh", "ultra", "max", or "none"'
-        raise BadRequest(f'invalid reasoning value: "{effort}" (must be {choices})', param="reasoning_effort")
+        raise BadRequest(f'invalid reasoning value: "{effort}" (must be {choices})', param=place)
     return EFFORTS[effort]
 
 

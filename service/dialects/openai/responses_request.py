@@ -147,7 +147,7 @@ def _chat(fields: Fields, items: list[Record], first: int, tools: Tools) -> Chat
 
 def _think(fields: Fields, switch: bool | None) -> bool | str | None:
     effort = fields.child("reasoning", "openai.Reasoning").string("effort")
-    return think(effort) if effort else switch
+    return think(effort, "reasoning.effort") if effort else switch
 
 
 def _format(format: Fields) -> str | dict[str, Any] | None:
