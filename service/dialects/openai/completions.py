@@ -106,7 +106,10 @@ def _with_suffix(prompt: Text | Tokens, suffix: str) -> Text | Tokens | Infill:
 
 def _sampling(fields: Fields, echo: bool) -> Sampling:
     # A client that wants only the prompt's log probabilities asks for an echo and for no token.
-    limit = integer(fields, "max_tokens", at_least=0 if echo else 1)
+    at_least = 0 if echo else 1
+    # OpenAI's chats have the second name, and benchmarks (guidellm) send both.
+    limits = [integer(fields, name, at_least) for name in ("max_tokens", "max_completion_tokens")]
+    limit = next((limit for limit in limits if limit is not None), None)
     return msgspec.structs.replace(parse_sampling(fields), max_tokens=limit)
 
 
