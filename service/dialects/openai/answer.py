@@ -120,7 +120,9 @@ class OpenAIAnswer(answer.Answer):
         self._usage = Usage()
         self._id = f"{self.prefix}-{call.request_id or secrets.token_hex(12)}"
         self._created = int(now())
-        self._may_be_plain = all(request.logprobs is None for request in call.requests)
+        # The tokens of each answer's prompt, for the usage so far; None if the chunks have no usage.
+        self._prompts: dict[int, int] | None = {} if call.continuous_usage and call.stream else None
+        self._may_be_plain = self._prompts is None and all(request.logprobs is None for request in call.requests)
         # By the index of the answer.
         self._shapes: dict[int, Shape] = {}
 
@@ -133,7 +135,8 @@ class OpenAIAnswer(answer.Answer):
         if isinstance(event, Delta):
             if self._may_be_plain and self.streams and event.text and not (event.thinking or event.tool_calls):
                 return [self._plain(event)]
-            return [self._record([choice]) for choice in self._choices(event)]
+            usage = self._so_far(event)
+            return [self._record([choice], usage) for choice in self._choices(event)]
         if isinstance(event, Finished):
             return self._ends(event)
         return []
@@ -148,10 +151,22 @@ class OpenAIAnswer(answer.Answer):
         self._shapes[delta.index] = Shape(self._record([choice]))
         return self._record([first])
 
+    def _so_far(self, delta: Delta) -> Usage | UnsetType:
+        """Return the tokens of the delta's answer and of its prompt, as vLLM counts them, if the client wants them."""
+        if self._prompts is None:
+            return UNSET
+        prompt = self._prompts.setdefault(delta.index, delta.prompt_tokens)
+        tokens = delta.seq + len(delta.token_ids)
+        return Usage(prompt, tokens, prompt + tokens)
+
     def _ends(self, finished: Finished) -> list[Any]:
         self._usage.add(finished, with_prompt=finished.index % self._n == 0)
         self._left -= 1
-        records = [self._record([choice]) for choice in self._last(finished)]
+        usage: Usage | UnsetType = UNSET
+        if self._prompts is not None:
+            usage = Usage()
+            usage.add(finished, with_prompt=True)
+        records = [self._record([choice], usage) for choice in self._last(finished)]
         if not self._left and self._include_usage:
             records.append(self._record([], self._usage))
         return records

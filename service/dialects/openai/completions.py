@@ -40,7 +40,8 @@ def parse_completion(body: dict[str, Any]) -> OpenAICall:
     fields = Fields(body, "CompletionRequest")
     refuse_unsupported(fields, COMPLETIONS)
     model = fields.model()
-    stream, include_usage = parse_stream(fields)
+    keeping = parse_keeping(fields)
+    stream = parse_stream(fields, keeping)
     echo, suffix, n = fields.boolean("echo", False), fields.string("suffix"), parse_n(fields)
     best_of = integer(fields, "best_of")
     if best_of is not None and best_of > n:
@@ -70,10 +71,11 @@ def parse_completion(body: dict[str, Any]) -> OpenAICall:
         model,
         requests,
         n,
-        stream,
-        include_usage,
+        stream.stream,
+        stream.include_usage,
         request_id=parse_request_id(fields),
-        keeping=parse_keeping(fields),
+        keeping=keeping,
+        continuous_usage=stream.continuous_usage,
     )
 
 
