@@ -135,6 +135,8 @@ class OpenAIRoutes(Routes):
         return json_response(openai_models.models(self._client.models()))
 
     def model(self, name: str) -> Response:
+        if name.endswith("/"):
+            return self.unknown("/v1/models", name)
         return json_response(openai_models.model(self._client.show(ModelName.parse(name).short), name))
 
     def _generate(self, call: OpenAICall, answer: openai_answer.OpenAIAnswer, kind: str) -> Response:
