@@ -130,7 +130,7 @@ def _without_double_slashes() -> Response | None:
 
     Clients join a base URL that ends in a slash with a path that begins with one. Go's server redirects them, too.
     """
-    path = re.sub("/{2,}", "/", request.path)
-    if path == request.path or not current_app.create_url_adapter(request).test(path, request.method):
+    path, adapter = re.sub("/{2,}", "/", request.path), current_app.create_url_adapter(request)
+    if path == request.path or adapter is None or not adapter.test(path, request.method):
         return None
     return redirect_to(path)
