@@ -41,6 +41,8 @@ def test_the_search_ends_where_a_client_has_written_very_many_parts():
         tries.append(schema)
         return complaint(schema)
 
-    schema = {"properties": {"a": {"properties": {f"p{number}": {} for number in range(5000)} | {"z": BAD}}}}
+    schema: dict[str, Any] = {
+        "properties": {"a": {"properties": {f"p{number}": {} for number in range(5000)} | {"z": BAD}}}
+    }
     assert place_of_fault(schema, counted) == "#/properties/a"
     assert len(tries) == MOST_TRIES + 1
