@@ -106,7 +106,9 @@ class _ItemReader:
             yield self._call(kind, item)
         elif kind not in SILENT_ITEMS and (text := text_in(_readable(item))):
             role = item.get("role")
-            yield Message(_template_role(role) if role in ROLES else "assistant", text)
+            # Codex hands the task of an agent to it in this item, also as `encrypted_content` that is plain text.
+            others = "user" if kind == "agent_message" else "assistant"
+            yield Message(_template_role(role) if role in ROLES else others, text)
 
     def _call(self, kind: str, item: Fields) -> Message:
         call_id, name = _string(item, "call_id"), _string(item, "name") or kind.removesuffix("_call")
