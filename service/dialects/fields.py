@@ -115,11 +115,8 @@ class Fields:
         """Return the model's name as the client spells it."""
         model = self.string("model")
         if not model:
-            raise BadRequest("model is required", param="model", code=MISSING)
-        try:
-            ModelName.parse(model)
-        except BadRequest as error:
-            raise BadRequest(error.message, param="model") from None
+            raise BadRequest("model is required")
+        ModelName.parse(model)
         return model
 
     def _fail(self, name: str, value: Any, go_type: str, index: int | None = None) -> NoReturn:

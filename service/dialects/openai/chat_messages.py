@@ -13,7 +13,7 @@ from ...protocol.request import Image, Message
 from .. import images
 from ..answer import Record
 from ..content import joined
-from ..fields import MISSING, Fields
+from ..fields import Fields
 from ..history import as_text, text_in, tool_call
 from ..tools import function_of
 from .custom_tools import CUSTOM
@@ -27,8 +27,7 @@ def parse_messages(fields: Fields) -> list[Message]:
     """Return the messages. Raise BadRequest."""
     messages = fields.children("messages", "[]openai.Message", "openai.Message")
     if not messages:
-        code = MISSING if fields.get("messages") is None else "empty_array"
-        raise BadRequest("[] is too short - 'messages'", param="messages", code=code)
+        raise BadRequest("[] is too short - 'messages'")
     history = 1 + max((place for place, each in enumerate(messages) if each.get("role") == "assistant"), default=-1)
     called: dict[str, str] = {}
     return [_message(each, place, place < history, called) for place, each in enumerate(messages)]

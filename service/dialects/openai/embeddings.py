@@ -55,8 +55,7 @@ def parse_embeddings(body: dict[str, Any]) -> EmbeddingsCall:
     refuse_unsupported(fields, EMBEDDINGS)
     encoding = fields.string("encoding_format", "float")
     if encoding.lower() not in ("float", "base64"):
-        message = f"Invalid value for 'encoding_format' = {encoding}. Supported values: ['float', 'base64']."
-        raise BadRequest(message, param="encoding_format")
+        raise BadRequest(f"Invalid value for 'encoding_format' = {encoding}. Supported values: ['float', 'base64'].")
     kept = fields.integer("truncate_prompt_tokens", -1)
     if kept != -1 and kept < 1:
         raise BadRequest("truncate_prompt_tokens must be at least 1, or -1", param="truncate_prompt_tokens")

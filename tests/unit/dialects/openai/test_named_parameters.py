@@ -110,33 +110,12 @@ def test_a_parameter_of_one_route_is_named(route: str, fields: dict[str, Any], p
 
 
 @pytest.mark.parametrize(
-    ("route", "fields", "message", "param", "code"),
-    [
-        ("chat", {"messages": []}, "[] is too short - 'messages'", "messages", "empty_array"),
-        ("chat", {"messages": None}, "[] is too short - 'messages'", "messages", "missing_required_parameter"),
-        ("embeddings", {"encoding_format": "hex"}, "Invalid value for 'encoding_format' = hex. Supported values: "
-         "['float', 'base64'].", "encoding_format", "invalid_value"),
-    ],
-)  # fmt: skip
-def test_ollamas_own_refusals_keep_their_words(
-    route: str, fields: dict[str, Any], message: str, param: str, code: str
-) -> None:
-    named = error(route, **fields)
-    assert (named["message"], named["param"], named["code"]) == (message, param, code)
-
-
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize(
-    ("model", "message", "code"),
-    [
-        (None, "model is required", "missing_required_parameter"),
-        ("", "model is required", "missing_required_parameter"),
-        ("a b", "invalid model name", "invalid_value"),
-    ],
+    ("route", "fields"),
+    [("chat", {"messages": []}), ("chat", {"model": ""}), ("embeddings", {"encoding_format": "hex"})],
 )
-def test_the_model_is_named(route: str, model: str | None, message: str, code: str) -> None:
-    named = error(route, model=model)
-    assert (named["message"], named["param"], named["code"]) == (message, "model", code)
+def test_ollamas_own_refusals_stay_as_they_are(route: str, fields: dict[str, Any]) -> None:
+    named = error(route, **fields)
+    assert (named["param"], named["code"]) == (None, None)
 
 
 @pytest.mark.parametrize(
