@@ -4,6 +4,9 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
+# Clients of vLLM's server ask it for its version. The web tier follows the API of this one, and runs without vLLM.
+VLLM_VERSION = "0.32.0"
+
 _PACKAGE = __package__
 
 

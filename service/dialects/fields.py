@@ -8,6 +8,8 @@ from ..errors import BadRequest
 from ..syntax.names import ModelName
 from ..syntax.numbers import as_integer, as_integers, as_number
 
+# OpenAI's code for a required field that is absent or null.
+MISSING = "missing_required_parameter"
 KINDS = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
 
 
@@ -15,13 +17,20 @@ class Fields:
     """The fields of one object. Every reader raises a BadRequest that names the field.
 
     `struct` is the name of Go's type for the object, and `path` leads from there to this object; both are for messages.
+    `place` is the path with the numbers of list items, which Go leaves out: "tools[0]." for "tools.".
     The case of a field's name does not matter, and null is the same as absent, as in Go's `encoding/json`.
     """
 
-    def __init__(self, values: dict[str, Any], struct: str, path: str = "") -> None:
+    def __init__(self, values: dict[str, Any], struct: str, path: str = "", place: str = "") -> None:
         self._values = {name.lower(): value for name, value in values.items() if value is not None}
         self._struct = struct
         self._path = path
+        self._place = place or path
+
+    @property
+    def place(self) -> str:
+        """Return where this object is in the body, such as "tools[0]"; empty for the body itself."""
+        return self._place.removesuffix(".")
 
     @property
     def values(self) -> dict[str, Any]:
@@ -60,7 +69,7 @@ class Fields:
         values = self.array(name, "[]int")
         integers = as_integers(values)
         if None in integers:
-            self._fail(name, values[integers.index(None)], "int")
+            self._fail(name, values[integers.index(None)], "int", integers.index(None))
         return cast("list[int]", integers)
 
     def array(self, name: str, go_type: str) -> list[Any]:
@@ -70,11 +79,11 @@ class Fields:
 
     def strings(self, name: str, array_type: str, item_type: str) -> list[str]:
         """Return the strings of a list, without its nulls."""
-        items = [item for item in self.array(name, array_type) if item is not None]
-        for item in items:
-            if not isinstance(item, str):
-                self._fail(name, item, item_type)
-        return items
+        items = self.array(name, array_type)
+        for index, item in enumerate(items):
+            if item is not None and not isinstance(item, str):
+                self._fail(name, item, item_type, index)
+        return [item for item in items if item is not None]
 
     def mapping(self, name: str, go_type: str = "map[string]interface {}") -> dict[str, Any]:
         """Return an object, an empty one if it is absent. `go_type` is Go's type of the object."""
@@ -91,15 +100,16 @@ class Fields:
 
     def child(self, name: str, go_type: str) -> Fields:
         """Return the fields of an object, or of an empty one if it is absent."""
-        return Fields(self.mapping(name, go_type), self._struct, f"{self._path}{name}.")
+        return Fields(self.mapping(name, go_type), self._struct, f"{self._path}{name}.", f"{self._place}{name}.")
 
     def children(self, name: str, array_type: str, item_type: str) -> list[Fields]:
         """Return the fields of each object of a list."""
         items = self.array(name, array_type)
-        for item in items:
+        for index, item in enumerate(items):
             if not isinstance(item, dict):
-                self._fail(name, item, item_type)
-        return [Fields(item, self._struct, f"{self._path}{name}.") for item in items]
+                self._fail(name, item, item_type, index)
+        path, place = f"{self._path}{name}.", f"{self._place}{name}"
+        return [Fields(item, self._struct, path, f"{place}[{index}].") for index, item in enumerate(items)]
 
     def model(self) -> str:
         """Return the model's name as the client spells it."""
@@ -109,10 +119,11 @@ class Fields:
         ModelName.parse(model)
         return model
 
-    def _fail(self, name: str, value: Any, go_type: str) -> NoReturn:
+    def _fail(self, name: str, value: Any, go_type: str, index: int | None = None) -> NoReturn:
         kind = KINDS.get(type(value), "null")
         if kind == "number" and go_type.endswith("int"):
             kind = f"number {value}"
         field = f"{self._struct}.{self._path}{name}"
         message = f"json: cannot unmarshal {kind} into Go struct field {field} of type {go_type}"
-        raise BadRequest(message, param=f"{self._path}{name}", code="invalid_type")
+        item = "" if index is None else f"[{index}]"
+        raise BadRequest(message, param=f"{self._place}{name}{item}", code="invalid_type")

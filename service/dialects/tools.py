@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import BadRequest
 from .answer import Record
-from .fields import Fields
+from .fields import MISSING, Fields
 
 TOOL_MODES = ("auto", "none", "required")
 
@@ -74,10 +74,14 @@ class Tools:
 
 
 def function_tool(fields: Fields, schema: str, namespace: str = "") -> OfferedTool:
-    """Return a function of the client, whose parameters are in the field `schema`. Raise BadRequest without a name."""
-    name = fields.string("name")
-    if not name:
-        raise BadRequest("tools: name is required", param="tools")
+    """Return a function of the client, whose parameters are in the field `schema`. Raise BadRequest without a name.
+
+    Clients of several APIs also write a function as OpenAI's chats have it, in the field `function`.
+    """
+    deferred = fields.get("defer_loading") is True
+    if fields.get("name") is None and isinstance(fields.get("function"), dict):
+        fields, schema = fields.child("function", "Function"), "parameters"
+    name = required_name(fields)
     function = {
         "name": qualified(name, namespace),
         "description": fields.string("description"),
@@ -85,7 +89,16 @@ def function_tool(fields: Fields, schema: str, namespace: str = "") -> OfferedTo
         "strict": fields.boolean("strict", False),
     }
     stated = {key: value for key, value in function.items() if value or key == "parameters"}
-    return offered(stated, namespace=namespace, deferred=fields.get("defer_loading") is True)
+    return offered(stated, namespace=namespace, deferred=deferred)
+
+
+def required_name(fields: Fields) -> str:
+    """Return the name of a declared tool. Raise a BadRequest with the tool's place if it has none."""
+    name = fields.string("name")
+    if not name:
+        place = fields.place or "tools"
+        raise BadRequest(f"{place}: name is required", param=f"{place}.name", code=MISSING)
+    return name
 
 
 def function_of(tool: Record, kind: str) -> Any:

@@ -2,7 +2,8 @@
 
 A field that changes the meaning of an answer is never ignored. The list is that of the request models of vLLM 0.32
 (`vllm/entrypoints/openai`, `pooling/embed` and `anthropic`), and of the names that older versions had. A field that
-another route has, and that would change an answer of this one, is refused with the name of this route's own field.
+another route has, vLLM's or not, and that would change an answer of this one, is refused with the name of this route's
+own field.
 Fields that neither API nor vLLM has are ignored, as clients of OpenAI expect.
 """
 
@@ -113,6 +114,18 @@ _CONSTRAINTS_ELSEWHERE = _refused(
     structured_outputs=None, guided_json=None, guided_regex=None, guided_choice=None, guided_grammar=None,
     response_format={"type": "text"},
 )  # fmt: skip
+# OpenAI's fields, for the routes of other APIs. Anthropic's own server refuses any field that it does not have.
+_OPENAI_ELSEWHERE = {
+    **_refused("use stop_sequences", stop=None),
+    **_refused("use max_tokens", max_completion_tokens=None, max_output_tokens=None),
+    **_refused("use output_config.effort", reasoning_effort=None, reasoning=None),
+    **_refused("use tools", functions=None),
+    **_refused("a message is one answer", n=1),
+    **_refused(
+        "this route has no such field",
+        seed=None, logprobs=False, top_logprobs=0, logit_bias=None, presence_penalty=0, frequency_penalty=0,
+    ),
+}  # fmt: skip
 _IGNORED = _no_effect(
     "user", "session_id", "mm_payload", "return_mm_kwargs", "return_token_offsets", "metadata", "service_tier"
 )
@@ -126,6 +139,8 @@ CHAT: Route = {
     **_refused("the template adds them", add_special_tokens=False),
     **_refused("an answer holds its own text alone", echo=False),
     **_refused("use n", best_of=1),
+    **_refused("use max_completion_tokens", max_output_tokens=None),
+    **_refused("use stop", stop_sequences=None),
 }  # fmt: skip
 COMPLETIONS: Route = {
     **_SAMPLING, **_CONSTRAINTS, **_TRUNCATION, **_OPERATORS, **_MEDIA, **_BEAMS, **_UNANSWERED, **_STREAM,
@@ -133,6 +148,10 @@ COMPLETIONS: Route = {
     **_honoured(response_format="as on `/v1/chat/completions`"),
     **_refused("send token ids as the prompt", add_special_tokens=True),
     **_refused("send a text or token ids", prompt_embeds=None),
+    **_refused("use max_tokens", max_output_tokens=None),
+    **_refused("use stop", stop_sequences=None),
+    **_refused("use logprobs, which is a number here", top_logprobs=0),
+    **_refused("send a prompt; this route has no chat template", messages=None, tools=None),
 }  # fmt: skip
 RESPONSES: Route = {
     **_ELSEWHERE, **_SAMPLING, **_CONSTRAINTS, **_OPERATORS, **_STREAM, **_IGNORED,
@@ -148,9 +167,13 @@ RESPONSES: Route = {
     **_refused("use text.format", response_format={"type": "text"}),
     **_refused("use reasoning.effort", reasoning_effort=None),
     **_refused("use max_output_tokens", max_tokens=None, max_completion_tokens=None),
+    **_refused("use stop", stop_sequences=None),
+    **_refused("use top_logprobs, and message.output_text.logprobs in include", logprobs=False),
+    **_refused("use tools", functions=None),
     **_refused("a response is one answer", n=1),
 }  # fmt: skip
 MESSAGES: Route = {
+    **_OPENAI_ELSEWHERE,
     **_ELSEWHERE,
     **_SAMPLING_ELSEWHERE,
     **_CONSTRAINTS_ELSEWHERE,

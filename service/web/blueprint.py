@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 
 from flask import Blueprint, Flask, Response, current_app, request
@@ -18,7 +19,7 @@ from ..errors import ServiceError
 from .context import open_context
 from .extension_check import around
 from .guard import Guard
-from .http_responses import add_request_id, error_response, http_error_response
+from .http_responses import add_request_id, error_response, http_error_response, redirect_to
 from .inference import Inference
 from .neighbours import keep_body, share_exemption
 from .observer import Observer
@@ -117,4 +118,19 @@ def add_hooks(blueprint: Blueprint, dialects: list[Routes], guard: Guard, observ
 
 def register_json_errors(app: Flask) -> None:
     """Answer errors in JSON on paths that no blueprint has. For an application that has no HTML pages."""
-    app.register_error_handler(HTTPException, lambda error: add_request_id(http_error_response(error_record, error)))
+
+    def answer(error: HTTPException) -> Response:
+        return add_request_id(_without_double_slashes() or http_error_response(error_record, error))
+
+    app.register_error_handler(HTTPException, answer)
+
+
+def _without_double_slashes() -> Response | None:
+    """Return a redirect to the route that the path would have with single slashes, None if there is no such route.
+
+    Clients join a base URL that ends in a slash with a path that begins with one. Go's server redirects them, too.
+    """
+    path, adapter = re.sub("/{2,}", "/", request.path), current_app.create_url_adapter(request)
+    if path == request.path or adapter is None or not adapter.test(path, request.method):
+        return None
+    return redirect_to(path)

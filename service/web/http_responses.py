@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain
+from string import punctuation
 from typing import Any
+from urllib.parse import quote
 
-from flask import Response, current_app
+from flask import Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from ..engine_client.exchange import Exchange
@@ -110,6 +112,15 @@ def empty_response(status: int, headers: dict[str, str] | None = None) -> Respon
     response = Response(status=status, headers=headers)
     del response.headers["Content-Type"]
     return response
+
+
+def redirect_to(path: str) -> Response:
+    """Return a redirect to a path of this server, with the request's query. 307 keeps the method and the body."""
+    # As gin does. Only what no header may hold is escaped in the query.
+    query = f"?{quote(request.query_string, safe=punctuation)}" if request.query_string else ""
+    # Two slashes at its beginning would lead to another host.
+    location = quote(f"{request.script_root}{path}".lstrip("/"))
+    return empty_response(301 if request.method == "GET" else 307, {"Location": f"/{location}{query}"})
 
 
 def error_response(error_record: ErrorRecord, error: ServiceError) -> Response:

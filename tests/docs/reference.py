@@ -179,7 +179,7 @@ def environment_lines(each: Documented) -> str:
 
 def errors_page() -> str:
     rows = [error_row(kind) for kind in errors.ServiceError.kinds.values()]
-    head = ("error", "status", "when", "`Retry-After`", "OpenAI's type", "Anthropic's type")
+    head = ("error", "status", "when", "`Retry-After`", "OpenAI's type", "OpenAI's code", "Anthropic's type")
     return generated("service/errors.py", f"{ERRORS_HEAD}\n{table(head, rows)}")
 
 
@@ -187,9 +187,10 @@ def error_row(kind: type[errors.ServiceError]) -> list[str]:
     error = kind("")
     status = "4xx" if kind is errors.HTTPRefusal else str(error.status)
     when = " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
-    types = openai_record(error)["error"]["type"], anthropic_record(error)["error"]["type"]
+    openai = openai_record(error)["error"]
+    names = [code(name) if name else "" for name in (openai["type"], openai["code"])]
     retry = "" if error.retry_after is None else str(error.retry_after)
-    return [code(kind.__name__), status, when, retry, *map(code, types)]
+    return [code(kind.__name__), status, when, retry, *names, code(anthropic_record(error)["error"]["type"])]
 
 
 def metric_families() -> list[Any]:

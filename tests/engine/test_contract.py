@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from vllm.v1.worker.worker_base import WorkerBase
 from service.engine.vllm.metrics import RunningRequests
 from service.engine.vllm.scheduler import ShortSteps
 from service.engine.vllm.worker_extension import WorkerExtension
+from service.version import VLLM_VERSION
 
 PARAMETERS: list[tuple[Callable[..., Any], str]] = [
     (Scheduler.schedule, "self throttle_prefills"),
@@ -78,6 +80,10 @@ PARAMETERS: list[tuple[Callable[..., Any], str]] = [
     (StatLoggerBase.record, "self scheduler_stats iteration_stats mm_cache_stats engine_idx"),
     (CoreEngineProcManager.finished_procs, "self"),
 ]
+
+
+def test_the_version_that_clients_are_told_is_vllms():
+    assert version("vllm").partition("+")[0] == VLLM_VERSION
 
 
 @pytest.mark.parametrize(("function", "names"), PARAMETERS, ids=lambda value: getattr(value, "__qualname__", ""))

@@ -21,6 +21,7 @@ from tests.support.asking import ADD
 from tests.support.schemas import SCHEMAS
 from tests.support.servers import ROOT
 
+STRING = {"type": "string"}
 FLAG = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
 REGEX_TAG = '{"type": "structural_tag", "format": {"type": "regex", "pattern": "a"}}'
 GRAMMARS = Grammars("auto")
@@ -79,9 +80,16 @@ def test_a_schema_takes_what_fits_it_and_nothing_else(name: str):
     [
         ({"type": "string", "pattern": r"^\p{L}{2}$"}, "#/pattern: can't be compiled: Regex parsing error"),
         ({"items": {"type": "string", "pattern": "["}}, "#/items/pattern: can't be compiled"),
-        ({"type": "nonsense"}, 'Unsupported type "nonsense"'),
-        ({"enum": []}, "enum array must not be empty"),
-        ({"properties": 5}, "properties must be an object"),
+        ({"type": "nonsense"}, '#: Unsupported type "nonsense"'),
+        ({"enum": []}, "#: enum array must not be empty"),
+        ({"properties": 5}, "#: properties must be an object"),
+        ({"properties": {"a": {"items": {"type": "int"}}}}, '#/properties/a/items: Unsupported type "int"'),
+        ({"properties": {"a": 5}}, "#/properties/a: Schema should be an object or bool"),
+        ({"properties": {"a": STRING, "b": False}}, "#/properties/b: Schema 'false' cannot accept any value"),
+        ({"oneOf": [STRING, {"enum": []}]}, "#/oneOf/1: enum array must not be empty"),
+        ({"allOf": [{"type": "object"}, {"properties": {"a": {"type": "x"}}}]}, "#/allOf/1/properties/a: Unsupported"),
+        ({"$defs": {"A": {"enum": []}}, "items": {"$ref": "#/$defs/A"}}, "#/$defs/A: enum array must not be empty"),
+        ({"$defs": {"A": STRING}, "anyOf": [{"$ref": "#/$defs/A"}, {"type": "x"}]}, "#/anyOf/1: Unsupported type"),
     ],
 )
 def test_what_can_not_be_compiled_is_refused_with_its_keyword_and_place(schema: dict[str, Any], complaint: str):
@@ -194,6 +202,17 @@ def test_a_tool_without_parameters_or_with_a_schema_that_has_no_grammar_can_be_c
     letter = {"type": "object", "properties": {"s": {"type": "string", "pattern": r"^\p{L}$"}}}
     tool = {"type": "function", "function": {"name": "add", "parameters": letter}}
     assert accepts(with_tools(tool=tool, tool_choice="required"), call % '{"s": "a"}')
+
+
+@pytest.mark.parametrize("choice", [{}, {"tool_choice": "required"}])
+def test_a_strict_tool_whose_schema_has_no_grammar_is_refused_by_its_name(choice: dict[str, Any]):
+    bad = {"type": "object", "properties": {"a": {"type": "int"}}}
+    tool = {"type": "function", "function": {"name": "add", "parameters": bad, "strict": True}}
+    with pytest.raises(BadRequest) as refused:
+        with_tools(tool=tool, **choice)
+    place = 'the parameters of the tool "add": invalid JSON schema: #/properties/a: '
+    assert refused.value.message == f'{place}Unsupported type "int"'
+    assert (refused.value.param, refused.value.code) == ("tools", "invalid_function_parameters")
 
 
 def test_tools_alone_constrain_nothing():

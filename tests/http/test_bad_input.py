@@ -71,7 +71,7 @@ WITHOUT_BODY = {
     "/", "/livez", "/readyz", "/metrics", "/v1/responses/<id>", "/v1/responses/<id>/input_items",
     "/api/version", "/api/status", "/api/tags", "/api/ps", "/v1/models", "/v1/models/<path:name>",
     "/api/<path:path>", "/v1/<path:path>", "/v1/messages/", "/v1/messages/<path:path>",
-    "/health", "/ping", "/api/events/", "/api/events/<path:path>", "/api/streams", "/api/streams/<id>",
+    "/health", "/ping", "/version", "/api/events/", "/api/events/<path:path>", "/api/streams", "/api/streams/<id>",
     "/v1/responses/<id>/cancel",
 }  # fmt: skip
 # A stream without an end, and files for a browser: tests/http/test_events.py and tests/page have these.

@@ -12,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from service.config import Settings
+from service.version import VLLM_VERSION
 from service.web.blueprint import create_blueprint
 from tests.support.answers import chat
 from tests.support.servers import SCRIPTED, Server
@@ -31,6 +32,12 @@ def test_vllms_health_is_an_empty_answer(client: httpx.Client, tmp_path: Path, m
     ready = client.request(method, path)
     assert (ready.status_code, ready.content, ready.headers["Cache-Control"]) == (200, b"", "no-store")
     assert application(tmp_path).open(path, method=method).status_code == 503
+
+
+def test_the_version_is_that_of_vllms_server(client: httpx.Client):
+    answer = client.get("/version")
+    assert (answer.status_code, answer.json()) == (200, {"version": VLLM_VERSION})
+    assert client.head("/version").content == b""
 
 
 def readiness(server: Server) -> httpx.Response:

@@ -213,6 +213,35 @@ def test_models_are_listed_and_each_is_found_by_any_of_its_names(client: httpx.C
     assert unknown["code"] == "model_not_found"
 
 
+def test_anthropics_clients_have_models_and_errors_in_their_own_form(client: httpx.Client):
+    theirs = {"anthropic-version": "2023-06-01"}
+    listed = client.get("/v1/models?limit=1000", headers=theirs).json()
+    assert (listed["first_id"], listed["has_more"], listed["data"][0]["type"]) == ("demo:latest", False, "model")
+    assert client.get("/v1/models/demo", headers=theirs).json()["display_name"] == "demo"
+    unknown = client.get("/v1/models/x", headers=theirs)
+    assert (unknown.status_code, unknown.json()["error"]["type"]) == (404, "not_found_error")
+    assert unknown.json()["request_id"] == unknown.headers["X-Request-Id"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [("POST", "/v1/nothing", 404, "unknown_url"), ("GET", CHAT, 405, "method_not_supported")],
+)
+def test_a_wrong_path_or_method_has_a_code(client: httpx.Client, method: str, path: str, status: int, code: str):
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+@BOTH
+def test_each_chunk_has_the_usage_so_far_where_a_client_asks_for_it(client: httpx.Client, path: str):
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    records, done = streamed(client, path, "a !sleep:0.05 b", stream_options=options)
+    assert done
+    tokens = [record["usage"]["completion_tokens"] for record in records]
+    # The two tokens may come in one chunk. The last two chunks are the reason and the usage.
+    assert (tokens[-3:], tokens) == ([2, 2, 2], sorted(tokens))
+
+
 def test_a_silent_stream_beats_with_comments(start_server: Callable[..., Server]):
     server = start_server({"VLLM_WSGI_HEARTBEAT": "0.1"})
     answer = httpx.post(f"{server.url}{CHAT}", json=asked(CHAT, "!sleep:0.4 a", stream=True))

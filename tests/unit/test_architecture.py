@@ -18,6 +18,7 @@ DIALECT_BASE = {
         "bounds",
         "content",
         "fields",
+        "formats",
         "float32",
         "go_base64",
         "history",

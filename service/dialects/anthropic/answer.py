@@ -46,7 +46,9 @@ def error_type(status: int) -> str:
 def error_message(error: ServiceError) -> str:
     """Return the text of an error. Claude Code compacts a conversation when it reads Anthropic's sentence."""
     if not isinstance(error, PromptTooLong) or not error.tokens:
-        return error.message
+        # Its records have no field for a parameter. Go's words name the field of a list item, and not the item.
+        is_hidden = "[" in (error.param or "") and str(error.param) not in error.message
+        return f"{error.message} ({error.param})" if is_hidden else error.message
     # A prompt that fills the context leaves no room for an answer, so it is too long by one token.
     maximum = min(error.limit, error.tokens - 1)
     return f"prompt is too long: {error.tokens} tokens > {maximum} maximum"

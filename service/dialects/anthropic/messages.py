@@ -62,7 +62,8 @@ def _messages(turn: Fields, place: str, is_history: bool, called: dict[str, str]
     elif role == "user" or is_history:
         yield from _user(_blocks(turn, "content", is_history), place, is_history, called)
     else:
-        raise BadRequest(f'invalid role "{role}": must be "user", "assistant" or "system"')
+        message = f'invalid role "{role}": must be "user", "assistant" or "system"'
+        raise BadRequest(message, param=f"{turn.place}.role")
 
 
 def _assistant(blocks: list[Fields], called: dict[str, str]) -> Message:

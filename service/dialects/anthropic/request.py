@@ -9,6 +9,7 @@ from ...errors import BadRequest
 from ...protocol.request import Chat, Request, Sampling
 from ...syntax.options import OLLAMA_DEFAULTS, parse_options
 from ..fields import Fields
+from ..formats import schema_of
 from ..vllm_fields import MESSAGES, refuse_unsupported, template_arguments
 from .messages import all_blocks, parse_turns
 from .tools import parse_choice, parse_tools
@@ -76,14 +77,13 @@ def _format(fields: Fields) -> str | dict[str, Any] | None:
     if not shape.values:
         config = fields.child("output_config", "anthropic.OutputConfig")
         name, shape = "output_config.format", config.child("format", "anthropic.Format")
-    kind, schema = shape.string("type"), shape.mapping("schema")
+    kind = shape.string("type")
     if kind not in ("", "json_schema"):
         raise BadRequest(f'invalid {name} type "{kind}": must be "json_schema"')
-    # Without a schema, any JSON fits, as on OpenAI's routes.
-    return (schema or "json") if kind else None
+    return schema_of(shape) if kind else None
 
 
 def _sampling(fields: Fields, max_tokens: int) -> Sampling:
-    stop = fields.array("stop_sequences", "[]string")
+    stop = fields.strings("stop_sequences", "[]string", "string")
     named = {name: fields.get(name) for name in ("temperature", "top_p", "top_k")}
     return parse_options({**named, "stop": stop, "num_predict": max_tokens})[0]

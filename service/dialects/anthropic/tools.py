@@ -102,7 +102,7 @@ def parse_tools(declared: Iterable[Fields], blocks: Iterable[Any]) -> Tools:
 
 def add_tool(tools: Tools, fields: Fields) -> None:
     """Add a declared tool. Raise BadRequest if it is the client's and has no name."""
-    kind = fields.string("type", "custom")
+    kind = fields.string("type") or "custom"
     if tool := _tool(kind, fields):
         tools.add([tool])
     else:
@@ -132,6 +132,9 @@ def _tool(kind: str, fields: Fields) -> OfferedTool | None:
     """Return a tool that the client runs, None for one that only Anthropic's servers can run."""
     if kind == "custom":
         return function_tool(fields, "input_schema")
+    if kind == "function":
+        # OpenAI's form of a client's own tool.
+        return function_tool(fields, "parameters")
     name = _undated(kind)
     if name == kind or name not in KNOWN_TOOLS:
         return None

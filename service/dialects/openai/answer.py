@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ...errors import PromptTooLong, ServiceError
+from ...errors import ClientTooSlow, HTTPRefusal, PayloadTooLarge, PromptTooLong, ServiceError, UnsupportedCoding
 from ...protocol.events import Delta, Event, Finished, Located
 from .. import answer
 from ..plain_text import HOLE, PlainText, Shape
@@ -23,6 +23,12 @@ FINGERPRINT = "fp_ollama"
 
 # The types that Ollama's NewError has for a status, and the one that OpenAI's clients know for limits.
 _ERROR_TYPES = {404: "not_found_error", 429: "rate_limit_error"}
+# The codes of refusals by HTTP itself. OpenAI's server has those of 404, 405 and 415.
+_HTTP_CODES = {
+    403: "permission_denied", 404: "unknown_url", 405: "method_not_supported", 408: "request_timeout",
+    413: "request_too_large", 415: "unsupported_content_type",
+}  # fmt: skip
+_HTTP_ERRORS = (HTTPRefusal, ClientTooSlow, PayloadTooLarge, UnsupportedCoding)
 
 
 def error_record(error: ServiceError) -> dict[str, Any]:
@@ -38,6 +44,8 @@ def error_type(status: int) -> str:
 
 def error_code(error: ServiceError) -> str | None:
     """Return OpenAI's `code` of an error. A parameter that is not valid has one, whatever is wrong with it."""
+    if isinstance(error, _HTTP_ERRORS):
+        return _HTTP_CODES.get(error.status)
     return error.code or ("invalid_value" if error.param else None)
 
 
@@ -112,7 +120,9 @@ class OpenAIAnswer(answer.Answer):
         self._usage = Usage()
         self._id = f"{self.prefix}-{call.request_id or secrets.token_hex(12)}"
         self._created = int(now())
-        self._may_be_plain = all(request.logprobs is None for request in call.requests)
+        # The tokens of each answer's prompt, for the usage so far; None if the chunks have no usage.
+        self._prompts: dict[int, int] | None = {} if call.continuous_usage and call.stream else None
+        self._may_be_plain = self._prompts is None and all(request.logprobs is None for request in call.requests)
         # By the index of the answer.
         self._shapes: dict[int, Shape] = {}
 
@@ -125,7 +135,8 @@ class OpenAIAnswer(answer.Answer):
         if isinstance(event, Delta):
             if self._may_be_plain and self.streams and event.text and not (event.thinking or event.tool_calls):
                 return [self._plain(event)]
-            return [self._record([choice]) for choice in self._choices(event)]
+            usage = self._so_far(event)
+            return [self._record([choice], usage) for choice in self._choices(event)]
         if isinstance(event, Finished):
             return self._ends(event)
         return []
@@ -140,10 +151,22 @@ class OpenAIAnswer(answer.Answer):
         self._shapes[delta.index] = Shape(self._record([choice]))
         return self._record([first])
 
+    def _so_far(self, delta: Delta) -> Usage | UnsetType:
+        """Return the tokens of the delta's answer and of its prompt, as vLLM counts them, if the client wants them."""
+        if self._prompts is None:
+            return UNSET
+        prompt = self._prompts.setdefault(delta.index, delta.prompt_tokens)
+        tokens = delta.seq + len(delta.token_ids)
+        return Usage(prompt, tokens, prompt + tokens)
+
     def _ends(self, finished: Finished) -> list[Any]:
         self._usage.add(finished, with_prompt=finished.index % self._n == 0)
         self._left -= 1
-        records = [self._record([choice]) for choice in self._last(finished)]
+        usage: Usage | UnsetType = UNSET
+        if self._prompts is not None:
+            usage = Usage()
+            usage.add(finished, with_prompt=True)
+        records = [self._record([choice], usage) for choice in self._last(finished)]
         if not self._left and self._include_usage:
             records.append(self._record([], self._usage))
         return records

@@ -39,7 +39,8 @@ def parse_chat(body: dict[str, Any]) -> OpenAICall:
     refuse_unsupported(fields, CHAT)
     _refuse_other_answers(fields)
     model = fields.model()
-    stream, include_usage = parse_stream(fields)
+    keeping = parse_keeping(fields)
+    stream = parse_stream(fields, keeping)
     messages = parse_messages(fields)
     tools = parse_tools(fields)
     request = _request(fields, model, _chat(fields, messages, tools))
@@ -48,12 +49,13 @@ def parse_chat(body: dict[str, Any]) -> OpenAICall:
         model,
         [request],
         request.n,
-        stream,
-        include_usage,
+        stream.stream,
+        stream.include_usage,
         tools,
         show_thinking,
         parse_request_id(fields),
-        parse_keeping(fields),
+        keeping,
+        stream.continuous_usage,
     )
 
 
@@ -121,10 +123,11 @@ def _refuse_other_answers(fields: Fields) -> None:
 
 def _think(fields: Fields, switch: bool | None) -> bool | str | None:
     """Return `reasoning.effort` or `reasoning_effort`, else the switch that vLLM's clients send for the template."""
-    effort = fields.child("reasoning", "openai.Reasoning").string("effort") or fields.string("reasoning_effort")
-    if not effort:
-        return switch
-    return think(effort)
+    nested = fields.child("reasoning", "openai.Reasoning").string("effort")
+    if nested:
+        return think(nested, "reasoning.effort")
+    effort = fields.string("reasoning_effort")
+    return think(effort, "reasoning_effort") if effort else switch
 
 
 def _sampling(fields: Fields) -> Sampling:

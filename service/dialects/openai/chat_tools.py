@@ -17,17 +17,28 @@ def parse_tools(fields: Fields) -> Tools:
     """Return the tools of the request. Raise BadRequest for a tool of the client that has no name."""
     tools = Tools()
     for place, tool in enumerate(fields.array("tools", "[]api.Tool")):
-        kind = tool.get("type", "function") if isinstance(tool, dict) else None
+        kind = (tool.get("type") or "function") if isinstance(tool, dict) else None
         if kind not in ("function", CUSTOM):
             if not isinstance(kind, str):
                 raise BadRequest(f"tools[{place}] must be a function with a name", param=f"tools[{place}]")
             tools.left_out.append(kind)
             continue
-        function = function_of(tool, kind)
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
-            raise BadRequest(f"tools[{place}] must be a function with a name", param=f"tools[{place}]")
+        function = _function(tool, kind, f"tools[{place}]")
         tools.add([custom_tool(Fields(function, "CustomTool")) if kind == CUSTOM else offered(function)])
     return tools
+
+
+def _function(tool: dict[str, Any], kind: str, place: str) -> dict[str, Any]:
+    """Return a tool's function. Raise BadRequest for one that no chat template and no grammar could use."""
+    function = function_of(tool, kind)
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
+        raise BadRequest(f"{place} must be a function with a name", param=place)
+    for name, form, kinds in (("parameters", "an object", dict), ("description", "a string", str)):
+        value = function.get(name)
+        if value is not None and not isinstance(value, kinds):
+            inside = place if function is tool else f"{place}.{kind}"
+            raise BadRequest(f"{inside}.{name} must be {form}", param=f"{inside}.{name}", code="invalid_type")
+    return function
 
 
 def parse_choice(value: Any, tools: Tools) -> tuple[str, str, list[str] | None]:
@@ -40,6 +51,9 @@ def parse_choice(value: Any, tools: Tools) -> tuple[str, str, list[str] | None]:
             tools.require_one()
         return value or "auto", "", None
     kind = value.get("type") if isinstance(value, dict) else None
+    if kind in TOOL_MODES:
+        # Some clients write each choice as an object, as Anthropic's API has it.
+        return parse_choice(kind, tools)
     if kind == "allowed_tools":
         return _allowed(value, tools)
     if isinstance(kind, str) and kind in tools.left_out:

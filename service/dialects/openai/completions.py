@@ -40,7 +40,8 @@ def parse_completion(body: dict[str, Any]) -> OpenAICall:
     fields = Fields(body, "CompletionRequest")
     refuse_unsupported(fields, COMPLETIONS)
     model = fields.model()
-    stream, include_usage = parse_stream(fields)
+    keeping = parse_keeping(fields)
+    stream = parse_stream(fields, keeping)
     echo, suffix, n = fields.boolean("echo", False), fields.string("suffix"), parse_n(fields)
     best_of = integer(fields, "best_of")
     if best_of is not None and best_of > n:
@@ -70,10 +71,11 @@ def parse_completion(body: dict[str, Any]) -> OpenAICall:
         model,
         requests,
         n,
-        stream,
-        include_usage,
+        stream.stream,
+        stream.include_usage,
         request_id=parse_request_id(fields),
-        keeping=parse_keeping(fields),
+        keeping=keeping,
+        continuous_usage=stream.continuous_usage,
     )
 
 
@@ -106,7 +108,10 @@ def _with_suffix(prompt: Text | Tokens, suffix: str) -> Text | Tokens | Infill:
 
 def _sampling(fields: Fields, echo: bool) -> Sampling:
     # A client that wants only the prompt's log probabilities asks for an echo and for no token.
-    limit = integer(fields, "max_tokens", at_least=0 if echo else 1)
+    at_least = 0 if echo else 1
+    # OpenAI's chats have the second name, and benchmarks (guidellm) send both.
+    limits = [integer(fields, name, at_least) for name in ("max_tokens", "max_completion_tokens")]
+    limit = next((limit for limit in limits if limit is not None), None)
     return msgspec.structs.replace(parse_sampling(fields), max_tokens=limit)
 
 

@@ -10,6 +10,7 @@ from ...errors import BadRequest
 from ...protocol.request import Constraint
 from ..bounds import MAX_SCHEMA_BYTES
 from ..fields import Fields
+from ..formats import schema_of
 
 _KINDS = ("regex", "choice", "grammar", "structural_tag")
 _KNOWN = {*_KINDS, "json", "json_object"}
@@ -21,17 +22,12 @@ def parse_response_format(fields: Fields) -> str | dict[str, Any] | None:
     shape = fields.child("response_format", "openai.ResponseFormat")
     kind = shape.string("type", "text")
     if kind == "json_schema":
-        schema = shape.child("json_schema", "openai.JsonSchema").get("schema")
-        if schema is not None and not isinstance(schema, dict):
-            place = "response_format.json_schema.schema"
-            raise BadRequest(f"{place} must be a JSON schema", param=place)
-        # A schema is optional in OpenAI's reference. Without one, any JSON fits.
-        return schema or "json"
+        return schema_of(shape)
     if kind not in ("text", "json_object"):
         message = 'response_format.type must be "text", "json_object" or "json_schema"'
         raise BadRequest(message, param="response_format.type")
     # llama.cpp's server and others take a schema here, too, and their clients send it.
-    return (shape.mapping("schema") or "json") if kind == "json_object" else None
+    return schema_of(shape) if kind == "json_object" else None
 
 
 def with_vllms(

@@ -6,10 +6,9 @@ from typing import Any
 
 import msgspec
 
-from ...errors import BadRequest
 from ..answer import Record
 from ..fields import Fields
-from ..tools import OfferedTool, object_schema, offered, qualified
+from ..tools import OfferedTool, object_schema, offered, qualified, required_name
 
 CUSTOM = "custom"
 
@@ -19,9 +18,7 @@ def custom_tool(fields: Fields, namespace: str = "") -> OfferedTool:
 
     The grammar of its input is shown in the description. It is not enforced.
     """
-    name = fields.string("name")
-    if not name:
-        raise BadRequest("tools: name is required", param="tools")
+    name = required_name(fields)
     function = {
         "name": qualified(name, namespace),
         "description": "\n\n".join(text for text in (fields.string("description"), _format(fields)) if text),

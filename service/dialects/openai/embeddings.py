@@ -83,5 +83,13 @@ def _inputs(value: Any) -> list[str]:
         raise BadRequest("invalid input", param="input")
     inputs = value if isinstance(value, list) else [value]
     if not all(isinstance(text, str) for text in inputs):
-        raise BadRequest("invalid input type", param="input")
+        raise BadRequest(f"invalid input type{_cure(inputs)}", param="input")
     return inputs
+
+
+def _cure(inputs: list[Any]) -> str:
+    """Return what to do about token ids. LangChain's client sends those of OpenAI's models, which mean other texts."""
+    numbers = inputs[0] if isinstance(inputs[0], list) and inputs[0] else inputs
+    if not all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
+        return ""
+    return ": send texts and not token ids (in LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"

@@ -9,9 +9,13 @@ from ...syntax.names import ModelName
 
 
 def model(info: ModelInfo, name: str = "") -> dict[str, Any]:
-    """Return an entry of `/v1/models`, or of `/v1/models/<name>` under the `name` that the client sent."""
+    """Return an entry of `/v1/models`, or of `/v1/models/<name>` under the `name` that the client sent.
+
+    vLLM's server adds the context length in tokens, and clients of it read it there.
+    """
     owner = ModelName.parse(info.name).namespace
-    return {"id": name or info.name, "object": "model", "created": int(info.modified_at), "owned_by": owner}
+    entry = {"id": name or info.name, "object": "model", "created": int(info.modified_at), "owned_by": owner}
+    return entry | ({"max_model_len": info.context_length} if info.context_length else {})
 
 
 def models(infos: list[ModelInfo]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from ...errors import BadRequest
 from ...protocol.request import Request, Sampling
@@ -34,7 +34,8 @@ EFFORTS: dict[str, bool | str] = {
 class OpenAICall:
     """A parsed body, whose `requests` have `n` answers each.
 
-    `include_usage` is for streams: an answer that is not streamed always has its usage. `tools` are a chat's.
+    `include_usage` is for streams: an answer that is not streamed always has its usage. With `continuous_usage` each
+    chunk of a stream has the usage so far. `tools` are a chat's.
     Without `show_thinking` the thinking is not sent. `request_id` ends the answer's id, which is random without it.
     """
 
@@ -47,12 +48,30 @@ class OpenAICall:
     show_thinking: bool = True
     request_id: str = ""
     keeping: Optional[Keeping] = None
+    continuous_usage: bool = False
 
 
-def parse_stream(fields: Fields) -> tuple[bool, bool]:
-    """Return whether to stream, and whether to end the stream with the usage. Raise BadRequest."""
+class StreamOptions(NamedTuple):
+    """Whether to stream, to end the stream with the usage, and to send the usage so far with each chunk."""
+
+    stream: bool
+    include_usage: bool
+    continuous_usage: bool
+
+
+def parse_stream(fields: Fields, keeping: Keeping | None) -> StreamOptions:
+    """Return what the request asks for. Raise BadRequest.
+
+    As in vLLM, `continuous_usage_stats` has an effect only beside `include_usage`.
+    """
     options = fields.child("stream_options", "openai.StreamOptions")
-    return fields.boolean("stream", False), options.boolean("include_usage", False)
+    include_usage = options.boolean("include_usage", False)
+    continuous = options.boolean("continuous_usage_stats", False) and include_usage
+    if continuous and keeping is not None:
+        # A reader who comes back gets joined chunks, and the numbers in between would depend on where it was cut.
+        place = "stream_options.continuous_usage_stats"
+        raise BadRequest(f"{place} can't go with resumable or background", param=place)
+    return StreamOptions(fields.boolean("stream", False), include_usage, continuous)
 
 
 def parse_sampling(fields: Fields) -> Sampling:
@@ -112,11 +131,11 @@ def check_alternatives(alternatives: int | None, n: int, name: str) -> None:
         raise BadRequest(f"n times {name} must be at most {MAX_ALTERNATIVES_IN_ALL}", param=name)
 
 
-def think(effort: str) -> bool | str:
-    """Return a reasoning effort as a Chat has it. Raise BadRequest for an unknown one."""
+def think(effort: str, place: str) -> bool | str:
+    """Return a reasoning effort as a Chat has it. Raise BadRequest for an unknown one, which names its place."""
     if effort not in EFFORTS:
         choices = '"minimal", "low", "medium", "high", "xhigh", "ultra", "max", or "none"'
-        raise BadRequest(f'invalid reasoning value: "{effort}" (must be {choices})', param="reasoning_effort")
+        raise BadRequest(f'invalid reasoning value: "{effort}" (must be {choices})', param=place)
     return EFFORTS[effort]
 
 

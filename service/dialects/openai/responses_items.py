@@ -106,7 +106,9 @@ class _ItemReader:
             yield self._call(kind, item)
         elif kind not in SILENT_ITEMS and (text := text_in(_readable(item))):
             role = item.get("role")
-            yield Message(_template_role(role) if role in ROLES else "assistant", text)
+            # Codex hands the task of an agent to it in this item, also as `encrypted_content` that is plain text.
+            others = "user" if kind == "agent_message" else "assistant"
+            yield Message(_template_role(role) if role in ROLES else others, text)
 
     def _call(self, kind: str, item: Fields) -> Message:
         call_id, name = _string(item, "call_id"), _string(item, "name") or kind.removesuffix("_call")
@@ -183,11 +185,20 @@ def _part(value: Any, place: str, is_history: bool) -> str | Image:
         return part.string("text")
     if kind == "refusal":
         return part.string("refusal")
-    if kind == "input_image" and part.string("image_url"):
-        return _image(part.string("image_url"), place)
+    if kind == "input_image" and (url := _image_url(part, place)):
+        return _image(url, place)
     if kind in ("input_file", "input_image"):
         raise BadRequest(f"file inputs are not currently supported: {place} is an {kind} with a file", param=place)
     raise BadRequest(f"{place}: unknown content type: {kind}", param=place)
+
+
+def _image_url(part: Fields, place: str) -> str:
+    """Return the URL of an image, empty without one. Some clients write it as OpenAI's chats have it, in an object."""
+    value: Any = part.get("image_url")
+    url = value.get("url") if isinstance(value, dict) else value
+    if url is not None and not isinstance(url, str):
+        raise BadRequest(f"{place}.image_url must be a string", param=f"{place}.image_url", code="invalid_type")
+    return url or ""
 
 
 def _image(url: str, place: str) -> Image:
@@ -199,10 +210,9 @@ def _image(url: str, place: str) -> Image:
 
 
 def _history_part(part: Fields, kind: Any) -> str | Image:
-    url = part.get("image_url")
-    if isinstance(url, str):
+    if part.get("image_url") is not None:
         try:
-            return images.from_url(url)
+            return images.from_url(_image_url(part, ""))
         except BadRequest:
             return ""
     return as_text(part.get("text")) if kind in TEXT_PARTS else text_in(part.values)

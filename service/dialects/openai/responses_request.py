@@ -16,6 +16,7 @@ from ...errors import BadRequest
 from ...protocol.request import Chat, Request, Sampling
 from ..answer import Record
 from ..fields import Fields
+from ..formats import schema_of
 from ..tools import Tools
 from ..vllm_fields import RESPONSES, refuse_unsupported, template_arguments
 from .constraints import with_vllms
@@ -147,18 +148,17 @@ def _chat(fields: Fields, items: list[Record], first: int, tools: Tools) -> Chat
 
 def _think(fields: Fields, switch: bool | None) -> bool | str | None:
     effort = fields.child("reasoning", "openai.Reasoning").string("effort")
-    return think(effort) if effort else switch
+    return think(effort, "reasoning.effort") if effort else switch
 
 
 def _format(format: Fields) -> str | dict[str, Any] | None:
-    kind, schema = format.string("type", "text"), format.mapping("schema")
+    kind = format.string("type", "text")
     if kind == "json_schema":
-        # Without a schema, any JSON fits, as in a chat.
-        return schema or "json"
+        return schema_of(format)
     if kind not in ("text", "json_object"):
         message = f'invalid text.format type "{kind}": must be "text", "json_object" or "json_schema"'
         raise BadRequest(message, param="text.format.type")
-    return "json" if kind == "json_object" else None
+    return schema_of(format) if kind == "json_object" else None
 
 
 def _sampling(fields: Fields) -> Sampling:
@@ -188,7 +188,7 @@ def _echo(fields: Fields) -> Record:
         "service_tier": "default",
         "store": fields.boolean("store", False),
         "temperature": fields.get("temperature"),
-        "text": {"format": {"type": "text"}} | fields.mapping("text"),
+        "text": {"format": {"type": "text"}} | fields.child("text", "openai.Text").values,
         "tool_choice": fields.get("tool_choice") or "auto",
         "tools": fields.array("tools", "[]Tool"),
         "top_logprobs": fields.integer("top_logprobs"),

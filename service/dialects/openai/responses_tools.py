@@ -78,7 +78,8 @@ def parse_tools(fields: Fields, items: Iterable[Record]) -> Tools:
 def add_tools(tools: Tools, declared: Iterable[Fields], namespace: str = "") -> None:
     """Add declared tools. A namespace is a group of tools, whose names begin with its own."""
     for fields in declared:
-        kind = fields.string("type")
+        # OpenAI requires a type. A function without one is still the client's, and the model has to see it.
+        kind = fields.string("type") or "function"
         if kind == NAMESPACE:
             add_tools(tools, fields.children("tools", "[]Tool", "Tool"), qualified(fields.string("name"), namespace))
         elif tool := _tool(kind, fields, namespace):

@@ -20,7 +20,8 @@ from vllm.v1.structured_output.utils import grammar_is_likely_lark
 
 from ...errors import BadRequest
 from ...protocol.request import Constraint
-from .json_schema import MAX_BYTES, check_pattern, enforceable, patterns
+from .json_schema import INVALID_SCHEMA, MAX_BYTES, check_pattern, enforceable, invalid_schema, patterns
+from .schema_faults import place_of_fault
 
 # Between two tokens of JSON: a new line, and an indentation of three levels with two spaces each.
 WHITE_SPACE = 8
@@ -81,6 +82,17 @@ class Grammars:
             return _tagged(_bounded(json.loads(params.structural_tag)["format"]))
         return params
 
+    def named(self, tools: list[dict[str, Any]], error: BadRequest) -> BadRequest:
+        """Return the refusal of a tool's schema with the name of the tool; any other one as it is."""
+        for tool in tools if error.code == INVALID_SCHEMA else []:
+            function = tool["function"]
+            try:
+                self._json(function.get("parameters") or {})
+            except BadRequest as refused:
+                message = f'the parameters of the tool "{function.get("name")}": {refused.message}'
+                return BadRequest(message, param="tools", code="invalid_function_parameters")
+        return error
+
     def parameters(self, constraint: Any, **arguments: Any) -> SamplingParams:
         """Return vLLM's sampling parameters with a constraint from here, or with None."""
         if constraint is None:
@@ -89,8 +101,11 @@ class Grammars:
         return kind(structured_outputs=constraint, **arguments)
 
     def _json(self, schema: dict[str, Any]) -> Any:
-        schema = enforceable(schema)
-        return _tagged(_json_format(schema), schema)
+        """Return the constraint of JSON that fits the schema. Raises BadRequest, which names a place in the schema."""
+        tag = _tag(_schema_format(schema))
+        if (complaint := _complaint(tag)) is not None:
+            raise _placed(schema, complaint)
+        return StructuredOutputsParams(structural_tag=tag)
 
     def _other(self, constraint: Constraint) -> Any:
         if not self._has_tags:
@@ -108,19 +123,31 @@ class Grammars:
         return _tagged(_bounded(_parsed_tag(constraint.structural_tag)))
 
 
+class _RefusedError(Exception):
+    """xgrammar refuses a schema, for a reason that names no place in it."""
+
+
 # Hashes of structural tags.
 _costly: set[int] = set()
 _KINDS = ("regex", "choice", "grammar", "structural_tag")
 
 
 def _json_format(schema: Any) -> dict[str, Any]:
-    """Return the format of JSON that fits the schema. Raises BadRequest, which names a pattern that is not valid."""
+    """Return the format of JSON that fits the schema. Raises _RefusedError."""
     try:
         grammar = str(xgrammar.Grammar.from_json_schema(json.dumps(schema), max_whitespace_cnt=WHITE_SPACE))
     except Exception as error:
         # xgrammar raises errors of many kinds, RuntimeError from C++ among them.
-        raise _refused(schema, _reason(error)) from None
+        raise _RefusedError(_reason(error)) from None
     return {"type": "grammar", "grammar": "\n".join(_with_short_numbers(rule) for rule in grammar.split("\n"))}
+
+
+def _schema_format(schema: Any) -> dict[str, Any]:
+    """Return the format of JSON that fits a client's schema. Raises BadRequest, which names a place in the schema."""
+    try:
+        return _json_format(enforceable(schema) if isinstance(schema, dict) else schema)
+    except _RefusedError as refused:
+        raise _placed(schema, str(refused)) from None
 
 
 def _with_short_numbers(rule: str) -> str:
@@ -130,11 +157,23 @@ def _with_short_numbers(rule: str) -> str:
     return rule.replace("basic_number_digits{1, -1}", f"basic_number_digits{{1, {DIGITS}}}")
 
 
-def _refused(schema: Any, reason: str) -> BadRequest:
+def _placed(schema: Any, reason: str) -> BadRequest:
+    """Return the refusal of a schema for the client, with the place of a pattern, or of another part."""
     for place, pattern in patterns(schema):
         if (complaint := _complaint(_tag({"type": "regex", "pattern": pattern}))) is not None:
-            return BadRequest(f"invalid JSON schema: {place[:200]}: can't be compiled: {complaint}")
-    return BadRequest(f"invalid JSON schema: {reason}")
+            return invalid_schema(place, f"can't be compiled: {complaint}")
+    return invalid_schema(place_of_fault(schema, _schema_complaint), reason)
+
+
+def _schema_complaint(schema: Any) -> str | None:
+    """Return why xgrammar refuses a schema, None for one that it takes or that our own bounds refuse."""
+    try:
+        tag = _tag(_json_format(enforceable(schema) if isinstance(schema, dict) else schema))
+    except _RefusedError as refused:
+        return str(refused)
+    except BadRequest:
+        return None
+    return _complaint(tag)
 
 
 def _check_tag(tag: str, name: str, most: int) -> None:
@@ -150,10 +189,10 @@ def _tag(tag_format: Any) -> str:
     return json.dumps({"type": "structural_tag", "format": tag_format})
 
 
-def _tagged(tag_format: Any, schema: Any = None) -> Any:
+def _tagged(tag_format: Any) -> Any:
     tag = _tag(tag_format)
     if (complaint := _complaint(tag)) is not None:
-        raise _refused(schema, complaint) if schema is not None else BadRequest(f"invalid constraint: {complaint}")
+        raise BadRequest(f"invalid constraint: {complaint}")
     return StructuredOutputsParams(structural_tag=tag)
 
 
@@ -165,7 +204,7 @@ def _bounded(tag_format: Any) -> Any:
         return tag_format
     if tag_format.get("type") == "json_schema" and tag_format.get("style", "json") == "json":
         schema = tag_format.get("json_schema")
-        return _json_format(enforceable(schema) if isinstance(schema, dict) else schema)
+        return _schema_format(schema)
     return {key: _bounded(value) for key, value in tag_format.items()}
 
 

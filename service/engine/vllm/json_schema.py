@@ -52,6 +52,9 @@ _LISTS = ("anyOf", "allOf", "prefixItems")
 _SINGLES = ("items", "additionalProperties", "unevaluatedProperties", "unevaluatedItems", "propertyNames")
 _REPETITION = re.compile(r"\{(\d+)(?:,(\d*))?\}")
 
+# OpenAI's code.
+INVALID_SCHEMA = "invalid_json_schema"
+
 _reported: set[str] = set()
 
 
@@ -84,7 +87,8 @@ class _Schema:
             return schema
         if depth > MAX_DEPTH:
             _fail(place, f"is nested more than {MAX_DEPTH} deep")
-        schema = self._merged(dict(schema), place)
+        schema = self._merged(_without_nulls(schema), place)
+        _check_values(schema, place)
         self._check(schema, place)
         _modernize(schema)
         _close_range(schema)
@@ -166,6 +170,25 @@ class _Schema:
         return found
 
 
+def _without_nulls(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy without keywords that are null, which some generators of schemas write for absent ones."""
+    return {key: value for key, value in schema.items() if value is not None or key in ("const", "default")}
+
+
+def _check_values(schema: dict[str, Any], place: str) -> None:
+    """Raise BadRequest for a value that xgrammar would refuse without a word that its user knows."""
+    for key in (*_LENGTHS, "minProperties", "maxProperties"):
+        value = schema.get(key, 0)
+        if isinstance(value, float) and value.is_integer():
+            # JSON Schema has one kind of number, in which 2.0 is an integer.
+            value = schema[key] = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            _fail(f"{place}/{key}", "must be a whole number, 0 or more")
+    for key in ("pattern", "format"):
+        if not isinstance(schema.get(key, ""), str):
+            _fail(f"{place}/{key}", "must be a string")
+
+
 def check_pattern(pattern: str, place: str) -> None:
     """Raise BadRequest for a pattern that is too long, or that repeats too much."""
     if len(pattern) > MAX_PATTERN_CHARACTERS:
@@ -208,7 +231,13 @@ def _merge(schema: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _modernize(schema: dict[str, Any]) -> None:
-    """Write older keywords as draft 2020-12 has them. xgrammar has one meaning for `oneOf` and `anyOf`."""
+    """Write older keywords as draft 2020-12 has them. xgrammar has one meaning for `oneOf` and `anyOf`.
+
+    In draft 4, and so in OpenAPI 3.0, an exclusive bound is a boolean beside the bound.
+    """
+    for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if isinstance(schema.get(exclusive), bool) and schema.pop(exclusive) and bound in schema:
+            schema[exclusive] = schema.pop(bound)
     if isinstance(schema.get("items"), list):
         schema["prefixItems"] = schema.pop("items")
         schema["items"] = schema.pop("additionalItems", True)
@@ -263,4 +292,9 @@ def _report(keyword: str) -> None:
 
 
 def _fail(place: str, reason: str) -> NoReturn:
-    raise BadRequest(f"invalid JSON schema: {place[:200]}: {reason}")
+    raise invalid_schema(place, reason)
+
+
+def invalid_schema(place: str, reason: str) -> BadRequest:
+    """Return the refusal of a schema. The place is a JSON pointer into it, and the code is OpenAI's."""
+    return BadRequest(f"invalid JSON schema: {place[:200]}: {reason}", code=INVALID_SCHEMA)

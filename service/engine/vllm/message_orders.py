@@ -24,6 +24,8 @@ Form = Callable[[list[Message]], list[Message]]
 
 _SYSTEM = ("system", "developer")
 _ROLES = ("system", "user", "assistant", "tool")
+# A conversation with more unknown roles than these is not looked at role by role.
+MOST_ROLES = 4
 # Mistral's templates take no other ids of calls.
 _SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
 
@@ -84,14 +86,18 @@ class FormFinder(Generic[T]):
     """Renders conversations of one request in the first form that its template takes.
 
     A request may be rendered several times, with fewer messages each time; the form that was taken once is tried first.
+    Many templates leave out the messages of a role that they don't know. Those are shown as messages of the user.
     """
 
     def __init__(self, render: Callable[[list[Message]], Awaitable[T]]) -> None:
         self._render = render
         self._first = 0
+        # By the role: whether the template leaves its messages out.
+        self._ignored: dict[str, bool] = {}
 
     async def __call__(self, messages: list[Message]) -> T:
         """Return what `render` makes of the messages. Raise its first BadRequest if it refuses every form."""
+        messages = await self._with_known_roles(messages)
         refusal: BadRequest | None = None
         tried: list[Message] | None = None
         for index in range(self._first, len(FORMS)):
@@ -107,6 +113,28 @@ class FormFinder(Generic[T]):
             self._first = index
             return rendered
         raise refusal or BadRequest("the prompt is empty")
+
+    async def _with_known_roles(self, messages: list[Message]) -> list[Message]:
+        unknown = {message.role for message in messages}.difference(_ROLES)
+        for role in unknown.difference(self._ignored):
+            self._ignored[role] = len(unknown) > MOST_ROLES or await self._ignores(role)
+        return [_heard(message) if self._ignored.get(message.role) else message for message in messages]
+
+    async def _ignores(self, role: str) -> bool:
+        """Return whether the text of a message of this role makes no difference."""
+        try:
+            with_text, without = [await self._render([Message(role, text), _PROBE]) for text in ("text", "")]
+        except BadRequest:
+            return False
+        return with_text == without
+
+
+_PROBE = Message("user", "question")
+
+
+def _heard(message: Message) -> Message:
+    """Return a message with a role that every template knows."""
+    return msgspec.structs.replace(message, role="system" if message.role in _SYSTEM else "user")
 
 
 def _joined(role: str, messages: list[Message]) -> Message:

@@ -51,7 +51,10 @@ class Parsers:
             # Where a grammar writes the call anyway, weak models need it for the arguments, too: any JSON will not do.
             with suppress(BadRequest):
                 return self._parser(chat, thinks, with_thinking, constraint, "parameter")
-        return self._parser(chat, thinks, with_thinking, constraint, level)
+        try:
+            return self._parser(chat, thinks, with_thinking, constraint, level)
+        except BadRequest as error:
+            raise self._grammars.named(chat.tools, error) from None
 
     def _parser(
         self, chat: Chat, thinks: bool, with_thinking: bool, constraint: Any, level: str

@@ -9,9 +9,7 @@ from __future__ import annotations
 import re
 import time
 from functools import partial, update_wrapper
-from string import punctuation
 from typing import Any, ClassVar
-from urllib.parse import quote
 
 from flask import Blueprint, Response, request
 from msgspec.structs import replace
@@ -35,7 +33,7 @@ from ..body import read_body
 from ..context import context, presence
 from ..fast_path import StreamFastPath
 from ..framing import Framing
-from ..http_responses import empty_response, error_response, http_error_response, json_response, stream_answer
+from ..http_responses import error_response, http_error_response, json_response, redirect_to, stream_answer
 from ..route import Fallback, Route
 from ..stream_keeper import StreamKeeper
 
@@ -115,12 +113,7 @@ class Routes:
         """Answer a path or method that no route has: a redirect, a 404 or a 405. Raises HTTPRefusal."""
         known = self._methods(f"{base}/{path}".removesuffix("/"))
         if request.path.endswith("/") and known:
-            # As gin does: 307 keeps the method and the body. Only what no header may hold is escaped in the query.
-            query = f"?{quote(request.query_string, safe=punctuation)}" if request.query_string else ""
-            # Two slashes at its beginning would lead to another host.
-            path = f"{request.script_root}{request.path[:-1]}".lstrip("/")
-            location = f"/{quote(path)}{query}"
-            return empty_response(301 if request.method == "GET" else 307, {"Location": location})
+            return redirect_to(request.path[:-1])
         if not known:
             raise HTTPRefusal(f"404 page not found: {base}/{path}", status=404)
         response = error_response(

@@ -1,4 +1,7 @@
-"""OpenAI's routes. The body alone decides whether to stream; `Accept` changes nothing."""
+"""OpenAI's routes. The body alone decides whether to stream; `Accept` changes nothing.
+
+Anthropic's API has `/v1/models`, too. Its clients are recognised by a header that each of their requests has.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from flask import Response, request
 from ...access.scopes import Scope
 from ...config import Settings
 from ...dialects.answer import Record
+from ...dialects.anthropic import models as anthropic_models
 from ...dialects.openai import answer as openai_answer
 from ...dialects.openai import completions as openai_completions
 from ...dialects.openai import embeddings as openai_embeddings
@@ -23,13 +27,14 @@ from ...dialects.openai.parameters import OpenAICall
 from ...dialects.openai.responses_request import parse_responses, previous_response_id
 from ...dialects.openai.responses_stored import conversation, input_items, referred_responses, whole
 from ...engine_client.client import Client
-from ...errors import BadRequest, ResponseNotFound, UnknownPrevious
+from ...errors import BadRequest, ResponseNotFound, ServiceError, UnknownPrevious
 from ...syntax.names import ModelName
 from ..context import context
 from ..framing import SSE_NAMED, SSE_WITH_DONE
 from ..http_responses import json_response
 from ..kept_responses import BackgroundResponses
 from ..route import Route
+from .anthropic import AnthropicRoutes
 from .base import Routes
 
 
@@ -37,7 +42,10 @@ class OpenAIRoutes(Routes):
     name = "openai"
     bases = ("/v1",)
     package = "openai"
-    error_record = staticmethod(error_record)
+
+    @staticmethod
+    def error_record(error: ServiceError) -> Any:
+        return AnthropicRoutes.error_record(error) if _is_anthropics() else error_record(error)
 
     def __init__(self, settings: Settings, client: Client) -> None:
         super().__init__(settings, client)
@@ -132,10 +140,14 @@ class OpenAIRoutes(Routes):
         return json_response(openai_embeddings.embeddings_record(call, embedded))
 
     def models(self) -> Response:
-        return json_response(openai_models.models(self._client.models()))
+        described = anthropic_models.models if _is_anthropics() else openai_models.models
+        return json_response(described(self._client.models()))
 
     def model(self, name: str) -> Response:
-        return json_response(openai_models.model(self._client.show(ModelName.parse(name).short), name))
+        if name.endswith("/"):
+            return self.unknown("/v1/models", name)
+        described = anthropic_models.model if _is_anthropics() else openai_models.model
+        return json_response(described(self._client.show(ModelName.parse(name).short), name))
 
     def _generate(self, call: OpenAICall, answer: openai_answer.OpenAIAnswer, kind: str) -> Response:
         chosen = SSE_WITH_DONE if call.stream else None
@@ -148,6 +160,10 @@ def _number(text: str) -> int:
     if not re.fullmatch(r"-1|[0-9]{1,12}", text):
         raise BadRequest("starting_after must be a number of an event")
     return int(text)
+
+
+def _is_anthropics() -> bool:
+    return "anthropic-version" in request.headers
 
 
 def _splits_names() -> bool:

@@ -10,6 +10,7 @@ from ...drain import refuse_while_draining
 from ...engine_client.client import Client
 from ...errors import Unavailable
 from ...telemetry.metrics import MEDIA_TYPE, exposition
+from ...version import VLLM_VERSION
 from ..http_responses import empty_response, json_response
 from ..route import Route
 from .base import METHODS, Routes
@@ -44,6 +45,7 @@ class OperationsRoutes(Routes):
             Route("/readyz", ("GET", "HEAD"), self.ready, Scope.OPEN, "whether requests can be served now"),
             Route("/health", ("GET", "HEAD"), self.health, Scope.OPEN, "as `/readyz`, in vLLM's form: an empty answer"),
             Route("/ping", ("GET", "HEAD", "POST"), self.health, Scope.OPEN, "as `/health`, for SageMaker"),
+            Route("/version", ("GET", "HEAD"), self.version, Scope.OPEN, "the version of vLLM whose API this is"),
             Route("/metrics", ("GET",), self.metrics, Scope.OBSERVE, "metrics in Prometheus' text format"),
         ]
 
@@ -69,6 +71,10 @@ class OperationsRoutes(Routes):
         """Answer as vLLM's server does, for clients that wait for it to be ready (guidellm)."""
         check_ready(self._client)
         return empty_response(200)
+
+    def version(self) -> Response:
+        """Answer as vLLM's server does. `/api/version` is Ollama's, and `/api/status` has our own."""
+        return json_response({"version": VLLM_VERSION})
 
     def metrics(self) -> Response:
         return Response(exposition(self._client), content_type=MEDIA_TYPE)

@@ -65,8 +65,9 @@ def test_a_value_that_asks_for_nothing_is_accepted(route: str, name: str, field:
 @pytest.mark.parametrize("route", ["/v1/responses", "/v1/messages"])
 @pytest.mark.parametrize("name", [name for name, field in CHAT.items() if field.treatment is not Treatment.NO_EFFECT])
 def test_a_field_of_chat_that_would_change_an_answer_is_in_the_table_of_the_other_routes(route: str, name: str):
-    # The id of an answer is not its meaning, and `top_k` is Anthropic's own.
-    assert name in ROUTES[route] or name in ("request_id", "top_k")
+    # The id of an answer is not its meaning, and the others are the routes' own.
+    own = {"/v1/responses": "max_output_tokens", "/v1/messages": "stop_sequences"}[route]
+    assert name in ROUTES[route] or name in ("request_id", "top_k", own)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,15 @@ def test_a_field_of_chat_that_would_change_an_answer_is_in_the_table_of_the_othe
         ("/v1/responses", {"reasoning_effort": "low"}, "use reasoning.effort"),
         ("/v1/messages", {"response_format": {"type": "json_object"}}, "use output_config.format"),
         ("/v1/messages", {"structured_outputs": {"choice": ["a"]}}, "use output_config.format"),
+        ("/v1/messages", {"stop": ["a"]}, "use stop_sequences"),
+        ("/v1/messages", {"max_completion_tokens": 5}, "use max_tokens"),
+        ("/v1/messages", {"reasoning_effort": "low"}, "use output_config.effort"),
+        ("/v1/messages", {"n": 2}, "a message is one answer"),
+        ("/v1/messages", {"seed": 0}, "this route has no such field"),
+        ("/v1/chat/completions", {"max_output_tokens": 5}, "use max_completion_tokens"),
+        ("/v1/chat/completions", {"stop_sequences": ["a"]}, "use stop"),
+        ("/v1/completions", {"messages": SAID}, "send a prompt; this route has no chat template"),
+        ("/v1/completions", {"top_logprobs": 5}, "use logprobs, which is a number here"),
     ],
 )
 def test_the_refusal_of_another_routes_field_names_this_routes_own(route: str, fields: dict[str, Any], instead: str):

@@ -28,7 +28,7 @@ REMOTE = "203.0.113.7"
 DISCOVERY = {"/api/tags", "/api/ps", "/api/show", "/v1/models", "/v1/models/<path:name>"}
 MANAGE = {"/api/pull", "/api/create", "/api/copy", "/api/delete", "/api/blobs/<digest>"}
 OBSERVE = {"/api/status", "/api/events", "/metrics"}
-OPEN = {"/", "/api/version", "/livez", "/readyz", "/health", "/ping", "/ui", "/ui/", "/ui/<file>"}
+OPEN = {"/", "/api/version", "/livez", "/readyz", "/health", "/ping", "/version", "/ui", "/ui/", "/ui/<file>"}
 
 
 def application(tmp_path: Path, prefix: str = "", **settings: Any) -> Flask:

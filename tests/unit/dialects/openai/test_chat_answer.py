@@ -209,3 +209,35 @@ def test_a_program_reads_openais_code_and_words(error: ServiceError, code: str, 
     record = error_record(error)["error"]
     assert record["code"] == code
     assert re.search(text, record["message"])
+
+
+def test_each_chunk_has_the_usage_so_far_as_in_vllm():
+    first, second = Delta(1, 0, "a", [7], prompt_tokens=3), Delta(1, 1, "b", [8, 9], thinking="hm")
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    chunks = told([first, second, end()], stream_options=options)
+    assert [chunk["usage"]["prompt_tokens"] for chunk in chunks] == [3] * 5
+    assert [chunk["usage"]["completion_tokens"] for chunk in chunks] == [1, 3, 3, 2, 2]
+    assert chunks[-2]["usage"] == chunks[-1]["usage"] == USAGE
+    assert [len(chunk["choices"]) for chunk in chunks] == [1, 1, 1, 1, 0]
+
+
+def test_the_usage_of_a_chunk_is_that_of_its_own_answer():
+    events = [
+        Delta(1, 0, "a", [7], prompt_tokens=3),
+        Delta(1, 0, "b", [8], index=1, prompt_tokens=3),
+        end(),
+        end(index=1),
+    ]
+    chunks = told(events, n=2, stream_options={"include_usage": True, "continuous_usage_stats": True})
+    assert [chunk["usage"]["total_tokens"] for chunk in chunks] == [4, 4, 5, 5, 7]
+
+
+@pytest.mark.parametrize("options", [{"continuous_usage_stats": True}, {"continuous_usage_stats": None}])
+def test_the_usage_so_far_needs_the_usage_as_in_vllm(options: dict[str, Any]):
+    assert not [chunk for chunk in told([say("a"), end()], stream_options=options) if "usage" in chunk]
+
+
+def test_the_usage_so_far_has_no_meaning_for_a_stream_that_is_resumed():
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    with pytest.raises(BadRequest, match="continuous_usage_stats can't go with resumable"):
+        answer(stream=True, resumable=True, stream_options=options)

@@ -44,8 +44,23 @@ def test_every_prompt_has_the_same_parameters():
 
 
 @pytest.mark.parametrize(
+    ("fields", "limit"),
+    [
+        ({"max_completion_tokens": 5}, 5),
+        ({"max_completion_tokens": 5, "max_tokens": 3}, 3),
+        ({"max_completion_tokens": 0, "echo": True}, 0),
+        ({"max_completion_tokens": None}, None),
+    ],
+)
+def test_the_limit_has_the_name_of_chats_too(fields: dict[str, Any], limit: int | None):
+    (request,) = parse_completion(body(**fields)).requests
+    assert request.sampling.max_tokens == limit
+
+
+@pytest.mark.parametrize(
     ("fields", "text"),
     [
+        ({"max_completion_tokens": 0}, "max_completion_tokens must be at least 1"),
         ({"model": ""}, "model is required"),
         ({"prompt": 1}, "prompt must be a string, token ids, or a list of either"),
         ({"prompt": [1, "a"]}, "prompt must be a string, token ids, or a list of either"),

@@ -43,7 +43,7 @@ def test_a_vector_is_a_list_or_its_bytes_in_base64(fields: dict[str, Any], embed
         ({"model": ""}, "model is required"),
         ({"input": None}, "invalid input"),
         ({"input": []}, "invalid input"),
-        ({"input": [1, 2]}, "invalid input type"),
+        ({"input": [1.5]}, "invalid input type"),
         ({"input": ["a", 1]}, "invalid input type"),
         ({"encoding_format": "x"},
          "Invalid value for 'encoding_format' = x. Supported values: ['float', 'base64']."),
@@ -55,3 +55,10 @@ def test_what_is_wrong_is_named(fields: dict[str, Any], text: str):
     with pytest.raises(BadRequest) as refused:
         parse_embeddings(body(**fields))
     assert refused.value.message == text
+
+
+@pytest.mark.parametrize(("given", "helps"), [([1, 2], True), ([[1, 2], [3]], True), ([True], False), ([[]], False)])
+def test_the_refusal_of_token_ids_says_what_to_send(given: Any, helps: bool):
+    with pytest.raises(BadRequest, match=r"^invalid input type") as refused:
+        parse_embeddings(body(input=given))
+    assert ("check_embedding_ctx_length=False" in refused.value.message) is helps

@@ -14,6 +14,10 @@ def test_a_model_is_owned_by_its_namespace(name: str, owner: str):
     assert model(info) == {"id": name, "object": "model", "created": 12, "owned_by": owner}
 
 
+def test_a_model_has_its_context_length_as_in_vllm():
+    assert model(ModelInfo(name="demo:latest", context_length=2048))["max_model_len"] == 2048
+
+
 def test_a_model_echoes_the_name_that_was_asked_for():
     assert model(ModelInfo(name="demo:latest"), "demo")["id"] == "demo"
 

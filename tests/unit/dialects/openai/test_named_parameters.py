@@ -11,7 +11,16 @@ from service.dialects.openai.chat_request import parse_chat
 from service.dialects.openai.completions import parse_completion
 from service.dialects.openai.embeddings import parse_embeddings
 from service.dialects.openai.responses_request import parse_responses
-from service.errors import BadRequest
+from service.errors import (
+    BadRequest,
+    ClientTooSlow,
+    HTTPRefusal,
+    ModelNotFound,
+    PayloadTooLarge,
+    ResponseNotFound,
+    ServiceError,
+    UnsupportedCoding,
+)
 
 USER = {"role": "user", "content": "a"}
 ROUTES: dict[str, Any] = {
@@ -63,6 +72,8 @@ def test_a_parameter_of_every_route_is_named(route: str, fields: dict[str, Any],
         ("chat", {"max_tokens": 0}, "max_tokens", "invalid_value"),
         ("chat", {"top_logprobs": 21}, "top_logprobs", "invalid_value"),
         ("chat", {"reasoning_effort": "x"}, "reasoning_effort", "invalid_value"),
+        ("chat", {"reasoning": {"effort": "x"}}, "reasoning.effort", "invalid_value"),
+        ("responses", {"reasoning": {"effort": "x"}}, "reasoning.effort", "invalid_value"),
         ("chat", {"messages": [{"role": "user", "content": PARTS}]}, "messages[0].content[1]", "invalid_value"),
         ("chat", {"messages": [{"role": "user", "content": PICTURE}]}, "messages[0].content[0]", "invalid_value"),
         ("chat", {"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "invalid_value"),
@@ -105,6 +116,25 @@ def test_a_parameter_of_one_route_is_named(route: str, fields: dict[str, Any], p
 def test_ollamas_own_refusals_stay_as_they_are(route: str, fields: dict[str, Any]) -> None:
     named = error(route, **fields)
     assert (named["param"], named["code"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code"),
+    [
+        (HTTPRefusal("x"), "unknown_url"),
+        (HTTPRefusal("x", status=405), "method_not_supported"),
+        (HTTPRefusal("x", status=403), "permission_denied"),
+        (HTTPRefusal("x", status=400), None),
+        (ClientTooSlow("x"), "request_timeout"),
+        (PayloadTooLarge("x"), "request_too_large"),
+        (UnsupportedCoding("x"), "unsupported_content_type"),
+        (ModelNotFound("x"), "model_not_found"),
+        (ResponseNotFound("x"), None),
+    ],
+)
+def test_a_refusal_that_is_not_about_a_parameter_has_a_code(refusal: ServiceError, code: str | None) -> None:
+    named = error_record(refusal)["error"]
+    assert (named["param"], named["code"]) == (None, code)
 
 
 @pytest.mark.parametrize("fields", [{"functions": []}, {"function_call": "auto"}, {"modalities": ["text"]}])

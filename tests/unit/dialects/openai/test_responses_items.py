@@ -173,3 +173,17 @@ def test_a_request_refers_to_a_bounded_number_of_responses():
     said = [{"type": "item_reference", "id": f"msg_{number:024x}0"} for number in range(101)]
     with pytest.raises(BadRequest, match="101 responses, and may refer to 100"):
         referred_responses(body(said))
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([{"type": "input_text", "text": "Task:"}, {"type": "encrypted_content", "encrypted_content": "Count to 3."}],
+         "Task:\nCount to 3."),
+        ("Count to 3.", "Count to 3."),
+    ],
+)  # fmt: skip
+def test_a_message_of_codex_to_its_own_agent_is_the_users(content: Any, text: str):
+    task = {"type": "agent_message", "id": "amsg_0", "author": "/root", "recipient": "/root/child", "content": content}
+    messages = chat(input=[{"role": "user", "content": "Relay."}, task]).messages
+    assert [(message.role, message.text) for message in messages] == [("user", "Relay."), ("user", text)]

@@ -190,5 +190,5 @@ def test_what_codex_sends_is_answered():
 
 
 def test_a_tool_without_a_name_is_refused():
-    with pytest.raises(BadRequest, match="tools: name is required"):
+    with pytest.raises(BadRequest, match=r"^tools\[0\]\.tools\[0\]: name is required$"):
         chat(tools=[{"type": "namespace", "name": "a", "tools": [{"type": "function"}]}])

@@ -78,6 +78,10 @@ def test_what_can_be_enforced_stays(schema: dict[str, Any]):
         ),
         ({"type": "integer", "minimum": 3}, {"type": "integer", "minimum": 3, "maximum": MAX_NUMBER}),
         ({"type": "number", "exclusiveMaximum": 3}, {"type": "number", "exclusiveMaximum": 3, "minimum": -MAX_NUMBER}),
+        ({"minimum": 1, "exclusiveMinimum": True, "maximum": 3}, {"exclusiveMinimum": 1, "maximum": 3}),
+        ({"minimum": 1, "maximum": 3, "exclusiveMaximum": False}, {"minimum": 1, "maximum": 3}),
+        ({"type": "string", "minLength": 1.0, "pattern": None, "format": None}, {"type": "string", "minLength": 1}),
+        ({"const": None, "default": None, "title": None}, {"const": None, "default": None}),
     ],
 )
 def test_what_can_not_be_enforced_is_left_out_or_written_in_another_way(
@@ -116,6 +120,12 @@ def test_a_keyword_that_is_not_enforced_is_logged_once(caplog: pytest.LogCapture
         ({"$ref": "#/$defs/A"}, r"#/\$ref: there is nothing at #/\$defs/A"),
         ({"anyOf": [{}, {"$ref": f"#/anyOf/{'1' * 5000}"}]}, r"#/anyOf/1/\$ref: there is nothing at #/anyOf/11"),
         ({"$ref": "#"}, r"#/\$ref: # refers to itself"),
+        ({"items": {"minLength": -1}}, "#/items/minLength: must be a whole number, 0 or more"),
+        ({"items": {"maxItems": "2"}}, "#/items/maxItems: must be a whole number, 0 or more"),
+        ({"maxLength": 2.5}, "#/maxLength: must be a whole number, 0 or more"),
+        ({"minProperties": True}, "#/minProperties: must be a whole number, 0 or more"),
+        (obj({"a": {"pattern": 5}}), "#/properties/a/pattern: must be a string"),
+        (obj({"a": {"format": ["date"]}}), "#/properties/a/format: must be a string"),
         (
             {"$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}, "$ref": "#/$defs/A"},
             "refers to itself",

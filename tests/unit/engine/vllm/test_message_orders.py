@@ -172,3 +172,27 @@ def test_the_first_refusal_is_told_when_every_form_is_refused() -> None:
 
     with pytest.raises(BadRequest, match="no user"):
         found(refuses, turns("user:a", "system:s"))
+
+
+def leaves_out_unknown_roles(messages: list[Message]) -> str:
+    return " ".join(shown([message for message in messages if message.role in ("system", "user", "assistant", "doc")]))
+
+
+@pytest.mark.parametrize(
+    ("said", "rendered"),
+    [
+        (("critic:c", "user:a"), ["user:c user:a", "3"]),
+        ((":c", "user:a"), ["user:c user:a", "3"]),
+        (("developer:d", "user:a"), ["system:d user:a", "3"]),
+        (("doc:d", "user:a"), ["doc:d user:a", "3"]),
+        (("user:a", "assistant:b", "user:c"), ["user:a assistant:b user:c", "1"]),
+        (("a:1", "b:2", "c:3", "d:4", "e:5"), ["user:1 user:2 user:3 user:4 user:5", "1"]),
+    ],
+)
+def test_a_message_that_a_template_leaves_out_for_its_role_is_the_users(said: tuple[str, ...], rendered: list[str]):
+    assert found(leaves_out_unknown_roles, turns(*said)) == rendered
+
+
+def test_what_a_template_leaves_out_is_asked_once_for_each_role():
+    conversations = [turns("critic:c", "user:a"), turns("critic:d", "user:b")]
+    assert found(leaves_out_unknown_roles, *conversations) == ["user:c user:a", "user:d user:b", "4"]
