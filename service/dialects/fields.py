@@ -7,6 +7,7 @@ from typing import Any, NoReturn, cast
 from ..errors import BadRequest
 from ..syntax.names import ModelName
 from ..syntax.numbers import as_integer, as_integers, as_number
+from .turns import in_turns
 
 KINDS = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
 
@@ -99,7 +100,7 @@ class Fields:
         for item in items:
             if not isinstance(item, dict):
                 self._fail(name, item, item_type)
-        return [Fields(item, self._struct, f"{self._path}{name}.") for item in items]
+        return [Fields(item, self._struct, f"{self._path}{name}.") for item in in_turns(items)]
 
     def model(self) -> str:
         """Return the model's name as the client spells it."""
