@@ -109,6 +109,12 @@ class Settings(LimitSettings):
         "How many days a response is kept when a client asks for it (`/v1/responses`). None are kept when 0.",
         parse_count,
     )
+    responses_bytes: int = setting(
+        Group.MEMORY,
+        str(1024**3),
+        "How many bytes the responses of a key may take on disk. Then its oldest are deleted. No limit when 0.",
+        parse_count,
+    )
     keys: str = setting(
         Group.ACCESS,
         "",

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ResponseNotFound, ServiceError, Unavailable
+from ..errors import ServiceError, Unavailable
 from ..protocol.commands import (
     Check,
     Command,
@@ -212,13 +212,9 @@ class Client:
         data = msgspec.json.encode(record)
         self._ask(lambda id: StoreResponse(id, response, owner, data), Done, EDIT_SECONDS)
 
-    def fetch_response(self, owner: str, response: str) -> Any:
-        """Return the JSON that the owner has stored under this id. Raises ResponseNotFound, for a damaged file too."""
-        stored = self._ask(lambda id: FetchResponse(id, response, owner), StoredResponse, EDIT_SECONDS)
-        try:
-            return msgspec.json.decode(stored.data)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            raise ResponseNotFound(f"Response with id '{response}' not found.") from None
+    def fetch_response(self, owner: str, response: str) -> bytes:
+        """Return the JSON that the owner has stored under this id, undecoded. Raises ResponseNotFound."""
+        return self._ask(lambda id: FetchResponse(id, response, owner), StoredResponse, EDIT_SECONDS).data
 
     def drop_response(self, owner: str, response: str) -> None:
         """Delete the response that the owner has stored under this id. Raises ResponseNotFound."""

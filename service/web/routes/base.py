@@ -137,6 +137,10 @@ class Routes:
 
     def _body(self, struct: str) -> dict[str, Any]:
         """Return the body's JSON object; refusals name `struct` as Go does. Raises BadRequest and PayloadTooLarge."""
+        return self._sized_body(struct)[0]
+
+    def _sized_body(self, struct: str) -> tuple[dict[str, Any], JSONSize]:
+        """Return the body's JSON object, and the number of its values. Raises as `_body` does."""
         size = JSONSize()
         body = read_body(self._settings.max_body, size.add)
         fields = parse_json(body, f"{self.package}.{struct}", self.empty_body, size.long_numbers)
@@ -144,7 +148,7 @@ class Routes:
             # To decode very many values takes as long as to parse them: other requests get their turn in between.
             time.sleep(0)
         self._bounds.check_body(fields)
-        return fields
+        return fields, size
 
     def _stream_or_collect(
         self, requests: list[Request], answer: Answer, chosen: Framing | None, keep_alive: float | None = None
