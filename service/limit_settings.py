@@ -15,6 +15,13 @@ class LimitSettings:
     max_body: int = setting(
         Group.LIMITS, str(32 * 1024 * 1024), "The longest request body in bytes. A longer one gets a 413.", parse_count
     )
+    max_bodies: int = setting(
+        Group.LIMITS,
+        str(512 * 1024 * 1024),
+        "How many bytes the request bodies may take that one web worker reads at the same time. "
+        "Those of one key may take half of it: one more gets a 429, or a 503 when all do. No limit when 0.",
+        parse_count,
+    )
     max_messages: int = setting(
         Group.LIMITS, "10000", "The most messages, items or texts to embed in a request. No limit when 0.", parse_count
     )
