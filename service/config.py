@@ -12,6 +12,7 @@ from dataclasses import Field, dataclass, fields
 from typing import Any
 
 from .errors import SettingsError
+from .limit_settings import LimitSettings
 from .syntax.durations import parse_server_keep_alive
 from .syntax.setting import Documented, Group, parsed, setting
 from .syntax.values import (
@@ -33,7 +34,7 @@ PREFIX = "VLLM_WSGI_"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(LimitSettings):
     """The settings of one process. Durations are in seconds, sizes in bytes.
 
     In Python a field takes its value or the text of its variable: `Settings(keep_alive=300)`, `Settings(hosts="a,b")`.
@@ -108,6 +109,12 @@ class Settings:
         "How many days a response is kept when a client asks for it (`/v1/responses`). None are kept when 0.",
         parse_count,
     )
+    responses_bytes: int = setting(
+        Group.MEMORY,
+        str(1024**3),
+        "How many bytes the responses of a key may take on disk. Then its oldest are deleted. No limit when 0.",
+        parse_count,
+    )
     keys: str = setting(
         Group.ACCESS,
         "",
@@ -162,52 +169,6 @@ class Settings:
         "0.33.0",
         "The version that `/api/version` reports. Some clients require a minimum.",
         parse_version,
-    )
-    max_body: int = setting(
-        Group.LIMITS, str(32 * 1024 * 1024), "The longest request body in bytes. A longer one gets a 413.", parse_count
-    )
-    max_messages: int = setting(
-        Group.LIMITS, "10000", "The most messages, items or texts to embed in a request. No limit when 0.", parse_count
-    )
-    max_tools: int = setting(Group.LIMITS, "1024", "The most tools in a request. No limit when 0.", parse_count)
-    max_images: int = setting(Group.LIMITS, "500", "The most images in a request. No limit when 0.", parse_count)
-    max_queue: int = setting(
-        Group.LIMITS,
-        "512",
-        "How many requests may wait for a model to load or to have capacity. One more gets a 503. No limit when 0.",
-        parse_count,
-    )
-    max_prompt_tokens: int = setting(
-        Group.LIMITS, "0", "The longest prompt in tokens; a key can set its own limit. No limit when 0.", parse_count
-    )
-    max_output_tokens: int = setting(
-        Group.LIMITS, "0", "The most tokens of an answer; a key can set its own limit. No limit when 0.", parse_count
-    )
-    max_prompt_logprobs: int = setting(
-        Group.LIMITS,
-        "262144",
-        "The most log probabilities of prompts in an answer (`echo`), alternatives included. No limit when 0.",
-        parse_count,
-    )
-    moves: int = setting(
-        Group.LIMITS,
-        "2",
-        "How often the engine of a running request may die before the request fails. "
-        "Until then it continues on another engine, or waits for the new one. It fails at the first death when 0.",
-        parse_count,
-    )
-    resume_seconds: float = setting(
-        Group.LIMITS,
-        "300",
-        "How many seconds a resumable stream is kept after its last reader has left, and after its end. "
-        "No stream is kept when 0.",
-        parse_seconds,
-    )
-    resume_streams: int = setting(
-        Group.LIMITS, "100", "How many kept streams a key may have in one engine. One more gets a 429.", parse_count
-    )
-    resume_bytes: int = setting(
-        Group.LIMITS, str(64 * 1024 * 1024), "How many bytes a key's kept streams may take in one engine.", parse_count
     )
     heartbeat: float = setting(
         Group.TIME_OUTS,
@@ -291,7 +252,8 @@ class Settings:
 
 def table() -> Iterator[Documented]:
     """Yield each setting with what a reader needs to know, group by group."""
-    for each in fields(Settings):
+    groups = list(Group)
+    for each in sorted(fields(Settings), key=lambda field: groups.index(field.metadata["group"])):
         yield Documented(variable(each), str(each.default), each.metadata["sentence"], each.metadata["group"])
 
 

@@ -8,7 +8,7 @@ Bounds of JSON schemas that follow from how they are compiled are in `engine/vll
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,8 @@ MAX_ALTERNATIVES = 20
 MAX_ALTERNATIVES_IN_ALL = 400
 # All answers to all prompts of a call are in vLLM at the same time.
 MAX_PROMPTS = 1_024
+# Each answer repeats its sampling parameters, schema and constraint on its way to the engine, and in the engine.
+MAX_REPEATED_BYTES = 16 * 1024 * 1024
 # OpenAI takes 5,000 properties, and 120,000 characters of names and values, which are fewer bytes than these.
 MAX_SCHEMA_BYTES = 1024 * 1024
 MAX_TOOLS_BYTES = 4 * 1024 * 1024
@@ -69,6 +71,7 @@ class Bounds:
         for name, most in self._counts().items():
             if name in fields:
                 _check_count(name, fields[name], most)
+        self._check_tools(fields)
         for name in ("options", "parameters"):
             if isinstance(fields.get(name), dict):
                 _check_stops(f"{name}.stop", fields[name].get("stop"))
@@ -83,9 +86,13 @@ class Bounds:
     def check_requests(self, requests: Sequence[Request]) -> None:
         """Raise BadRequest for too long schemas and stops, and for requests over a bound with a stored response."""
         _check_all_stops(requests)
+        # The requests of a call share these, and each would take milliseconds.
+        for form in {id(request.format): request.format for request in requests}.values():
+            _check_bytes("the JSON schema", form, MAX_SCHEMA_BYTES)
+        for constraint in {id(request.constraint): request.constraint for request in requests}.values():
+            _check_bytes("the constraint", constraint, MAX_SCHEMA_BYTES)
+        _check_repeated(requests)
         for request in requests:
-            _check_bytes("the JSON schema", request.format, MAX_SCHEMA_BYTES)
-            _check_bytes("the constraint", request.constraint, MAX_SCHEMA_BYTES)
             if isinstance(chat := request.prompt, Chat):
                 _check_count("messages", chat.messages, self.messages)
                 self._check_images(sum(len(message.images) for message in chat.messages))
@@ -98,11 +105,18 @@ class Bounds:
 
     def _counts(self) -> dict[str, int]:
         return {
-            "messages": self.messages, "input": self.messages, "tools": self.tools, "images": self.images,
+            "messages": self.messages, "input": self.messages, "images": self.images,
             "logit_bias": MAX_BIASES, "stop_token_ids": MAX_STOP_IDS, "allowed_token_ids": MAX_ALLOWED_IDS,
             "bad_words": MAX_BAD_WORDS, "files": MAX_FILES, "adapters": MAX_FILES, "metadata": MAX_METADATA,
             "options": MAX_OPTIONS, "parameters": MAX_OPTIONS,
         }  # fmt: skip
+
+    def _check_tools(self, fields: dict[str, Any]) -> None:
+        choice = fields.get("tool_choice")
+        for name, values in (("tools", _listed_tools(fields)), ("tool_choice", _listed_tools(choice))):
+            if 0 < self.tools < values:
+                sentence = f"{name} may hold at most {self.tools} values, and holds {values}"
+                raise BadRequest(sentence, param=name, code="array_above_max_length")
 
     def _check_images(self, count: int) -> None:
         if 0 < self.images < count:
@@ -133,6 +147,23 @@ def _check_all_stops(requests: Sequence[Request]) -> None:
         raise BadRequest(sentence, param="stop", code="string_above_max_length")
 
 
+def _check_repeated(requests: Sequence[Request]) -> None:
+    sizes: dict[tuple[int, ...], int] = {}
+    size = answers = 0
+    for request in requests:
+        shared = request.sampling, request.format, request.constraint
+        key = tuple(map(id, shared))
+        if key not in sizes:
+            sizes[key] = len(msgspec.msgpack.encode(shared))
+        answers, size = answers + request.n, size + request.n * sizes[key]
+    if size > MAX_REPEATED_BYTES and answers > 1:
+        sentence = (
+            f"the parameters and the schema or constraint, times the {answers} answers, may have at most "
+            f"{MAX_REPEATED_BYTES} bytes, and have {size}"
+        )
+        raise BadRequest(sentence)
+
+
 def _check_characters(name: str, words: Any) -> None:
     count = sum(len(word) for word in words if isinstance(word, str)) if isinstance(words, list) else 0
     if count > MAX_BAD_WORD_CHARACTERS:
@@ -160,3 +191,23 @@ def _listed_images(message: Any) -> int:
         return 0
     lists = [value for name, value in message.items() if name.lower() == "images"]
     return sum(len(images) for images in lists if isinstance(images, list))
+
+
+def _listed_tools(fields: Any) -> int:
+    """Return how many tools an object lists: also those in its namespaces, and those that items of its input add."""
+    count, rest = 0, list(_tool_lists(fields))
+    items = fields.get("input") if isinstance(fields, dict) else None
+    for item in items if isinstance(items, list) else []:
+        rest += _tool_lists(item)
+    while rest:
+        tools = rest.pop()
+        count += len(tools)
+        for tool in tools:
+            rest += _tool_lists(tool)
+    return count
+
+
+def _tool_lists(value: Any) -> Iterator[list[Any]]:
+    for name, each in value.items() if isinstance(value, dict) else ():
+        if isinstance(each, list) and name.lower() == "tools":
+            yield each

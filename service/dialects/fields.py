@@ -7,6 +7,7 @@ from typing import Any, NoReturn, cast
 from ..errors import BadRequest
 from ..syntax.names import ModelName
 from ..syntax.numbers import as_integer, as_integers, as_number
+from .turns import in_turns
 
 # OpenAI's code for a required field that is absent or null.
 MISSING = "missing_required_parameter"
@@ -109,7 +110,7 @@ class Fields:
             if not isinstance(item, dict):
                 self._fail(name, item, item_type, index)
         path, place = f"{self._path}{name}.", f"{self._place}{name}"
-        return [Fields(item, self._struct, path, f"{place}[{index}].") for index, item in enumerate(items)]
+        return [Fields(item, self._struct, path, f"{place}[{index}].") for index, item in enumerate(in_turns(items))]
 
     def model(self) -> str:
         """Return the model's name as the client spells it."""

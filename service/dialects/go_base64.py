@@ -6,19 +6,36 @@ import binascii
 import re
 
 from ..errors import BadRequest
+from .turns import give_turn
 
-_WHOLE = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _LETTERS = re.compile(rb"[A-Za-z0-9+/\r\n]*")
 _BREAKS = re.compile(rb"[\r\n]*")
+# Base64 of so many bytes is decoded in one piece, in some milliseconds. It is a multiple of four.
+_AT_ONCE = 1 << 22
 
 
 def decode(text: str) -> bytes:
     """Decode the standard alphabet with its padding, line breaks skipped. Raise BadRequest for anything else."""
     data = text.encode()
     letters = data.translate(None, b"\r\n")
-    if len(letters) % 4 or not _WHOLE.fullmatch(letters):
+    if len(letters) % 4 or not _is_whole(letters):
         raise BadRequest(f"illegal base64 data at input byte {_illegal(data)}")
-    return binascii.a2b_base64(letters)
+    parts = []
+    for start in range(0, len(letters), _AT_ONCE):
+        if start:
+            give_turn()
+        parts.append(binascii.a2b_base64(memoryview(letters)[start : start + _AT_ONCE]))
+    return b"".join(parts)
+
+
+def _is_whole(letters: bytes) -> bool:
+    """Return whether there are only letters, with up to two signs of padding behind them.
+
+    Deleting all letters takes a quarter of the time of a pattern.
+    """
+    unpadded = letters.rstrip(b"=")
+    return len(letters) - len(unpadded) <= 2 and not unpadded.translate(None, _ALPHABET)
 
 
 def _illegal(data: bytes) -> int:

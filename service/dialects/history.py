@@ -15,6 +15,7 @@ from ..errors import BadRequest
 from .answer import Record
 from .json_body import parse_json
 from .json_size import MAX_MARKS, MAX_OBJECTS, JSONSize
+from .turns import AT_ONCE, give_turn, in_turns
 
 # The fields in which OpenAI's and Anthropic's items keep text that a model or a tool has written.
 TEXT_FIELDS = (
@@ -89,7 +90,11 @@ def is_opaque(text: str) -> bool:
 def _json_texts(turns: list[Any]) -> Iterator[str]:
     """Yield each text in the turns that may be decoded as the arguments of a call."""
     rest = [item for turn in turns if isinstance(turn, list) for item in turn if isinstance(item, dict)]
+    read = 0
     while rest:
+        read += 1
+        if read % AT_ONCE == 0:
+            give_turn()
         for name, value in rest.pop().items():
             if isinstance(value, dict):
                 rest.append(value)
@@ -103,7 +108,7 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, str):
         return [value] if value and not is_opaque(value) else []
     if isinstance(value, list):
-        return [text for item in value for text in _texts(item)]
+        return [text for item in in_turns(value) for text in _texts(item)]
     if isinstance(value, dict):
         fields = {name.lower(): item for name, item in value.items()}
         return [text for name in TEXT_FIELDS for text in _texts(fields.get(name))]

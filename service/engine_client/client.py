@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ResponseNotFound, ServiceError, Unavailable
+from ..errors import ServiceError, Unavailable
 from ..protocol.commands import (
     Check,
     Command,
@@ -54,6 +54,7 @@ from ..protocol.events import (
 from ..protocol.kept import Keep, KeptState
 from ..protocol.model_info import LoadedModel, ModelInfo, Recipe
 from ..protocol.request import Caller, EmbedRequest, Request
+from ..transport.connect import WORKER_HANGS_SECONDS
 from .connections import CONNECT_SECONDS, RETRY_AFTER_SECONDS, Connections, new_id
 from .disconnect import Presence
 from .embedding import EmbeddingExchange
@@ -81,13 +82,22 @@ class Client:
     time, besides the errors that its docstring names. Streams and jobs raise their errors while they are iterated.
     """
 
-    def __init__(self, control: str, heartbeat: float, deadline: float = 0.0, moves: int = 0, tls: str = "") -> None:
+    def __init__(
+        self,
+        control: str,
+        heartbeat: float,
+        deadline: float = 0.0,
+        moves: int = 0,
+        tls: str = "",
+        hangs_seconds: float = WORKER_HANGS_SECONDS,
+    ) -> None:
         """`control` is the engine host's socket, `tls` the directory of the certificates. The times are in seconds.
 
         A stream yields an empty batch after `heartbeat` without an event. A generation or an embedding may take
         `deadline` to its end; no limit when 0. A stream may lose its engine `moves` times and continue on another one.
+        An engine worker on this machine hangs after `hangs_seconds` without a sign of life, if its host hangs, too.
         """
-        self.connections = Connections(control, tls)
+        self.connections = Connections(control, tls, hangs_seconds)
         self._times = Times(heartbeat, deadline or math.inf)
         self._moves = moves
 
@@ -212,13 +222,9 @@ class Client:
         data = msgspec.json.encode(record)
         self._ask(lambda id: StoreResponse(id, response, owner, data), Done, EDIT_SECONDS)
 
-    def fetch_response(self, owner: str, response: str) -> Any:
-        """Return the JSON that the owner has stored under this id. Raises ResponseNotFound, for a damaged file too."""
-        stored = self._ask(lambda id: FetchResponse(id, response, owner), StoredResponse, EDIT_SECONDS)
-        try:
-            return msgspec.json.decode(stored.data)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            raise ResponseNotFound(f"Response with id '{response}' not found.") from None
+    def fetch_response(self, owner: str, response: str) -> bytes:
+        """Return the JSON that the owner has stored under this id, undecoded. Raises ResponseNotFound."""
+        return self._ask(lambda id: FetchResponse(id, response, owner), StoredResponse, EDIT_SECONDS).data
 
     def drop_response(self, owner: str, response: str) -> None:
         """Delete the response that the owner has stored under this id. Raises ResponseNotFound."""

@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import Optional
 
 from ..errors import BadRequest, EngineGone, SettingsError
 from ..protocol.commands import Cancel, Command
@@ -28,6 +29,7 @@ from .per_process import PerProcess
 from .timer import Timer
 
 logger = logging.getLogger("vllm_wsgi.queue")
+IsWatched = Optional[Callable[[], bool]]
 
 CONNECT_SECONDS = 5.0
 # A thread whose wait for another thread's attempt was in vain has at least this long for its own. In seconds.
@@ -54,15 +56,15 @@ class Connection:
     """One socket to an engine process, shared by every request of this web worker."""
 
     def __init__(
-        self, address: Address, seconds: float, tls: str = "", is_watched: Callable[[], bool] | None = None
+        self, address: Address, seconds: float, tls: str = "", is_watched: IsWatched = None, hangs_seconds: float = 0.0
     ) -> None:
         """Connect and read the greeting. Raises EngineGone after `seconds` at the latest.
 
-        `tls` is the directory of the certificates. `is_watched` is for an engine worker on this machine: it returns
-        whether the worker's host answers, which then decides whether the worker hangs.
+        `tls` is the directory of the certificates. The last two are for an engine worker on this machine, which hangs
+        after `hangs_seconds` of silence. While its host answers (`is_watched`), the host decides that.
         """
         self._address = address
-        self._is_watched = is_watched
+        self._is_watched, self._hangs_seconds = is_watched, hangs_seconds
         due = time.monotonic() + seconds
         try:
             self._socket = connect(address, seconds, tls)
@@ -113,7 +115,7 @@ class Connection:
         if not self._address.is_unix:
             return SILENT_SECONDS
         # The other end of a Unix socket can't vanish without closing it. It can hang.
-        return HANGS_SECONDS if self._is_watched is None else WORKER_HANGS_SECONDS
+        return HANGS_SECONDS if self._is_watched is None else self._hangs_seconds
 
     def _check_greeting(self) -> Hello:
         """Read the engine's Hello, which it sends first, and return it. Raises OSError and EngineGone."""
@@ -204,14 +206,11 @@ class Connection:
 class Connections:
     """The connections of this process by path, with the timer and the watch that their requests share."""
 
-    def __init__(self, control: str, tls: str = "") -> None:
-        """`control` is the address of the engine host's socket, `tls` the directory of the certificates.
-
-        Nothing connects yet. Raises BadRequest for what is not an address.
-        """
+    def __init__(self, control: str, tls: str = "", hangs_seconds: float = WORKER_HANGS_SECONDS) -> None:
+        """`control` is the address of the host's socket. Nothing connects yet. Raises BadRequest for no address."""
         self._control = control
         self._control_address = parse_address(control)
-        self._tls = tls
+        self._tls, self._hangs_seconds = tls, hangs_seconds
         self._connections: PerProcess[dict[str, Connection]] = PerProcess(dict)
         # One lock a path: an engine that hangs must not delay requests for another one.
         self._connecting: PerProcess[dict[str, threading.Lock]] = PerProcess(dict)
@@ -264,7 +263,8 @@ class Connections:
                 left = max(LAST_TRY_SECONDS, due - time.monotonic())
                 address = parse_address(path).reached_from(self._control_address)
                 is_watched = self._host_answers if address.is_unix and path != self._control else None
-                connection = connections[path] = Connection(address, left, self._tls, is_watched)
+                hangs = self._hangs_seconds
+                connection = connections[path] = Connection(address, left, self._tls, is_watched, hangs)
             return connection
         finally:
             connecting.release()

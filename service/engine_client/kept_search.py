@@ -9,7 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 
 from ..drain import drain
-from ..errors import DeadlineExceeded, Drained, EngineGone, ResponseNotFound, StreamGone, Unavailable
+from ..errors import (
+    DeadlineExceeded,
+    Drained,
+    EngineGone,
+    ResponseNotFound,
+    StreamGone,
+    TooManyRequests,
+    Unavailable,
+)
 from ..protocol.commands import Command, ListLoaded, Measure
 from ..protocol.events import Delta, Done, Event, Failed, Finished, Head, KeptStreams, Loaded, Located, Measured
 from ..protocol.kept import Attach, EndStream, KeptState, ListStreams
@@ -66,7 +74,7 @@ class KeptSearch(Exchange):
     def search(self, command: Callable[[int], Command]) -> Iterator[Event | None]:
         """Yield None while the search goes on, and at last the first event of the engine worker that has the stream.
 
-        Raises ResponseNotFound.
+        Raises ResponseNotFound, and TooManyRequests where the stream has too many readers.
         """
         began, well_since = time.monotonic(), None
         while True:
@@ -75,6 +83,8 @@ class KeptSearch(Exchange):
                 if not isinstance(event, Failed):
                     yield event
                     return
+                if event.kind == TooManyRequests.__name__:
+                    raise event.error()
                 is_away = is_away or event.kind in _LOST
             now = time.monotonic()
             if self._settles is None or drain.begun or now - began > AWAY_SECONDS:

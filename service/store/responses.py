@@ -16,6 +16,7 @@ import msgspec
 
 from ..errors import PayloadTooLarge, ResponseNotFound, StoreFailure
 from .disk import is_own_file, storing, sync, write_atomically
+from .response_sizes import ResponseSizes
 
 logger = logging.getLogger("vllm_wsgi.host")
 
@@ -32,23 +33,31 @@ class _ResponseFile(msgspec.Struct):
 class Responses:
     """The responses under `store`.
 
-    Each is kept for `days` days and has at most `max_bytes`; with `days` 0 none is stored. Every method that takes an
-    id may raise StoreFailure.
+    Each is kept for `days` days and has at most `max_bytes`; with `days` 0 none is stored. Those of an owner take at
+    most `owner_bytes` on disk, where 0 is no limit. Every method that takes an id may raise StoreFailure.
     """
 
-    def __init__(self, store: Path, days: int, max_bytes: int) -> None:
+    def __init__(self, store: Path, days: int, max_bytes: int, owner_bytes: int = 0) -> None:
         self._directory = store / "responses"
         self._days = days
         self._max_bytes = max_bytes
+        self._owner_bytes = owner_bytes
+        self._sizes = ResponseSizes(self._directory)
 
     def store(self, id: str, owner: str, data: bytes) -> None:
-        """Keep `data`, which is JSON, for its owner. Raises PayloadTooLarge."""
+        """Keep `data`, which is JSON, for its owner. The owner's oldest responses go where they would take too much.
+
+        Raises PayloadTooLarge.
+        """
         if self._days == 0:
             raise StoreFailure("this server stores no responses")
         if len(data) > self._max_bytes:
             raise PayloadTooLarge(f"the conversation is longer than {self._max_bytes} bytes and can't be stored")
+        path, file = self._path(id), msgspec.json.encode(_ResponseFile(owner, msgspec.Raw(data)))
         with storing():
-            write_atomically(self._path(id), msgspec.json.encode(_ResponseFile(owner, msgspec.Raw(data))))
+            write_atomically(path, file)
+            if self._owner_bytes:
+                self._drop_oldest(self._sizes.add(id, owner, len(file), self._owner_bytes), owner)
 
     def fetch(self, id: str, owner: str) -> bytes:
         """Return the stored JSON. Raises ResponseNotFound, for another owner's response too."""
@@ -64,6 +73,7 @@ class Responses:
         with storing(), contextlib.suppress(FileNotFoundError):
             self._path(id).unlink()
             sync(self._directory)
+        self._sizes.remove(id, owner)
 
     def prune(self) -> None:
         """Remove responses that are too old, and half written files of a crash once they are as old."""
@@ -76,6 +86,14 @@ class Responses:
             pass
         except OSError as error:
             logger.error("old responses can't be removed: %s", error)
+        self._sizes.forget()
+
+    def _drop_oldest(self, ids: list[str], owner: str) -> None:
+        for each in ids:
+            self._path(each).unlink(missing_ok=True)
+        if ids:
+            limit = f"VLLM_WSGI_RESPONSES_BYTES allows {self._owner_bytes}"
+            logger.info("the oldest responses of the key %r are deleted, %d of them: %s", owner, len(ids), limit)
 
     def _read(self, path: Path) -> _ResponseFile | None:
         """Return the response in a file, None for a damaged file. Raises OSError."""

@@ -21,6 +21,7 @@ SILENT_SECONDS = 6.0
 HANGS_SECONDS = 20.0
 # After this long an engine worker on the same machine hangs, if its host does not answer either. What clients send can
 # hold up its loop for a while, and its host distinguishes a worker that hangs from one that is busy.
+# VLLM_WSGI_ENGINE_TIMEOUT sets it for the server's routes.
 WORKER_HANGS_SECONDS = 60.0
 
 _KEEPALIVE = (("SO_KEEPALIVE", 1),)

@@ -67,7 +67,12 @@ class Inference:
         self._settings = settings
         self._bounds = Bounds(settings.max_messages, settings.max_tools, settings.max_images)
         self.client = Client(
-            settings.engine_socket, settings.heartbeat, settings.deadline, settings.moves, settings.tls
+            settings.engine_socket,
+            settings.heartbeat,
+            settings.deadline,
+            settings.moves,
+            settings.tls,
+            settings.engine_timeout,
         )
         self.reports = OutcomeReports(settings, self.client)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.config import PREFIX, Settings
+from service.config import PREFIX, Settings, table
 from service.engine.host.supervisor import STOP_SECONDS
 from service.gunicorn import conf
 from tests.support.answers import chat
@@ -87,7 +87,7 @@ def test_the_environment_file_explains_every_setting():
     text = (UNITS / "vllm-wsgi.env").read_text()
     examples = dict(line[1:].split("=", 1) for line in text.splitlines() if line.startswith(f"#{PREFIX}"))
     assert [each.name for each in fields(Settings) if f"\n# {each.metadata['sentence']}" not in text] == []
-    assert list(examples) == [PREFIX + each.name.upper() for each in fields(Settings)]
+    assert list(examples) == [each.variable for each in table()]
     assert Settings.from_env({name: "".join(shlex.split(value)) for name, value in examples.items()}) == Settings()
 
 

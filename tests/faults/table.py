@@ -60,6 +60,11 @@ FAULTS = {
         "streams go on; new requests end with an error, the first ones after 20 s: a 503 with `Retry-After`",
         "requests are served again as soon as the host goes on",
     ),
+    "`SIGSTOP` of the engine host and an engine worker": (
+        "heartbeats alone for `VLLM_WSGI_ENGINE_TIMEOUT`, and for 20 s at least; then streams that may not move end "
+        "with an error record, and new requests get a 503 with `Retry-After`",
+        "requests are served again as soon as both go on",
+    ),
     "`kill -9` of one of two replicas": (
         "its streams pause for a moment, and continue on the other one; new requests are served",
         "the host starts another one",

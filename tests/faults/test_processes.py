@@ -132,6 +132,30 @@ def test_a_host_that_was_stopped_itself_blames_no_engine(start_server: StartServ
     assert (server.engine_workers(), server.status()["restarts"]) == (workers, 0)
 
 
+@fault("`SIGSTOP` of the engine host and an engine worker")
+def test_an_engine_worker_that_hangs_together_with_its_host_is_noticed(
+    start_server: StartServer, pool: ThreadPoolExecutor
+):
+    """As on a machine that is frozen in parts: nobody is left who could say that the worker hangs."""
+    server = start_server(STAY | {"VLLM_WSGI_ENGINE_TIMEOUT": "4", "VLLM_WSGI_HEARTBEAT": "120"})
+    web, stopped = server.web_workers(), [*server.engine_hosts(), *server.engine_workers()]
+    posts = begin(server, pool, "a !sleep:600 b")
+    for each in stopped:
+        os.kill(each, signal.SIGSTOP)
+    try:
+        assert_ended_with_an_error(posts)
+        refused = post(server, chat("a", stream=False))
+        assert refused.status_code == 503
+        assert int(refused.headers["Retry-After"]) > 0
+        assert httpx.get(f"{server.url}/livez", timeout=20).status_code == 200
+    finally:
+        for each in stopped:
+            os.kill(each, signal.SIGCONT)
+    until(lambda: post(server, chat("a", stream=False)).status_code == 200, 120, "both answer again")
+    assert server.web_workers() == web
+    assert "is lost: it has sent nothing for 4 s" in server.output
+
+
 @fault("`SIGSTOP` of the engine host")
 def test_a_host_that_hangs_is_noticed_without_a_deadline(
     start_server: StartServer, pool: ThreadPoolExecutor, tmp_path: Path

@@ -114,6 +114,14 @@ KINDS: dict[str, Kind] = {
         "/api/generate", {"prompt": "a", "options": dict.fromkeys((f"{name}\U0001f600" for name in names(size)), 1)}
     ),
     "prompts": lambda size, _: ("/v1/completions", {"prompt": ["a"] * (size // 5), "max_tokens": 1}),
+    "prompts with one long parameter": lambda size, draw: (
+        "/v1/completions",
+        {"prompt": ["a"] * draw.randrange(1, 1100), "max_tokens": 1, **draw.choice([
+            {"allowed_token_ids": [7] * (size // 3 % 140_000)},
+            {"structured_outputs": {"choice": names(size)}},
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"enum": names(size, 1100)}}}},
+        ])},
+    ),
     "token ids": lambda size, draw: (
         "/v1/completions", {"prompt": [draw.randrange(900)] * (size // 4), "max_tokens": 1, "echo": True, "logprobs": 5}
     ),
@@ -159,6 +167,24 @@ KINDS: dict[str, Kind] = {
     "tools": lambda size, draw: chat(tools=tools(draw.randrange(1, 200), size // 20_000 % 200)),
     "a forced call": lambda size, draw: chat(
         tools=tools(draw.randrange(1, 40), size // 20_000 % 40), tool_choice="required"
+    ),
+    "tools in a namespace": lambda size, _: ("/v1/responses", {
+        "input": "a", "max_output_tokens": 2,
+        "tools": [{"type": "namespace", "name": "a", "tools": [
+            {"type": "function", "name": name} for name in names(size, 19_000)
+        ]}],
+        "tool_choice": {"type": "allowed_tools", "tools": [
+            {"type": "function", "name": name} for name in names(size, 19_000)
+        ]},
+    }),
+    "a stored response": lambda size, _: (
+        "/v1/responses", {"input": messages(size, 20), "max_output_tokens": 2, "store": True, "truncation": "auto"}
+    ),
+    "references": lambda size, draw: ("/v1/responses", {"max_output_tokens": 2, "input": [
+        {"type": "item_reference", "id": f"msg_{draw.getrandbits(96):024x}{number}"} for number in range(size % 110)
+    ]}),
+    "streams in the background": lambda size, _: (
+        "/api/chat", {"messages": messages(size, 20)[:100], "background": True, "options": {"num_predict": 8}}
     ),
     "a long tool": lambda size, _: chat(
         tools=[{"type": "function", "function": {"name": "a", "description": words(size)}}]

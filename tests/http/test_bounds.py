@@ -32,6 +32,16 @@ SCHEMA = {"enum": ["x" * 1024] * 1024}
             {"prompt": ["a " * 200] * 8, "n": 8, "echo": True, "logprobs": 20},
             "with echo and logprobs it may have 195",
         ),
+        (
+            "/v1/completions",
+            {"prompt": ["a"] * 1024, "allowed_token_ids": [7] * 131_072},
+            "times the 1024 answers, may have at most 16777216 bytes",
+        ),
+        (
+            "/v1/responses",
+            {"input": "a", "tools": [{"type": "namespace", "name": "a", "tools": [TOOL] * 1024}]},
+            "tools may hold at most 1024 values, and holds 1025",
+        ),
         ("/v1/responses", {"input": USER * 10_001}, "input may hold at most 10000 values"),
         ("/v1/embeddings", {"input": ["a"] * 10_001}, "input may hold at most 10000 values"),
         ("/v1/messages", {"messages": USER, "max_tokens": 1, "stop_sequences": STOPS}, "stop_sequences may hold"),

@@ -215,3 +215,26 @@ def test_an_item_of_another_keys_response_can_not_be_referred_to(http: httpx.Cli
     refused = http.post(PATH, json=asked(said), headers=bearer("bob"))
     assert refused.status_code == 400
     assert 'is not stored here: send "store": true' in refused.json()["error"]["message"]
+
+
+def test_a_request_reads_no_more_of_what_is_stored_than_a_body_may_hold(http: httpx.Client):
+    """A hundred references could have the server read a hundred times as much."""
+    last = {"role": "user", "content": "a"}
+    long = [[{"role": "user", "content": str(place) * 60_000}, last] for place in range(2)]
+    items = [respond(http, said, store=True)["output"][0]["id"] for said in long]
+    one, both = ([*({"type": "item_reference", "id": each} for each in some), last] for some in (items[:1], items))
+    assert respond(http, one)["status"] == "completed"
+    refused = http.post(PATH, json=asked(both))
+    assert refused.status_code == 400
+    assert "continues or refers to hold more than 100000 bytes" in refused.json()["error"]["message"]
+
+
+def test_a_conversation_has_no_more_values_with_the_request_than_a_body_may_have(http: httpx.Client):
+    """Each request has few enough, and what is stored would grow with each of them."""
+    rows = {"type": "function_call_output", "call_id": "a", "output": [{}] * 25_000}
+    first = respond(http, [rows, {"role": "user", "content": "a"}], store=True)["id"]
+    refused = http.post(PATH, json=asked([rows], previous_response_id=first))
+    assert refused.status_code == 400
+    message = "are too long: together, the body has too many values: more than 40000 objects"
+    assert message in refused.json()["error"]["message"]
+    assert respond(http, "a", previous_response_id=first)["status"] == "completed"

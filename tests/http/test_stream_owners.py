@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -136,6 +137,19 @@ def test_too_many_streams_are_refused_with_the_limits_name(keyed: Server):
         for url in urls:
             assert bob.delete(url).status_code == 204
         assert bob.get("/api/streams").json() == {"streams": []}
+
+
+def test_too_many_readers_are_refused_with_the_limits_name(keyed: Server):
+    """For each token, a reader costs as much as a stream of its own."""
+    with as_(keyed, "bob") as bob, ExitStack() as readers:
+        url = bob.post("/api/chat", json=chat("!rate:10 !repeat:300:a", background=True)).json()["url"]
+        for _ in range(3):
+            reader = readers.enter_context(bob.stream("GET", url, headers={"Accept": SSE}))
+            assert reader.status_code == 200
+        refused = bob.get(url)
+        assert refused.status_code == 429
+        assert "have 3 readers, and VLLM_WSGI_RESUME_STREAMS allows 3" in refused.json()["error"]
+        assert bob.delete(url).status_code == 204
 
 
 def test_streams_that_hold_too_many_bytes_are_refused_with_the_limits_name(keyed: Server):

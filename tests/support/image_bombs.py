@@ -27,6 +27,12 @@ def frames(format: str) -> bytes:
     return file.getvalue()
 
 
+def saved(picture: Image.Image, format: str = "PNG", **options: bytes) -> bytes:
+    file = BytesIO()
+    picture.save(file, format, **options)
+    return file.getvalue()
+
+
 BOMBS: dict[str, Callable[[], bytes]] = {
     "a wide header": lambda: png(2**31 - 1, 1),
     "a large header": lambda: png(60_000, 60_000, chunk(b"IDAT", zlib.compress(bytes(1000)))),
@@ -35,6 +41,14 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "a compressed profile": lambda: png(10, 10, chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(10**8)))),
     "frames of a GIF": lambda: frames("GIF"),
     "frames of a TIFF": lambda: frames("TIFF"),
+    "frames of a WebP": lambda: frames("WEBP"),
+    "a line of one pixel's width": lambda: saved(Image.new("RGB", (1, 100_000))),
+    "a line of one pixel's height": lambda: saved(Image.new("L", (100_000, 1))),
+    "CMYK": lambda: saved(Image.new("CMYK", (30, 30)), "JPEG"),
+    "16 bits": lambda: saved(Image.new("I;16", (30, 30))),
+    "numbers with a point": lambda: saved(Image.new("F", (30, 30)), "TIFF"),
+    "a file that is cut": lambda: saved(Image.effect_noise((300, 300), 90))[:-9_000],
+    "a large profile": lambda: saved(Image.new("RGB", (30, 30)), icc_profile=bytes(3 * 10**6)),
     "a page's address": lambda: b'<svg xmlns="http://www.w3.org/2000/svg"><image href="http://127.0.0.1/"/></svg>',
     "PostScript": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) (r) file showpage\n",
     "a file's list": lambda: b"P6 1000000 1000000 255 " + bytes(1000),

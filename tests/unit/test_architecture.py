@@ -27,6 +27,7 @@ DIALECT_BASE = {
         "plain_text",
         "keeping",
         "tools",
+        "turns",
         "vllm_fields",
     )
 }
@@ -38,7 +39,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "protocol": {"errors"},
     "syntax": {"errors", "protocol"},
     "transport": {"errors"},
-    "config": {"errors", "syntax", "transport/address"},
+    "limit_settings": {"syntax"},
+    "config": {"errors", "limit_settings", "syntax", "transport/address"},
     "engine_client": {"errors", "protocol", "transport", "drain"},
     "dialects": {"errors", "protocol/request", "protocol/events", "protocol/model_info", "syntax"},
     "dialects/ollama": {

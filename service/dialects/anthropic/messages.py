@@ -15,6 +15,7 @@ from .. import images
 from ..content import joined
 from ..fields import Fields
 from ..history import as_text, text_in, tool_call
+from ..turns import in_turns
 
 # Claude Code's first system block. It changes with every request, so that no prompt would be found in the cache. vLLM's
 # server drops it too.
@@ -34,7 +35,7 @@ def parse_turns(fields: Fields) -> list[Message]:
     system = _text(fields, "system")
     messages = [Message("system", system)] if system else []
     called: dict[str, str] = {}
-    for place, turn in enumerate(turns):
+    for place, turn in enumerate(in_turns(turns)):
         messages += _messages(turn, f"messages[{place}].content", place < history, called)
     if not messages:
         raise BadRequest("messages: none of them has content that the model can read")
@@ -45,7 +46,7 @@ def all_blocks(fields: Fields) -> Iterator[Any]:
     """Yield each block of the turns, and those inside the results of tools."""
     for turn in fields.children("messages", "[]MessageParam", "MessageParam"):
         content = turn.get("content")
-        for block in content if isinstance(content, list) else []:
+        for block in in_turns(content if isinstance(content, list) else []):
             yield block
             inner = block.get("content") if isinstance(block, dict) else None
             yield from inner if isinstance(inner, list) else []
@@ -69,7 +70,7 @@ def _messages(turn: Fields, place: str, is_history: bool, called: dict[str, str]
 def _assistant(blocks: list[Fields], called: dict[str, str]) -> Message:
     """Return a turn of the model. Blocks of Anthropic's own servers give their text."""
     texts, thoughts, calls = [], [], []
-    for block in blocks:
+    for block in in_turns(blocks):
         kind = block.get("type")
         if kind == "thinking":
             thoughts.append(as_text(block.get("thinking")))
@@ -86,7 +87,7 @@ def _assistant(blocks: list[Fields], called: dict[str, str]) -> Message:
 
 def _user(blocks: list[Fields], place: str, is_history: bool, called: dict[str, str]) -> Iterator[Message]:
     own = []
-    for index, block in enumerate(blocks):
+    for index, block in enumerate(in_turns(blocks)):
         kind = block.get("type")
         if isinstance(kind, str) and kind.endswith("tool_result"):
             call_id = as_text(block.get("tool_use_id"))
@@ -102,7 +103,9 @@ def _result(block: Fields) -> str | list[str | Image]:
     """Return the result of a tool: a string, or parts. A client may send a string, blocks, or any other value."""
     content = block.get("content")
     parts = content if isinstance(content, list) else [content]
-    read = [_history_part(Fields(each, _STRUCT)) if isinstance(each, dict) else as_text(each) for each in parts]
+    read = (
+        _history_part(Fields(each, _STRUCT)) if isinstance(each, dict) else as_text(each) for each in in_turns(parts)
+    )
     return joined([part for part in read if part])
 
 
@@ -152,7 +155,9 @@ def _blocks(fields: Fields, name: str, is_history: bool = False) -> list[Fields]
         return [_text_block(content)]
     if is_history:
         values = content if isinstance(content, list) else [content]
-        return [Fields(each, _STRUCT) if isinstance(each, dict) else _text_block(as_text(each)) for each in values]
+        return [
+            Fields(each, _STRUCT) if isinstance(each, dict) else _text_block(as_text(each)) for each in in_turns(values)
+        ]
     return fields.children(name, "[]ContentBlock", "ContentBlock")
 
 

@@ -13,6 +13,7 @@ from ...errors import BadRequest
 from ..answer import Record
 from ..fields import Fields
 from ..tools import OfferedTool, Tools, function_tool, object_schema, offered
+from ..turns import in_turns
 
 CHOICES = {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
 SEARCH = "tool_search_tool"
@@ -94,7 +95,7 @@ def parse_tools(declared: Iterable[Fields], blocks: Iterable[Any]) -> Tools:
     for fields in declared:
         add_tool(tools, fields)
     found: set[str] = set()
-    for block in blocks:
+    for block in in_turns(blocks):
         found |= _change(tools, block)
     tools.defer(found, searchable=not any(kind.startswith(SEARCH) for kind in tools.left_out))
     return tools

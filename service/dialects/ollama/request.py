@@ -19,6 +19,7 @@ from ..bounds import MAX_ALTERNATIVES
 from ..fields import Fields
 from ..go_base64 import decode
 from ..keeping import Keeping, parse_keeping
+from ..turns import in_turns
 
 THINK_LEVELS = ("high", "medium", "low", "max")
 
@@ -125,7 +126,7 @@ def stream_type(fields: Fields) -> Any:
 
 def parse_messages(fields: Fields) -> list[Message]:
     """Parse the messages of a chat, or of a model that is created. Raise BadRequest."""
-    return [_message(each) for each in fields.children("messages", "[]api.Message", "api.Alias")]
+    return [_message(each) for each in in_turns(fields.children("messages", "[]api.Message", "api.Alias"))]
 
 
 def _message(fields: Fields) -> Message:
@@ -133,7 +134,7 @@ def _message(fields: Fields) -> Message:
         fields.string("role").lower(),
         _content(_images(fields), fields.string("content")),
         fields.string("thinking"),
-        [_tool_call(each) for each in fields.children("tool_calls", "[]api.ToolCall", "api.ToolCall")],
+        [_tool_call(each) for each in in_turns(fields.children("tool_calls", "[]api.ToolCall", "api.ToolCall"))],
         fields.string("tool_name"),
         fields.string("tool_call_id"),
     )

@@ -16,6 +16,7 @@ from ..content import joined
 from ..fields import Fields
 from ..history import as_text, text_in, tool_call
 from ..tools import function_of
+from ..turns import in_turns
 from .custom_tools import CUSTOM
 from .parameters import go_type
 
@@ -30,7 +31,7 @@ def parse_messages(fields: Fields) -> list[Message]:
         raise BadRequest("[] is too short - 'messages'")
     history = 1 + max((place for place, each in enumerate(messages) if each.get("role") == "assistant"), default=-1)
     called: dict[str, str] = {}
-    return [_message(each, place, place < history, called) for place, each in enumerate(messages)]
+    return [_message(each, place, place < history, called) for place, each in enumerate(in_turns(messages))]
 
 
 def _message(fields: Fields, place: int, is_history: bool, called: dict[str, str]) -> Message:
@@ -53,7 +54,7 @@ def _content(fields: Fields, place: str, is_history: bool) -> str | list[str | I
     if isinstance(value, str):
         return value
     if isinstance(value, list):
-        parts = [_part(part, f"{place}[{index}]", is_history) for index, part in enumerate(value)]
+        parts = [_part(part, f"{place}[{index}]", is_history) for index, part in enumerate(in_turns(value))]
         return joined([part for part in parts if not (is_history and part == "")])
     if is_history:
         return as_text(value) or as_text(fields.get("refusal"))
@@ -102,7 +103,7 @@ def _calls(fields: Fields) -> list[Record]:
     calls = [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
     if not calls and isinstance(older, dict):
         calls = [{"function": older}]
-    return [_call(each) for each in calls]
+    return [_call(each) for each in in_turns(calls)]
 
 
 def _call(call: Record) -> Record:

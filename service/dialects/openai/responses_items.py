@@ -19,6 +19,7 @@ from ..content import joined
 from ..fields import Fields
 from ..history import as_text, is_opaque, text_in, tool_call
 from ..tools import qualified
+from ..turns import in_turns
 from .responses_tools import KNOWN_TOOLS
 
 STRUCT = "ResponsesRequest"
@@ -50,7 +51,7 @@ def parse_conversation(fields: Fields, items: list[Record], first: int) -> list[
     """
     messages = [Message("system", text)] if (text := fields.string("instructions")) else []
     reader = _ItemReader(_history_length(items))
-    for index, item in enumerate(items):
+    for index, item in enumerate(in_turns(items)):
         try:
             messages += reader.read(index, Fields(item, STRUCT, "input."))
         except BadRequest as error:
@@ -163,7 +164,7 @@ def _content(item: Fields, is_history: bool) -> str | list[str | Image]:
         return as_text(value)
     if not is_history:
         item.children("content", "[]Part", "Part")
-    parts = [_part(part, f"content[{index}]", is_history) for index, part in enumerate(value or [])]
+    parts = [_part(part, f"content[{index}]", is_history) for index, part in enumerate(in_turns(value or []))]
     return joined([part for part in parts if part])
 
 
@@ -172,7 +173,8 @@ def _output_content(value: Any) -> str | list[str | Image]:
     parts = [value] if isinstance(value, dict) and "type" in value else value
     if not isinstance(parts, list):
         return as_text(value)
-    return joined([part for part in (_part(each, "output", is_history=True) for each in parts) if part])
+    read = (_part(each, "output", is_history=True) for each in in_turns(parts))
+    return joined([part for part in read if part])
 
 
 def _part(value: Any, place: str, is_history: bool) -> str | Image:

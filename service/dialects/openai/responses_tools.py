@@ -13,6 +13,7 @@ from ...errors import BadRequest
 from ..answer import Record
 from ..fields import Fields
 from ..tools import TOOL_MODES, OfferedTool, Tools, function_tool, object_schema, offered, qualified
+from ..turns import in_turns
 from .custom_tools import CUSTOM, custom_tool
 
 NAMESPACE, TOOL_SEARCH = "namespace", "tool_search"
@@ -65,7 +66,7 @@ def parse_tools(fields: Fields, items: Iterable[Record]) -> Tools:
     tools = Tools()
     found: set[str] = set()
     add_tools(tools, fields.children("tools", "[]Tool", "Tool"))
-    for item in items:
+    for item in in_turns(items):
         record = Fields(item, "ResponsesRequest", "input.")
         if record.get("type") in ("additional_tools", "tool_search_output"):
             added = _readable_tools(record.get("tools"))
@@ -111,7 +112,7 @@ def parse_choice(fields: Fields, tools: Tools) -> ToolChoice:
 def _readable_tools(declared: Any) -> Tools:
     """Return the tools that an item adds, without those that can't be read: the item is sent again with each turn."""
     tools = Tools()
-    for each in declared if isinstance(declared, list) else []:
+    for each in in_turns(declared if isinstance(declared, list) else []):
         with suppress(BadRequest):
             add_tools(tools, [Fields(each, "ResponsesRequest", "input.tools.")] if isinstance(each, dict) else [])
     return tools
@@ -160,7 +161,7 @@ def _forced(choice: Fields, tools: Tools) -> ToolChoice:
 
 def _allowed(choice: Fields, tools: Tools) -> ToolChoice:
     mode, names = choice.string("mode", "auto"), set()
-    for each in choice.children("tools", "[]Tool", "Tool"):
+    for each in in_turns(choice.children("tools", "[]Tool", "Tool")):
         if each.string("type", "function") in ("function", CUSTOM):
             names.add(_forced(each, tools).forced)
         elif each.string("type") in tools.offered:

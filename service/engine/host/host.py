@@ -87,7 +87,9 @@ class Host:
         self._engines = Engines(self._catalog, settings, self._new_supervisor, self._live.changed)
         self._restarts = RollingRestart(self._engines, self._catalog, settings)
         self._metrics = Metrics()
-        self._archive = ResponseArchive(Responses(directory, settings.responses_days, settings.max_body))
+        self._archive = ResponseArchive(
+            Responses(directory, settings.responses_days, settings.max_body, settings.responses_bytes)
+        )
         editor = Editor(self._catalog, library, hub, self._forget)
         self._handlers: dict[type[Command], Handler] = {
             Locate: self._locate,

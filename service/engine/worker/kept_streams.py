@@ -63,7 +63,9 @@ class StreamStore:
             self._look_at(stream)
 
     async def _attach(self, command: Attach, emit: Emit) -> None:
+        """Read a stream, and follow it where that is wanted. Raises ResponseNotFound and TooManyRequests."""
         stream = self._found(command.stream, command.owner)
+        self._check_readers(stream.keep)
         stream.readers += 1
         self._look_at(stream)
         try:
@@ -110,6 +112,16 @@ class StreamStore:
         if stream is None or not _owns(owner, stream):
             raise ResponseNotFound("stream not found")
         return stream
+
+    def _check_readers(self, keep: Keep) -> None:
+        """Raise TooManyRequests where the owner's streams have as many readers as the owner may have streams.
+
+        For each token of a stream, each reader costs as much as a stream of its own.
+        """
+        readers = sum(each.readers for each in self._shared(keep.owner, 1))
+        if readers >= keep.most_streams:
+            limit = f"VLLM_WSGI_RESUME_STREAMS allows {keep.most_streams}"
+            raise TooManyRequests(f"the streams of the key have {readers} readers, and {limit}")
 
     def _make_room(self, keep: Keep) -> None:
         """Forget cancelled streams, the oldest first, as long as the owner, or all owners together, keep too much.

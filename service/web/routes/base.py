@@ -30,6 +30,7 @@ from ...protocol.request import EmbedRequest, Request
 from ...telemetry.request_log import prompt_of
 from ...telemetry.traces import traceparent
 from ..body import read_body
+from ..body_room import ROOM
 from ..context import context, presence
 from ..fast_path import StreamFastPath
 from ..framing import Framing
@@ -130,14 +131,27 @@ class Routes:
 
     def _body(self, struct: str) -> dict[str, Any]:
         """Return the body's JSON object; refusals name `struct` as Go does. Raises BadRequest and PayloadTooLarge."""
+        return self._sized_body(struct)[0]
+
+    def _sized_body(self, struct: str) -> tuple[dict[str, Any], JSONSize]:
+        """Return the body's JSON object, and the number of its values.
+
+        Raises as `_body` does, and TooManyRequests or Unavailable where too many bodies are read at the same time.
+        """
         size = JSONSize()
-        body = read_body(self._settings.max_body, size.add)
-        fields = parse_json(body, f"{self.package}.{struct}", self.empty_body, size.long_numbers)
+        with ROOM.body_of(context().key.caller.name, self._settings.max_bodies) as take:
+
+            def check(chunk: bytes) -> None:
+                take(len(chunk))
+                size.add(chunk)
+
+            body = read_body(self._settings.max_body, check)
+            fields = parse_json(body, f"{self.package}.{struct}", self.empty_body, size.long_numbers)
         if size.marks > MANY_MARKS:
             # To decode very many values takes as long as to parse them: other requests get their turn in between.
             time.sleep(0)
         self._bounds.check_body(fields)
-        return fields
+        return fields, size
 
     def _stream_or_collect(
         self, requests: list[Request], answer: Answer, chosen: Framing | None, keep_alive: float | None = None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import Any
 
 from flask import Response, request
 
@@ -25,7 +24,7 @@ from ...dialects.openai.chat_answer import ChatAnswer
 from ...dialects.openai.chat_request import parse_chat
 from ...dialects.openai.parameters import OpenAICall
 from ...dialects.openai.responses_request import parse_responses, previous_response_id
-from ...dialects.openai.responses_stored import conversation, input_items, referred_responses, whole
+from ...dialects.openai.responses_stored import input_items, referred_responses
 from ...engine_client.client import Client
 from ...errors import BadRequest, ResponseNotFound, ServiceError, UnknownPrevious
 from ...syntax.names import ModelName
@@ -34,6 +33,7 @@ from ..framing import SSE_NAMED, SSE_WITH_DONE
 from ..http_responses import json_response
 from ..kept_responses import BackgroundResponses
 from ..route import Route
+from ..stored_responses import StoredConversations, stored_response
 from .anthropic import AnthropicRoutes
 from .base import Routes
 
@@ -82,13 +82,14 @@ class OpenAIRoutes(Routes):
         return self._generate(call, openai_completions.CompletionAnswer(call), "openai.completions")
 
     def responses(self) -> Response:
-        body = self._body("ResponsesRequest")
+        body, size = self._sized_body("ResponsesRequest")
+        stored = StoredConversations(self._client, owner(), self._settings.max_body, size)
         previous = previous_response_id(body)
         call = parse_responses(
             body,
-            self._earlier(previous) if previous else [],
+            stored.continued(previous) if previous else [],
             stores=self._settings.responses_days > 0,
-            referred=[item for each in referred_responses(body) for item in self._stored_items(each)],
+            referred=stored.referred(referred_responses(body)),
             split_names=_splits_names(),
         )
         if call.background:
@@ -120,19 +121,7 @@ class OpenAIRoutes(Routes):
         return json_response(input_items(self._stored(id), request.args))
 
     def _stored(self, id: str) -> Record:
-        return whole(self._client.fetch_response(owner(), id), id)
-
-    def _earlier(self, previous: str) -> list[dict[str, Any]]:
-        try:
-            return conversation(self._stored(previous))
-        except ResponseNotFound:
-            raise UnknownPrevious(f"Previous response with id '{previous}' not found.") from None
-
-    def _stored_items(self, id: str) -> list[dict[str, Any]]:
-        try:
-            return conversation(self._stored(id))
-        except ResponseNotFound:
-            return []
+        return stored_response(self._client, owner(), id)
 
     def embeddings(self) -> Response:
         call = openai_embeddings.parse_embeddings(self._body("EmbedRequest"))

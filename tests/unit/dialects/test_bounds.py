@@ -13,6 +13,7 @@ from service.dialects.bounds import (
     MAX_BIASES,
     MAX_FILES,
     MAX_OPTIONS,
+    MAX_REPEATED_BYTES,
     MAX_SCHEMA_BYTES,
     MAX_STOP_CHARACTERS,
     MAX_STOP_IDS,
@@ -90,6 +91,48 @@ def test_what_is_too_long_or_too_many_together_is_named(body: dict[str, Any], se
 def test_what_is_parsed_is_checked_for_what_no_single_field_shows(request_: Request, sentence: str):
     with pytest.raises(BadRequest, match=sentence):
         BOUNDS.check_requests([Request("m", Text("a")), request_])
+
+
+@pytest.mark.parametrize(
+    ("shared", "answers", "fits"),
+    [
+        ({"sampling": Sampling(allowed_token_ids=[300] * MAX_ALLOWED_IDS)}, 42, True),
+        ({"sampling": Sampling(allowed_token_ids=[300] * MAX_ALLOWED_IDS)}, 43, False),
+        ({"format": {"enum": ["x" * 1000] * 1000}}, 17, False),
+        ({"constraint": Constraint(choice=["x" * 1000] * 1000)}, 17, False),
+        ({"sampling": Sampling(logit_bias=dict.fromkeys(range(1000), 1.0))}, 1024, True),
+    ],
+)
+def test_what_a_call_repeats_for_each_answer_is_bounded_with_prompts_and_with_n(
+    shared: dict[str, Any], answers: int, fits: bool
+):
+    refused = f"times the {answers} answers, may have at most {MAX_REPEATED_BYTES} bytes, and have"
+    for requests in ([Request("m", Text("a"), n=answers, **shared)], [Request("m", Text("a"), **shared)] * answers):
+        if fits:
+            BOUNDS.check_requests(requests)
+            continue
+        with pytest.raises(BadRequest, match=refused):
+            BOUNDS.check_requests(requests)
+
+
+NAMESPACES = [{"type": "namespace", "name": "a", "tools": [{"name": "b"}, {"name": "c"}]}]
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "count"),
+    [
+        ({"tools": NAMESPACES}, "tools", 3),
+        ({"tools": [{"TOOLS": [{"Tools": [1]}]}]}, "tools", 3),
+        ({"tools": [{}], "input": [{"type": "additional_tools", "Tools": [{}]}, {"tools": [{}]}]}, "tools", 3),
+        ({"tool_choice": {"type": "allowed_tools", "tools": [{}] * 5}}, "tool_choice", 5),
+    ],
+)
+def test_tools_in_namespaces_and_items_count_and_so_do_those_of_a_choice(body: dict[str, Any], field: str, count: int):
+    with pytest.raises(BadRequest, match=f"{field} may hold at most 2 values, and holds {count}") as refused:
+        BOUNDS.check_body(body)
+    assert refused.value.param == field
+    Bounds(tools=count).check_body(body)
+    Bounds(tools=0).check_body(body)
 
 
 def test_a_body_within_the_bounds_or_of_the_wrong_types_passes():

@@ -161,6 +161,30 @@ async def test_readers_get_each_event_once_under_their_own_ids_whenever_they_com
 
 
 @in_loop
+async def test_the_streams_of_a_key_have_as_many_readers_as_it_may_have_streams():
+    store = StreamStore(generate_nothing)
+    submits = [asyncio.ensure_future(kept(store, "a", stream=each, most_streams=3)) for each in ("1", "2")]
+    submits.append(asyncio.ensure_future(kept(store, "a", stream="3", owner="bob")))
+    await settle()
+    readers = [
+        asyncio.ensure_future(store._attach(Attach(number, stream, KEEP.owner), lambda event: None))
+        for number, stream in enumerate(("1", "1", "2"))
+    ]
+    await settle()
+    with pytest.raises(TooManyRequests, match="the key have 3 readers, and VLLM_WSGI_RESUME_STREAMS allows 3"):
+        await store._attach(Attach(9, "2", KEEP.owner), lambda event: None)
+    got: list[Event] = []
+    readers.append(asyncio.ensure_future(store._attach(Attach(9, "3", "bob"), got.append)))
+    readers[0].cancel()
+    await settle()
+    readers.append(asyncio.ensure_future(store._attach(Attach(9, "2", KEEP.owner), got.append)))
+    await settle()
+    assert [type(event) for event in got] == [Head, Head]
+    for task in (*readers, *submits):
+        task.cancel()
+
+
+@in_loop
 async def test_a_reader_that_has_left_gets_nothing_more_and_disturbs_nobody():
     gated = Gated()
     await gated.begin()
