@@ -74,6 +74,14 @@ def test_a_worker_whose_report_can_not_be_read_is_killed(new_actor: NewActor, mo
     assert news.status == -signal.SIGKILL
 
 
+def test_vllm_gets_the_address_that_ray_has_for_the_node_unless_the_operator_sets_one(
+    new_actor: NewActor, monkeypatch: pytest.MonkeyPatch
+):
+    assert new_actor()._environment["VLLM_HOST_IP"] == "127.0.0.1"
+    monkeypatch.setenv("VLLM_HOST_IP", "10.0.0.2")
+    assert new_actor()._environment["VLLM_HOST_IP"] == "10.0.0.2"
+
+
 def test_an_address_that_needs_tls_is_refused(new_actor: NewActor, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(actor, "_node", lambda: ("10.0.0.2", "n"))
     news = whole(new_actor(), lambda news: news.has_ended)
