@@ -30,6 +30,9 @@ WEBUI := .venv-open-webui
 # Ray and what `make check` installs. Without Ray in .venv the tests show that nothing else needs it.
 RAY := .venv-ray
 
+# vLLM and Ray. .venv has no Ray, so that its tests show that only a cluster needs it.
+CLUSTER := .venv-cluster
+
 # The tools that build the documentation site. Their own environment keeps .venv as an operator has it.
 DOCS := .venv-docs
 
@@ -58,7 +61,7 @@ FAULTS ?= --write-faults
 MYPY := $(RUN) mypy --num-workers 2 || { [ $$? = 2 ] && $(RUN) mypy; }
 
 .PHONY: help check test test-http test-engine test-compat test-deploy test-faults test-cluster test-hostile test-legacy \
-	test-agents test-open-webui test-page test-ray docs site bench soak serve install install-dev clean
+	test-agents test-open-webui test-page test-ray cluster docs site bench soak serve install install-dev clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -96,11 +99,16 @@ test-deploy: install-dev ## the proxies, the systemd units and the wheel
 
 # Without root, or where no network namespaces can be made, all but one test are skipped.
 test-cluster: $(VENV)/installed-check ## a web and an engine machine on a network that fails: no vLLM, under three minutes
-	$(PYTEST) tests/cluster --ignore tests/cluster/ray
+	$(PYTEST) tests/cluster --ignore tests/cluster/ray --ignore tests/cluster/vllm
 
 # Ray's own processes need half a gigabyte and, on two cores, a minute to start.
 test-ray: $(RAY)/installed ## engine workers on a Ray cluster of this machine: no vLLM, two to eight minutes
 	$(RAY)/bin/python -m pytest tests/cluster/ray
+
+# GPUs that do not exist are enough for vLLM's CPU build. An environment of its own, with 3 GB.
+cluster: ## vLLM on a Ray cluster of this machine that is harmed: half an hour
+	$(MAKE) VENV=$(CLUSTER) ENGINE=cpu $(CLUSTER)/installed-cluster
+	$(CLUSTER)/bin/python -m pytest tests/cluster/vllm -s
 
 # Interpreters come from PATH or pyenv, packages by uv into .venv-legacy/, which is kept. A missing one is skipped.
 test-legacy: $(VENV)/installed-check ## old Pythons, Flasks, servers and extensions: no vLLM; LEGACY="-n 0 --write-servers"
@@ -140,7 +148,7 @@ soak: install-dev ## ten minutes of everything at once, and what grows; SOAK="--
 install-dev: install $(VENV)/installed-dev $(DOCS)/installed $(CLIENTS)/installed $(NPM_CLIENTS) ## install what the tests need, too
 
 clean: ## remove what was installed, built and cached
-	rm -rf $(VENV) .venv-legacy $(CLIENTS) $(LIBRARIES) $(WEBUI) $(DOCS) $(RAY) $(NPM)/node_modules $(AGENTS)/node_modules
+	rm -rf $(VENV) .venv-legacy $(CLIENTS) $(LIBRARIES) $(WEBUI) $(DOCS) $(RAY) $(CLUSTER) $(NPM)/node_modules $(AGENTS)/node_modules
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf build dist site *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -160,6 +168,10 @@ $(VENV)/bin/vllm-wsgi: deploy/vllm-wsgi | $(UV)
 
 $(VENV)/installed-dev: requirements/dev.txt requirements/check.txt $(VENV)/installed-$(ENGINE)
 	$(UV) pip install --python $(VENV)/bin/python -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/installed-cluster: requirements/ray.txt $(VENV)/installed-dev
+	$(UV) pip install --python $(VENV)/bin/python -r requirements/ray.txt
 	@touch $@
 
 $(VENV)/installed-bench: requirements/bench.txt $(VENV)/installed-$(ENGINE)

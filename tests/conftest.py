@@ -65,7 +65,7 @@ settings.load_profile("full" if "CI" in os.environ else "quick")
 # together by file. What takes longest begins first.
 GROUPS = {
     "faults": ("tests/faults/",),
-    "engine": ("tests/engine/", "tests/compat/", "tests/hostile/test_victim.py"),
+    "engine": ("tests/engine/", "tests/compat/", "tests/hostile/test_victim.py", "tests/cluster/vllm/"),
 }
 
 

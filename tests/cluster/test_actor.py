@@ -74,6 +74,29 @@ def test_a_worker_whose_report_can_not_be_read_is_killed(new_actor: NewActor, mo
     assert news.status == -signal.SIGKILL
 
 
+def test_vllm_gets_the_address_that_ray_has_for_the_node_unless_the_operator_sets_one(
+    new_actor: NewActor, monkeypatch: pytest.MonkeyPatch
+):
+    assert new_actor()._environment["VLLM_HOST_IP"] == "127.0.0.1"
+    monkeypatch.setenv("VLLM_HOST_IP", "10.0.0.2")
+    assert new_actor()._environment["VLLM_HOST_IP"] == "10.0.0.2"
+
+
+@pytest.mark.parametrize(("is_set_on_node", "threads"), [(True, "1"), (False, None)])
+def test_vllm_gets_the_number_of_threads_that_the_operator_sets_and_not_that_of_ray(
+    new_actor: NewActor, monkeypatch: pytest.MonkeyPatch, is_set_on_node: bool, threads: str | None
+):
+    monkeypatch.setattr(actor, "_is_set_on_node", lambda name: is_set_on_node)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert new_actor()._environment.get("OMP_NUM_THREADS") == threads
+
+
+def test_what_is_set_for_a_node_is_what_its_first_process_began_with(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "getppid", os.getpid)
+    monkeypatch.setenv("SET_BY_RAY", "1")
+    assert (actor._is_set_on_node("PATH"), actor._is_set_on_node("SET_BY_RAY")) == (True, False)
+
+
 def test_an_address_that_needs_tls_is_refused(new_actor: NewActor, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(actor, "_node", lambda: ("10.0.0.2", "n"))
     news = whole(new_actor(), lambda news: news.has_ended)

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
+from vllm import envs
 from vllm.config import SchedulerConfig
 from vllm.parser import Parser, ParserManager
 from vllm.renderers import BaseRenderer
@@ -25,8 +26,8 @@ from vllm.v1.engine.detokenizer import FastIncrementalDetokenizer, IncrementalDe
 from vllm.v1.engine.logprobs import LogprobsProcessor
 from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollector
 from vllm.v1.engine.utils import CoreEngineProcManager
-from vllm.v1.metrics.loggers import StatLoggerBase
-from vllm.v1.metrics.stats import IterationStats
+from vllm.v1.metrics.loggers import PerEngineStatLoggerAdapter, StatLoggerBase
+from vllm.v1.metrics.stats import IterationStats, SchedulerStats
 from vllm.v1.worker.worker_base import WorkerBase
 
 from service.engine.vllm.metrics import RunningRequests
@@ -123,6 +124,14 @@ def test_a_subclass_replaces_these_methods_and_vllm_has_each(ours: type, theirs:
     assert all(callable(getattr(theirs, name)) for name in replaced)
 
 
+def test_the_requests_of_all_data_parallel_ranks_are_counted():
+    requests = RunningRequests(None)
+    logger = PerEngineStatLoggerAdapter(None, [0, 1], lambda config, index: requests)
+    for rank, running in ((0, 3), (1, 2), (0, 1)):
+        logger.record(SchedulerStats(num_running_reqs=running), None, engine_idx=rank)
+    assert requests.running == 3
+
+
 def test_the_schedulers_that_we_replace_are_the_two_that_vllm_chooses_from():
     chosen = {SchedulerConfig.default_factory(async_scheduling=each).get_scheduler_cls() for each in (False, True)}
     assert chosen == {Scheduler, AsyncScheduler}
@@ -138,3 +147,7 @@ def test_the_extension_of_the_worker_collides_with_nothing_of_the_worker():
     """vLLM refuses to start with an extension that has a name of the worker's."""
     added = {name for name in dir(WorkerExtension) if not name.startswith("__")}
     assert not added & set(dir(WorkerBase))
+
+
+def test_vllm_reads_the_variables_that_our_actor_sets():
+    assert {"VLLM_HOST_IP", "VLLM_RAY_EXTRA_ENV_VARS_TO_COPY"} <= set(envs.environment_variables)

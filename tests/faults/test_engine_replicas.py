@@ -5,14 +5,12 @@ It loads vLLM a dozen times, so that only `make test-faults` runs it.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psutil
@@ -20,11 +18,21 @@ import pytest
 
 from tests.faults import dialect_streams
 from tests.faults.cut_streams import CutStream, read_response
-from tests.faults.dialect_streams import OPENAI, OTHERS, RESPONSE
+from tests.faults.dialect_streams import OPENAI, RESPONSE
+from tests.faults.mixed_streams import (
+    LONGEST,
+    NATIVES,
+    STREAMS,
+    Streams,
+    assert_all_are_whole,
+    mixed_streams,
+    replicas,
+    some_move,
+    wait_until_both_run,
+)
 from tests.faults.table import fault
-from tests.faults.test_engine_core import ENGINE_TIMEOUT, KINDS, PATHS, READY_SECONDS, Records, whole
+from tests.faults.test_engine_core import ENGINE_TIMEOUT, READY_SECONDS, whole
 from tests.support.answers import NDJSON, SSE
-from tests.support.asking import Asker
 from tests.support.servers import ROOT, Server, clean_environment
 from tests.support.waiting import PATIENCE_SECONDS, one_is_done, until
 
@@ -38,9 +46,6 @@ replicas = 2
 # Room for all streams on one of them: a kilobyte a token, in blocks of 128.
 engine_args = {{ kv_cache_memory_bytes = 134_217_728 }}
 """
-NATIVES = [(PATHS[next(iter(kind))], kind) for kind in KINDS]
-STREAMS = 2 * len(NATIVES) + len(OTHERS)
-Streams = list[Future[Any]]
 # The log's line for a stream that has lost its engine.
 MOVES_ON = " moves to another engine: "
 
@@ -55,14 +60,6 @@ def replicated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     server = Server.start(directory, env | {"WEB_CONCURRENCY": "2"}, READY_SECONDS)
     yield server
     server.stop(60)
-
-
-def begin(server: Server, asker: Asker, pool: ThreadPoolExecutor) -> Streams:
-    def native(read: Callable[..., Records], path: str, body: dict[str, Any]) -> Any:
-        return whole(read(path, **body))
-
-    natives = [pool.submit(native, read, *each) for each in NATIVES for read in (asker.ndjson, asker.sse)]
-    return natives + [pool.submit(dialect_streams.ask, server.url, *each, READY_SECONDS) for each in OTHERS]
 
 
 def begin_cut(server: Server, pool: ThreadPoolExecutor) -> tuple[list[CutStream], Streams]:
@@ -88,63 +85,20 @@ def begin_cut(server: Server, pool: ThreadPoolExecutor) -> tuple[list[CutStream]
 @pytest.fixture(scope="module")
 def undisturbed(replicated: Server) -> list[Any]:
     wait_until_both_are_ready(replicated)
-    asker = Asker(replicated.url)
-    with ThreadPoolExecutor(STREAMS) as pool:
-        answers = [stream.result() for stream in begin(replicated, asker, pool)]
-    asker.close()
-    return answers
+    with mixed_streams(replicated.url) as streams:
+        return [stream.result() for stream in streams]
 
 
 @pytest.fixture
 def streams(replicated: Server, undisturbed: list[Any]) -> Iterator[Streams]:
     wait_until_both_are_ready(replicated)
-    asker = Asker(replicated.url)
-    with ThreadPoolExecutor(STREAMS) as pool:
-        futures = begin(replicated, asker, pool)
+    with mixed_streams(replicated.url) as futures:
         wait_until_both_run(replicated, futures)
         yield futures
-    asker.close()
-
-
-def replicas(server: Server) -> list[dict[str, Any]]:
-    return list(server.status().get("replicas", []))
 
 
 def wait_until_both_are_ready(server: Server) -> None:
     until(lambda: [each["state"] for each in replicas(server)] == ["ready"] * 2, READY_SECONDS, "both are ready")
-
-
-def wait_until_both_run(server: Server, streams: Streams) -> None:
-    # The first two last longest. Shorter ones may have ended by then.
-    until(
-        lambda: all(replica["running"] >= 4 for replica in replicas(server)), PATIENCE_SECONDS,
-        "streams run on both", one_is_done(streams[:2]),
-    )  # fmt: skip
-
-
-def assert_all_are_whole(streams: Streams, undisturbed: list[Any]) -> None:
-    took = until(lambda: all(stream.done() for stream in streams), READY_SECONDS, "every stream ends")
-    differing = [
-        (number, stream.result(), answer)
-        for number, (stream, answer) in enumerate(zip(streams, undisturbed, strict=True))
-        if stream.result() != answer
-    ]
-    print(f"{len(streams)} streams ended after {took:.2f} s; {len(differing)} differ")
-    assert differing == []
-
-
-def moved(server: Server) -> int:
-    """How many requests have moved so far, by the request log."""
-    lines = [json.loads(line) for line in server.output.splitlines() if line.startswith('{"time"')]
-    return sum(line["moves"] > 0 for line in lines)
-
-
-@contextmanager
-def some_move(server: Server) -> Iterator[None]:
-    before = moved(server)
-    yield
-    print(f"{moved(server) - before} of them moved")
-    assert moved(server) > before
 
 
 def signal_worker(server: Server, number: signal.Signals) -> None:
@@ -230,7 +184,8 @@ def test_streams_that_are_cut_again_and_again_are_whole(
     with ThreadPoolExecutor(STREAMS) as pool:
         cut, futures = begin_cut(replicated, pool)
         # A client that has no address yet would have to ask anew.
-        until(lambda: all(each.address for each in cut), READY_SECONDS, "all have begun", one_is_done(futures[:2]))
+        begun = lambda: all(each.address for each in cut)  # noqa: E731
+        until(begun, READY_SECONDS, "all have begun", one_is_done(futures[:LONGEST]))
         harm(replicated)
         assert_all_are_whole(futures, undisturbed[: len(futures)])
     print(f"{sum(each.cuts for each in cut)} cuts of {len(cut)} streams")

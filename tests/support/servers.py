@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MARK = "TESTS_PROGRAM"
 # Most tests that harm an engine want to see what becomes of its requests; those of moves allow some.
 SCRIPTED = {"VLLM_WSGI_ENGINE": "scripted", "VLLM_WSGI_MOVES": "0"}
+# What vLLM learns of a model's class takes it ten seconds; the servers of a test run share it.
+VLLM_CACHE = os.environ.get("VLLM_CACHE_ROOT", str(Path(tempfile.gettempdir()) / "vllm-wsgi-tests-cache"))
 # A server whose engine has failed this often during one wait will not have it ready.
 HOPELESS_RESTARTS = 3
 
@@ -56,9 +58,7 @@ class Program:
         self._mark = uuid.uuid4().hex
         self.directory = directory
         self._log = directory / f"{self._mark}.log"
-        # What vLLM learns of a model's class takes it ten seconds; the servers of a test run share it.
-        cache = os.environ.get("VLLM_CACHE_ROOT", str(Path(tempfile.gettempdir()) / "vllm-wsgi-tests-cache"))
-        store = {"VLLM_WSGI_STORE": str(directory / "store"), "VLLM_CACHE_ROOT": cache}
+        store = {"VLLM_WSGI_STORE": str(directory / "store"), "VLLM_CACHE_ROOT": VLLM_CACHE}
         environment = clean_environment(store | dict(env or {})) | {MARK: self._mark}
         with self._log.open("wb") as log:
             self._popen = subprocess.Popen(
@@ -71,6 +71,10 @@ class Program:
     @property
     def output(self) -> str:
         return self._log.read_text(errors="replace")
+
+    def engine_failures(self) -> list[str]:
+        """What the host has logged of engines that died, hung or did not load."""
+        return [line for line in self.output.splitlines() if "; starting again in" in line or "; not tried" in line]
 
     def ended(self) -> bool:
         """Whether the program itself has; what it started may live on."""
@@ -183,7 +187,7 @@ class WebProgram(Program):
 
     def _hopeless(self) -> Callable[[], str]:
         """Return an `unless` for waits for the server: it has ended, or its engine fails again and again."""
-        before, look_at = len(self._failures()), time.monotonic()
+        before, look_at = len(self.engine_failures()), time.monotonic()
 
         def unless() -> str:
             nonlocal look_at
@@ -193,14 +197,10 @@ class WebProgram(Program):
                 return ""
             # Rarely, since the output may be long.
             look_at = time.monotonic() + 1
-            failures = self._failures()[before:]
+            failures = self.engine_failures()[before:]
             return f"the engine fails: {failures}" if len(failures) >= HOPELESS_RESTARTS else ""
 
         return unless
-
-    def _failures(self) -> list[str]:
-        """What the host has logged of engines that died, hung or did not load."""
-        return [line for line in self.output.splitlines() if "; starting again in" in line or "; not tried" in line]
 
     def wait_until_idle(self, seconds: float = PATIENCE_SECONDS) -> float:
         """Until nothing runs in the engine or waits for it; the seconds it took. The engine reports once a second."""

@@ -37,6 +37,10 @@ ABANDONED_SECONDS = 600.0
 LOOK_SECONDS = 5.0
 # How long a worker may take to exit once it was killed.
 KILL_SECONDS = 10.0
+# What vLLM hands to its own processes on other nodes, beside the variables whose names begin with VLLM_ or HF_.
+COPIED = ("TORCH_COMPILE_DISABLE", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCH_CPP_LOG_LEVEL")
+# How many threads OpenMP has.
+THREADS = "OMP_NUM_THREADS"
 
 
 class WorkerActor:
@@ -48,8 +52,13 @@ class WorkerActor:
     def __init__(self, options: bytes, ports: tuple[int, int], cache: str, cluster: str) -> None:
         self._options = msgspec.json.decode(options, type=WorkerOptions)
         self._ports = ports
-        self._environment = worker_environment(Path(cache)) | {"RAY_ADDRESS": cluster}
         self._node, self._node_id = _node()
+        # vLLM's own guess of its address may be that of another network, which Ray's nodes are not known by.
+        ours = {"VLLM_HOST_IP": self._node, "VLLM_RAY_EXTRA_ENV_VARS_TO_COPY": ",".join(COPIED)}
+        self._environment = ours | worker_environment(Path(cache)) | {"RAY_ADDRESS": cluster}
+        if not _is_set_on_node(THREADS):
+            # Ray has set it, to the CPUs that the actor holds. vLLM would take that for the operator's choice.
+            self._environment.pop(THREADS, None)
         self._latest = LatestReports()
         self._process: subprocess.Popen[bytes] | None = None
         self._asked_at = time.monotonic()
@@ -146,3 +155,12 @@ def _node() -> tuple[str, str]:
     import ray
 
     return str(ray.util.get_node_ip_address()), str(ray.get_runtime_context().get_node_id())
+
+
+def _is_set_on_node(name: str) -> bool:
+    """Return whether a variable is set for all that Ray runs on this node; True where that can't be seen."""
+    try:
+        environment = Path(f"/proc/{os.getppid()}/environ").read_bytes()
+    except OSError:
+        return True
+    return any(each.startswith(f"{name}=".encode()) for each in environment.split(b"\0"))

@@ -26,10 +26,11 @@ REACH_SECONDS = 10.0
 
 
 class Placement(NamedTuple):
-    """The GPUs and CPU cores that an actor takes from its node."""
+    """The GPUs and CPU cores that an actor takes from its node, and Ray's name of a node that it must run on."""
 
     gpus: float
     cpus: float
+    node_id: str = ""
 
 
 class RayActor:
@@ -114,11 +115,14 @@ class RayCluster:
 
     async def place(self, name: str, needs: Placement, options: bytes, ports: tuple[int, int], cache: str) -> RayActor:
         """Have an actor started on a node that has what it needs, as soon as there is one. Raises Unavailable."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
         from .actor import WorkerActor
 
+        strategy = NodeAffinitySchedulingStrategy(needs.node_id, soft=False) if needs.node_id else "SPREAD"
         actor_class = self._ray.remote(WorkerActor).options(
             name=name, namespace=self._namespace, lifetime="detached", max_restarts=0, max_task_retries=0,
-            num_gpus=needs.gpus, num_cpus=needs.cpus, max_concurrency=CALLS_AT_ONCE, scheduling_strategy="SPREAD",
+            num_gpus=needs.gpus, num_cpus=needs.cpus, max_concurrency=CALLS_AT_ONCE, scheduling_strategy=strategy,
         )  # fmt: skip
         try:
             handle = await asyncio.to_thread(actor_class.remote, options, ports, cache, self.address)

@@ -19,7 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ...config import Settings
-from ...errors import EngineGone, ServiceError, SettingsError
+from ...errors import EngineGone, ServiceError, SettingsError, Unavailable
 from ...models.model import Model
 from ...protocol.model_info import ClusterNode
 from ...protocol.reports import WorkerOptions
@@ -36,6 +36,7 @@ LOOK_SECONDS = 2.0
 STOP_SECONDS = 20.0
 # With these vLLM takes its GPUs from Ray itself, on any nodes, and the actor must not hold them.
 RAY_BACKENDS = ("distributed_executor_backend", "data_parallel_backend")
+NO_ROOM = Placement(0, 0)
 
 
 class Cluster(Protocol):
@@ -86,8 +87,11 @@ class ClusterWorkplace:
             if (actor := await asyncio.to_thread(self._cluster.find, name)) is not None:
                 logger.info("%s: takes over the engine worker that runs already", name.partition("#")[0])
                 return self._process(actor)
-        needs, options = needs_of(model), worker_options(self._settings, _at_home(model), replica, "")
-        logger.info("%s: waits for a node with %g GPUs free", model.name.short, needs.gpus)
+        needs, options = self._placement(model), worker_options(self._settings, _at_home(model), replica, "")
+        if needs.node_id:
+            logger.info("%s: starts on node %s; vLLM takes its GPUs itself", model.name.short, needs.node_id)
+        else:
+            logger.info("%s: waits for a node with %g GPUs free", model.name.short, needs.gpus)
         actor = await self._cluster.place(
             new_name(model, replica), needs, msgspec.json.encode(_anywhere(options)),
             self._settings.engine_ports, str(compile_cache(self._settings).absolute()),
@@ -127,13 +131,28 @@ class ClusterWorkplace:
         It can't be said of a model whose GPUs vLLM takes from Ray itself.
         """
         needs = needs_of(model)
-        if not needs.gpus and not needs.cpus:
+        if needs == NO_ROOM:
             return False
         return any(node.free_gpus >= needs.gpus and node.cpus >= needs.cpus for node in self.nodes if not node.draining)
 
     def leave(self) -> None:
         """From now on workers are not ended: they go on without this host, and the next one takes them over."""
         self._is_left = True
+
+    def _placement(self, model: Model) -> Placement:
+        """Return what the node of a new worker must have.
+
+        A worker whose GPUs vLLM takes from Ray itself needs none. It runs beside some of them all the same: vLLM finds
+        no device on a machine without one, and its first data-parallel rank runs on the node of the worker. Raises
+        Unavailable where no node has GPUs.
+        """
+        needs = needs_of(model)
+        if needs != NO_ROOM:
+            return needs
+        nodes = [node for node in self.nodes if node.gpus]
+        if not nodes:
+            raise Unavailable("no node of the cluster has a GPU")
+        return needs._replace(node_id=max(nodes, key=lambda node: (not node.draining, node.free_gpus)).id)
 
     def _process(self, actor: Actor) -> RemoteProcess:
         return RemoteProcess(actor, lambda: self._is_left, lambda node_id: node_id in self._draining)
@@ -152,7 +171,7 @@ def check_models(models: Sequence[Model]) -> None:
 def needs_of(model: Model) -> Placement:
     """Return what the node of a replica must have."""
     if any(model.engine_args.get(backend) == "ray" for backend in RAY_BACKENDS):
-        return Placement(0, 0)
+        return NO_ROOM
     # Without a GPU, a CPU keeps two replicas from one node where another one is free.
     return Placement(model.gpus, 0 if model.gpus else 1)
 

@@ -11,14 +11,18 @@ from vllm.v1.metrics.loggers import StatLoggerBase
 
 
 class RunningRequests(StatLoggerBase):  # type: ignore[misc]
-    """The number of requests that ran in the last decode step."""
+    """The number of requests that ran in the last decode step, of all data-parallel ranks together."""
 
     def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
         self.running = 0
+        self._by_rank: dict[int, int] = {}
 
-    def record(self, scheduler_stats: Any, iteration_stats: Any, *args: Any, **kwargs: Any) -> None:
+    def record(
+        self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
+    ) -> None:
         if scheduler_stats is not None:
-            self.running = scheduler_stats.num_running_reqs
+            self._by_rank[engine_idx] = scheduler_stats.num_running_reqs
+            self.running = sum(self._by_rank.values())
 
     def log_engine_initialized(self) -> None:
         """Log nothing."""

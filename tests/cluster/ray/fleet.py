@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ import httpx
 import psutil
 
 from tests.support.certificates import certify
-from tests.support.servers import MARK, ROOT, SCRIPTED, Program, Server, free_port
+from tests.support.processes import command, lives
+from tests.support.servers import HOPELESS_RESTARTS, MARK, ROOT, SCRIPTED, Program, Server, free_port
 from tests.support.waiting import until
 
 PATIENCE_SECONDS = 180.0
@@ -39,38 +40,55 @@ RAY = {
     "RAY_gcs_rpc_server_reconnect_timeout_s": "300",
 }  # fmt: skip
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
+# Nodes have addresses of their own, as machines have. All of 127.0.0.0/8 is this machine.
+ADDRESSES = [f"127.0.1.{number}" for number in range(1, 33)]
 
 
 class Fleet:
-    """A head without resources, two nodes with a GPU each, an engine host and a web tier."""
+    """A head without resources, two nodes with a GPU each, an engine host and a web tier.
 
-    def __init__(self, directory: Path) -> None:
+    The engine host has the `settings` and serves `models`. Each process on the nodes has the `variables`. `patience` is
+    how long what is waited for may take, in seconds.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: Mapping[str, str] = SCRIPTED,
+        models: str = MODELS,
+        variables: Mapping[str, str] | None = None,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
         self._directory = directory
+        self._patience = patience
         self._mark = uuid.uuid4().hex
-        # Whatever the cluster starts is found by it, also when its parent has ended.
-        os.environ.update(RAY, **{MARK: self._mark})
+        self._started: set[psutil.Process] = set()
+        # Whatever the cluster starts is found by the mark, also when its parent has ended.
+        self._variables = {**RAY, **(variables or {}), MARK: self._mark}
+        self._replaced = {name: os.environ.get(name) for name in self._variables}
+        os.environ.update(self._variables)
         self._redis = Redis(directory) if shutil.which("redis-server") else None
         # Ray reads the token when it is imported.
         from ray.cluster_utils import Cluster
         from ray.util import get_node_ip_address
 
-        self._head_port = free_port()
+        self._head_port, self._addresses = free_port(), iter(ADDRESSES)
         self._cluster = Cluster()
         self.start_head()
         for _ in range(2):
             self.add_node()
         pki, address = directory / "pki", f"tls://127.0.0.1:{free_port()}"
         pki.mkdir()
-        (directory / "models.toml").write_text(MODELS)
-        names = ["127.0.0.1", get_node_ip_address()]
+        (directory / "models.toml").write_text(models)
+        names = ["127.0.0.1", get_node_ip_address(), *ADDRESSES]
         self._host_settings = {
-            **SCRIPTED, "VLLM_WSGI_ENGINE_SOCKET": address, "VLLM_WSGI_TLS": certify(pki, names, engine=True),
+            **settings, "VLLM_WSGI_ENGINE_SOCKET": address, "VLLM_WSGI_TLS": certify(pki, names, engine=True),
             "VLLM_WSGI_MODELS": str(directory / "models.toml"), "VLLM_WSGI_CLUSTER": self._cluster.address,
         }  # fmt: skip
         self.host = self.start_host()
         web = {"VLLM_WSGI_ENGINE_SOCKET": address, "VLLM_WSGI_TLS": certify(pki, ["web"], engine=False)}
         self.server = Server(directory, {**web, "VLLM_WSGI_MOVES": "2"})
-        self.server.wait_until_ready(PATIENCE_SECONDS)
+        self.server.wait_until_serving(patience)
 
     def start_head(self) -> None:
         """Start the head, at the address of the one before it. With Redis it finds what that one knew."""
@@ -99,11 +117,16 @@ class Fleet:
         return ended.returncode, [" ".join(line.split()) for line in ended.stdout.splitlines()]
 
     def add_node(self) -> None:
-        self._cluster.add_node(**_node(gpus=1))
+        self._cluster.add_node(node_ip_address=next(self._addresses), **_node(gpus=1))
 
     def lose_node_of(self, worker: int) -> None:
         """Kill what Ray runs on the node of an engine worker, whose processes end by themselves then."""
         self._cluster.remove_node(self._node_of(worker), allow_graceful=False)
+
+    def lose_node_without(self, worker: int) -> None:
+        """Kill what Ray runs on a node, but not on that of the engine worker."""
+        other = next(each for each in self._cluster.worker_nodes if each is not self._node_of(worker))
+        self._cluster.remove_node(other, allow_graceful=False)
 
     @contextmanager
     def still(self, worker: int) -> Iterator[None]:
@@ -143,6 +166,22 @@ class Fleet:
         (node,) = [each for each in self._cluster.worker_nodes if raylet in _pids(each)]
         return node
 
+    def tree(self, worker: int) -> list[psutil.Process]:
+        """Return the actor of an engine worker, the worker, and all that it has started."""
+        self.remember()
+        actor = psutil.Process(psutil.Process(worker).ppid())
+        return [actor, *actor.children(recursive=True)]
+
+    def core(self, worker: int) -> psutil.Process:
+        """Return the process of vLLM's core that an engine worker has started."""
+        return next(each for each in self.tree(worker) if "EngineCore" in " ".join(command(each)))
+
+    def running_on_nodes(self, title: str) -> list[psutil.Process]:
+        """Return what the nodes' Ray has started and whose title holds this one, at most one for each node."""
+        raylets = [psutil.Process(pid) for node in self._cluster.worker_nodes for pid in _pids(node)]
+        found = ((each for each in raylet.children() if title in " ".join(command(each))) for raylet in raylets)
+        return [first[0] for each in found if (first := list(itertools.islice(each, 1)))]
+
     def nodes(self) -> int:
         """How many nodes with GPUs the engine host knows."""
         return sum(node["gpus"] > 0 for node in self._nodes())
@@ -155,6 +194,11 @@ class Fleet:
     def states(self) -> list[str]:
         return [each["state"] for each in self.server.status().get("replicas", [])]
 
+    def running(self, model: str) -> int:
+        """How many requests run in the engine of the model."""
+        models = {each["name"]: each for each in self._status()["models"]}
+        return int(models[f"{model}:latest"]["running"])
+
     def free_gpus(self) -> float:
         """How many GPUs nobody holds."""
         return float(sum(node["free_gpus"] for node in self._nodes()))
@@ -162,28 +206,51 @@ class Fleet:
     def wait_until_whole(self) -> None:
         """Until both replicas serve, and no other engine worker is left."""
         self.wait_until(lambda: self.states() == ["ready"] * 2 and len(self.workers()) == 2, "both replicas serve")
+        self.remember()
 
-    def wait_until(self, condition: Any, what: str) -> None:
-        """Fails at once when the host or the web tier has ended."""
-        until(condition, PATIENCE_SECONDS, what, self._broken)
+    def wait_until(self, condition: Any, what: str, unless: Callable[[], str] = lambda: "") -> None:
+        """Fails at once when it is hopeless, also for the reason that `unless` returns."""
+        hopeless = self.hopeless()
+        until(condition, self._patience, what, lambda: hopeless() or unless(), pause=0.1)
+
+    def hopeless(self) -> Callable[[], str]:
+        """Return an `unless`: the host or the web tier has ended, or engines fail again and again from now on."""
+        before = len(self.host.engine_failures())
+
+        def unless() -> str:
+            for program in (self.host, self.server):
+                if program.ended():
+                    return f"a program has ended:\n{program.output[-3000:]}"
+            new = self.host.engine_failures()[before:]
+            return f"the engines fail: {new}" if len(new) >= HOPELESS_RESTARTS else ""
+
+        return unless
 
     def stop(self) -> None:
         """Nothing of it is left."""
+        self.remember()
         self.server.stop()
         self.host.stop()
         self._cluster.shutdown()
         if self._redis:
             self._redis.stop()
-        until(lambda: not self.workers(), PATIENCE_SECONDS, "every engine worker has ended")
-        del os.environ[MARK]
+        until(lambda: not self.workers(), self._patience, "every engine worker has ended")
+        for name, value in self._replaced.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+        wait_until_gone(self._started)
+
+    def remember(self) -> None:
+        """Note what runs now, so that `stop` sees whether any of it is left."""
+        self._started.update(psutil.Process().children(recursive=True))
 
     def _nodes(self) -> list[dict[str, Any]]:
-        answer = httpx.get(f"{self.server.url}/api/status", timeout=60).json()
-        return list(answer["vllm_wsgi"]["nodes"])
+        return list(self._status()["nodes"])
 
-    def _broken(self) -> str:
-        ended = [each.output[-3000:] for each in (self.host, self.server) if each.ended()]
-        return f"a program has ended:\n{ended[0]}" if ended else ""
+    def _status(self) -> dict[str, Any]:
+        answer = httpx.get(f"{self.server.url}/api/status", timeout=60).json()
+        return dict(answer["vllm_wsgi"])
 
     def _is_worker(self, process: psutil.Process) -> bool:
         try:
@@ -209,8 +276,16 @@ class Redis(Program):
         return self.output[-3000:] if self.ended() else ""
 
 
-def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
+def wait_until_gone(processes: Iterable[psutil.Process]) -> None:
+    """Until none of them lives."""
+
+    def left() -> list[str]:
+        return [f"{each.pid} {' '.join(command(each))}" for each in processes if each.is_running() and lives(each)]
+
+    try:
+        until(lambda: not left(), PATIENCE_SECONDS, "the processes have ended", pause=0.1)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; left: {left()}") from None
 
 
 def _node(gpus: int) -> dict[str, Any]:

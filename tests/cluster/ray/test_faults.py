@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
-from tests.cluster.ray.fleet import Fleet, kill
+from tests.cluster.ray.fleet import Fleet
+from tests.cluster.ray.harms import kill_actor, kill_worker, lose_node
 from tests.faults.scripted_streams import Said, streams, undisturbed_answers
 from tests.support.answers import chat
 
@@ -20,22 +20,6 @@ from tests.support.answers import chat
 def undisturbed(whole_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> list[Said]:
     whole_fleet.wait_until_whole()
     return undisturbed_answers(whole_fleet.server, tmp_path_factory.mktemp("gates"))
-
-
-def kill_worker(fleet: Fleet) -> None:
-    kill(fleet.workers()[0])
-
-
-def kill_actor(fleet: Fleet) -> None:
-    kill(psutil.Process(fleet.workers()[0]).ppid())
-
-
-def lose_node(fleet: Fleet) -> None:
-    """There is no other node with a free GPU until one is added."""
-    lost = fleet.workers()[0]
-    fleet.lose_node_of(lost)
-    fleet.wait_until(lambda: lost not in fleet.workers(), "the lost node's worker has ended")
-    fleet.add_node()
 
 
 @pytest.mark.parametrize("harm", [kill_worker, kill_actor, lose_node])

@@ -14,7 +14,7 @@ from service.engine.cluster.news import WorkerNews
 from service.engine.cluster.ray_cluster import Placement
 from service.engine.cluster.remote_process import RemoteProcess
 from service.engine.cluster.workplace import ClusterWorkplace, check_models, needs_of
-from service.errors import EngineGone, SettingsError
+from service.errors import EngineGone, SettingsError, Unavailable
 from service.models.model import Model
 from service.protocol.model_info import ClusterNode
 from service.protocol.reports import Ready, WorkerOptions
@@ -110,6 +110,21 @@ async def test_a_replica_is_placed_where_its_gpus_are_and_reports_from_there():
     actor.is_ready()
     assert await process.report(60) == READY
     assert process.place == "10.0.0.2"
+
+
+@in_loop
+async def test_a_worker_whose_gpus_vllm_takes_itself_runs_beside_the_most_free_ones():
+    world, over_nodes = World(), model(gpus=2, engine_args={"distributed_executor_backend": "ray"})
+    drained = ClusterNode(id="d", address="10.0.0.4", gpus=8.0, free_gpus=8.0, draining=True)
+    head = ClusterNode(id="h", address="10.0.0.1")
+    free = [ClusterNode(id=str(gpus), address="10.0.0.2", gpus=8.0, free_gpus=gpus) for gpus in (1, 2)]
+    for nodes in ([head, drained, *free], [head, drained]):
+        world.workplace.nodes = nodes
+        await world.workplace.start(over_nodes, 0)
+    assert [needs for needs, _ in world.cluster.placed] == [Placement(0, 0, "2"), Placement(0, 0, "d")]
+    world.workplace.nodes = [head]
+    with pytest.raises(Unavailable, match="no node of the cluster has a GPU"):
+        await world.workplace.start(over_nodes, 0)
 
 
 @in_loop
