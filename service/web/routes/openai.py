@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from typing import Any
 
 from flask import Response, request
 
@@ -26,7 +27,7 @@ from ...dialects.openai.parameters import OpenAICall
 from ...dialects.openai.responses_request import parse_responses, previous_response_id
 from ...dialects.openai.responses_stored import input_items, referred_responses
 from ...engine_client.client import Client
-from ...errors import BadRequest, ResponseNotFound, ServiceError, UnknownPrevious
+from ...errors import BadRequest, ResponseNotFound, ServiceError
 from ...syntax.names import ModelName
 from ..context import context
 from ..framing import SSE_NAMED, SSE_WITH_DONE

@@ -55,8 +55,7 @@ def test_a_long_list_of_any_kind_is_read_in_turns(
 ):
     limit = {"max_tokens": 1} if "messages" in body else {}
     parse({"model": "m", **limit, **body})
-    assert len(given) >= COUNT // turns.AT_ONCE
-    assert set(given) == {0}
+    assert given.count(0) >= COUNT // turns.AT_ONCE
 
 
 def test_a_short_one_is_read_at_once(given: list[float]):
