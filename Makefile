@@ -106,7 +106,7 @@ test-ray: $(RAY)/installed ## engine workers on a Ray cluster of this machine: n
 	$(RAY)/bin/python -m pytest tests/cluster/ray
 
 # GPUs that do not exist are enough for vLLM's CPU build. An environment of its own, with 3 GB.
-cluster: ## vLLM on a Ray cluster of this machine that is harmed: half an hour
+cluster: ## vLLM on a Ray cluster of this machine that is harmed: a quarter of an hour
 	$(MAKE) VENV=$(CLUSTER) ENGINE=cpu $(CLUSTER)/installed-cluster
 	$(CLUSTER)/bin/python -m pytest tests/cluster/vllm -s
 
