@@ -218,7 +218,6 @@ def test_a_host_on_the_same_machine_that_hangs_is_lost(scratch: Path, monkeypatc
 @pytest.fixture
 def silent_worker(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of an engine worker that says that it pulses, and does not."""
-    monkeypatch.setattr(client_side, "WORKER_HANGS_SECONDS", 0.3)
     monkeypatch.setattr("service.engine.listener.PULSE_SECONDS", 600.0)
     with listening(str(scratch / "worker.sock"), pulses=True) as address:
         yield address
@@ -227,7 +226,7 @@ def silent_worker(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
 def test_an_engine_worker_on_the_same_machine_may_be_silent_while_its_host_answers(scratch: Path, silent_worker: str):
     """Its host watches it."""
     with listening(str(scratch / "host.sock")) as host:
-        connections = Connections(host)
+        connections = Connections(host, hangs_seconds=0.3)
         connection = connections.connection(silent_worker)
         time.sleep(1)
         assert asked(connections) == "fine"
@@ -235,7 +234,7 @@ def test_an_engine_worker_on_the_same_machine_may_be_silent_while_its_host_answe
 
 
 def test_an_engine_worker_that_is_silent_is_lost_when_its_host_is(scratch: Path, silent_worker: str):
-    connection, inbox = Connections(str(scratch / "none.sock")).connection(silent_worker), Inbox(1)
+    connection, inbox = Connections(str(scratch / "none.sock"), hangs_seconds=0.3).connection(silent_worker), Inbox(1)
     connection._inboxes[1] = inbox
     (lost,) = inbox.get(60)
     assert (lost.kind, lost.message) == ("EngineGone", "the engine has sent nothing for 0.3 s")
