@@ -10,7 +10,7 @@ from held_out import HeldOut
 from judging import Asked, Case, Group
 from long_cases import behind_agents
 from single_cases import code, single_behaviours
-from thinking_cases import thoughts
+from thinking_cases import thoughts, thoughts_in_chats, thoughts_without_tools
 from tool_cases import calls, results
 
 # Where stories and numbers up to 50 are among the answers.
@@ -32,6 +32,8 @@ LONG_ANSWERS = {
 KINDS: list[Callable[[Asked, HeldOut], Iterator[Group]]] = [
     questions,
     thoughts,
+    thoughts_in_chats,
+    thoughts_without_tools,
     rules,
     chats,
     calls,

@@ -24,7 +24,8 @@ def test_a_killed_engine_is_shown_with_what_to_do_next(library: Server, open_tab
     asking = open_tab(library)
     asking.ask("!rate:20 !repeat:4000:tick")
     asking.sees(".turn.live", "tick tick")
-    os.kill(library.engine_workers()[0], signal.SIGKILL)
+    (killed,) = library.engine_workers()
+    os.kill(killed, signal.SIGKILL)
     asking.answered("The answer broke off.")
     tab.sees(f"{DEMO} .advice", "killed by SIGKILL")
     tab.sees(f"{DEMO} .advice", "journalctl -k")
@@ -35,6 +36,7 @@ def test_a_killed_engine_is_shown_with_what_to_do_next(library: Server, open_tab
     tab.sees_no(f"{DEMO} .advice")
     asking.page.get_by_role("button", name="Ask again").click()
     asking.sees(".turn.live", "tick tick")
+    assert killed not in library.engine_workers()
     asking.page.click("#stop")
 
 
@@ -55,6 +57,7 @@ def test_a_killed_engine_host_is_shown_and_the_cards_stay(library: Server, open_
     tab.page.click("[data-view=live]")
     tab.sees_no(".host-notice")
     tab.sees(f"{DEMO} .state", "Ready")
+    assert host not in library.engine_hosts()
 
 
 def test_a_web_worker_that_is_killed_breaks_the_answer_and_the_page_comes_back(
@@ -64,12 +67,14 @@ def test_a_web_worker_that_is_killed_breaks_the_answer_and_the_page_comes_back(
     tab.sees("#link-text", "Connected")
     tab.ask("!rate:20 !repeat:4000:tick")
     tab.sees(".turn.live", "tick tick")
-    for worker in library.web_workers():
+    killed = library.web_workers()
+    for worker in killed:
         os.kill(worker, signal.SIGKILL)
     tab.answered("The connection broke")
     tab.sees("#link-text", "Connected")
     tab.page.get_by_role("button", name="Ask again").click()
     tab.sees(".turn.live", "tick tick")
+    assert not set(killed) & set(library.web_workers())
     tab.page.click("#stop")
 
 
@@ -107,8 +112,8 @@ def test_each_replica_is_shown_with_its_node(library: Server, open_tab: Callable
     tab = open_tab(library, "/ui#live", before=answer)
     tab.sees(f"{DEMO} th", "Node")
     tab.sees(f"{DEMO} td", "10.0.0.2")
-    tab.sees("#live-models article[aria-label=apart] th", "Replica")
-    tab.sees_no("#live-models article[aria-label=apart] .place")
+    apart = tab.sees("#live-models article[aria-label=apart]", "Replica")
+    assert (apart.locator("tbody tr").count(), apart.locator(".place").filter(visible=True).count()) == (2, 0)
 
 
 def test_a_hostile_name_in_a_request_is_text(library: Server, open_tab: Callable[..., Any]):

@@ -29,13 +29,20 @@ def pull(tab: Any, name: str) -> None:
     tab.page.press("#pull-name", "Enter")
 
 
+def names(server: Server, path: str) -> list[str]:
+    """Return the names that a route lists: the loaded models (/api/ps) or all (/api/tags)."""
+    return [each["name"] for each in httpx.get(f"{server.url}{path}").json()["models"]]
+
+
 def test_a_model_is_loaded_and_unloaded(library: Server, open_tab: Callable[..., Any]):
     tab = open_tab(library, "/ui#models")
     row(tab, "idle", "Not loaded").get_by_role("button", name="Load idle").click()
     row(tab, "idle", "Loaded.")
+    assert "idle:latest" in names(library, "/api/ps")
     row(tab, "idle", "Ready").get_by_role("button", name="Unload idle").click()
     row(tab, "idle", "Unloaded.")
     row(tab, "idle", "Not loaded")
+    assert "idle:latest" not in names(library, "/api/ps")
     row(tab, "broken").get_by_role("button", name="Load broken").click()
     row(tab, "broken", "CUDA out of memory")
 
@@ -53,15 +60,18 @@ def test_a_pull_shows_its_progress_and_makes_a_model(library: Server, hub: Loopb
     finally:
         hub.release()
     tab.sees("#pulls", "Pulled.")
+    assert any(name.startswith("hf.co/org/demo") for name in names(library, "/api/tags"))
     row(tab, "hf.co/org/demo").get_by_role("button", name="Delete").click()
     tab.page.click("#ask-button")
     tab.sees_no(".model:has(h2:text-is('hf.co/org/demo'))")
+    assert not any(name.startswith("hf.co/org/demo") for name in names(library, "/api/tags"))
 
 
 def test_a_pull_that_fails_says_so_where_it_was_asked_for(library: Server, open_tab: Callable[..., Any]):
     tab = open_tab(library, "/ui#models")
     pull(tab, "llama3")
     tab.sees("#pulls .progress:has-text('llama3') [role=alert]", "name a repository on Hugging Face")
+    assert "llama3:latest" not in names(library, "/api/tags")
 
 
 def test_a_model_is_created_copied_and_after_a_question_deleted(library: Server, open_tab: Callable[..., Any]):

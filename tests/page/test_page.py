@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -92,6 +93,8 @@ def test_it_works_by_keyboard(server: Server, open_tab: Callable[..., Any]):
     keyboard.type("!rate:20 !repeat:4000:tick")
     keyboard.press("Enter")
     tab.sees(".turn.live", "tick tick")
+    (asked,) = [json.loads(body)["messages"] for url, body in tab.bodies if url.endswith("/api/chat")]
+    assert asked[-1]["content"] == "!rate:20 !repeat:4000:tick"
     keyboard.press("Escape")
     tab.sees(".turn-foot", "Stopped.")
     server.wait_until_idle()

@@ -46,6 +46,7 @@ def test_json_is_laid_out_while_it_grows(server: Server, open_tab: Callable[...,
     tab.page.select_option("#format", "json")
     tab.ask('{"city": !rate:1 "Berlin"}')
     tab.sees(".turn.live .said.json .k", '"city"')
+    assert json.loads(tab.bodies[-1][1])["format"] == "json"
     tab.page.click("#stop")
 
 
@@ -126,6 +127,9 @@ def test_a_broken_browser_storage_costs_nothing_but_the_memory(server: Server, o
     tab = open_tab(server, before=forbid)
     tab.ask("still here")
     tab.answered("still here")
+    tab.page.reload()
+    tab.sees(".welcome")
+    assert not tab.errors
 
 
 def test_stop_ends_the_answer_and_its_generation(start_server: Callable[..., Server], open_tab: Callable[..., Any]):
