@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -27,10 +29,12 @@ def with_backend(backend: Any) -> VllmConfig:
 
 
 @pytest.fixture(autouse=True)
-def variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def variables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As vLLM's platform for CPUs leaves them."""
     monkeypatch.setenv(METHOD, "spawn")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    yield
+    gc.unfreeze()
 
 
 @pytest.mark.skipif(not current_platform.is_cpu(), reason="a fork can't use CUDA")

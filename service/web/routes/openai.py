@@ -153,7 +153,9 @@ def _number(text: str) -> int:
 
 
 def _is_anthropics() -> bool:
-    return "anthropic-version" in request.headers
+    """Return whether one of Anthropic's clients asks for models. They have no other route of these."""
+    rule = request.url_rule
+    return rule is not None and "/v1/models" in rule.rule and "anthropic-version" in request.headers
 
 
 def _splits_names() -> bool:
