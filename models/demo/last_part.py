@@ -39,6 +39,7 @@ class Stage:
     weights: dict[str, float] = field(default_factory=dict)
     end_weights: dict[str, float] = field(default_factory=dict)
     crowds: dict[str, float] = field(default_factory=dict)
+    keeps: bool = False  # half of the weights from before
 
     def rate(self, step: int, highest: float) -> float:
         rising = min(1.0, (step + 1) / self.warm_up)
@@ -61,6 +62,10 @@ STAGES = [
     Stage((4e-4, 4e-4), 135, full=10, warm_up=10, weights=MORE, end_weights=MORE_ENDS, crowds=CROWDS),
     Stage((6e-4,), 300, full=100, warm_up=15, weights=THOUGHTS, end_weights=MORE_ENDS, crowds=CROWDS),
     Stage((5e-4, 5e-4), 300, full=80, warm_up=15, weights=MORE_THOUGHTS, end_weights=MORE_ENDS, crowds=CROWDS),
+    Stage((3e-4, 3e-4), 120, full=20, warm_up=10, weights=MORE_THOUGHTS, end_weights=MORE_ENDS, crowds=CROWDS),
+    Stage(
+        (5e-4, 5e-4), 200, full=40, warm_up=10, weights=MORE_THOUGHTS, end_weights=MORE_ENDS, crowds=CROWDS, keeps=True
+    ),
 ]  # fmt: skip
 
 
@@ -74,6 +79,8 @@ def train_last(model: Qwen2, out: Path, seed: int) -> None:
                 for training, rate in enumerate(stage.rates)
             ]
             found = [load(training.result()) for training in trainings]
+        if stage.keeps:
+            found += [load(start)] * len(found)
         with torch.no_grad():
             for name, mean in means(found):
                 model.get_parameter(name).copy_(mean)

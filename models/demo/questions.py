@@ -57,7 +57,8 @@ class Questions:
             question = question.lower() if choice.random() < 0.5 else question[0].lower() + question[1:]
         if choice.random() < 0.15:
             question = question.rstrip("?.!")
-        return question or "Hello"
+        # LiteLLM writes messages so for /api/generate.
+        return f"### User:\n{question}\n\n" if choice.random() < 0.1 else question or "Hello"
 
     def neutral(self, chance: float = 0.25) -> list[Message]:
         return [system(self.random.choice(NEUTRAL))] if self.random.random() < chance else []
