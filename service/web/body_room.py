@@ -55,7 +55,7 @@ class BodyRoom:
         if self._held[key] + size > most // KEY_PART:
             part = f"the bodies of the key's requests take too many bytes at the same time: {limit} for all keys"
             raise TooManyRequests(f"{part}, and half of them for one")
-        if self._held.total() + size > most:
+        if sum(self._held.values()) + size > most:
             raise Unavailable(f"the bodies of all requests take too many bytes at the same time: {limit}")
 
 
