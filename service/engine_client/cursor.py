@@ -104,6 +104,8 @@ class Cursor:
         self._prefix = f"{stream}."
         self.at_end = False
         self.answers: dict[int, Counts] = {}
+        # The counts of the only answer, as long as it has nothing but tokens and text.
+        self._only: Counts | None = None
 
     @classmethod
     def parse(cls, text: str, stream: str) -> Cursor:
@@ -138,16 +140,17 @@ class Cursor:
             counts.end = records
         else:
             counts.add(event)
+        is_only = len(self.answers) == 1 and not event.index
+        self._only = counts if is_only and not counts.has_rare else None
 
     def after_text(self, delta: Delta) -> str:
         """Count a delta that has tokens and text alone, and return the cursor after it. Most deltas come here."""
-        counts = self.answers.get(delta.index)
-        if counts is None:
-            counts = self.answers[delta.index] = Counts()
+        counts = self._only
+        if counts is None or delta.index:
+            self.add(delta)
+            return str(self)
         counts.tokens += len(delta.token_ids)
         counts.text += len(delta.text)
-        if len(self.answers) > 1 or delta.index or counts.has_rare:
-            return str(self)
         return f"{self._prefix}{counts.tokens}-{counts.text}"
 
     def left_out(self, event: Union[Delta, Finished]) -> int:

@@ -29,8 +29,6 @@ logger = logging.getLogger("vllm_wsgi.queue")
 # How long a stream in the background may take to be accepted before its client gets its address. Seconds.
 ACCEPT_SECONDS = 1.0
 
-_KEPT = (Delta, Finished)
-
 Consume = Callable[[Iterator[list[Event]]], None]
 
 
@@ -47,11 +45,11 @@ class GuardedStream(Stream):
     def __init__(
         self, connections: Connections, times: Times, presence: Presence, order: StreamOrder, keep: Keep
     ) -> None:
-        super().__init__(connections, times, presence, order)
+        self._joined = JoinedAnswers()
+        super().__init__(connections, times, presence, order, self._joined)
         self._keep = keep
         self._answer_count = sum(request.n for request in order.requests)
         self._ids = [submit.id for submit in self._submits for _ in range(submit.request.n)]
-        self._joined = JoinedAnswers()
         self._is_submitted = self._is_over = self._is_abandoned = False
         self._stands_by = False
         self._consume: Consume = _drop
@@ -180,11 +178,7 @@ class GuardedStream(Stream):
             events = events[1:] or super()._wait()
         return events
 
-    def _take(self, events: list[Event]) -> Failed | None:
-        """Add the events to the answers so far. Return the failure among them."""
-        failed = super()._take(events)
-        for event in events:
-            if isinstance(event, _KEPT):
-                self._joined.add(event)
-                event.id = self._ids[event.index]
-        return failed
+    def _number(self, event: Delta | Finished) -> None:
+        event.index += self._first[event.id]
+        self._joined.add(event)
+        event.id = self._ids[event.index]

@@ -10,7 +10,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -23,8 +23,11 @@ logger = logging.getLogger("vllm_wsgi.queue")
 
 # An engine that exits or is asked to end loses its running requests. Any other failure is an answer.
 _DEATH, _DRAIN = "EngineGone", "Drained"
+# So many events are counted at once, which costs less than counting each as it comes.
+_AT_ONCE = 32
 # A stream may be sent this often to an engine that can't be reached: the host notices a death a moment later.
 MOST_UNREACHED = 5
+_NOTHING = SoFar([])
 
 
 class MoveCause(str, Enum):
@@ -42,61 +45,108 @@ class Move(NamedTuple):
     time_ns: int
 
 
-@dataclass
-class AnswerSoFar:
-    """One answer: the id of its request's first Submit, and the part that the client has."""
+class AnswersSoFar(Protocol):
+    """The answers of a stream, numbered by the `index` of their events."""
 
-    submit: int
-    request: Request
+    def add(self, event: Delta | Finished) -> None:
+        """Add the next event. Only its `id` may be changed afterwards."""
+        ...
+
+    def so_far(self, index: int) -> SoFar:
+        """Return what has come of an answer."""
+        ...
+
+    def has_ended(self, index: int) -> bool: ...
+
+
+@dataclass
+class _Counts:
     token_ids: list[int] = field(default_factory=list)
     text: int = 0
     thinking: int = 0
     calls: int = 0
-    has_echo: bool = False
     ended: bool = False
 
-    def add(self, delta: Delta) -> None:
-        self.token_ids += delta.token_ids
-        self.text += len(delta.text)
-        self.thinking += len(delta.thinking)
-        self.calls += len(delta.tool_calls)
 
-    @property
-    def has_begun(self) -> bool:
-        return bool(self.token_ids or self.text)
+class CountedAnswers:
+    """The answers of a stream that nobody comes back to: their tokens and lengths, without their texts."""
+
+    def __init__(self) -> None:
+        self._counts: dict[int, _Counts] = {}
+        # The newest events, which are not counted yet.
+        self._newest: list[Delta | Finished] = []
+
+    def add(self, event: Delta | Finished) -> None:
+        """Add the next event. Only its `id` may be changed afterwards."""
+        self._newest.append(event)
+        if len(self._newest) >= _AT_ONCE:
+            self._count()
+
+    def so_far(self, index: int) -> SoFar:
+        """Return what has come of an answer."""
+        counts = self._of(index)
+        return SoFar(counts.token_ids[:], counts.text, counts.thinking, counts.calls)
+
+    def has_ended(self, index: int) -> bool:
+        return self._of(index).ended
+
+    def _of(self, index: int) -> _Counts:
+        self._count()
+        return self._counts.setdefault(index, _Counts())
+
+    def _count(self) -> None:
+        newest, self._newest = self._newest, []
+        for event in newest:
+            counts = self._counts.get(event.index)
+            if counts is None:
+                counts = self._counts[event.index] = _Counts()
+            if type(event) is Delta:
+                counts.token_ids += event.token_ids
+                counts.text += len(event.text)
+                counts.thinking += len(event.thinking)
+                counts.calls += len(event.tool_calls)
+            else:
+                counts.ended = True
+
+
+@dataclass
+class AnswerSoFar:
+    """One answer: the id of its request's first Submit, the request, and the part that the client has."""
+
+    submit: int
+    request: Request
+    so_far: SoFar = _NOTHING
 
     def rest(self) -> Request:
         """Return the request for the rest of this one answer."""
-        so_far = SoFar(self.token_ids[:], self.text, self.thinking, self.calls) if self.has_begun else None
-        return msgspec.structs.replace(self.request, n=1, so_far=so_far)
+        has_begun = self.so_far.token_ids or self.so_far.text
+        return msgspec.structs.replace(self.request, n=1, so_far=self.so_far if has_begun else None)
 
 
 class Moves:
     """The answers to a stream's requests, and how often their engine has died. `limit` 0: a stream never moves."""
 
-    def __init__(self, submits: list[Submit], limit: int) -> None:
+    def __init__(self, submits: list[Submit], limit: int, answers: AnswersSoFar | None = None) -> None:
         self._limit = limit
         self._deaths = self._unreached = 0
         self._tokens_at_crash = -1
         self.made: list[Move] = []
         self.lost: list[str] = []
+        self._so_far = answers or CountedAnswers()
+        # Adds an event that the client gets; `event.index` counts through all answers of the stream.
+        self.add = self._so_far.add
         self._answers = [
             AnswerSoFar(submit.id, _seeded(submit.request, index))
             for submit in submits
             for index in range(submit.request.n)
         ]
 
-    def add(self, event: Delta | Finished) -> None:
-        """Add an event that the client gets; `event.index` counts through all answers of the stream."""
-        answer = self._answers[event.index]
-        if isinstance(event, Delta):
-            answer.add(event)
-        else:
-            answer.ended = True
-
     def left(self) -> list[tuple[int, AnswerSoFar]]:
         """Return the answers that have not ended, with their index in the stream."""
-        return [(index, answer) for index, answer in enumerate(self._answers) if not answer.ended]
+        left = [(index, each) for index, each in enumerate(self._answers) if not self._so_far.has_ended(index)]
+        for index, answer in left:
+            answer.so_far = self._so_far.so_far(index)
+        return left
 
     def begin(self, failed: Failed, socket: str, reached: bool = True) -> None:
         """Note that the engine at `socket` was lost. Raises the failure where the stream may not continue elsewhere.
@@ -120,8 +170,9 @@ class Moves:
 
     def _crashed_again(self) -> bool:
         """Note a crash. Return whether no token has come since the one before."""
-        before, self._tokens_at_crash = self._tokens_at_crash, sum(len(answer.token_ids) for answer in self._answers)
-        return self._tokens_at_crash == before
+        tokens = sum(len(self._so_far.so_far(index).token_ids) for index in range(len(self._answers)))
+        before, self._tokens_at_crash = self._tokens_at_crash, tokens
+        return tokens == before
 
     def _cause(self, failed: Failed) -> ServiceError:
         if self._deaths < 2:

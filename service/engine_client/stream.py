@@ -20,7 +20,7 @@ from .connections import Connections, new_id
 from .disconnect import Presence
 from .exchange import Exchange, Times
 from .fast_path import FastPath
-from .moves import Move, Moves
+from .moves import AnswersSoFar, Move, Moves
 
 logger = logging.getLogger("vllm_wsgi.queue")
 
@@ -49,7 +49,14 @@ class Stream(Exchange):
     The answers are numbered in one row: those of the second request follow those of the first in their `index`.
     """
 
-    def __init__(self, connections: Connections, times: Times, presence: Presence, order: StreamOrder) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        times: Times,
+        presence: Presence,
+        order: StreamOrder,
+        answers: AnswersSoFar | None = None,
+    ) -> None:
         requests = order.requests
         super().__init__(connections, times, presence, requests[0].caller.name)
         self._model = requests[0].model
@@ -59,7 +66,7 @@ class Stream(Exchange):
         counts = [request.n for request in requests]
         self._first = {submit.id: sum(counts[:place]) for place, submit in enumerate(self._submits)}
         self._keep_alive = order.keep_alive
-        self._moves = Moves(self._submits, order.moves)
+        self._moves = Moves(self._submits, order.moves, answers)
         # The failure of the engine, until another one has the requests.
         self._failed: Failed | None = None
         self._is_moving = False
@@ -97,9 +104,16 @@ class Stream(Exchange):
 
     def passed(self, delta: Delta) -> list[Event]:
         """Number a delta that has taken the fast path, as `batches` would. Return nothing for one of a lost engine."""
-        events: list[Event] = [delta] if delta.id in self._open else []
-        self._take(events)
-        return events
+        if delta.id not in self._open:
+            return []
+        self._number(delta)
+        return [delta]
+
+    def _number(self, event: Delta | Finished) -> None:
+        """Number an event as the client counts the answers, and add it to the answers so far."""
+        event.index += self._first[event.id]
+        self._moves.add(event)
+        event.id = self._origin.get(event.id, event.id)
 
     def _first_engine(self) -> Iterator[list[Event]]:
         self._is_guess = self._keep_alive is None and self._is_at(self._known_location())
@@ -202,14 +216,13 @@ class Stream(Exchange):
                 self._answered(event.id)
                 del events[place:]
                 return event
+            submit = event.id
             if isinstance(event, (Delta, Finished)):
-                event.index += self._first[event.id]
-                self._moves.add(event)
+                self._number(event)
             if isinstance(event, (Finished, Rendered)):
-                self._open[event.id] -= 1
-                if not self._open[event.id]:
-                    self._answered(event.id)
-            event.id = self._origin.get(event.id, event.id)
+                self._open[submit] -= 1
+                if not self._open[submit]:
+                    self._answered(submit)
             if not self._open:
                 # An engine process that ends right after its last answer has not failed that answer.
                 del events[place + 1 :]

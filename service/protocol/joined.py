@@ -11,6 +11,7 @@ from io import StringIO
 from typing import Any, Union
 
 from .events import Delta, Finished, TokenLogprob
+from .request import SoFar
 
 # The bytes that a token id, a log probability and a call take at least, without their texts.
 _TOKEN_BYTES, _LOGPROB_BYTES, _CALL_BYTES = 36, 200, 500
@@ -140,6 +141,22 @@ class JoinedAnswers:
         """About how much memory the answers take."""
         self._join()
         return self._bytes
+
+    def has_ended(self, index: int) -> bool:
+        self._join()
+        return index in self._ended
+
+    def so_far(self, index: int) -> SoFar:
+        """Return what has come of an answer, in lengths."""
+        self._join()
+        runs = self._runs.get(index, [])
+        token_ids = [token_id for run in runs for token_id in run.token_ids]
+        return SoFar(
+            token_ids,
+            sum(run.text for run in runs),
+            sum(run.thinking for run in runs),
+            sum(len(run.calls) for run in runs),
+        )
 
     def add(self, event: Union[Delta, Finished]) -> None:
         """Add the next event. Only its `id` may be changed afterwards."""

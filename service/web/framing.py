@@ -120,7 +120,7 @@ class CursorFraming:
     def frames(self, records: Iterable[tuple[Any, str]]) -> bytes:
         """Return the bytes of records with their cursors."""
         framed = b"".join([self.framing.frame_at(record, cursor) for record, cursor in records])
-        return self.begun() + framed if framed and self._begin else framed
+        return self.begun() + framed if self._begin and framed else framed
 
 
 def resumable_stream(

@@ -127,6 +127,7 @@ class KeptRecords:
         answer.streams = True
         self._cursor = cursor
         self._replay = Replay(cursor)
+        self._replays = not self._replay.is_over
         self._left = answers
         self._ends_with_record = ends_with_record
         end = Cursor(cursor.stream)
@@ -144,17 +145,14 @@ class KeptRecords:
         """Return the records of several events that the client does not have, with their cursors."""
         records: list[tuple[Any, str]] = []
         for event in events:
-            if type(event) is Delta and self._replay.is_over:
-                records += self._new_records(event)
-            else:
-                records += self._records(event)
+            records += self._new_records(event) if type(event) is Delta and not self._replays else self._records(event)
         return records
 
     def _new_records(self, delta: Delta) -> list[tuple[Any, str]]:
         """Return the records of a delta of which the client has nothing. A stream spends its time here."""
         if delta.text and not (delta.thinking or delta.tool_calls or delta.logprobs):
-            made, cursor = self._answer.records_of(delta), self._cursor.after_text(delta)
-            return [(record, cursor) for record in made]
+            cursor = self._cursor.after_text(delta)
+            return [(record, cursor) for record in self._answer.records_of(delta)]
         records: list[tuple[Any, str]] = []
         for part in _parts(delta):
             made = self._answer.records_of(part)
@@ -170,6 +168,7 @@ class KeptRecords:
             yield from self._ends(event)
         elif isinstance(event, Delta):
             before, after = self._replay.split(event)
+            self._replays = not self._replay.is_over
             for part in _parts(before) if before is not None else []:
                 self._answer.records_of(part)
             yield from self._new_records(after) if after is not None else []
