@@ -150,7 +150,7 @@ def test_a_kept_delta_is_not_copied_for_its_one_reader_and_costs_the_same_in_a_l
     counts = []
     for number in range(5000):
         delta = Delta(1, number, "a", [number])
-        counts.append(calls(partial(kept.add, delta), "/service/") if number % 1000 == 1 else kept.add(delta))
+        counts.append(calls(partial(kept.add, 0, delta), "/service/") if number % 1000 == 1 else kept.add(0, delta))
         assert got.pop() is delta
     assert set(counts) == {None, 2}
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from ...errors import ServiceError
-from ...protocol.events import Delta, Done, Finished, Head
+from ...protocol.events import Delta, Done, Event, Finished, Head
 from ...protocol.joined import JoinedAnswers, Places
 from ...protocol.kept import KeptState, SubmitKept
 from ...protocol.wire import decode_events, pack_events
@@ -92,10 +92,15 @@ class KeptStream:
         so_far = pack_events([*self.joined.since(Places())])
         return SubmitKept(0, self.keep, [], [], self.answers, so_far=so_far, reads=False, model=self.model)
 
-    def add(self, event: Delta | Finished) -> None:
-        """Add the next event, which each follower gets at once. It belongs to this stream from now on."""
-        if self.failed is not None:
+    def add(self, place: int, event: Event) -> None:
+        """Add the next event of a request, which each follower gets at once. It belongs to this stream from now on.
+
+        `place` is the index of the request's first answer.
+        """
+        # A kept stream has no events of other kinds: it is never `render_only`.
+        if self.failed is not None or not isinstance(event, KEPT_EVENTS):
             return
+        event.index += place
         self.joined.add(event)
         if len(self._followers) == 1:
             (follower,) = self._followers

@@ -11,6 +11,7 @@ import logging
 from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from itertools import accumulate
 
 from ...errors import EngineGone, InternalError, ResponseNotFound, ServiceError, StreamGone, TooManyRequests, revive
@@ -20,7 +21,7 @@ from ...protocol.joined import Places
 from ...protocol.kept import SHARES, Attach, Detach, EndStream, Keep, ListStreams, SubmitKept
 from ...protocol.request import Defaults, Request
 from ..listener import Emit, Handler, Push
-from .kept_stream import KEPT_EVENTS, KeptStream
+from .kept_stream import KeptStream
 
 logger = logging.getLogger("vllm_wsgi.worker")
 
@@ -145,15 +146,8 @@ class StreamStore:
 
     async def _generations(self, stream: KeptStream, place: int, request: Request, defaults: Defaults) -> None:
         """Generate the answers to one request; the first of them has the index `place`."""
-
-        def add(event: Event) -> None:
-            # A kept stream has no events of other kinds: it is never `render_only`.
-            if isinstance(event, KEPT_EVENTS):
-                event.index += place
-                stream.add(event)
-
         try:
-            await self._generate(request, defaults, add)
+            await self._generate(request, defaults, partial(stream.add, place))
         except ServiceError as error:
             stream.fail(error)
         except Exception:
