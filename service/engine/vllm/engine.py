@@ -27,6 +27,7 @@ from ...protocol.request import Chat, EmbedRequest, Request
 from ...syntax.names import ModelName
 from ..backend import Emit, check_prompt, check_scored
 from ..vectors import packed_unit_vector
+from .adapter_places import AdapterPlaces
 from .answer_parser import AnswerParser, Stops
 from .callers_queue import CALLER
 from .compiling import Compiling
@@ -72,6 +73,8 @@ class VllmEngine:
         self._metrics = VllmMetrics(engine.model_config.served_model_name, replica)
         self._ids = itertools.count(1)
         self._adapters: dict[str, LoRARequest] = {}
+        lora = engine.vllm_config.lora_config
+        self._adapter_places = AdapterPlaces(lora.max_loras if lora else 1)
         self._preparation = Preparation()
         self._compiling = Compiling()
         self._templating = RendererTemplating(engine.renderer, template)
@@ -121,12 +124,13 @@ class VllmEngine:
             "priority": request.caller.priority,
             "reasoning_ended": True if parser is None else parser.reasoning_ended(prompt_ids),
         }
-        with vllm_errors(self._engine):
-            run = partial(self._preparation.run, caller)
-            scores = await prompt_scores(self._engine, run, parameters, vllm_id, **asked)
-            answers = Answers(id, request, parsers, prompt_ids, stops, self._templating.decode, scores)
-            answer = partial(self._sweep.generate, answers, parameters=parameters, request_id=vllm_id, **asked)
-            await self._compiling.in_turn(caller, grammar, answer, emit)
+        async with self._adapter_places.place(caller, request.adapter):
+            with vllm_errors(self._engine):
+                run = partial(self._preparation.run, caller)
+                scores = await prompt_scores(self._engine, run, parameters, vllm_id, **asked)
+                answers = Answers(id, request, parsers, prompt_ids, stops, self._templating.decode, scores)
+                answer = partial(self._sweep.generate, answers, parameters=parameters, request_id=vllm_id, **asked)
+                await self._compiling.in_turn(caller, grammar, answer, emit)
 
     async def embed(self, id: int, request: EmbedRequest) -> AsyncGenerator[Vectors, None]:
         """Raises BadRequest, Unsupported, Unavailable and EngineGone."""
