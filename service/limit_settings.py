@@ -45,6 +45,13 @@ class LimitSettings:
         "The most log probabilities of prompts in an answer (`echo`), alternatives included. No limit when 0.",
         parse_count,
     )
+    max_logprobs: int = setting(
+        Group.LIMITS,
+        "262144",
+        "The most log probabilities of the tokens of an answer that is not streamed, is resumable, or is a response, "
+        "alternatives included. No limit when 0.",
+        parse_count,
+    )
     moves: int = setting(
         Group.LIMITS,
         "2",

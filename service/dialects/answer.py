@@ -20,9 +20,11 @@ class Answer:
 
     A streamed answer and a collected one have the same records: `records` makes them, and `collect` joins those of a
     whole stream. Where it `streams`, a delta of nothing but text can become a PlainText, which `collect` can't join.
+    `keeps_all`: its last record repeats the whole answer, also where it is streamed.
     """
 
     verb: ClassVar[str]
+    keeps_all: ClassVar[bool] = False
     streams = False
 
     def __init__(self, model: str) -> None:

@@ -61,6 +61,7 @@ class ResponsesAnswer(answer.Answer):
     """
 
     verb = "chat"
+    keeps_all = True
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ from ...engine_client.exchange import Job
 from ...engine_client.stream import Stream
 from ...errors import HTTPRefusal, ModelNotFound, ServiceError
 from ...protocol.events import Located, Vectors
-from ...protocol.request import EmbedRequest, Request
+from ...protocol.request import Caller, EmbedRequest, Request
 from ...telemetry.request_log import prompt_of
 from ...telemetry.traces import traceparent
 from ..body import read_body
@@ -61,7 +61,11 @@ class Routes:
         self._settings = settings
         self._client = client
         self._bounds = Bounds(
-            settings.max_messages, settings.max_tools, settings.max_images, settings.max_prompt_logprobs
+            settings.max_messages,
+            settings.max_tools,
+            settings.max_images,
+            settings.max_prompt_logprobs,
+            settings.max_logprobs,
         )
         self._keeper = StreamKeeper(settings, client)
         # Routes below the same bases that are declared apart.
@@ -160,18 +164,26 @@ class Routes:
 
         Raises BadRequest.
         """
-        asked = self._asked(requests)
+        asked = self._asked(requests, kept=chosen is None or answer.keeps_all)
         return self._respond(self._client.submit(asked, presence(), keep_alive), answer, chosen)
 
-    def _asked(self, requests: list[Request]) -> list[Request]:
-        """Return the requests with their origin, and record them for the log. Raises BadRequest."""
+    def _asked(self, requests: list[Request], kept: bool) -> list[Request]:
+        """Return the requests with their origin, and record them for the log. Raises BadRequest.
+
+        `kept`: the whole answers are in memory at their end.
+        """
         self._bounds.check_requests(requests)
         stats = context().stats
         stats.model = requests[0].model
         if self._settings.log_prompts:
             stats.prompt = [prompt_of(each) for each in requests]
         scored = self._bounds.scored_tokens(requests)
-        return [replace(each, scored_tokens=scored, **_origin()) for each in requests]
+        origin = _origin()
+        if kept:
+            caller: Caller = origin["caller"]
+            most = self._bounds.kept_tokens(requests, caller.max_output_tokens)
+            origin["caller"] = replace(caller, max_output_tokens=most)
+        return [replace(each, scored_tokens=scored, **origin) for each in requests]
 
     def _respond(self, stream: Stream | Job, answer: Answer, chosen: Framing | None) -> Response:
         """Turn the engine's events into a response: one path, streamed or collected."""
