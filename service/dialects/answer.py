@@ -20,15 +20,18 @@ class Answer:
 
     A streamed answer and a collected one have the same records: `records` makes them, and `collect` joins those of a
     whole stream. Where it `streams`, a delta of nothing but text can become a PlainText, which `collect` can't join.
-    `keeps_all`: its last record repeats the whole answer, also where it is streamed.
     """
 
     verb: ClassVar[str]
-    keeps_all: ClassVar[bool] = False
     streams = False
 
     def __init__(self, model: str) -> None:
         self._model = model
+
+    @property
+    def keeps_logprobs(self) -> bool:
+        """Whether the last record repeats log probabilities, so that they are all kept where the answer is streamed."""
+        return False
 
     def records(self, batches: Iterable[list[Event]]) -> Iterator[list[Any]]:
         """Yield a batch of records for each batch of events. An empty batch, which is a silence, stays empty.

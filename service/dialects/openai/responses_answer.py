@@ -61,7 +61,6 @@ class ResponsesAnswer(answer.Answer):
     """
 
     verb = "chat"
-    keeps_all = True
 
     def __init__(
         self,
@@ -82,6 +81,10 @@ class ResponsesAnswer(answer.Answer):
         self._item: Record | None = None
         self._pieces: list[str] = []
         self._logprobs: list[Record] = []
+
+    @property
+    def keeps_logprobs(self) -> bool:
+        return self._call.request.logprobs is not None
 
     def records(self, batches: Iterable[list[Event]]) -> Iterator[list[Record]]:
         """Yield the batches of the base. The last record comes alone, after the response has been stored."""
