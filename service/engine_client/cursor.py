@@ -97,13 +97,15 @@ class Counts:
 
 
 class Cursor:
-    """The counts of every answer that has begun."""
+    """The counts of every answer that has begun. A record changes those of one answer, and the others' text stays."""
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
         self._prefix = f"{stream}."
         self.at_end = False
         self.answers: dict[int, Counts] = {}
+        # By the index of the answer, up to the last one that has begun.
+        self._texts: list[str] = []
 
     @classmethod
     def parse(cls, text: str, stream: str) -> Cursor:
@@ -126,29 +128,26 @@ class Cursor:
                 raise BadRequest("the cursor is not valid")
             has = Counts(*map(int, match[1].split("-")))
             has.end = int(match[2] or 0)
-            cursor.answers[index] = has
+            cursor._begin(index, has)
+            cursor._texts[index] = str(has)
         return cursor
 
     def add(self, event: Union[Delta, Finished], records: int = 0) -> None:
         """Count a delta that the client gets, or as many `records` of an answer's end."""
-        counts = self.answers.get(event.index)
-        if counts is None:
-            counts = self.answers[event.index] = Counts()
+        counts = self.answers.get(event.index) or self._begin(event.index, Counts())
         if isinstance(event, Finished):
             counts.end = records
         else:
             counts.add(event)
+        self._texts[event.index] = str(counts)
 
     def after_text(self, delta: Delta) -> str:
         """Count a delta that has tokens and text alone, and return the cursor after it. Most deltas come here."""
-        counts = self.answers.get(delta.index)
-        if counts is None:
-            counts = self.answers[delta.index] = Counts()
+        counts = self.answers.get(delta.index) or self._begin(delta.index, Counts())
         counts.tokens += len(delta.token_ids)
         counts.text += len(delta.text)
-        if len(self.answers) > 1 or delta.index or counts.has_rare:
-            return str(self)
-        return f"{self._prefix}{counts.tokens}-{counts.text}"
+        text = self._texts[delta.index] = str(counts) if counts.has_rare else f"{counts.tokens}-{counts.text}"
+        return self._prefix + text if len(self._texts) == 1 else str(self)
 
     def left_out(self, event: Union[Delta, Finished]) -> int:
         """Return how many records of an answer's end the client has."""
@@ -156,13 +155,12 @@ class Cursor:
         return 0 if counts is None else counts.end
 
     def __str__(self) -> str:
-        answers = self.answers
-        if self.at_end:
-            return self._prefix + END
-        if len(answers) == 1 and 0 in answers:
-            return self._prefix + str(answers[0])
-        texts = [str(answers[index]) if index in answers else "" for index in range(max(answers, default=-1) + 1)]
-        return self._prefix + ",".join(texts)
+        return self._prefix + (END if self.at_end else ",".join(self._texts))
+
+    def _begin(self, index: int, counts: Counts) -> Counts:
+        self.answers[index] = counts
+        self._texts += [""] * (index + 1 - len(self._texts))
+        return counts
 
 
 class Replay:
