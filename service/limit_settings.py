@@ -73,5 +73,9 @@ class LimitSettings:
         parse_count,
     )
     resume_bytes: int = setting(
-        Group.LIMITS, str(64 * 1024 * 1024), "How many bytes a key's kept streams may take in one engine.", parse_count
+        Group.LIMITS,
+        str(64 * 1024 * 1024),
+        "How many bytes a key's kept streams may take in one engine. "
+        "One more gets a 429, and a running one ends with an error.",
+        parse_count,
     )

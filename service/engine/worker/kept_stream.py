@@ -19,6 +19,8 @@ from ...protocol.wire import decode_events, pack_events
 from ..listener import Emit
 
 KEPT_EVENTS = (Delta, Finished)
+# Whenever a stream has grown by so many bytes, those of its owner are counted.
+COUNTED_BYTES = 256 * 1024
 
 
 @dataclass(eq=False)
@@ -41,6 +43,8 @@ class KeptStream:
         self.failed: ServiceError | None = None
         self.is_cancelled = False
         self.readers = 0
+        # The size at which the owner's bytes are counted next.
+        self.counted_at = COUNTED_BYTES
         self.guard_reads = command.reads
         self.tasks: list[asyncio.Task[None]] = []
         self.expiry: asyncio.TimerHandle | None = None

@@ -20,7 +20,7 @@ from ...protocol.joined import Places
 from ...protocol.kept import SHARES, Attach, Detach, EndStream, Keep, ListStreams, SubmitKept
 from ...protocol.request import Defaults, Request
 from ..listener import Emit, Handler, Push
-from .kept_stream import KEPT_EVENTS, KeptStream
+from .kept_stream import COUNTED_BYTES, KEPT_EVENTS, KeptStream
 
 logger = logging.getLogger("vllm_wsgi.worker")
 
@@ -151,6 +151,8 @@ class StreamStore:
             if isinstance(event, KEPT_EVENTS):
                 event.index += place
                 stream.add(event)
+                if stream.joined.settled_bytes > stream.counted_at:
+                    self._count(stream)
 
         try:
             await self._generate(request, defaults, add)
@@ -160,6 +162,16 @@ class StreamStore:
             logger.exception("request %s failed", request.request_id)
             stream.fail(InternalError())
         self._look_at(stream)
+
+    def _count(self, stream: KeptStream) -> None:
+        """End a stream that has grown where its owner's streams hold too many bytes now."""
+        stream.counted_at = stream.joined.settled_bytes + COUNTED_BYTES
+        keep = stream.keep
+        held = sum(each.bytes for each in self._shared(keep.owner, 1))
+        if held > keep.most_bytes:
+            limit = f"VLLM_WSGI_RESUME_BYTES allows {keep.most_bytes}"
+            stream.fail(TooManyRequests(f"the streams that the key keeps hold {held} bytes, and {limit}"))
+            self._look_at(stream)
 
     def _look_at(self, stream: KeptStream) -> None:
         """Start the clock of a stream that nobody waits for, or stop it."""
