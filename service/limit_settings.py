@@ -52,6 +52,13 @@ class LimitSettings:
         "alternatives included. No limit when 0.",
         parse_count,
     )
+    store_reserve: int = setting(
+        Group.LIMITS,
+        str(1024 * 1024 * 1024),
+        "How many bytes uploaded files leave free on the disk of the store, a twentieth of the disk at most. "
+        "A file for which there is no room gets a 507. They may fill the disk when 0.",
+        parse_count,
+    )
     moves: int = setting(
         Group.LIMITS,
         "2",
