@@ -45,6 +45,20 @@ class LimitSettings:
         "The most log probabilities of prompts in an answer (`echo`), alternatives included. No limit when 0.",
         parse_count,
     )
+    max_logprobs: int = setting(
+        Group.LIMITS,
+        "262144",
+        "The most log probabilities of the tokens of an answer that is not streamed, is resumable, or is a response, "
+        "alternatives included. No limit when 0.",
+        parse_count,
+    )
+    store_reserve: int = setting(
+        Group.LIMITS,
+        str(1024 * 1024 * 1024),
+        "How many bytes uploaded files leave free on the disk of the store, a twentieth of the disk at most. "
+        "A file for which there is no room gets a 507. They may fill the disk when 0.",
+        parse_count,
+    )
     moves: int = setting(
         Group.LIMITS,
         "2",
@@ -66,5 +80,9 @@ class LimitSettings:
         parse_count,
     )
     resume_bytes: int = setting(
-        Group.LIMITS, str(64 * 1024 * 1024), "How many bytes a key's kept streams may take in one engine.", parse_count
+        Group.LIMITS,
+        str(64 * 1024 * 1024),
+        "How many bytes a key's kept streams may take in one engine. "
+        "One more gets a 429, and a running one ends with an error.",
+        parse_count,
     )

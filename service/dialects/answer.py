@@ -28,6 +28,11 @@ class Answer:
     def __init__(self, model: str) -> None:
         self._model = model
 
+    @property
+    def keeps_logprobs(self) -> bool:
+        """Whether the last record repeats log probabilities, so that they are all kept where the answer is streamed."""
+        return False
+
     def records(self, batches: Iterable[list[Event]]) -> Iterator[list[Any]]:
         """Yield a batch of records for each batch of events. An empty batch, which is a silence, stays empty.
 

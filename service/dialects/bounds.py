@@ -8,6 +8,7 @@ Bounds of JSON schemas that follow from how they are compiled are in `engine/vll
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,13 +57,15 @@ class Bounds:
     """The bounds that an operator can set, and the check of a body against all of them.
 
     `messages` bounds the messages of a chat, the items of a response, and the texts to embed. `prompt_logprobs` bounds
-    the log probabilities of prompts in an answer, alternatives included. No limit when one is 0.
+    the log probabilities of prompts in an answer, and `logprobs` those of its tokens where the whole answer is in
+    memory, alternatives included. No limit when one is 0.
     """
 
     messages: int = 10_000
     tools: int = 1_024
     images: int = 500
     prompt_logprobs: int = 262_144
+    logprobs: int = 262_144
 
     def check_body(self, body: dict[str, Any]) -> None:
         """Raise BadRequest for a body in which a field has too many values."""
@@ -100,8 +103,27 @@ class Bounds:
 
     def scored_tokens(self, requests: Sequence[Request]) -> int:
         """Return how many tokens each prompt may have whose log probabilities are wanted. No limit when 0."""
-        each = sum(request.n for request in requests) * (1 + max(request.logprobs or 0 for request in requests))
-        return max(1, self.prompt_logprobs // each) if self.prompt_logprobs else 0
+        return max(1, self.prompt_logprobs // _scores_of_a_token(requests)) if self.prompt_logprobs else 0
+
+    def kept_tokens(self, requests: Sequence[Request], most: int) -> int:
+        """Return how many tokens each answer may have whose log probabilities are all kept in memory.
+
+        An answer may have `most` tokens anyway. Here, too, there is no limit when 0. Raise BadRequest where a request
+        asks for more tokens.
+        """
+        if not self.logprobs or all(request.logprobs is None for request in requests):
+            return most
+        each = _scores_of_a_token(requests)
+        tokens = min(max(1, self.logprobs // each), most or sys.maxsize)
+        wanted = max(request.sampling.max_tokens or 0 for request in requests)
+        if min(wanted, most or wanted) > tokens:
+            raise BadRequest(
+                f"with {each} log probabilities for each token, alternatives and all answers included, an answer that "
+                f"is not streamed, is resumable, or is a response may have at most {tokens} tokens, and {wanted} are "
+                f"asked for: VLLM_WSGI_MAX_LOGPROBS allows {self.logprobs} log probabilities",
+                param="logprobs",
+            )
+        return tokens
 
     def _counts(self) -> dict[str, int]:
         return {
@@ -121,6 +143,11 @@ class Bounds:
     def _check_images(self, count: int) -> None:
         if 0 < self.images < count:
             raise BadRequest(f"a request may have at most {self.images} images, and this one has {count}")
+
+
+def _scores_of_a_token(requests: Sequence[Request]) -> int:
+    """Return how many log probabilities one more token of every answer brings, alternatives included."""
+    return sum(request.n for request in requests) * (1 + max(request.logprobs or 0 for request in requests))
 
 
 def _check_count(name: str, values: Any, most: int) -> None:

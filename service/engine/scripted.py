@@ -26,6 +26,8 @@ except for these commands:
 Agents put text of their own around what their user writes, and ask again with a tool's result. A script can stand
 between `!begin` and `!end`, and have an answer to each request of the conversation, divided by `!next`.
 
+Where log probabilities are wanted, each token has some: -1 for itself, and one less for each further alternative.
+
 A prompt that may not be cut and has more words than the context has tokens is refused, as vLLM's engine refuses it.
 
 A text to embed is a script too. It takes !sleep, !fail, !refuse, !crash and !die, and one more command:
@@ -46,8 +48,10 @@ import time
 from collections.abc import AsyncGenerator, Iterable
 from typing import Any
 
+from msgspec.structs import replace
+
 from ..errors import BadRequest, EngineFailure, EngineGone, PromptTooLong, Unavailable
-from ..protocol.events import Delta, Finished, Rendered, Vectors
+from ..protocol.events import Delta, Finished, Rendered, TokenLogprob, Vectors
 from ..protocol.reports import Pulse
 from ..protocol.request import EmbedRequest, Request
 from .backend import Emit, check_prompt, check_scored
@@ -161,6 +165,8 @@ class ScriptedEngine:
                     token = _token(id, tokens, _clock() if command == "!clock" else text, calls)
                     calls += len(token.tool_calls)
                     token.prompt_tokens = 0 if tokens else len(words)
+                    if request.logprobs is not None:
+                        token.logprobs = [_scored(token.text, request.logprobs)]
                     yield token
                 tokens += 1
         took = time.monotonic_ns() - started
@@ -244,6 +250,14 @@ def _token(id: int, seq: int, word: str, calls: int) -> Delta:
     if word.startswith("!think:"):
         return Delta(id, seq, "", [seq], thinking=word.removeprefix("!think:") + " ")
     return Delta(id, seq, word + " ", [seq])
+
+
+def _scored(text: str, alternatives: int) -> TokenLogprob:
+    """Return a token's log probability with its alternatives, of which the token is the first."""
+    ranked = [f"{text}{rank or ''}" for rank in range(max(1, alternatives))]
+    token, *others = [TokenLogprob(each, -1.0 - rank, tuple(each.encode())) for rank, each in enumerate(ranked)]
+    first = TokenLogprob(token.token, token.logprob, token.bytes)
+    return replace(token, top_logprobs=(first, *others)[:alternatives])
 
 
 async def _numbers(words: list[str]) -> list[float]:

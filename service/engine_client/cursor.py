@@ -97,7 +97,7 @@ class Counts:
 
 
 class Cursor:
-    """The counts of every answer that has begun."""
+    """The counts of every answer that has begun. A record changes those of one answer, and the others' text stays."""
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
@@ -106,6 +106,8 @@ class Cursor:
         self.answers: dict[int, Counts] = {}
         # The counts of the only answer, as long as it has nothing but tokens and text.
         self._only: Counts | None = None
+        # By the index of the answer, up to the last one that has begun.
+        self._texts: list[str] = []
 
     @classmethod
     def parse(cls, text: str, stream: str) -> Cursor:
@@ -128,18 +130,18 @@ class Cursor:
                 raise BadRequest("the cursor is not valid")
             has = Counts(*map(int, match[1].split("-")))
             has.end = int(match[2] or 0)
-            cursor.answers[index] = has
+            cursor._begin(index, has)
+            cursor._texts[index] = str(has)
         return cursor
 
     def add(self, event: Union[Delta, Finished], records: int = 0) -> None:
         """Count a delta that the client gets, or as many `records` of an answer's end."""
-        counts = self.answers.get(event.index)
-        if counts is None:
-            counts = self.answers[event.index] = Counts()
+        counts = self.answers.get(event.index) or self._begin(event.index, Counts())
         if isinstance(event, Finished):
             counts.end = records
         else:
             counts.add(event)
+        self._texts[event.index] = str(counts)
         is_only = len(self.answers) == 1 and not event.index
         self._only = counts if is_only and not counts.has_rare else None
 
@@ -151,7 +153,8 @@ class Cursor:
             return str(self)
         counts.tokens += len(delta.token_ids)
         counts.text += len(delta.text)
-        return f"{self._prefix}{counts.tokens}-{counts.text}"
+        text = self._texts[0] = f"{counts.tokens}-{counts.text}"
+        return self._prefix + text
 
     def left_out(self, event: Union[Delta, Finished]) -> int:
         """Return how many records of an answer's end the client has."""
@@ -159,13 +162,12 @@ class Cursor:
         return 0 if counts is None else counts.end
 
     def __str__(self) -> str:
-        answers = self.answers
-        if self.at_end:
-            return self._prefix + END
-        if len(answers) == 1 and 0 in answers:
-            return self._prefix + str(answers[0])
-        texts = [str(answers[index]) if index in answers else "" for index in range(max(answers, default=-1) + 1)]
-        return self._prefix + ",".join(texts)
+        return self._prefix + (END if self.at_end else ",".join(self._texts))
+
+    def _begin(self, index: int, counts: Counts) -> Counts:
+        self.answers[index] = counts
+        self._texts += [""] * (index + 1 - len(self._texts))
+        return counts
 
 
 class Replay:

@@ -16,7 +16,7 @@ from .fast_path import FastPath
 
 # A client that stops reading fills the kernel's buffers, a few megabytes, and then its inbox. Its generation is
 # cancelled when the inbox holds more than INBOX_DELTAS of which the first has waited for STALLED_SECONDS. Otherwise the
-# generation would run to the end of the model's context.
+# generation would run to the end of the model's context. A log probability takes as much memory as a delta.
 INBOX_DELTAS = 4096
 STALLED_SECONDS = 5.0
 
@@ -37,6 +37,8 @@ class Inbox:
         # On the monotonic clock: when the last delta took the fast path.
         self.passed_at = 0.0
         self._events: list[Event] = []
+        # The log probabilities in them, alternatives included.
+        self._logprobs = 0
         self._waits_since = 0.0
         self._rung = self._left = False
         self._asleep = False
@@ -52,11 +54,14 @@ class Inbox:
         if not self._events:
             self._waits_since = time.monotonic()
         self._events.append(event)
+        if type(event) is Delta and event.logprobs:
+            self._logprobs += sum(1 + len(token.top_logprobs) for token in event.logprobs)
         self._wake()
 
     def stalls(self) -> bool:
         """Return whether it is full and nothing has been taken for STALLED_SECONDS."""
-        return len(self._events) > INBOX_DELTAS and time.monotonic() - self._waits_since > STALLED_SECONDS
+        held = len(self._events) + self._logprobs
+        return held > INBOX_DELTAS and time.monotonic() - self._waits_since > STALLED_SECONDS
 
     def fail(self, failed: Failed) -> None:
         """Replace all events by this one."""
@@ -95,6 +100,7 @@ class Inbox:
             self.fast_path.settle()
         events = self._events[:]
         del self._events[: len(events)]
+        self._logprobs = 0
         return events if len(events) < 2 else joined(events)
 
     def _wake(self) -> None:

@@ -45,10 +45,13 @@ class Library:
     """The models under `store`, beside those that the operator has `declared`.
 
     `snapshot` returns the directory of a repository on the hub at a commit; None when it is not downloaded.
+    Uploads leave `reserve` bytes of the disk free.
     """
 
-    def __init__(self, store: Path, declared: list[Model], snapshot: Callable[[str, str], Path | None]) -> None:
-        self.blobs = Blobs(store)
+    def __init__(
+        self, store: Path, declared: list[Model], snapshot: Callable[[str, str], Path | None], reserve: int = 0
+    ) -> None:
+        self.blobs = Blobs(store, reserve)
         self._manifests = Manifests(store / "manifests")
         self._declared = {model.name.key: model for model in declared}
         self._snapshot = snapshot
@@ -57,6 +60,11 @@ class Library:
         if not self._manifests.damaged:
             # A damaged manifest does not name its files.
             self.blobs.sweep(self._files(), time.time())
+
+    def expire(self) -> None:
+        """Remove uploaded files that no model uses and that nobody has written to for a day."""
+        if not self._manifests.damaged:
+            self.blobs.expire(self._files(), time.time())
 
     def models(self) -> list[Model]:
         """Return the model of every manifest. Those that can't be served are `left_out` from now on."""

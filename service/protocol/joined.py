@@ -120,7 +120,9 @@ class JoinedAnswers:
         self._runs: dict[int, list[Run]] = {}
         # In the order in which the answers ended.
         self._ended: dict[int, Finished] = {}
-        self._tokens = self._bytes = 0
+        self._tokens = 0
+        # As `bytes`, without the newest events.
+        self.settled_bytes = 0
         # The newest events, which are not joined yet.
         self._newest: list[Union[Delta, Finished]] = []
 
@@ -140,7 +142,7 @@ class JoinedAnswers:
     def bytes(self) -> int:
         """About how much memory the answers take."""
         self._join()
-        return self._bytes
+        return self.settled_bytes
 
     def has_ended(self, index: int) -> bool:
         self._join()
@@ -184,20 +186,20 @@ class JoinedAnswers:
 
     def _join_texts(self, index: int, texts: list[str], token_ids: list[int]) -> None:
         if texts:
-            self._bytes += self._runs[index][-1].add_texts(texts, token_ids)
+            self.settled_bytes += self._runs[index][-1].add_texts(texts, token_ids)
             self._tokens += len(token_ids)
 
     def _join_one(self, event: Union[Delta, Finished]) -> None:
         if isinstance(event, Finished):
             self._ended[event.index] = _copied(event)
-            self._bytes += _TOKEN_BYTES * len(event.prompt_token_ids)
+            self.settled_bytes += _TOKEN_BYTES * len(event.prompt_token_ids)
             return
         runs = self._runs.get(event.index)
         if runs is None:
             runs = self._runs[event.index] = [Run(event.seq, event.prompt_tokens)]
         elif not runs[-1].takes(event):
             runs.append(Run(event.seq, 0))
-        self._bytes += runs[-1].add(event)
+        self.settled_bytes += runs[-1].add(event)
         self._tokens += len(event.token_ids)
 
     def since(self, places: Places) -> Iterator[Union[Delta, Finished]]:

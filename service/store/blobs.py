@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadRequest
+from ..errors import BadRequest, StoreFailure
 from .disk import is_own_file, storing, sync
 
 logger = logging.getLogger("vllm_wsgi.host")
@@ -27,12 +27,18 @@ _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})\Z")
 _UPLOAD = re.compile(r"[0-9a-f]{32}\Z")
 # How long a blob is kept that no model uses. A client needs one command between its upload and its model.
 UNUSED_SECONDS = 24 * 3600.0
+# Of a small disk, this part is left free at most.
+RESERVED_PART = 20
 
 
 class Blobs:
-    """The blobs under `store`. Only one process may write them. Each method that writes may raise StoreFailure."""
+    """The blobs under `store`. Only one process may write them. Each method that writes may raise StoreFailure.
 
-    def __init__(self, store: Path) -> None:
+    Uploads leave `reserve` bytes of the disk free, or a twentieth of it where that is less.
+    """
+
+    def __init__(self, store: Path, reserve: int = 0) -> None:
+        self._reserve = reserve
         self._blobs = store / "blobs"
         self._files = store / "files"
         self._uploads: dict[str, Any] = {}
@@ -57,6 +63,7 @@ class Blobs:
         hashed = self._uploads.setdefault(upload, hashlib.sha256())
         with storing():
             self._blobs.mkdir(parents=True, exist_ok=True)
+            self._check_room(len(data))
             with partial.open("ab") as file:
                 file.write(data)
                 if last:
@@ -66,6 +73,18 @@ class Blobs:
         if last:
             self._finish(upload, partial, path)
         return last
+
+    def _check_room(self, size: int) -> None:
+        """Raise StoreFailure where so many more bytes would leave too few free. Others need the disk, too."""
+        if not self._reserve:
+            return
+        disk = shutil.disk_usage(self._blobs)
+        reserve = min(self._reserve, disk.total // RESERVED_PART)
+        if size and disk.free - size < reserve:
+            raise StoreFailure(
+                f"the model store has {disk.free / 1e9:.3g} GB left, and uploads leave {reserve / 1e9:.3g} GB free "
+                "(VLLM_WSGI_STORE_RESERVE): delete models that are not needed, or ask the operator for a larger disk"
+            )
 
     def drop(self, upload: str) -> None:
         """Remove an upload that its client has given up."""
@@ -143,22 +162,32 @@ class Blobs:
             except OSError as error:
                 logger.error("a blob can't be removed: %s", error)
 
+    def expire(self, kept: list[dict[str, str]], now: float) -> None:
+        """Remove blobs and unfinished uploads that no model uses, and to which nothing was written for a day.
+
+        `kept` are the files of all models, `now` is in seconds. Uploads may run meanwhile.
+        """
+        blobs = {self.path(digest) for files in kept for digest in files.values()}
+        for blob in _listed(self._blobs):
+            with contextlib.suppress(OSError):
+                if blob not in blobs and now - blob.lstat().st_mtime > UNUSED_SECONDS:
+                    self._uploads.pop(blob.name.removeprefix("partial-"), None)
+                    _remove(blob)
+
     def sweep(self, kept: list[dict[str, str]], now: float) -> None:
         """Remove the leftovers of crashes, and blobs of which no model was made within a day.
 
         Call it at the start, before any upload. `kept` are the files of all models, `now` is in seconds.
         """
         directories = {self.directory(files) for files in kept}
-        blobs = {self.path(digest) for files in kept for digest in files.values()}
         for directory in _listed(self._files):
             if directory not in directories:
                 with contextlib.suppress(OSError):
                     _remove(directory)
-        for blob in _listed(self._blobs):
+        for partial in self._blobs.glob("partial-*"):
             with contextlib.suppress(OSError):
-                stale = blob.name.startswith("partial-") or now - blob.lstat().st_mtime > UNUSED_SECONDS
-                if blob not in blobs and stale:
-                    _remove(blob)
+                _remove(partial)
+        self.expire(kept, now)
 
 
 def _listed(directory: Path) -> list[Path]:

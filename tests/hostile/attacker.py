@@ -154,6 +154,13 @@ KINDS: dict[str, Kind] = {
     "alternatives": lambda _, draw: chat(
         n=(n := draw.randrange(1, 129)), logprobs=True, top_logprobs=min(20, 400 // n)
     ),
+    "whole log probabilities": lambda _, draw: ("/v1/completions", {
+        "prompt": "a", "n": (n := draw.randrange(1, 20)), "logprobs": 20, "max_tokens": draw.randrange(1, 25_000 // n),
+    }),
+    "kept log probabilities": lambda _, draw: chat(
+        stream=True, resumable=True, background=True, n=(n := draw.randrange(1, 20)), logprobs=True, top_logprobs=20,
+        max_tokens=draw.randrange(1, 25_000 // n),
+    ),
     "answers": lambda _, draw: chat(n=draw.randrange(1, 129)),
     "stop texts": lambda size, _: chat(stop=names(size)),
     "long stop texts": lambda size, draw: chat(stop=["x" * (size // 128 % 1200)] * draw.randrange(1, 129)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -31,6 +32,38 @@ SCHEMA = {"enum": ["x" * 1024] * 1024}
             "/v1/completions",
             {"prompt": ["a " * 200] * 8, "n": 8, "echo": True, "logprobs": 20},
             "with echo and logprobs it may have 195",
+        ),
+        (
+            "/v1/completions",
+            {"prompt": ["a"] * 4, "n": 4, "logprobs": 4, "max_tokens": 3277},
+            "may have at most 3276 tokens, and 3277 are asked for: VLLM_WSGI_MAX_LOGPROBS allows 262144",
+        ),
+        (
+            "/v1/responses",
+            {
+                "input": "a",
+                "stream": True,
+                "max_output_tokens": 12_484,
+                "top_logprobs": 20,
+                "include": ["message.output_text.logprobs"],
+            },
+            "may have at most 12483 tokens",
+        ),
+        (
+            "/api/chat",
+            {
+                "messages": USER,
+                "stream": False,
+                "logprobs": True,
+                "top_logprobs": 20,
+                "options": {"num_predict": 12_484},
+            },
+            "may have at most 12483 tokens",
+        ),
+        (
+            "/v1/chat/completions",
+            {"messages": USER, "stream": True, "resumable": True, "logprobs": True, "max_tokens": 262_145},
+            "may have at most 262144 tokens",
         ),
         (
             "/v1/completions",
@@ -66,3 +99,14 @@ def test_openais_clients_are_sent_the_parameter_and_its_code(client: httpx.Clien
 def test_a_conversation_that_is_as_long_as_it_may_be_is_answered(client: httpx.Client):
     answer = client.post("/api/chat", json={"model": "demo", "messages": USER * 10_000, "stream": False})
     assert (answer.status_code, answer.json()["message"]["content"]) == (200, "a ")
+
+
+@pytest.mark.parametrize(("stream", "tokens", "reason"), [(False, 12_483, "length"), (True, 13_000, "stop")])
+def test_a_whole_answer_ends_where_its_log_probabilities_do(
+    client: httpx.Client, stream: bool, tokens: int, reason: str
+):
+    body = {"model": "demo", "prompt": "!repeat:13000:a", "raw": True, "logprobs": True, "top_logprobs": 20}
+    answer = client.post("/api/generate", json={**body, "stream": stream})
+    records = [json.loads(line) for line in answer.text.splitlines()]
+    assert sum(len(record.get("logprobs", [])) for record in records) == tokens
+    assert (records[-1]["eval_count"], records[-1]["done_reason"]) == (tokens, reason)

@@ -82,6 +82,10 @@ class ResponsesAnswer(answer.Answer):
         self._pieces: list[str] = []
         self._logprobs: list[Record] = []
 
+    @property
+    def keeps_logprobs(self) -> bool:
+        return self._call.request.logprobs is not None
+
     def records(self, batches: Iterable[list[Event]]) -> Iterator[list[Record]]:
         """Yield the batches of the base. The last record comes alone, after the response has been stored."""
         yield from super().records(batches)

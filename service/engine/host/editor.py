@@ -22,6 +22,8 @@ from ...syntax.names import ModelName
 from ..hub.pulls import Hub, Snapshot
 from ..listener import Handler
 
+HOUR_SECONDS = 3600.0
+
 
 class Editor:
     """Keeps `catalog`, which the host serves from, in step with `library`, which is on disk.
@@ -47,6 +49,13 @@ class Editor:
             Copy: self._copy,
             Delete: self._delete,
         }
+
+    async def expire_hourly(self) -> None:
+        """Remove uploaded files of which no model was made within a day, once an hour. No edit runs meanwhile."""
+        while True:
+            await asyncio.sleep(HOUR_SECONDS)
+            async with self._editing:
+                await asyncio.to_thread(self._library.expire)
 
     async def _find_blob(self, command: FindBlob) -> AsyncGenerator[Event, None]:
         yield Blob(command.id, self._library.blobs.has(command.digest))

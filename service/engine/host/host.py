@@ -77,7 +77,7 @@ class Host:
             )
         declared, hub = declared_models(settings), Hub()
         directory = store_directory(settings.store)
-        library = Library(directory, declared, hub.directory)
+        library = Library(directory, declared, hub.directory, settings.store_reserve)
         self._catalog = Catalog(declared + library.models())
         for name, reason in library.left_out.items():
             self._catalog.leave_out(ModelName.parse(name), reason)
@@ -90,7 +90,7 @@ class Host:
         self._archive = ResponseArchive(
             Responses(directory, settings.responses_days, settings.max_body, settings.responses_bytes)
         )
-        editor = Editor(self._catalog, library, hub, self._forget)
+        self._editor = editor = Editor(self._catalog, library, hub, self._forget)
         self._handlers: dict[type[Command], Handler] = {
             Locate: self._locate,
             Unload: self._unload,
@@ -133,6 +133,7 @@ class Host:
         chores = [
             self._engines.unload_overdue(),
             self._archive.prune_daily(),
+            self._editor.expire_hourly(),
             notifier.inform(self._engines.pinned_states),
         ]
         if self._cluster is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -19,6 +20,8 @@ from ...protocol.wire import decode_events, pack_events
 from ..listener import Emit
 
 KEPT_EVENTS = (Delta, Finished)
+# Whenever a stream has grown by so many bytes, those of its owner are counted.
+COUNTED_BYTES = 256 * 1024
 
 
 @dataclass(eq=False)
@@ -31,9 +34,13 @@ class Follower:
 
 
 class KeptStream:
-    """One stream: its answers so far, and its readers. `guard_reads`: one of them is the client of its web worker."""
+    """One stream: its answers so far, and its readers. `guard_reads`: one of them is the client of its web worker.
 
-    def __init__(self, command: SubmitKept) -> None:
+    `grown` is called when the stream has grown by COUNTED_BYTES.
+    """
+
+    def __init__(self, command: SubmitKept, grown: Callable[[KeptStream], None] = lambda stream: None) -> None:
+        self._grown = grown
         self.keep = command.keep
         self.model = command.requests[0].model if command.requests else command.model
         self.answers = command.answers
@@ -41,6 +48,8 @@ class KeptStream:
         self.failed: ServiceError | None = None
         self.is_cancelled = False
         self.readers = 0
+        # The size at which the owner's bytes are counted next.
+        self.counted_at = COUNTED_BYTES
         self.guard_reads = command.reads
         self.tasks: list[asyncio.Task[None]] = []
         self.expiry: asyncio.TimerHandle | None = None
@@ -109,6 +118,9 @@ class KeptStream:
         else:
             for follower in self._followers:
                 follower.emit(replace(event, id=follower.id))
+        if self.joined.settled_bytes > self.counted_at:
+            self.counted_at = self.joined.settled_bytes + COUNTED_BYTES
+            self._grown(self)
         if type(event) is Finished and self.ended:
             self.release_followers()
 

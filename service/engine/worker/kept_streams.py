@@ -49,7 +49,7 @@ class StreamStore:
         if former := self._streams.pop(command.keep.stream, None):
             # Its web worker has taken this engine for dead, and its readers look for the stream again.
             former.fail(EngineGone("the stream has moved"))
-        stream = self._streams[command.keep.stream] = KeptStream(command)
+        stream = self._streams[command.keep.stream] = KeptStream(command, self._count)
         places = Places()
         # The web worker has what another engine has generated.
         deque(stream.joined.since(places), maxlen=0)
@@ -154,6 +154,15 @@ class StreamStore:
             logger.exception("request %s failed", request.request_id)
             stream.fail(InternalError())
         self._look_at(stream)
+
+    def _count(self, stream: KeptStream) -> None:
+        """End a stream that has grown where its owner's streams hold too many bytes now."""
+        keep = stream.keep
+        held = sum(each.bytes for each in self._shared(keep.owner, 1))
+        if held > keep.most_bytes:
+            limit = f"VLLM_WSGI_RESUME_BYTES allows {keep.most_bytes}"
+            stream.fail(TooManyRequests(f"the streams that the key keeps hold {held} bytes, and {limit}"))
+            self._look_at(stream)
 
     def _look_at(self, stream: KeptStream) -> None:
         """Start the clock of a stream that nobody waits for, or stop it."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial, update_wrapper
 from typing import Any, ClassVar
 
@@ -25,17 +27,17 @@ from ...engine_client.client import Client
 from ...engine_client.exchange import Job
 from ...engine_client.stream import Stream
 from ...errors import HTTPRefusal, ModelNotFound, ServiceError
-from ...protocol.events import Located, Vectors
-from ...protocol.request import EmbedRequest, Request
+from ...protocol.events import Event, Located, Vectors
+from ...protocol.request import Caller, EmbedRequest, Request
 from ...telemetry.request_log import prompt_of
 from ...telemetry.traces import traceparent
 from ..body import read_body
-from ..body_room import ROOM
 from ..context import context, presence
 from ..fast_path import StreamFastPath
 from ..framing import Framing
 from ..http_responses import error_response, http_error_response, json_response, redirect_to, stream_answer
 from ..route import Fallback, Route
+from ..shared_room import BODY_BYTES, room_for_logprobs
 from ..stream_keeper import StreamKeeper
 
 # Werkzeug would redirect a path with two slashes to one with one slash, and fails when the path holds a line break.
@@ -61,7 +63,11 @@ class Routes:
         self._settings = settings
         self._client = client
         self._bounds = Bounds(
-            settings.max_messages, settings.max_tools, settings.max_images, settings.max_prompt_logprobs
+            settings.max_messages,
+            settings.max_tools,
+            settings.max_images,
+            settings.max_prompt_logprobs,
+            settings.max_logprobs,
         )
         self._keeper = StreamKeeper(settings, client)
         # Routes below the same bases that are declared apart.
@@ -139,7 +145,7 @@ class Routes:
         Raises as `_body` does, and TooManyRequests or Unavailable where too many bodies are read at the same time.
         """
         size = JSONSize()
-        with ROOM.body_of(context().key.caller.name, self._settings.max_bodies) as take:
+        with BODY_BYTES.part_of(context().key.caller.name, self._settings.max_bodies) as take:
 
             def check(chunk: bytes) -> None:
                 take(len(chunk))
@@ -160,35 +166,54 @@ class Routes:
 
         Raises BadRequest.
         """
-        asked = self._asked(requests)
+        asked = self._asked(requests, kept=chosen is None or answer.keeps_logprobs)
         return self._respond(self._client.submit(asked, presence(), keep_alive), answer, chosen)
 
-    def _asked(self, requests: list[Request]) -> list[Request]:
-        """Return the requests with their origin, and record them for the log. Raises BadRequest."""
+    def _asked(self, requests: list[Request], kept: bool) -> list[Request]:
+        """Return the requests with their origin, and record them for the log. Raises BadRequest.
+
+        `kept`: the whole answers are in memory at their end.
+        """
         self._bounds.check_requests(requests)
         stats = context().stats
         stats.model = requests[0].model
         if self._settings.log_prompts:
             stats.prompt = [prompt_of(each) for each in requests]
         scored = self._bounds.scored_tokens(requests)
-        return [replace(each, scored_tokens=scored, **_origin()) for each in requests]
+        origin = _origin()
+        if kept:
+            caller: Caller = origin["caller"]
+            most = self._bounds.kept_tokens(requests, caller.max_output_tokens)
+            origin["caller"] = replace(caller, max_output_tokens=most)
+        return [replace(each, scored_tokens=scored, **origin) for each in requests]
 
     def _respond(self, stream: Stream | Job, answer: Answer, chosen: Framing | None) -> Response:
         """Turn the engine's events into a response: one path, streamed or collected."""
         stats, path = context().stats, None
         if isinstance(stream, Stream):
             stats.stream = stream
-            if chosen is not None:
+            # Log probabilities that are kept are counted, which only `batches` does.
+            if chosen is not None and not answer.keeps_logprobs:
                 path = StreamFastPath(stream, stats, lambda events: chosen.frames(answer.records_of_all(events)))
         answer.streams = chosen is not None
         try:
-            batches = answer.records(stats.count(stream.batches()))
-            if chosen is None:
-                return json_response(answer.collect(batches))
-            return stream_answer(stream, batches, chosen, answer.failure, path)
+            batches = stats.count(stream.batches())
+            if chosen is not None:
+                kept = self._held(batches) if answer.keeps_logprobs else batches
+                return stream_answer(stream, answer.records(kept), chosen, answer.failure, path)
+            with self._room() as held:
+                return json_response(answer.collect(answer.records(held(batches))))
         except BaseException:
             stream.close()
             raise
+
+    def _room(self) -> AbstractContextManager[Callable[[Iterable[list[Event]]], Iterator[list[Event]]]]:
+        return room_for_logprobs(context().key.caller.name, self._settings.max_logprobs)
+
+    def _held(self, batches: Iterable[list[Event]]) -> Iterator[list[Event]]:
+        """Yield the batches, whose log probabilities are held until the last one."""
+        with self._room() as held:
+            yield from held(batches)
 
     def _embed(self, wanted: EmbedRequest, keep_alive: float | None = None) -> tuple[Located, Vectors]:
         """Return where the model was located and the vectors. Raises ModelNotFound in Ollama's words for embeddings."""

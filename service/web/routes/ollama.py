@@ -129,7 +129,7 @@ class OllamaRoutes(LibraryRoutes):
             response = single_response(self._load_or_unload(call, answer), chosen)
         elif call.keeping and not call.request.render_only:
             response = self._keeper.begin(
-                kind, call, self._asked([call.request]), chosen, call.keeping, call.keep_alive
+                kind, call, self._asked([call.request], kept=True), chosen, call.keeping, call.keep_alive
             )
         else:
             # The answer is one record, the prompt. It is streamed only to a reader of events.

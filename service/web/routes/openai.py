@@ -94,7 +94,7 @@ class OpenAIRoutes(Routes):
             split_names=_splits_names(),
         )
         if call.background:
-            begun = self._background.begin(call, self._asked([call.request]))
+            begun = self._background.begin(call, self._asked([call.request], kept=True))
             return self._background.events(begun) if call.stream else json_response(self._background.snapshot(begun))
         answer = responses_answer.ResponsesAnswer(call, keep=partial(self._client.store_response, owner()))
         return self._stream_or_collect([call.request], answer, SSE_NAMED if call.stream else None)
@@ -142,7 +142,7 @@ class OpenAIRoutes(Routes):
     def _generate(self, call: OpenAICall, answer: openai_answer.OpenAIAnswer, kind: str) -> Response:
         chosen = SSE_WITH_DONE if call.stream else None
         if call.keeping:
-            return self._keeper.begin(kind, call, self._asked(call.requests), chosen, call.keeping)
+            return self._keeper.begin(kind, call, self._asked(call.requests, kept=True), chosen, call.keeping)
         return self._stream_or_collect(call.requests, answer, chosen)
 
 

@@ -202,6 +202,38 @@ def test_metadata_is_bounded_as_by_openai(metadata: dict[str, Any], sentence: st
         ([Request("m", Text("a"), logprobs=4, n=128)] * 8, 1),
     ],
 )
+def test_all_log_probabilities_of_the_answers_of_a_call_count(requests: list[Request], tokens: int):
+    assert Bounds(logprobs=1000).kept_tokens(requests, 0) == tokens
+    assert Bounds(logprobs=1000).kept_tokens(requests, 7) == min(7, tokens)
+    assert Bounds(logprobs=0).kept_tokens(requests, 7) == 7
+
+
+@pytest.mark.parametrize(
+    ("request_", "most", "tokens"),
+    [
+        (Request("m", Text("a"), Sampling(max_tokens=200), logprobs=4), 0, 200),
+        (Request("m", Text("a"), Sampling(max_tokens=201), logprobs=4), 0, None),
+        # Its key's limit is lower.
+        (Request("m", Text("a"), Sampling(max_tokens=9999), logprobs=4), 150, 150),
+        (Request("m", Text("a"), Sampling(max_tokens=9999)), 0, 0),
+    ],
+)
+def test_a_request_for_more_log_probabilities_is_refused(request_: Request, most: int, tokens: int | None):
+    if tokens is None:
+        with pytest.raises(BadRequest, match="at most 200 tokens, and 201 are asked for: VLLM_WSGI_MAX_LOGPROBS"):
+            Bounds(logprobs=1000).kept_tokens([request_], most)
+    else:
+        assert Bounds(logprobs=1000).kept_tokens([request_], most) == tokens
+
+
+@pytest.mark.parametrize(
+    ("requests", "tokens"),
+    [
+        ([Request("m", Text("a"), logprobs=4)], 200),
+        ([Request("m", Text("a"), logprobs=4, n=5)] * 4, 10),
+        ([Request("m", Text("a"), logprobs=4, n=128)] * 8, 1),
+    ],
+)
 def test_all_log_probabilities_of_the_prompts_of_a_call_count(requests: list[Request], tokens: int):
     assert Bounds(prompt_logprobs=1000).scored_tokens(requests) == tokens
     assert Bounds(prompt_logprobs=0).scored_tokens(requests) == 0

@@ -7,7 +7,7 @@ import pytest
 from service.engine_client import inbox as module
 from service.engine_client.inbox import Inbox
 from service.errors import ClientGone
-from service.protocol.events import Delta, Event, Failed, Finished
+from service.protocol.events import Delta, Event, Failed, Finished, TokenLogprob
 
 FINISHED = Finished(1, "stop", 1, 1, 0, 0, 0, 0)
 
@@ -57,6 +57,19 @@ def test_an_inbox_stalls_only_when_it_is_full_and_its_first_delta_has_waited(mon
     monkeypatch.setattr(module, "STALLED_SECONDS", 0.0)
     assert full.stalls()
     full.get(None)
+    assert not full.stalls()
+
+
+def test_log_probabilities_fill_an_inbox_as_deltas_do(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "INBOX_DELTAS", 4)
+    monkeypatch.setattr(module, "STALLED_SECONDS", 0.0)
+    scored = TokenLogprob("a", -1.0, top_logprobs=(TokenLogprob("b", -2.0),))
+    full = inbox(Delta(1, 0, "a", [1], logprobs=[scored]))
+    assert not full.stalls()
+    full.put(Delta(1, 1, "a", [1], logprobs=[scored]))
+    assert full.stalls()
+    full.get(None)
+    full.put(Delta(1, 2, "a", [1], logprobs=[scored]))
     assert not full.stalls()
 
 

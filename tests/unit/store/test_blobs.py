@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,51 @@ def test_a_sweep_takes_what_crashes_have_left_and_nothing_else(blobs: Blobs, tmp
     assert sorted(path.name for path in (tmp_path / "store" / "blobs").iterdir()) == sorted(
         blobs.path(digest(data)).name for data in (b"a", b"b", b"c")
     )
+
+
+def test_what_nobody_uses_for_a_day_goes_while_uploads_run(blobs: Blobs, tmp_path: Path):
+    kept, old = {"a": put(blobs, b"a")}, put(blobs, b"b")
+    blobs.assemble(kept)
+    for upload in ("1" * 32, "2" * 32):
+        blobs.put(upload, digest(b"cd"), b"c", last=False)
+    now = blobs.path(old).stat().st_mtime
+    directory = tmp_path / "store" / "blobs"
+    for name in (blobs.path(kept["a"]).name, blobs.path(old).name, f"partial-{'1' * 32}"):
+        os.utime(directory / name, (0, now - UNUSED_SECONDS - 9))
+    blobs.expire([kept], now)
+    assert {path.name for path in directory.iterdir()} == {blobs.path(kept["a"]).name, f"partial-{'2' * 32}"}
+    assert blobs.put("2" * 32, digest(b"cd"), b"d", last=True)
+    # One that was given up begins anew.
+    with pytest.raises(BadRequest, match="digest mismatch"):
+        blobs.put("1" * 32, digest(b"cd"), b"d", last=True)
+
+
+@pytest.mark.parametrize(
+    ("free", "fits"),
+    [(1_000_100, True), (1_000_099, False), (0, False)],
+)
+def test_uploads_leave_a_part_of_the_disk_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, fits: bool):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(100_000_000, 0, free))
+    blobs, data = Blobs(tmp_path / "store", reserve=1_000_000), b"a" * 100
+    if fits:
+        assert blobs.put(UPLOAD, digest(data), data, last=True)
+    else:
+        with pytest.raises(
+            StoreFailure, match=r"uploads leave 0.001 GB free \(VLLM_WSGI_STORE_RESERVE\): delete models"
+        ):
+            blobs.put(UPLOAD, digest(data), data, last=True)
+        assert files(tmp_path) == []
+    assert Blobs(tmp_path / "store").put(UPLOAD, digest(data), data, last=True)
+
+
+def test_a_small_disk_is_filled_up_to_a_twentieth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(2_000, 0, 200))
+    blobs = Blobs(tmp_path / "store", reserve=1_000_000)
+    assert blobs.put(UPLOAD, digest(b"a" * 100), b"a" * 100, last=True)
+    with pytest.raises(StoreFailure, match="VLLM_WSGI_STORE_RESERVE"):
+        blobs.put(UPLOAD, digest(b"b" * 101), b"b" * 101, last=True)
 
 
 def test_a_store_that_cannot_be_written_says_so(tmp_path: Path):

@@ -10,7 +10,7 @@ import pytest
 from service.engine.listener import Emit
 from service.engine.worker.kept_streams import StreamStore
 from service.errors import TooManyRequests
-from service.protocol.events import Delta, Event, Finished, Head
+from service.protocol.events import Delta, Event, Finished, Head, TokenLogprob
 from service.protocol.kept import SHARES, Attach, EndStream, Keep, KeptState, ListStreams, SubmitKept
 from service.protocol.request import Defaults, Request, Text
 from service.protocol.wire import Unpacker, decode_command, pack
@@ -43,6 +43,31 @@ async def test_a_key_whose_streams_hold_too_many_bytes_gets_no_further_one():
     ):
         await kept(store, "a", stream="2")
     await kept(store, "a", stream="3", owner="bob")
+
+
+@in_loop
+@pytest.mark.parametrize(
+    "delta",
+    [Delta(1, 0, "a" * 10_000, [1]), Delta(1, 0, "a", [1], logprobs=[TokenLogprob("a", -1.0)] * 200)],
+    ids=["text", "log probabilities"],
+)
+async def test_a_running_stream_ends_where_its_keys_streams_hold_too_many_bytes(delta: Delta):
+    emitted: list[Event] = []
+
+    async def generate_on(request: Request, defaults: Defaults, emit: Emit) -> None:
+        while len(emitted) < 1000:
+            emit(msgspec.structs.replace(delta))
+            await asyncio.sleep(0)
+
+    store, most = StreamStore(generate_on), 1_000_000
+    keep = msgspec.structs.replace(KEEP, most_bytes=most)
+    submit = SubmitKept(1, keep, [Request("m", Text("a"))], [0], 1)
+    with pytest.raises(TooManyRequests, match=r"keeps hold \d+ bytes, and VLLM_WSGI_RESUME_BYTES allows 1000000"):
+        await store._submit(submit, emitted.append)
+    assert most < store._streams["1"].bytes < 3 * most
+    assert [state.state for state in await listed(store)] == ["failed"]
+    with pytest.raises(TooManyRequests, match="VLLM_WSGI_RESUME_BYTES"):
+        await kept(store, "a", stream="2", most_bytes=most)
 
 
 @in_loop
