@@ -6,11 +6,11 @@ The answers are numbered by the `index` of their events.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import StringIO
 from typing import Any, Union
 
-from .events import Delta, Finished, TokenLogprob
+from .events import Delta, Event, Finished, TokenLogprob
 from .request import SoFar
 
 # The bytes that a token id, a log probability and a call take at least, without their texts.
@@ -225,6 +225,24 @@ class JoinedAnswers:
             if place.run == len(runs) - 1:
                 return
             place.next_run()
+
+
+def joined_whole(batches: Iterable[list[Event]]) -> Iterator[list[Event]]:
+    """Yield the events of a stream, its answers joined after all others.
+
+    An answer of a million tokens then takes the memory of its text, not of a record for each token.
+    """
+    answers = JoinedAnswers()
+    for batch in batches:
+        others: list[Event] = []
+        for event in batch:
+            if isinstance(event, (Delta, Finished)):
+                answers.add(event)
+            else:
+                others.append(event)
+        if others:
+            yield others
+    yield [*answers.since(Places())]
 
 
 def _copied(finished: Finished) -> Finished:

@@ -28,6 +28,7 @@ from ...engine_client.exchange import Job
 from ...engine_client.stream import Stream
 from ...errors import HTTPRefusal, ModelNotFound, ServiceError
 from ...protocol.events import Event, Located, Vectors
+from ...protocol.joined import joined_whole
 from ...protocol.request import Caller, EmbedRequest, Request
 from ...telemetry.request_log import prompt_of
 from ...telemetry.traces import traceparent
@@ -202,7 +203,7 @@ class Routes:
                 kept = self._held(batches) if answer.keeps_logprobs else batches
                 return stream_answer(stream, answer.records(kept), chosen, answer.failure, path)
             with self._room() as held:
-                return json_response(answer.collect(answer.records(held(batches))))
+                return json_response(answer.collect(answer.records(joined_whole(held(batches)))))
         except BaseException:
             stream.close()
             raise

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.protocol.events import Delta, Finished, TokenLogprob
-from service.protocol.joined import JoinedAnswers, Places
+from service.protocol.events import Delta, Finished, Located, TokenLogprob
+from service.protocol.joined import JoinedAnswers, Places, joined_whole
 
 Events = list[Delta | Finished]
 
@@ -91,3 +91,16 @@ def test_a_reader_that_comes_late_gets_the_end_of_an_answer_before_the_rest_of_a
     assert [(type(event).__name__, event.index) for event in answers.since(Places())] == [
         ("Delta", 0), ("Finished", 0), ("Delta", 1),
     ]  # fmt: skip
+
+
+def test_a_whole_answer_is_joined_after_all_other_events() -> None:
+    located = Located(1, "/s", 0)
+    ends = [Finished(1, "stop", 1, 1, 0, 0, 0, 0, index=index) for index in (0, 1)]
+    deltas = [[Delta(1, token, "ab", [token], index=token % 2)] for token in range(100)]
+    first, whole = joined_whole([[located], [], *deltas, ends])
+    assert first == [located]
+    assert [(each.index, each.text, len(each.token_ids)) for each in whole if isinstance(each, Delta)] == [
+        (0, "ab" * 50, 50),
+        (1, "ab" * 50, 50),
+    ]
+    assert [each.index for each in whole if isinstance(each, Finished)] == [0, 1]
