@@ -46,6 +46,18 @@ def test_a_response_streamed_and_not_streamed_says_the_same(official: OpenAI) ->
     assert whole.usage.total_tokens == whole.usage.input_tokens + whole.usage.output_tokens
 
 
+def test_the_tokens_of_a_prompt_are_counted_as_a_response_counts_them(official: OpenAI) -> None:
+    kept = official.responses.create(**asked(QUESTION, tools=[WEATHER_TOOL], store=True))
+    prompt = {"model": "demo", "input": QUESTION, "tools": [WEATHER_TOOL], "reasoning": {"effort": "none"}}
+    counted = official.responses.input_tokens.count(**prompt)
+    assert kept.usage is not None
+    assert (counted.object, counted.input_tokens) == ("response.input_tokens", kept.usage.input_tokens)
+    longer = official.responses.input_tokens.count(**prompt, previous_response_id=kept.id)
+    assert longer.input_tokens > counted.input_tokens
+    # Far more than the context holds.
+    assert official.responses.input_tokens.count(model="demo", input="a b c " * 20_000).input_tokens > 40_000
+
+
 def test_reasoning_is_an_item_of_its_own_and_comes_back(official: OpenAI) -> None:
     question: list[Any] = [{"role": "user", "content": "Why is the sky blue?"}]
     with official.responses.stream(**asked(question, reasoning={"effort": "low"})) as stream:

@@ -106,6 +106,7 @@ KINDS: dict[str, Kind] = {
     "counting one text": lambda size, _: (
         "/v1/messages/count_tokens", {"messages": [{"role": "user", "content": words(size)}]}
     ),
+    "counting items": lambda size, _: ("/v1/responses/input_tokens", {"input": messages(size, 2000)}),
     "options": lambda size, _: ("/api/generate", {"prompt": "a", "options": dict.fromkeys(names(size), 1)}),
     "names of halves": lambda size, _: (
         "/api/generate", {"prompt": "a", "options": dict.fromkeys((f"{name}\ud800" for name in names(size)), 1)}

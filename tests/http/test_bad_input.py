@@ -59,6 +59,10 @@ GOOD: dict[str, dict[str, Any]] = {
         "tools": [{"type": "function", "name": "f", "parameters": {}}], "reasoning": {"effort": "low"},
         "text": {"format": {"type": "text"}}, "max_output_tokens": 5,
     },
+    "/v1/responses/input_tokens": {
+        "model": "demo", "input": [{"role": "user", "content": "a b"}], "instructions": "s",
+        "tools": [{"type": "function", "name": "f", "parameters": {}}], "truncation": "auto",
+    },
     "/v1/embeddings": {"model": "demo", "input": ["a", "b"], "encoding_format": "base64", "dimensions": 4},
     "/v1/messages": {
         "model": "demo", "max_tokens": 5, "messages": [{"role": "user", "content": [{"type": "text", "text": "a b"}]}],

@@ -111,8 +111,33 @@ def test_counting_tokens_generates_nothing(client: httpx.Client):
 
 
 @pytest.mark.parametrize(
+    "fields", [{}, {"truncation": "auto"}, {"stream": True}, {"background": True}, {"store": True}]
+)
+def test_counting_the_tokens_of_a_response_generates_nothing(client: httpx.Client, fields: dict[str, Any]):
+    counted = client.post(f"{RESPONSES}/input_tokens", json={"model": "demo", "input": "one two !fail:oh", **fields})
+    assert (counted.status_code, counted.json()) == (200, {"object": "response.input_tokens", "input_tokens": 3})
+
+
+def test_a_response_before_that_is_not_there_is_refused_when_counting_too(client: httpx.Client):
+    body = {"model": "demo", "input": "three", "previous_response_id": "resp_nothing"}
+    refused = failed(client.post(f"{RESPONSES}/input_tokens", json=body))
+    assert refused["code"] == "previous_response_not_found"
+
+
+@pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", MESSAGES, 405), ("GET", RESPONSES, 405), ("POST", f"{MESSAGES}/batches", 404), ("PUT", COUNT, 405)],
+    [
+        ("GET", MESSAGES, 405),
+        ("GET", RESPONSES, 405),
+        ("POST", f"{MESSAGES}/batches", 404),
+        ("PUT", COUNT, 405),
+        ("POST", f"{RESPONSES}/compact", 404),
+        ("POST", f"{RESPONSES}/resp_1", 405),
+        ("GET", f"{RESPONSES}/input_tokens", 404),
+        ("GET", f"{RESPONSES}/resp_1/cancel", 405),
+        ("POST", f"{RESPONSES}/resp_1/input_items", 405),
+        ("POST", "/v1/models/demo", 405),
+    ],
 )
 def test_what_no_route_answers_is_told_in_the_dialects_shape(client: httpx.Client, method: str, path: str, status: int):
     answer = client.request(method, path)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from ...errors import PromptTooLong, ServiceError
-from ...protocol.events import Delta, Event, Finished, Located, Rendered
+from ...protocol.events import Delta, Event, Finished, Located
 from .. import answer
 from ..answer import Record
 from .request import MessagesCall
@@ -174,20 +174,6 @@ class MessagesAnswer(answer.Answer):
         if self._called:
             return "tool_use"
         return "stop_sequence" if finished.stop else "end_turn"
-
-
-class CountAnswer(answer.Answer):
-    """The one record of a prompt whose tokens are counted."""
-
-    verb = "chat"
-
-    def _records(self, event: Event) -> list[Record]:
-        if isinstance(event, Located):
-            self.located(event)
-        return [{"input_tokens": event.tokens}] if isinstance(event, Rendered) else []
-
-    def _join(self, records: list[Record]) -> Record:
-        return records[-1]
 
 
 def _complete(block: Record, text: str, signature: str) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 from flask import Blueprint, Response
 
 from ...access.scopes import Scope
-from ...dialects.anthropic.answer import CountAnswer, MessagesAnswer, error_record
+from ...dialects.anthropic.answer import MessagesAnswer, error_record
 from ...dialects.anthropic.request import parse_count_tokens, parse_messages
+from ...dialects.count_answer import CountAnswer
 from ...errors import ServiceError
 from ..context import context
 from ..framing import SSE_PINGED

@@ -10,11 +10,13 @@ from functools import partial
 from typing import Any
 
 from flask import Response, request
+from msgspec.structs import replace
 
 from ...access.scopes import Scope
 from ...config import Settings
 from ...dialects.answer import Record
 from ...dialects.anthropic import models as anthropic_models
+from ...dialects.count_answer import CountAnswer
 from ...dialects.openai import answer as openai_answer
 from ...dialects.openai import completions as openai_completions
 from ...dialects.openai import embeddings as openai_embeddings
@@ -24,10 +26,10 @@ from ...dialects.openai.answer import error_record
 from ...dialects.openai.chat_answer import ChatAnswer
 from ...dialects.openai.chat_request import parse_chat
 from ...dialects.openai.parameters import OpenAICall
-from ...dialects.openai.responses_request import parse_responses, previous_response_id
+from ...dialects.openai.responses_request import ResponsesCall, parse_responses, previous_response_id
 from ...dialects.openai.responses_stored import input_items, referred_responses
 from ...engine_client.client import Client
-from ...errors import BadRequest, ResponseNotFound, ServiceError
+from ...errors import BadRequest, HTTPRefusal, ResponseNotFound, ServiceError
 from ...syntax.names import ModelName
 from ..context import context
 from ..framing import SSE_NAMED, SSE_WITH_DONE
@@ -37,6 +39,9 @@ from ..route import Route
 from ..stored_responses import StoredConversations, stored_response
 from .anthropic import AnthropicRoutes
 from .base import Routes
+
+# Routes of OpenAI's that this server does not have. Their last parts would be ids of responses here.
+ABSENT = ("responses/compact",)
 
 
 class OpenAIRoutes(Routes):
@@ -57,6 +62,7 @@ class OpenAIRoutes(Routes):
             Route("/v1/chat/completions", ("POST",), self.chat_completions, Scope.INFERENCE, "an answer to messages"),
             Route("/v1/completions", ("POST",), self.completions, Scope.INFERENCE, "an answer to a prompt"),
             Route("/v1/responses", ("POST",), self.responses, Scope.INFERENCE, "an answer to items, which can be kept"),
+            Route("/v1/responses/input_tokens", ("POST",), self.input_tokens, Scope.INFERENCE, "a prompt's tokens"),
             Route("/v1/responses/<id>", ("GET",), self.response, Scope.INFERENCE, "a kept response"),
             Route("/v1/responses/<id>", ("DELETE",), self.delete_response, Scope.INFERENCE, "delete a kept response"),
             Route(
@@ -82,22 +88,38 @@ class OpenAIRoutes(Routes):
         call = openai_completions.parse_completion(self._body("CompletionRequest"))
         return self._generate(call, openai_completions.CompletionAnswer(call), "openai.completions")
 
+    def unknown(self, base: str, path: str = "") -> Response:
+        if path in ABSENT:
+            raise HTTPRefusal(f"404 page not found: {base}/{path}", status=404)
+        return super().unknown(base, path)
+
     def responses(self) -> Response:
+        call = self._responses_call()
+        if call.background:
+            begun = self._background.begin(call, self._asked([call.request], kept=True))
+            return self._background.events(begun) if call.stream else json_response(self._background.snapshot(begun))
+        answer = responses_answer.ResponsesAnswer(call, keep=partial(self._client.store_response, owner()))
+        return self._stream_or_collect([call.request], answer, SSE_NAMED if call.stream else None)
+
+    def input_tokens(self) -> Response:
+        call = self._responses_call()
+        # A prompt of any length is counted.
+        counted = replace(call.request, truncate=False, render_only=True)
+        answer = CountAnswer(call.model, object="response.input_tokens")
+        return self._stream_or_collect([counted], answer, None)
+
+    def _responses_call(self) -> ResponsesCall:
+        """Return the parsed body, with the items of the stored responses that it refers to."""
         body, size = self._sized_body("ResponsesRequest")
         stored = StoredConversations(self._client, owner(), self._settings.max_body, size)
         previous = previous_response_id(body)
-        call = parse_responses(
+        return parse_responses(
             body,
             stored.continued(previous) if previous else [],
             stores=self._settings.responses_days > 0,
             referred=stored.referred(referred_responses(body)),
             split_names=_splits_names(),
         )
-        if call.background:
-            begun = self._background.begin(call, self._asked([call.request], kept=True))
-            return self._background.events(begun) if call.stream else json_response(self._background.snapshot(begun))
-        answer = responses_answer.ResponsesAnswer(call, keep=partial(self._client.store_response, owner()))
-        return self._stream_or_collect([call.request], answer, SSE_NAMED if call.stream else None)
 
     def response(self, id: str) -> Response:
         if request.args.get("stream") == "true":

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.dialects.anthropic.answer import CountAnswer, MessagesAnswer, error_record
+from service.dialects.anthropic.answer import MessagesAnswer, error_record
 from service.dialects.anthropic.request import MessagesCall, parse_messages
+from service.dialects.count_answer import CountAnswer
 from service.errors import (
     BadRequest,
     EngineGone,

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.dialects.anthropic.answer import CountAnswer, MessagesAnswer
+from service.dialects.anthropic.answer import MessagesAnswer
 from service.dialects.anthropic.request import parse_count_tokens, parse_messages
+from service.dialects.count_answer import CountAnswer
 from service.dialects.json_body import parse_json
 from service.errors import BadRequest, ServiceError
 from service.protocol.commands import Submit
