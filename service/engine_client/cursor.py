@@ -81,12 +81,9 @@ class Counts:
         return not (self.tokens or self.text or self.thinking or self.calls or self.logprobs)
 
     @property
-    def has_rare(self) -> bool:
-        """Whether there is more to count than tokens and text."""
-        return bool(self.thinking or self.calls or self.logprobs or self.end)
-
-    def __str__(self) -> str:
-        numbers = f"{self.tokens}-{self.text}"
+    def rest(self) -> str:
+        """The end of the text, which a delta of nothing but tokens and text does not change."""
+        numbers = ""
         if self.thinking or self.calls or self.logprobs:
             numbers += f"-{self.thinking}"
         if self.calls or self.logprobs:
@@ -94,6 +91,9 @@ class Counts:
         if self.logprobs:
             numbers += f"-{self.logprobs}"
         return f"{numbers}~{self.end}" if self.end else numbers
+
+    def __str__(self) -> str:
+        return f"{self.tokens}-{self.text}{self.rest}"
 
 
 class Cursor:
@@ -104,8 +104,9 @@ class Cursor:
         self._prefix = f"{stream}."
         self.at_end = False
         self.answers: dict[int, Counts] = {}
-        # The counts of the only answer, as long as it has nothing but tokens and text.
+        # The counts of the only answer, and the end of their text.
         self._only: Counts | None = None
+        self._rest = ""
         # By the index of the answer, up to the last one that has begun.
         self._texts: list[str] = []
 
@@ -142,8 +143,7 @@ class Cursor:
         else:
             counts.add(event)
         self._texts[event.index] = str(counts)
-        is_only = len(self.answers) == 1 and not event.index
-        self._only = counts if is_only and not counts.has_rare else None
+        self._only, self._rest = (counts, counts.rest) if len(self.answers) == 1 and not event.index else (None, "")
 
     def after_text(self, delta: Delta) -> str:
         """Count a delta that has tokens and text alone, and return the cursor after it. Most deltas come here."""
@@ -153,7 +153,7 @@ class Cursor:
             return str(self)
         counts.tokens += len(delta.token_ids)
         counts.text += len(delta.text)
-        text = self._texts[0] = f"{counts.tokens}-{counts.text}"
+        text = self._texts[0] = f"{counts.tokens}-{counts.text}{self._rest}"
         return self._prefix + text
 
     def left_out(self, event: Union[Delta, Finished]) -> int:
