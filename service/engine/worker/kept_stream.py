@@ -21,7 +21,7 @@ from ..listener import Emit
 
 KEPT_EVENTS = (Delta, Finished)
 # Whenever a stream has grown by so many bytes, those of its owner are counted.
-COUNTED_BYTES = 256 * 1024
+COUNTED_BYTES = 64 * 1024
 
 
 @dataclass(eq=False)

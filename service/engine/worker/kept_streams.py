@@ -21,6 +21,7 @@ from ...protocol.joined import Places
 from ...protocol.kept import SHARES, Attach, Detach, EndStream, Keep, ListStreams, SubmitKept
 from ...protocol.request import Defaults, Request
 from ..listener import Emit, Handler, Push
+from .kept_shelf import Shelf
 from .kept_stream import KeptStream
 
 logger = logging.getLogger("vllm_wsgi.worker")
@@ -33,7 +34,7 @@ class StreamStore:
 
     def __init__(self, generate: Generate) -> None:
         self._generate = generate
-        self._streams: dict[str, KeptStream] = {}
+        self._shelf = Shelf()
         self.handlers: dict[type[Command], Handler | Push] = {
             SubmitKept: Push(self._submit),
             Attach: Push(self._attach),
@@ -46,10 +47,11 @@ class StreamStore:
         """Begin a stream and follow it for the web worker that guards it. Raises TooManyRequests."""
         if not command.so_far:
             self._make_room(command.keep)
-        if former := self._streams.pop(command.keep.stream, None):
+        if former := self._shelf.remove(command.keep.stream):
             # Its web worker has taken this engine for dead, and its readers look for the stream again.
             former.fail(EngineGone("the stream has moved"))
-        stream = self._streams[command.keep.stream] = KeptStream(command, self._count)
+        stream = KeptStream(command, self._count)
+        self._shelf.put(stream)
         places = Places()
         # The web worker has what another engine has generated.
         deque(stream.joined.since(places), maxlen=0)
@@ -94,14 +96,14 @@ class StreamStore:
         yield Done(command.id)
 
     async def _list(self, command: ListStreams) -> AsyncGenerator[Event, None]:
-        yield KeptStreams(command.id, [each.state() for each in self._streams.values() if _owns(command.owner, each)])
+        yield KeptStreams(command.id, [each.state() for each in self._shelf.streams(command.owner)])
 
     def whole(self, most_bytes: int) -> list[SubmitKept]:
         """Return the commands that keep the streams which are whole in another engine worker, the newest first.
 
         They hold `most_bytes` together. The other ones are lost with this worker, and the log counts them.
         """
-        whole = [each for each in reversed(self._streams.values()) if each.is_whole]
+        whole = [each for each in reversed(self._shelf.streams()) if each.is_whole]
         held = list(accumulate(each.bytes for each in whole))
         fitting = whole[: bisect_right(held, most_bytes)]
         if len(fitting) < len(whole):
@@ -109,8 +111,8 @@ class StreamStore:
         return [each.handed_over() for each in fitting]
 
     def _found(self, id: str, owner: str) -> KeptStream:
-        stream = self._streams.get(id)
-        if stream is None or not _owns(owner, stream):
+        stream = self._shelf.get(id)
+        if stream is None or stream.keep.owner != owner:
             raise ResponseNotFound("stream not found")
         return stream
 
@@ -119,7 +121,7 @@ class StreamStore:
 
         For each token of a stream, each reader costs as much as a stream of its own.
         """
-        readers = sum(each.readers for each in self._shared(keep.owner, 1))
+        readers = sum(each.readers for each in self._shelf.streams(keep.owner))
         if readers >= keep.most_streams:
             limit = f"VLLM_WSGI_RESUME_STREAMS allows {keep.most_streams}"
             raise TooManyRequests(f"the streams of the key have {readers} readers, and {limit}")
@@ -129,19 +131,26 @@ class StreamStore:
 
         Raises TooManyRequests where that is not enough.
         """
-        for whose, share in (("the key", 1), ("the model", SHARES)):
-            while excess := _excess(keep, streams := self._shared(keep.owner, share), whose, share):
-                cancelled = next((each for each in streams if each.is_cancelled), None)
+        for whose, owner, share in (("the key", keep.owner, 1), ("the model", None, SHARES)):
+            while excess := self._excess(keep, whose, owner, share):
+                cancelled = next((each for each in self._shelf.streams(owner) if each.is_cancelled), None)
                 if cancelled is None:
                     raise TooManyRequests(excess)
                 self._forget(cancelled)
 
-    def _shared(self, owner: str, share: int) -> list[KeptStream]:
-        """Return the streams that share a limit, the oldest first: the owner's, or those of all."""
-        return [each for each in self._streams.values() if share > 1 or _owns(owner, each)]
+    def _excess(self, keep: Keep, whose: str, owner: str | None, share: int) -> str:
+        """Return why the streams of an owner, or of all, leave no room for one more; empty where they do."""
+        number, held = self._shelf.number(owner), self._shelf.bytes(owner) + len(keep.recipe)
+        if number >= keep.most_streams * share:
+            limit = f"VLLM_WSGI_RESUME_STREAMS allows {keep.most_streams * share}"
+            return f"{whose} has {number} streams that are kept, and {limit}"
+        if held > keep.most_bytes * share:
+            limit = f"VLLM_WSGI_RESUME_BYTES allows {keep.most_bytes * share}"
+            return f"the streams that {whose} keeps would take {held} bytes, and {limit}"
+        return ""
 
     def _forget(self, stream: KeptStream) -> None:
-        self._streams.pop(stream.keep.stream, None)
+        self._shelf.remove(stream.keep.stream)
         self._look_at(stream)
 
     async def _generations(self, stream: KeptStream, place: int, request: Request, defaults: Defaults) -> None:
@@ -158,7 +167,8 @@ class StreamStore:
     def _count(self, stream: KeptStream) -> None:
         """End a stream that has grown where its owner's streams hold too many bytes now."""
         keep = stream.keep
-        held = sum(each.bytes for each in self._shared(keep.owner, 1))
+        self._shelf.count(stream)
+        held = self._shelf.bytes(keep.owner)
         if held > keep.most_bytes:
             limit = f"VLLM_WSGI_RESUME_BYTES allows {keep.most_bytes}"
             stream.fail(TooManyRequests(f"the streams that the key keeps hold {held} bytes, and {limit}"))
@@ -166,8 +176,8 @@ class StreamStore:
 
     def _look_at(self, stream: KeptStream) -> None:
         """Start the clock of a stream that nobody waits for, or stop it."""
-        is_kept = self._streams.get(stream.keep.stream) is stream
-        counts = is_kept and not stream.is_read and (stream.ended or not stream.keep.background)
+        self._shelf.count(stream)
+        counts = self._shelf.has(stream) and not stream.is_read and (stream.ended or not stream.keep.background)
         if counts and stream.expiry is None:
             loop = asyncio.get_running_loop()
             stream.expiry = loop.call_later(stream.keep.seconds, self._expire, stream)
@@ -176,22 +186,6 @@ class StreamStore:
             stream.expiry = None
 
     def _expire(self, stream: KeptStream) -> None:
-        if self._streams.get(stream.keep.stream) is stream:
-            del self._streams[stream.keep.stream]
+        if self._shelf.has(stream):
+            self._shelf.remove(stream.keep.stream)
         stream.fail(StreamGone(f"nobody has read the stream for {stream.keep.seconds:g} s"))
-
-
-def _excess(keep: Keep, streams: list[KeptStream], whose: str, share: int) -> str:
-    """Return why these streams leave no room for one more; empty where they do."""
-    if len(streams) >= keep.most_streams * share:
-        limit = f"VLLM_WSGI_RESUME_STREAMS allows {keep.most_streams * share}"
-        return f"{whose} has {len(streams)} streams that are kept, and {limit}"
-    held = sum(each.bytes for each in streams) + len(keep.recipe)
-    if held > keep.most_bytes * share:
-        limit = f"VLLM_WSGI_RESUME_BYTES allows {keep.most_bytes * share}"
-        return f"the streams that {whose} keeps would take {held} bytes, and {limit}"
-    return ""
-
-
-def _owns(owner: str, stream: KeptStream) -> bool:
-    return stream.keep.owner == owner

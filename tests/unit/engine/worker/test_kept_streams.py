@@ -64,7 +64,7 @@ async def test_a_running_stream_ends_where_its_keys_streams_hold_too_many_bytes(
     submit = SubmitKept(1, keep, [Request("m", Text("a"))], [0], 1)
     with pytest.raises(TooManyRequests, match=r"keeps hold \d+ bytes, and VLLM_WSGI_RESUME_BYTES allows 1000000"):
         await store._submit(submit, emitted.append)
-    assert most < store._streams["1"].bytes < 3 * most
+    assert most < store._shelf.bytes("alice") < 3 * most
     assert [state.state for state in await listed(store)] == ["failed"]
     with pytest.raises(TooManyRequests, match="VLLM_WSGI_RESUME_BYTES"):
         await kept(store, "a", stream="2", most_bytes=most)
@@ -120,7 +120,7 @@ async def test_whole_streams_are_handed_over_the_newest_first_as_far_as_they_fit
         await kept(store, f"answer {number}", stream=number)
     whole = store.whole(10_000)
     assert [each.keep.stream for each in whole] == ["3", "2", "1"]
-    most = sum(each.bytes for each in list(store._streams.values())[1:])
+    most = sum(each.bytes for each in store._shelf.streams()[1:])
     assert [each.keep.stream for each in store.whole(most)] == ["3", "2"]
     assert "1 ended streams are lost" in caplog.text
     got: list[Event] = []
