@@ -31,9 +31,10 @@ HERE = Path(__file__).parent
 # This many words make a prompt of 500 tokens.
 LONG = 118
 # Long enough that the cost of a request does not hide that of a token, short enough that a run takes 15 minutes.
-SHORT_POINTS = [Point(1, 0, 256), Point(16, 0, 256), Point(64, 0, 256), Point(128, 0, 192), Point(256, 0, 128)]
+# One stream alone is over soon, so its answers are longer: a run should take seconds.
+SHORT_POINTS = [Point(1, 0, 1024), Point(16, 0, 256), Point(64, 0, 256), Point(128, 0, 192), Point(256, 0, 128)]
 LONG_POINTS = [
-    Point(1, LONG, 128),
+    Point(1, LONG, 512),
     Point(16, LONG, 96),
     Point(64, LONG, 64),
     Point(128, LONG, 48),
