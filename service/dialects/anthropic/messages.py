@@ -144,7 +144,12 @@ def _history_part(block: Fields) -> str | Image:
 
 
 def _text(fields: Fields, name: str, is_history: bool = False) -> str:
-    texts = [as_text(block.get("text")) for block in _blocks(fields, name, is_history)]
+    blocks = _blocks(fields, name, is_history)
+    for block in blocks if not is_history else []:
+        if (kind := block.get("type")) in ("image", "document"):
+            message = f'{block.place}: a system prompt is text; send a block of type "{kind}" in a message of the user'
+            raise BadRequest(message, param=block.place)
+    texts = [as_text(block.get("text")) for block in blocks]
     return "\n\n".join(text for text in texts if text and not text.startswith(BILLING))
 
 

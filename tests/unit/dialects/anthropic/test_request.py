@@ -255,3 +255,14 @@ def test_a_body_is_read_or_refused_and_what_is_read_crosses_the_queue(fields: di
     except ServiceError:
         return
     assert pack(Submit(1, call.request))
+
+
+@pytest.mark.parametrize("kind", ["image", "document"])
+@pytest.mark.parametrize("in_a_turn", [False, True])
+def test_an_image_in_a_system_prompt_is_refused_and_not_lost(kind: str, in_a_turn: bool) -> None:
+    block = {"type": kind, "source": {"type": "base64", "media_type": "image/png", "data": "aaaa"}}
+    user = {"role": "user", "content": "hi"}
+    turns = [user, {"role": "system", "content": [block]}] if in_a_turn else [user]
+    body = {"model": "x", "max_tokens": 5, "messages": turns, **({} if in_a_turn else {"system": [block]})}
+    with pytest.raises(BadRequest, match=rf"a system prompt is text; send a block of type \"{kind}\" in a message"):
+        parse_messages(body)
