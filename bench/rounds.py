@@ -85,8 +85,11 @@ def outcome_of(side: Side) -> Outcome:
 
 
 def measure(side: Side, point: Point, number: int) -> Run:
-    """Measure one run. Its questions differ between engines in a number only, and are new in every round."""
-    first = number * 1024 + side.shift
+    """Measure one run. Its questions differ between engines in a number only, and are new in every run.
+
+    An engine that has seen a question at another point would have its prompt in the prefix cache.
+    """
+    first = (number * 1024 + point.streams) * 1024 + side.shift
     questions = [question(point.words, first + stream) for stream in range(point.streams)]
     outcome, cpu = measured(side, side.task(questions, point.tokens))
     return Run(
