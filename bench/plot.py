@@ -12,6 +12,7 @@ matplotlib.use("svg")
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator
 
 from .results import Results, front_microseconds, of, points, sides
 from .rounds import Run
@@ -45,9 +46,10 @@ def _frontier(axes: Axes, results: Results) -> None:
         xscale="log", yscale="log", xlabel="front-end CPU per token, µs", ylabel="inter-token latency p50, ms",
         title="what each side pays for its latency",
     )  # fmt: skip
-    axes.xaxis.set_major_formatter("{x:.0f}")
-    axes.yaxis.set_major_formatter("{x:.0f}")
-    axes.yaxis.set_minor_formatter("{x:.0f}")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:.0f}")
+        axis.set_minor_locator(NullLocator())
 
 
 def _lines(axes: Axes, results: Results, value: Callable[[Run], float], title: str) -> None:
