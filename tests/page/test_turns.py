@@ -49,6 +49,8 @@ def test_a_call_without_a_result_does_not_stand_in_the_way(server: Server, open_
     tab.ask("never mind")
     tab.answered("never mind")
     tab.sees_no(".call form")
+    assert [each["content"] for each in sent(tab) if each["role"] == "user"][-1] == "never mind"
+    assert not [each for each in sent(tab) if each["role"] == "tool"]
 
 
 def test_images_are_shown_and_sent_to_a_model_that_sees(
@@ -86,3 +88,6 @@ def test_a_model_that_does_not_see_is_sent_no_images(server: Server, open_tab: C
     tab = open_tab(server)
     tab.sees("#send:enabled")
     tab.sees_no("#attach")
+    tab.ask("what is it")
+    tab.answered("what is it")
+    assert sent(tab) == [{"role": "user", "content": "what is it"}]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from service.engine.vllm.adapter_places import AdapterPlaces
 from tests.support.loop import in_loop, settle
 
@@ -74,16 +76,13 @@ async def test_a_request_that_leaves_while_it_waits_holds_no_place():
 
 
 @in_loop
-async def test_where_nobody_has_a_key_all_places_are_used():
+@pytest.mark.parametrize(
+    ("caller", "adapters"),
+    [("", ["one", "two", "three"]), ("a", ["one", "", ""])],
+    ids=["no key", "the base"],
+)
+async def test_requests_without_a_key_or_without_an_adapter_wait_for_nothing(caller: str, adapters: list[str]):
     requests = Requests(at_once=2)
-    for name in ("one", "two", "three"):
-        await requests.begin(name, "", name)
-    assert requests.running == ["one", "two", "three"]
-
-
-@in_loop
-async def test_a_model_without_adapters_waits_for_nothing():
-    requests = Requests(at_once=1)
-    for name in ("adapter", "base", "also base"):
-        await requests.begin(name, "a", "one" if name == "adapter" else "")
-    assert requests.running == ["adapter", "base", "also base"]
+    for place, adapter in enumerate(adapters):
+        await requests.begin(str(place), caller, adapter)
+    assert requests.running == ["0", "1", "2"]
