@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class Blobs:
         self._blobs = store / "blobs"
         self._files = store / "files"
         self._uploads: dict[str, Any] = {}
+        # By the blob's name: when a client has last been told that it is there. In seconds since the epoch.
+        self._told: dict[str, float] = {}
 
     def path(self, digest: str) -> Path:
         """Return the path of the blob, whether it exists or not. Raises BadRequest for an invalid digest."""
@@ -52,7 +55,11 @@ class Blobs:
 
     def has(self, digest: str) -> bool:
         """Return whether the blob is there, whole. Raises BadRequest for an invalid digest."""
-        return is_own_file(self.path(digest))
+        path = self.path(digest)
+        is_there = is_own_file(path)
+        if is_there:
+            self._told[path.name] = time.time()
+        return is_there
 
     def put(self, upload: str, digest: str, data: bytes, last: bool) -> bool:
         """Append to the upload, and return whether the blob is whole now. Raises BadRequest for a wrong digest."""
@@ -165,13 +172,17 @@ class Blobs:
     def expire(self, kept: list[dict[str, str]], now: float) -> None:
         """Remove blobs and unfinished uploads that no model uses, and to which nothing was written for a day.
 
+        A client that was told of a blob within a day need not upload it, and may be about to use it.
+
         `kept` are the files of all models, `now` is in seconds. Uploads may run meanwhile.
         """
         blobs = {self.path(digest) for files in kept for digest in files.values()}
         for blob in _listed(self._blobs):
             with contextlib.suppress(OSError):
-                if blob not in blobs and now - blob.lstat().st_mtime > UNUSED_SECONDS:
+                used_at = max(blob.lstat().st_mtime, self._told.get(blob.name, 0.0))
+                if blob not in blobs and now - used_at > UNUSED_SECONDS:
                     self._uploads.pop(blob.name.removeprefix("partial-"), None)
+                    self._told.pop(blob.name, None)
                     _remove(blob)
 
     def sweep(self, kept: list[dict[str, str]], now: float) -> None:

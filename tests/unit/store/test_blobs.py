@@ -114,6 +114,18 @@ def test_a_sweep_takes_what_crashes_have_left_and_nothing_else(blobs: Blobs, tmp
     )
 
 
+def test_a_blob_that_a_client_was_told_of_stays_for_a_day(blobs: Blobs):
+    told = put(blobs, b"a")
+    path = blobs.path(told)
+    now = path.stat().st_mtime
+    os.utime(path, (0, now - UNUSED_SECONDS - 9))
+    assert blobs.has(told)
+    blobs.expire([], now)
+    assert path.exists()
+    blobs.expire([], now + 2 * UNUSED_SECONDS)
+    assert not path.exists()
+
+
 def test_what_nobody_uses_for_a_day_goes_while_uploads_run(blobs: Blobs, tmp_path: Path):
     kept, old = {"a": put(blobs, b"a")}, put(blobs, b"b")
     blobs.assemble(kept)
