@@ -6,6 +6,7 @@ from datetime import datetime, timezone
 
 from ...protocol.model_info import ModelInfo
 from ..answer import Record
+from ..turns import in_turns
 
 
 def model(info: ModelInfo, name: str = "") -> Record:
@@ -17,7 +18,8 @@ def model(info: ModelInfo, name: str = "") -> Record:
 
 def models(infos: list[ModelInfo]) -> Record:
     """Return the list of models, the newest first. It has one page, whatever `limit` asks for."""
-    entries = [model(info) for info in sorted(infos, key=lambda info: -info.modified_at)]
+    newest_first = sorted(infos, key=lambda info: -info.modified_at)
+    entries = [model(info) for info in in_turns(newest_first)]
     ids = [entry["id"] for entry in entries]
     return {
         "data": entries,

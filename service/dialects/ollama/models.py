@@ -15,9 +15,16 @@ import msgspec
 from ...protocol.events import Shown
 from ...protocol.model_info import LoadedModel, ModelInfo, Replica
 from ...protocol.request import Message
+from ..turns import in_turns
 
 # Ollama shows this time for a model that never expires: the end of Go's time scale, about 292 years ahead.
 _FOREVER = datetime(2318, 11, 22, tzinfo=timezone.utc)
+
+
+def tags(infos: list[ModelInfo]) -> dict[str, Any]:
+    """Return the answer of `/api/tags`, the newest model first."""
+    newest_first = sorted(infos, key=lambda info: -info.modified_at)
+    return {"models": [tag(info) for info in in_turns(newest_first)]}
 
 
 def tag(info: ModelInfo) -> dict[str, Any]:

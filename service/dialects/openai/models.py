@@ -6,6 +6,7 @@ from typing import Any
 
 from ...protocol.model_info import ModelInfo
 from ...syntax.names import ModelName
+from ..turns import in_turns
 
 
 def model(info: ModelInfo, name: str = "") -> dict[str, Any]:
@@ -21,4 +22,4 @@ def model(info: ModelInfo, name: str = "") -> dict[str, Any]:
 def models(infos: list[ModelInfo]) -> dict[str, Any]:
     """Return the answer of `/v1/models`, the newest model first, as in `/api/tags`."""
     newest_first = sorted(infos, key=lambda info: -info.modified_at)
-    return {"object": "list", "data": [model(info) for info in newest_first]}
+    return {"object": "list", "data": [model(info) for info in in_turns(newest_first)]}

@@ -78,8 +78,7 @@ class OllamaRoutes(LibraryRoutes):
         return json_response({"cloud": cloud, "vllm_wsgi": ours})
 
     def tags(self) -> Response:
-        newest_first = sorted(self._client.models(), key=lambda info: -info.modified_at)
-        return json_response({"models": [ollama_models.tag(info) for info in newest_first]})
+        return json_response(ollama_models.tags(self._client.models()))
 
     def ps(self) -> Response:
         ready = [model for model in self._client.loaded() if model.state is EngineState.READY]

@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 
 from service.dialects import turns
+from service.dialects.anthropic import models as anthropic_models
 from service.dialects.anthropic.request import parse_messages
 from service.dialects.go_base64 import decode
+from service.dialects.ollama.models import tags
 from service.dialects.ollama.request import parse_chat as parse_ollamas_chat
+from service.dialects.openai import models as openai_models
 from service.dialects.openai.chat_request import parse_chat
 from service.dialects.openai.responses_request import parse_responses
+from service.protocol.model_info import ModelInfo
 
 COUNT = 4_000
 USER = [{"role": "user", "content": "a"}]
@@ -57,6 +61,12 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(time, "sleep", note)
     return times
+
+
+@pytest.mark.parametrize("listed", [tags, openai_models.models, anthropic_models.models])
+def test_many_models_are_listed_in_turns(listed: Callable[[list[ModelInfo]], Any], given: list[float]):
+    listed([ModelInfo(name="m:latest")] * COUNT)
+    assert given == [0] * (COUNT // turns.AT_ONCE)
 
 
 @pytest.mark.parametrize(("parse", "body"), BODIES)
