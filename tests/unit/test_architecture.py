@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "version": set(),
     "drain": {"errors"},
+    "garbage": set(),
     "protocol": {"errors"},
     "syntax": {"errors", "protocol"},
     "transport": {"errors"},
@@ -66,8 +67,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "web/negotiation": {"errors", "web/framing"},
     "page": set(),
     "gunicorn": {
-        "errors", "protocol", "config", "drain", "version", "engine_client", "access", "telemetry", "transport", "web",
-        "models",
+        "errors", "protocol", "config", "drain", "garbage", "version", "engine_client", "access", "telemetry",
+        "transport", "web", "models",
     },
     "cli": {
         "errors", "protocol", "config", "version", "access", "engine_client", "models", "transport",
@@ -96,8 +97,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "engine/shares",
     },
     "engine/worker": {
-        "errors", "protocol", "transport", "engine/listener", "engine/backend", "engine/parent_death",
-        "engine/scripted", "engine/vllm", "engine/shares",
+        "errors", "garbage", "protocol", "transport", "engine/listener", "engine/backend",
+        "engine/parent_death", "engine/scripted", "engine/vllm", "engine/shares",
     },
     "engine/cluster": {
         "errors", "protocol", "config", "models", "version", "transport/address", "transport/credentials",
