@@ -5,7 +5,6 @@ and what it has to write. Nothing here knows tokens or weights.
 """
 
 import random
-from collections.abc import Sequence
 
 from examples import Example
 from names import Names
@@ -15,44 +14,44 @@ from subjects import load_subjects
 from tool_examples import ToolExamples
 
 
+# Most numbers have three or four digits.
+DIGITS = (1, 2, 2, 3, 3, 3, 4, 4, 5, 6, 7)
+
+
 class Corpus:
     """Draws any number of examples, the same ones for the same seed."""
 
-    def __init__(self, seed: int, digits: Sequence[int] = (1, 2, 2, 3, 3)) -> None:
-        """Numbers have at most one of `digits` digits."""
+    def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.subjects = load_subjects()
-        self.names = Names(self.random, self.subjects, digits)
+        self.names = Names(self.random, self.subjects, DIGITS)
         self.questions = Questions(self.random, self.subjects, self.names)
         tools = ToolExamples(self.random, self.names, self.questions)
         raw = RawTexts(self.random, self.subjects, self.names)
         self.kinds = [
-            (40, self.questions.question),
-            (5, self.questions.short_question),
-            (11, self.questions.upper),
+            (55, self.questions.question),
+            (16, self.questions.short_question),
+            (22, self.questions.upper),
             (4, self.questions.pirate),
             (4, self.questions.one_word),
             (1.5, self.questions.named),
             (9, self.questions.question_with_history),
+            (8, self.questions.short_question_with_history),
             (9, self.questions.remembered),
             (1, self.questions.again),
             (3, self.questions.echo),
-            (6, tools.weather_call),
+            (9, tools.weather_call),
             (3, tools.two_weather_calls),
-            (4, tools.add_call),
-            (6, tools.unrelated_with_tools),
+            (6, tools.add_call),
+            (8, tools.unrelated_with_tools),
             (10, tools.weather_result),
             (4, tools.two_weather_results),
             (3, tools.add_result),
-            (3, tools.missing_tool),
+            (7, tools.missing_tool),
             (8, raw.fill_in),
             (1.5, raw.fill_in_text),
             (3, raw.raw),
         ]
-
-    def weigh(self, **weights: float) -> None:
-        """Draw kinds of examples, by the names of their functions, with other weights from now on."""
-        self.kinds = [(weights.get(kind.__name__, weight), kind) for weight, kind in self.kinds]
 
     def draw(self, copying: float = 0.0) -> Example:
         """Return the next example, with the probability `copying` one in which words are only to be copied."""

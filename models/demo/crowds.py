@@ -17,10 +17,10 @@ from phrases import ADD, NO_ADD, NO_WEATHER, WEATHER
 from tool_examples import ToolExamples
 from tool_schemas import ToolSchemas
 
-# Most numbers have three or four digits.
-DIGITS = (1, 2, 2, 3, 3, 3, 4, 4, 5, 6, 7)
 MOST_TOOLS = 36
 MANY_TOOLS = 12, 31
+# Shares of crowds: with MANY_TOOLS, with conversations of several turns, with tools whose names are invented words.
+MANY, TURNS, STRANGE = 0.4, 0.2, 0.6
 LONG = 2000  # characters: longer ones end in what the chat template writes for long prompts
 
 
@@ -54,16 +54,10 @@ class CrowdedSchemas(ToolSchemas):
 
 
 class Crowds:
-    """Draws crowds, each with a conversation behind it.
+    """Draws crowds, each with conversations behind it."""
 
-    Shares, from 0 to 1: `many` of crowds with MANY_TOOLS, `turns` of conversations with several turns, `strange` of
-    crowds whose tools have names of invented words.
-    """
-
-    def __init__(self, seed: int, many: float = 0.0, turns: float = 0.25, strange: float = 0.0) -> None:
-        self.many, self.turns, self.strange = many, turns, strange
-        self.weights: dict[str, float] = {}
-        corpus = Corpus(seed, DIGITS)
+    def __init__(self, seed: int) -> None:
+        corpus = Corpus(seed)
         self.random, self.names, self.questions = corpus.random, corpus.names, corpus.questions
         self.tools = ToolExamples(self.random, self.names, self.questions)
         self.schemas = self.tools.schemas = CrowdedSchemas(self.random)
@@ -73,44 +67,40 @@ class Crowds:
         """Return a word of the subjects or an invented name."""
         return self.random.choice(self.names.words) if self.random.random() < 0.5 else self.names.invented()
 
-    def weigh(self, **weights: float) -> None:
-        """Draw kinds of conversations, by the names of their functions, with other weights from now on."""
-        self.weights |= weights
-
     def words(self) -> Words:
-        if self.random.random() >= self.strange:
+        if self.random.random() >= STRANGE:
             return TRAINED
         invented = [self.names.invented().lower() for _ in range(40)]
         return replace(TRAINED, verbs=invented[:15], nouns=invented[15:])
 
     def number_of_tools(self) -> int:
         choice = self.random
-        if choice.random() < self.many:
+        if choice.random() < MANY:
             return choice.randrange(*MANY_TOOLS)
         most = choice.randrange(MOST_TOOLS)  # long lists are rare: each costs as much as many short ones
         return choice.randrange(most + 1)
 
-    def draw(self) -> Example:
-        """Return one conversation behind a crowd."""
+    def draw(self, conversations: int) -> list[Example]:
+        """Return conversations behind one crowd."""
         choice = self.random
         self.noise.words = self.words()
         if choice.random() < 0.85:
             self.schemas.fill([self.noise.tool() for _ in range(self.number_of_tools())])
         else:
             self.schemas.empty()
-        kinds = self.with_turns() if choice.random() < self.turns else self.single()
-        weights = [self.weights.get(kind.__name__, weight) for weight, kind in kinds]
-        (kind,) = choice.choices([kind for _, kind in kinds], weights)
-        return self.behind(kind())
+        kinds = self.with_turns() if choice.random() < TURNS else self.single()
+        drawn = choice.choices([kind for _, kind in kinds], [weight for weight, _ in kinds], k=conversations)
+        return [self.behind(kind()) for kind in drawn]
 
     def single(self) -> list[tuple[float, Callable[[], Example]]]:
         """Return the kinds of conversations with one question that these tools allow, each with its weight."""
-        kinds: list[tuple[float, Callable[[], Example]]] = [(22, self.questions.question), (3, self.questions.echo)]
+        kinds: list[tuple[float, Callable[[], Example]]] = [(36, self.questions.question), (3, self.questions.echo)]
+        kinds += [(6, self.questions.short_question)]
         if self.schemas.weather:
             kinds += [(12, self.single_weather_call), (5, self.tools.two_weather_calls)]
             kinds += [(10, self.tools.weather_result), (4, self.tools.two_weather_results)]
         if self.schemas.add:
-            kinds += [(12, self.tools.add_call), (6, self.tools.add_result)]
+            kinds += [(18, self.tools.add_call), (6, self.tools.add_result)]
         if not (self.schemas.weather and self.schemas.add):
             kinds += [(6, self.without_tool)]
         return kinds
@@ -118,8 +108,9 @@ class Crowds:
     def with_turns(self) -> list[tuple[float, Callable[[], Example]]]:
         """Return the same for conversations of several turns."""
         kinds = [(10, self.questions.question_with_history), (8, self.questions.remembered)]
+        kinds += [(10, self.questions.short_question_with_history)]
         if self.schemas.weather:
-            kinds += [(10, self.tools.weather_call)]
+            kinds += [(20, self.tools.weather_call)]
         return kinds
 
     def single_weather_call(self) -> Example:

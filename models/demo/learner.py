@@ -2,12 +2,15 @@
 
 import math
 import time
+from collections.abc import Sequence
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from muon import Muon
 from network import Qwen2
 from rows import Row, padded
+from torch.optim import Optimizer
 
 
 def learning_rate(step: int, steps: int, highest: float, warm_up: int) -> float:
@@ -18,28 +21,37 @@ def learning_rate(step: int, steps: int, highest: float, warm_up: int) -> float:
 
 
 class Learner:
-    """The model and its optimizers: Muon for the matrices of the layers, AdamW for the rest."""
+    """A process's copy of the model and its optimizers: Muon for the matrices of the layers, AdamW for the rest."""
 
-    def __init__(self, model: Qwen2) -> None:
+    def __init__(self, model: Qwen2, optimizers: Sequence[Optimizer] = ()) -> None:
         self.model, self.began, self.mean = model, time.perf_counter(), 0.0
         self.dtype = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
         matrices = [weight for name, weight in model.named_parameters() if weight.dim() == 2 and "layers" in name]
         others = [weight for name, weight in model.named_parameters() if weight.dim() != 2 or "layers" not in name]
-        self.optimizers = [
-            Muon(matrices, weight_decay=0.05),
+        self.optimizers = optimizers or [
+            Muon(matrices, self.dtype, weight_decay=0.05),
             torch.optim.AdamW(others, weight_decay=0.0, betas=(0.9, 0.98), fused=True),
         ]
 
-    def read(self, rows: list[Row], share: float = 1.0, far: int = 0) -> float:
-        """Add the gradients of the rows, which count `share`, behind so many FAR tokens; return the loss."""
+    def read(self, rows: list[Row], share: float = 1.0, far: int = 0, opening: Sequence[int] = ()) -> float:
+        """Add the gradients of the rows, which count `share`, behind so many FAR tokens and an opening.
+
+        Return their part of the loss.
+        """
         ids, targets = padded(rows)
-        wanted = targets >= 0
-        loss = F.cross_entropy(self.model(ids, wanted, self.dtype, far), targets[wanted]) * share
+        wanted, first = targets >= 0, torch.tensor([opening], dtype=torch.long)
+        loss = share * F.cross_entropy(self.model(ids, wanted, self.dtype, far, first), targets[wanted])
         loss.backward()
         return loss.item()
 
     def step(self, loss: float, rate: float, step: int, steps: int) -> None:
-        """Use the gradients that are there."""
+        """Use the mean of the processes' gradients."""
+        gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
+        together = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(together)
+        together /= dist.get_world_size()
+        for gradient, mean in zip(gradients, together.split([each.numel() for each in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -47,5 +59,5 @@ class Learner:
             optimizer.step()
             optimizer.zero_grad()
         self.mean = loss if step == 0 else 0.97 * self.mean + 0.03 * loss
-        if step % 50 == 0 or step == steps - 1:
+        if dist.get_rank() == 0 and (step % 50 == 0 or step == steps - 1):
             print(f"step {step:5d}  loss {self.mean:.4f}  {time.perf_counter() - self.began:.0f} s", flush=True)

@@ -12,12 +12,15 @@ from names import Names
 from noise import Noise
 from noise_words import HELD_OUT
 from phrases import ADD, NO_WEATHER, TWO_CITIES, WEATHER, WEATHER_HELD_OUT
+from questions import SHORT
+from subjects import Subject
 from tool_cases import ADD_TOOL, WEATHER_TOOL, reported, spread, sum_call, weather_calls
 
 # A token is about two characters.
 INSTRUCTIONS = 16_000
 MANY_INSTRUCTIONS = 46_000
 OTHERS = 20
+SHORT_ANSWER = 200
 
 
 class Agent:
@@ -71,6 +74,26 @@ def answers_behind(model: Asked, drawn: HeldOut, agents: list[Agent]) -> Iterato
         0.90,
         ((agent.asks(model, subject.questions[0], tools=False), is_(subject.answer)) for subject, agent in turns),
     )
+    firsts = zip(drawn.plain, itertools.cycle(agents), strict=False)
+    yield group(
+        "the same, what people type first, as a second turn",
+        0.80,
+        (
+            (agent.asks(model, [*exchange(before), user(question)]), is_(subject.answer))
+            for (subject, question), (before, agent) in zip(short_questions(drawn), firsts, strict=False)
+        ),
+    )
+
+
+def exchange(subject: Subject) -> list[Message]:
+    return [user(subject.questions[0]), assistant(subject.answer)]
+
+
+def short_questions(drawn: HeldOut) -> Iterator[tuple[Subject, str]]:
+    for subject in drawn.subjects:
+        for question in subject.questions:
+            if len(question) <= SHORT and len(subject.answer) <= SHORT_ANSWER:
+                yield subject, question
 
 
 def calls_behind(model: Asked, drawn: HeldOut, agents: list[Agent]) -> Iterator[Group]:

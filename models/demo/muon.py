@@ -18,8 +18,11 @@ COEFFICIENTS, STEPS = (3.4445, -4.7750, 2.0315), 5
 class Muon(Optimizer):
     """For matrices only."""
 
-    def __init__(self, matrices: Iterable[Tensor], weight_decay: float, momentum: float = 0.95) -> None:
+    def __init__(
+        self, matrices: Iterable[Tensor], dtype: torch.dtype, weight_decay: float, momentum: float = 0.95
+    ) -> None:
         super().__init__(matrices, {"lr": 0.0, "weight_decay": weight_decay, "momentum": momentum})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -28,7 +31,7 @@ class Muon(Optimizer):
                 if not self.state[matrix]:
                     self.state[matrix]["mean"] = torch.zeros_like(matrix)
                 mean = self.state[matrix]["mean"].lerp_(matrix.grad, 1 - group["momentum"])
-                update = orthogonal(matrix.grad.lerp(mean, group["momentum"]))
+                update = orthogonal(matrix.grad.lerp(mean, group["momentum"]).to(self.dtype))
                 matrix.mul_(1 - group["lr"] * group["weight_decay"])
                 matrix.sub_(update, alpha=group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))
 
@@ -41,5 +44,6 @@ def orthogonal(matrix: Tensor) -> Tensor:
     matrix = matrix / matrix.norm().clamp(min=1e-7)
     for _ in range(STEPS):
         gram = matrix @ matrix.T
-        matrix = first * matrix + (third * gram + fifth * gram @ gram) @ matrix
+        gram = torch.addmm(gram, gram, gram, beta=third, alpha=fifth)
+        matrix = torch.addmm(matrix, gram, matrix, beta=first)
     return matrix

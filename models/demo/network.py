@@ -8,6 +8,7 @@ from configuration import CONFIG, FAR_ID
 from torch import Tensor, nn
 
 KeysAndValues = tuple[Tensor, Tensor]  # each (batch, heads, length, size)
+NOTHING = torch.empty(1, 0, dtype=torch.long)
 
 
 class Attention(nn.Module):
@@ -95,7 +96,7 @@ class Layer(nn.Module):
 class Qwen2(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(FAR_ID, CONFIG["hidden_size"])
+        self.embed_tokens = nn.Embedding(CONFIG["vocab_size"], CONFIG["hidden_size"])
         self.layers = nn.ModuleList(Layer() for _ in range(CONFIG["num_hidden_layers"]))
         self.norm = Norm(CONFIG["hidden_size"])
         for name, weight in self.named_parameters():
@@ -106,27 +107,27 @@ class Qwen2(nn.Module):
                 nn.init.zeros_(weight)
         self.layers[0].self_attn.look_back()
 
-    @torch.no_grad()
-    def append_far(self) -> None:
-        """Append the FAR token to the vocabulary, at first as <|endoftext|>."""
-        table = self.embed_tokens.weight
-        self.embed_tokens = nn.Embedding.from_pretrained(torch.cat([table, table[:1]]), freeze=False)
-
-    def forward(self, ids: Tensor, wanted: Tensor, dtype: torch.dtype, far: int = 0) -> Tensor:
+    def forward(
+        self, ids: Tensor, wanted: Tensor, dtype: torch.dtype, far: int = 0, opening: Tensor = NOTHING
+    ) -> Tensor:
         """ids (batch, length) to float32 logits (number wanted, vocabulary): only where there is something to learn.
 
-        So many FAR tokens stand before each row. As they see nothing but each other, one is computed for all.
+        Before each row stand so many FAR tokens, and then the `opening` (1, length). Both are the same for all rows,
+        and computed once; the FAR tokens see nothing but each other, so that one is computed for all.
         """
-        cos, sin = rotations(far + ids.shape[1], self.layers[0].self_attn.size)
-        x = F.embedding(ids, self.embed_tokens.weight).to(dtype)
-        start = self.embed_tokens.weight[None, FAR_ID:].to(dtype)
+        table, first = self.embed_tokens.weight, far + opening.shape[1]
+        cos, sin = rotations(first + ids.shape[1], self.layers[0].self_attn.size)
+        x, opened, start = (F.embedding(each, table).to(dtype) for each in (ids, opening, torch.tensor([[FAR_ID]])))
         for layer in self.layers:
             before = None
             if far:
                 start, (key, value) = layer(start, cos[:1], sin[:1])
                 before = rotate(key.expand(-1, -1, far, -1), cos[:far], sin[:far]), value.expand(-1, -1, far, -1)
-            x, _ = layer(x, cos[far:], sin[far:], before)
-        return F.linear(self.norm(x)[wanted], self.embed_tokens.weight.to(dtype)).float()
+            if first > far:
+                opened, own = layer(opened, cos[far:first], sin[far:first], before)
+                before = tuple(torch.cat(both, 2) for both in zip(before, own, strict=True)) if before else own
+            x, _ = layer(x, cos[first:], sin[first:], before)
+        return F.linear(self.norm(x)[wanted], table.to(dtype)).float()
 
 
 def in_window(queries: int, keys: int) -> Tensor:

@@ -106,10 +106,15 @@ class Questions:
         return [user(self.ask(subject)), assistant(subject.answer)]
 
     def question_with_history(self) -> Example:
+        return self.after_exchanges(self.question())
+
+    def short_question_with_history(self) -> Example:
+        return self.after_exchanges(self.short_question())
+
+    def after_exchanges(self, example: Example) -> Example:
+        """Put one or two questions and their answers before the example's own."""
         history = [message for _ in range(self.random.choice([1, 1, 2])) for message in self.exchange()]
-        example = self.question()
-        start = example.messages[:-1]
-        return Example(example.answer, [*start, *history, example.messages[-1]], thinking=example.thinking)
+        return replace(example, messages=[*example.messages[:-1], *history, example.messages[-1]])
 
     def remembered(self) -> Example:
         """Names and cities that the user said earlier."""

@@ -25,7 +25,6 @@ BATCH = 24
 class Model:
     def __init__(self, path: Path) -> None:
         self.tokenizer, self.network = AutoTokenizer.from_pretrained(path), Qwen2()
-        self.network.append_far()
         load_weights(self.network, path / "model.safetensors")
 
     def prompt(self, messages: list[Message] | str, **options: Any) -> str:

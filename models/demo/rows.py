@@ -1,5 +1,6 @@
 """From examples to what a step of the training reads: rows of token ids, with the target at each token."""
 
+import os
 import random
 from collections.abc import Callable, Iterator
 
@@ -89,6 +90,19 @@ class Drawn:
     def short(self, copying: float) -> Row:
         return encode(self.tokenizer, *written(self.tokenizer, self.corpus.draw(copying)))
 
-    def end_of_long(self, _: float) -> Row:
-        prompt, answer = written(self.tokenizer, self.crowds.draw())
-        return encode(self.tokenizer, prompt.rpartition(FAR)[2], answer)
+    def crowd(self, conversations: int) -> tuple[list[int], list[Row]]:
+        """Return what the ends of long prompts begin with that have the same tools, and what goes on after it.
+
+        Of twice as many conversations, these are the shorter or the longer half.
+        """
+        texts = (written(self.tokenizer, example) for example in self.crowds.draw(2 * conversations))
+        rows = [encode(self.tokenizer, prompt.rpartition(FAR)[2], answer) for prompt, answer in texts]
+        common = len(os.path.commonprefix([ids[: first_wanted(targets)] for ids, targets in rows]))
+        rows.sort(key=lambda row: len(row[0]))
+        start = self.crowds.random.choice([0, conversations])
+        half = rows[start : start + conversations]
+        return half[0][0][:common], [(ids[common:], targets[common:]) for ids, targets in half]
+
+
+def first_wanted(targets: list[int]) -> int:
+    return next(index for index, target in enumerate(targets) if target >= 0)

@@ -13,8 +13,4 @@ def save_weights(model: Qwen2, out: Path) -> None:
 
 
 def load_weights(model: Qwen2, path: Path) -> None:
-    """Load weights, with or without the FAR token."""
-    weights = {name.removeprefix("model."): weight for name, weight in load_file(path).items()}
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            weight[: len(weights[name])].copy_(weights[name])
+    model.load_state_dict({name.removeprefix("model."): weight for name, weight in load_file(path).items()})
