@@ -102,7 +102,7 @@ test-cluster: $(VENV)/installed-check ## a web and an engine machine on a networ
 	$(PYTEST) tests/cluster --ignore tests/cluster/ray --ignore tests/cluster/vllm
 
 # Ray's own processes need half a gigabyte and, on two cores, a minute to start.
-test-ray: $(RAY)/installed ## engine workers on a Ray cluster of this machine: no vLLM, two to eight minutes
+test-ray: $(RAY)/installed ## engine workers on a Ray cluster of this machine: no vLLM, two to five minutes
 	$(RAY)/bin/python -m pytest tests/cluster/ray
 
 # GPUs that do not exist are enough for vLLM's CPU build. An environment of its own, with 3 GB.

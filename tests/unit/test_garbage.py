@@ -28,7 +28,7 @@ def begun(own_collections: None) -> Iterator[list[int]]:
 def test_no_collection_begins_for_the_objects_of_one_decode_step(begun: list[int]):
     garbage.settle()
     begun.clear()
-    step = [[] for _ in range(OBJECTS_OF_A_STEP)]
+    step: list[list[int]] = [[] for _ in range(OBJECTS_OF_A_STEP)]
     assert (len(step), begun) == (OBJECTS_OF_A_STEP, [])
 
 
