@@ -18,7 +18,6 @@ from typing import Any
 
 from gevent import GreenletExit
 
-from .. import garbage
 from ..access.addresses import check_bind
 from ..access.keys import Auth
 from ..config import Settings
@@ -78,7 +77,8 @@ def post_worker_init(worker: Any) -> None:
     """Write the request log in each web worker, and keep the application's objects out of garbage collections."""
     if Settings.from_env().log_requests:
         request_log.to_stdout()
-    garbage.settle()
+    gc.collect()
+    gc.freeze()
     # Python takes an interpreter apart in another order where objects are frozen, and logging's handlers complain then.
     atexit.register(gc.unfreeze)
 

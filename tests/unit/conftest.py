@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +18,6 @@ def starts_no_process(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     if request.node.get_closest_marker("interpreter") is None:
         monkeypatch.setattr(subprocess, "Popen", _refuse)
         monkeypatch.setattr(os, "fork", _refuse)
-
-
-@pytest.fixture
-def own_collections() -> Iterator[None]:
-    """The test may change what garbage collections look through, and when they begin."""
-    thresholds = gc.get_threshold()
-    yield
-    gc.unfreeze()
-    gc.set_threshold(*thresholds)
 
 
 @pytest.fixture

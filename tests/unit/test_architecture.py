@@ -36,7 +36,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "version": set(),
     "drain": {"errors"},
-    "garbage": set(),
     "protocol": {"errors"},
     "syntax": {"errors", "protocol"},
     "transport": {"errors"},
@@ -67,8 +66,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "web/negotiation": {"errors", "web/framing"},
     "page": set(),
     "gunicorn": {
-        "errors", "protocol", "config", "drain", "garbage", "version", "engine_client", "access", "telemetry",
-        "transport", "web", "models",
+        "errors", "protocol", "config", "drain", "version", "engine_client", "access", "telemetry", "transport", "web",
+        "models",
     },
     "cli": {
         "errors", "protocol", "config", "version", "access", "engine_client", "models", "transport",
@@ -97,8 +96,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "engine/shares",
     },
     "engine/worker": {
-        "errors", "garbage", "protocol", "transport", "engine/listener", "engine/backend",
-        "engine/parent_death", "engine/scripted", "engine/vllm", "engine/shares",
+        "errors", "protocol", "transport", "engine/listener", "engine/backend", "engine/parent_death",
+        "engine/scripted", "engine/vllm", "engine/shares",
     },
     "engine/cluster": {
         "errors", "protocol", "config", "models", "version", "transport/address", "transport/credentials",

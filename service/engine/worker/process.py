@@ -8,6 +8,7 @@ vLLM's child processes import this module again as `__mp_main__`, or are forks. 
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import logging
 import os
@@ -21,7 +22,6 @@ from typing import Any
 
 import msgspec
 
-from ... import garbage
 from ...errors import Drained, EngineGoingDown, EngineGone
 from ...protocol.commands import Command, Embed, Measure, Submit
 from ...protocol.events import Delta, Event, Finished, Measured, Rendered
@@ -259,7 +259,9 @@ async def run(options: WorkerOptions) -> int:
     try:
         engine = build(options)
         await engine.warm_up()
-        garbage.settle()
+        # As vLLM's own server does: a collection looked through all that was imported, and held up every stream.
+        gc.collect()
+        gc.freeze()
     except Exception as error:
         logger.exception("%s can't be loaded", options.model)
         # Paths and other people's texts may hold what UTF-8 can't.

@@ -85,7 +85,6 @@ def test_the_second_interrupt_ends_a_worker_quietly():
         hooks.worker_int(worker)
 
 
-@pytest.mark.usefixtures("own_collections")
 def test_garbage_collections_leave_out_what_a_web_worker_made_at_its_start(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("VLLM_WSGI_LOG_REQUESTS", "0")
     at_exit = list[Callable[[], None]]()

@@ -203,7 +203,6 @@ async def test_a_model_that_does_not_load_is_reported(text: str, reported: str):
     process.logger.disabled = False
 
 
-@pytest.mark.usefixtures("own_collections")
 @in_loop
 async def test_an_engine_is_ready_when_it_has_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     answered = asyncio.Event()
@@ -223,6 +222,7 @@ async def test_an_engine_is_ready_when_it_has_answered(tmp_path: Path, monkeypat
     assert isinstance(await first, Ready)
     # What was made at the start is left out of garbage collections.
     assert gc.get_freeze_count() > 0
+    gc.unfreeze()
     lifeline.writer.close()
     await running
 
