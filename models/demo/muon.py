@@ -1,7 +1,7 @@
 """Muon: the momentum of a matrix, made orthogonal, is the step.
 
-As torch.optim.Muon with `match_rms_adamw`, but in float32: torch's computes in bfloat16, which takes most of the time
-of a training on a CPU without bfloat16 arithmetic.
+As torch.optim.Muon with `match_rms_adamw`, but in the type that the CPU has arithmetic for: torch's always computes in
+bfloat16, which takes most of the time of a training on a CPU without it.
 """
 
 import math

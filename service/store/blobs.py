@@ -182,8 +182,10 @@ class Blobs:
                 used_at = max(blob.lstat().st_mtime, self._told.get(blob.name, 0.0))
                 if blob not in blobs and now - used_at > UNUSED_SECONDS:
                     self._uploads.pop(blob.name.removeprefix("partial-"), None)
-                    self._told.pop(blob.name, None)
                     _remove(blob)
+        for name, told_at in list(self._told.items()):
+            if now - told_at > UNUSED_SECONDS:
+                self._told.pop(name, None)
 
     def sweep(self, kept: list[dict[str, str]], now: float) -> None:
         """Remove the leftovers of crashes, and blobs of which no model was made within a day.

@@ -87,9 +87,16 @@ def test_who_has_used_up_his_tokens_is_told_when_he_has_some_again():
 
 
 def test_another_rate_begins_anew():
-    account = Account()
-    account.enter(Caller("a", tokens_per_minute=1)).add(Delta(1, 0, "x", [1] * 1000))
-    account.enter(Caller("a", tokens_per_minute=2))
+    account, spent = Account(), Delta(1, 0, "x", [1] * 1000)
+    account.enter(Caller("a", tokens_per_minute=1)).add(spent)
+    with pytest.raises(TooManyRequests):
+        account.enter(Caller("a", tokens_per_minute=1))
+    account.enter(Caller("a", tokens_per_minute=2)).add(spent)
+    with pytest.raises(TooManyRequests) as caught:
+        account.enter(Caller("a", tokens_per_minute=2))
+    # Of the 1,000 tokens, two were to hand. What was spent at the former rate does not count.
+    assert caught.value.retry_after == 998 * 30
+    account.enter(Caller("a")).add(spent)
     account.enter(Caller("a"))
 
 
