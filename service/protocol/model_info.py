@@ -44,6 +44,11 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, parameters={}, template="", license="", system="", messages=[])
 
 
+def newest_first(infos: Iterable[ModelInfo]) -> list[ModelInfo]:
+    """Return models in the order in which every dialect lists them."""
+    return sorted(infos, key=lambda info: -info.modified_at)
+
+
 class EngineState(str, Enum):
     """The state of an engine. The values cross the queue, and `/api/status` shows them.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from ...protocol.model_info import ModelInfo
+from ...protocol.model_info import ModelInfo, newest_first
 from ..answer import Record
 from ..turns import in_turns
 
@@ -18,8 +18,7 @@ def model(info: ModelInfo, name: str = "") -> Record:
 
 def models(infos: list[ModelInfo]) -> Record:
     """Return the list of models, the newest first. It has one page, whatever `limit` asks for."""
-    newest_first = sorted(infos, key=lambda info: -info.modified_at)
-    entries = [model(info) for info in in_turns(newest_first)]
+    entries = [model(info) for info in in_turns(newest_first(infos))]
     ids = [entry["id"] for entry in entries]
     return {
         "data": entries,

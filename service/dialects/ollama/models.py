@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ...protocol.events import Shown
-from ...protocol.model_info import LoadedModel, ModelInfo, Replica
+from ...protocol.model_info import LoadedModel, ModelInfo, Replica, newest_first
 from ...protocol.request import Message
 from ..turns import in_turns
 
@@ -23,8 +23,7 @@ _FOREVER = datetime(2318, 11, 22, tzinfo=timezone.utc)
 
 def tags(infos: list[ModelInfo]) -> dict[str, Any]:
     """Return the answer of `/api/tags`, the newest model first."""
-    newest_first = sorted(infos, key=lambda info: -info.modified_at)
-    return {"models": [tag(info) for info in in_turns(newest_first)]}
+    return {"models": [tag(info) for info in in_turns(newest_first(infos))]}
 
 
 def tag(info: ModelInfo) -> dict[str, Any]:

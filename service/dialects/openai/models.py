@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...protocol.model_info import ModelInfo
+from ...protocol.model_info import ModelInfo, newest_first
 from ...syntax.names import ModelName
 from ..turns import in_turns
 
@@ -21,5 +21,4 @@ def model(info: ModelInfo, name: str = "") -> dict[str, Any]:
 
 def models(infos: list[ModelInfo]) -> dict[str, Any]:
     """Return the answer of `/v1/models`, the newest model first, as in `/api/tags`."""
-    newest_first = sorted(infos, key=lambda info: -info.modified_at)
-    return {"object": "list", "data": [model(info) for info in in_turns(newest_first)]}
+    return {"object": "list", "data": [model(info) for info in in_turns(newest_first(infos))]}
