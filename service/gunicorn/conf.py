@@ -16,12 +16,12 @@ from .supported import refuse_old_gunicorn
 
 refuse_old_gunicorn()
 
-from .hooks import on_exit, on_starting, post_worker_init, when_ready, worker_int  # noqa: E402
+from .hooks import on_exit, on_starting, post_fork, post_worker_init, when_ready, worker_int  # noqa: E402
 
 __all__ = [
     "access_log_format", "bind", "control_socket_disable", "forwarder_headers", "graceful_timeout", "keepalive",
-    "max_requests", "on_exit", "on_starting", "post_worker_init", "secure_scheme_headers", "timeout", "when_ready",
-    "worker_class", "worker_connections", "worker_int", "workers",
+    "max_requests", "on_exit", "on_starting", "post_fork", "post_worker_init", "secure_scheme_headers", "timeout",
+    "when_ready", "worker_class", "worker_connections", "worker_int", "workers",
 ]  # fmt: skip
 
 

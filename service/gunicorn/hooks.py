@@ -11,7 +11,6 @@ import gc
 import os
 import resource
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,7 +25,7 @@ from ..models.declaration import declared_models
 from ..telemetry import request_log
 from ..transport.address import parse_address
 from ..transport.credentials import check_credentials
-from .announce import announce
+from .announce import Announcement
 from .engine_child import EngineHostChild
 
 # TCP gives up a client whose machine or cable failed after 15 minutes; we do after this time.
@@ -70,11 +69,21 @@ def when_ready(server: Any) -> None:
     # The command lines that are announced use plain HTTP.
     address = None if server.cfg.is_ssl else tcp_address(server.LISTENERS)
     if address is not None:
-        threading.Thread(target=announce, args=(Settings.from_env(), *address), daemon=True).start()
+        server.announcement = Announcement(*address)
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Give a new web worker what the master made for all of them."""
+    worker.announcement = getattr(server, "announcement", None)
 
 
 def post_worker_init(worker: Any) -> None:
-    """Write the request log in each web worker, and keep the application's objects out of garbage collections."""
+    """Begin what each web worker does beside its requests: the log of them, and the announcement.
+
+    Keep the application's objects out of garbage collections.
+    """
+    if getattr(worker, "announcement", None):
+        worker.announcement.start()
     if Settings.from_env().log_requests:
         request_log.to_stdout()
     gc.collect()

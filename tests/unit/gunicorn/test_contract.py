@@ -15,6 +15,7 @@ import gevent.socket
 import pytest
 from gunicorn import util
 from gunicorn.arbiter import Arbiter
+from gunicorn.config import Postfork
 from gunicorn.http import wsgi
 from gunicorn.http.body import Body, ChunkedReader, LengthReader
 from gunicorn.http.message import Message, Request
@@ -147,3 +148,7 @@ def test_a_stream_server_that_takes_tls_says_so():
 @pytest.mark.parametrize("name", ["on_starting", "when_ready", "post_worker_init", "on_exit", "worker_int"])
 def test_gunicorn_calls_each_hook_with_one_argument(name: str):
     assert len(parameters(getattr(conf, name))) == 1
+
+
+def test_gunicorn_calls_post_fork_with_the_master_and_the_worker():
+    assert len(parameters(conf.post_fork)) == len(parameters(Postfork.default)) == 2
