@@ -19,8 +19,8 @@ from .turns import AT_ONCE, give_turn, in_turns
 
 # The fields in which OpenAI's and Anthropic's items keep text that a model or a tool has written.
 TEXT_FIELDS = (
-    "title", "text", "content", "output", "summary", "refusal", "code", "outputs", "results", "result", "stdout",
-    "stderr", "logs", "query", "queries", "error", "message", "error_message", "tool_name", "source", "data",
+    "title", "context", "text", "content", "output", "summary", "refusal", "code", "outputs", "results", "result",
+    "stdout", "stderr", "logs", "query", "queries", "error", "message", "error_message", "tool_name", "source", "data",
     "encrypted_content",
 )  # fmt: skip
 
@@ -29,10 +29,18 @@ CALL_FIELDS = ("arguments", "input", "action", "actions", "code")
 # Too many values are found before all of a long text is counted.
 _COUNTED_BYTES = 1 << 16
 
-# The same fields hold files in base64, and texts that another server has encrypted: one long word, or lines of it. Each
-# text matches in one way only, since a pattern that may split a word anywhere takes exponential time to fail.
+# Three of these fields may hold a file, or a text that another server has encrypted: one long word in base64, or lines
+# of it. All others are text whatever they look like, since a tool may write a hash, a path or a row of dashes. Each
+# text matches in one way only: a pattern that may split a word anywhere takes exponential time to fail.
+FILE_FIELDS = ("data", "encrypted_content", "result")
 _WORD, _BREAK = "[A-Za-z0-9+/_=-]", r"(?:\r\n?|\n)"
-_OPAQUE = re.compile(rf"{_WORD}{{64,}}(?:{_BREAK}{_WORD}{{64,}})*(?:{_BREAK}{_WORD}*)?|data:.*", re.DOTALL)
+_OPAQUE = re.compile(
+    rf"{_WORD}{{64,}}(?:{_BREAK}{_WORD}{{64,}})*(?:{_BREAK}{_WORD}*)?|data:[^,\s]{{0,200}};base64,.*", re.DOTALL
+)
+# Parts of a result that are files, by the beginnings and ends of their types' names.
+_FILES = re.compile("(?:input_)?(?:image|file|audio|document).*|container_upload|.*screenshot")
+# What a command that ended in another way than by itself and with 0 says of it.
+_EXIT_FIELDS = ("exit_code", "return_code")
 
 
 def call_arguments(value: Any) -> Record:
@@ -75,6 +83,23 @@ def text_in(value: Any) -> str:
     return "\n".join(_texts(value))
 
 
+def result_text(value: Any) -> str:
+    """Return what a part of a tool's result tells the model, which takes an empty result for a success.
+
+    That is its text and how its command ended. For a file it is a note, and for other values without text their JSON.
+    """
+    if not isinstance(value, dict):
+        return text_in(value) if isinstance(value, list) else as_text(value)
+    fields = {name.lower(): item for name, item in value.items()}
+    text = "\n".join(each for each in (text_in(value), _ending(fields)) if each)
+    if text or any(isinstance(fields.get(name), str) for name in TEXT_FIELDS if name not in FILE_FIELDS):
+        return text
+    kind, rest = as_text(fields.pop("type", None)), list(fields.values())
+    if _FILES.fullmatch(kind) or any(isinstance(each, str) and is_opaque(each) for each in rest):
+        return f"[{kind or 'file'}: the model can't read it]"
+    return as_text(value) if rest or not kind else ""
+
+
 def as_text(value: Any) -> str:
     """Return a value as text: a string as it is, nothing for null, and JSON for anything else."""
     if value is None or isinstance(value, str):
@@ -104,12 +129,24 @@ def _json_texts(turns: list[Any]) -> Iterator[str]:
                 yield value
 
 
-def _texts(value: Any) -> list[str]:
+def _ending(fields: Record) -> str:
+    """Return how a command ended, if not with 0. OpenAI has that in `outcome`, Anthropic beside the output."""
+    outcome = fields.get("outcome")
+    fields = outcome if isinstance(outcome, dict) else fields
+    if fields.get("type") == "timeout":
+        return "timed out"
+    codes = [fields[name] for name in _EXIT_FIELDS if isinstance(fields.get(name), int) and fields[name]]
+    return f"exit code {codes[0]}" if codes else ""
+
+
+def _texts(value: Any, may_be_file: bool = False) -> list[str]:
     if isinstance(value, str):
-        return [value] if value and not is_opaque(value) else []
+        return [value] if value and not (may_be_file and is_opaque(value)) else []
     if isinstance(value, list):
-        return [text for item in in_turns(value) for text in _texts(item)]
+        return [text for item in in_turns(value) for text in _texts(item, may_be_file)]
     if isinstance(value, dict):
         fields = {name.lower(): item for name, item in value.items()}
-        return [text for name in TEXT_FIELDS for text in _texts(fields.get(name))]
+        # The source of a document is a file unless its type says "text".
+        files = FILE_FIELDS if fields.get("type") != "text" else ()
+        return [text for name in TEXT_FIELDS for text in _texts(fields.get(name), name in files)]
     return []

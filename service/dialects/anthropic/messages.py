@@ -14,7 +14,7 @@ from ...protocol.request import Image, Message
 from .. import images
 from ..content import joined
 from ..fields import Fields
-from ..history import as_text, text_in, tool_call
+from ..history import as_text, result_text, text_in, tool_call
 from ..turns import in_turns
 
 # Claude Code's first system block. It changes with every request, so that no prompt would be found in the cache. vLLM's
@@ -92,7 +92,7 @@ def _user(blocks: list[Fields], place: str, is_history: bool, called: dict[str, 
         if isinstance(kind, str) and kind.endswith("tool_result"):
             call_id = as_text(block.get("tool_use_id"))
             yield Message("tool", _result(block), tool_name=called.get(call_id, ""), tool_call_id=call_id)
-        elif kind not in SILENT_BLOCKS:
+        elif kind not in SILENT_BLOCKS or (kind == "container_upload" and not is_history):
             own.append(_part(block, f"{place}[{index}]", is_history))
     content = joined([part for part in own if part or not is_history])
     if own and (content or not is_history):
@@ -103,10 +103,17 @@ def _result(block: Fields) -> str | list[str | Image]:
     """Return the result of a tool: a string, or parts. A client may send a string, blocks, or any other value."""
     content = block.get("content")
     parts = content if isinstance(content, list) else [content]
-    read = (
-        _history_part(Fields(each, _STRUCT)) if isinstance(each, dict) else as_text(each) for each in in_turns(parts)
-    )
-    return joined([part for part in read if part])
+    read = [part for part in (_result_part(each) for each in in_turns(parts)) if part]
+    # Templates have no mark for a failure, and what a failed tool says mostly tells it.
+    return joined(read) if read or block.get("is_error") is not True else "the tool failed"
+
+
+def _result_part(part: Any) -> str | Image:
+    if isinstance(part, dict):
+        block = Fields(part, _STRUCT)
+        if block.get("type") in ("image", "tool_reference") and (read := _history_part(block)):
+            return read
+    return result_text(part)
 
 
 def _part(block: Fields, place: str, is_history: bool) -> str | Image:
@@ -118,9 +125,12 @@ def _part(block: Fields, place: str, is_history: bool) -> str | Image:
         return block.string("text")
     if kind == "search_result":
         return text_in(block.values)
+    if kind == "container_upload":
+        raise BadRequest(f'content block type "container_upload" is not supported: {place} is a file of Anthropic\'s')
     source = block.child("source", "anthropic.ImageSource")
     if kind == "document" and source.string("type") in ("text", "content"):
-        return text_in(source.values)
+        # With its title and its context, which Anthropic's guide to citations promises to the model.
+        return text_in(block.values)
     if kind == "document":
         raise BadRequest(f'content block type "document" is not supported: {place} is not a plain text')
     if kind != "image":

@@ -14,7 +14,7 @@ from .. import images
 from ..answer import Record
 from ..content import joined
 from ..fields import Fields
-from ..history import as_text, text_in, tool_call
+from ..history import as_text, result_text, text_in, tool_call
 from ..tools import function_of
 from ..turns import in_turns
 from .custom_tools import CUSTOM
@@ -22,6 +22,12 @@ from .parameters import go_type
 
 _CONTENT = "invalid message content type"
 _FORMAT = "invalid message format"
+# The types of parts that vLLM's server reads in a chat, too, and the field of each that has the text
+# (`vllm/renderers/chat_utils.py`). Clients that mix OpenAI's APIs send them.
+TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal", "thinking": "thinking"}
+IMAGE_PARTS = ("image_url", "input_image")
+# Where the thoughts of an earlier turn stand; the last two are lists, OpenRouter's and LiteLLM's.
+THOUGHTS = ("reasoning", "reasoning_content", "reasoning_details", "thinking_blocks")
 
 
 def parse_messages(fields: Fields) -> list[Message]:
@@ -37,39 +43,43 @@ def parse_messages(fields: Fields) -> list[Message]:
 def _message(fields: Fields, place: int, is_history: bool, called: dict[str, str]) -> Message:
     """Return one message. `called` collects the names of the called tools, by the ids of the calls."""
     role = fields.string("role").lower()
-    content = _content(fields, f"messages[{place}].content", is_history or role != "user")
-    if role in ("tool", "function"):
+    is_result = role in ("tool", "function")
+    content = _content(fields, f"messages[{place}].content", is_history or role != "user", is_result)
+    if is_result:
         call_id = as_text(fields.get("tool_call_id"))
         name = as_text(fields.get("name")) or called.get(call_id, "")
         return Message("tool", content, tool_name=name, tool_call_id=call_id)
     calls = _calls(fields)
     called.update((call["id"], call["function"]["name"]) for call in calls)
-    thinking = as_text(fields.get("reasoning")) or as_text(fields.get("reasoning_content"))
+    thinking = next((text for name in THOUGHTS if (text := _thoughts(fields.get(name)))), "")
     # Chat templates know the older of OpenAI's two names.
     return Message("system" if role == "developer" else role, content, thinking, calls)
 
 
-def _content(fields: Fields, place: str, is_history: bool) -> str | list[str | Image]:
+def _content(fields: Fields, place: str, is_history: bool, is_result: bool = False) -> str | list[str | Image]:
     value = fields.get("content")
     if isinstance(value, str):
         return value
     if isinstance(value, list):
-        parts = [_part(part, f"{place}[{index}]", is_history) for index, part in enumerate(in_turns(value))]
+        parts = [_part(part, f"{place}[{index}]", is_history, is_result) for index, part in enumerate(in_turns(value))]
         return joined([part for part in parts if not (is_history and part == "")])
     if is_history:
         return as_text(value) or as_text(fields.get("refusal"))
     raise BadRequest(f"{_CONTENT}: {go_type(value)}", param=place)
 
 
-def _part(part: Any, place: str, is_history: bool) -> str | Image:
+def _part(part: Any, place: str, is_history: bool, is_result: bool) -> str | Image:
     """Return a part of a content, empty if it has nothing to read. Raise BadRequest if it is new and unreadable."""
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
-    if kind == "image_url":
-        return _image(part, place, is_history)
+    if isinstance(part, str):
+        return part
+    fields = part if isinstance(part, dict) else {}
+    kind = fields.get("type") or next((name for name in ("text", "image_url") if name in fields), None)
+    if isinstance(kind, str) and isinstance(text := fields.get(TEXT_PARTS.get(kind)), str):
+        return text
+    if kind in IMAGE_PARTS and (image := _image(fields, place, is_history)):
+        return image
     if is_history:
-        return text_in(part)
+        return result_text(part) if is_result else text_in(part)
     if kind == "input_audio":
         raise BadRequest(f"audio input is not supported: {place}", param=place)
     raise BadRequest(f"{_FORMAT}: {place} {_found(part, kind)}", param=place)
@@ -86,6 +96,14 @@ def _image(part: Record, place: str, is_history: bool) -> str | Image:
         if is_history:
             return ""
         raise BadRequest(error.message, param=place) from None
+
+
+def _thoughts(value: Any) -> str:
+    """Return thoughts that are a text, or a list of blocks of it."""
+    if isinstance(value, list):
+        blocks = [each for each in in_turns(value) if isinstance(each, dict)]
+        return "".join(as_text(each.get("text") or each.get("thinking")) for each in blocks)
+    return as_text(value)
 
 
 def _found(part: Any, kind: Any) -> str:

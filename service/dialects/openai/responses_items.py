@@ -17,7 +17,7 @@ from .. import images
 from ..answer import Record
 from ..content import joined
 from ..fields import Fields
-from ..history import as_text, is_opaque, text_in, tool_call
+from ..history import as_text, is_opaque, result_text, text_in, tool_call
 from ..tools import qualified
 from ..turns import in_turns
 from .responses_tools import KNOWN_TOOLS
@@ -173,8 +173,13 @@ def _output_content(value: Any) -> str | list[str | Image]:
     parts = [value] if isinstance(value, dict) and "type" in value else value
     if not isinstance(parts, list):
         return as_text(value)
-    read = (_part(each, "output", is_history=True) for each in in_turns(parts))
+    read = (_output_part(each) for each in in_turns(parts))
     return joined([part for part in read if part])
+
+
+def _output_part(value: Any) -> str | Image:
+    image = _part(value, "output", is_history=True) if isinstance(value, dict) and "image_url" in value else ""
+    return image or result_text(value)
 
 
 def _part(value: Any, place: str, is_history: bool) -> str | Image:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.dialects.history import call_arguments, text_in
+from service.dialects.history import FILE_FIELDS, TEXT_FIELDS, call_arguments, text_in
 from service.dialects.json_body import parse_json
 from tests.support.any_json import scalars
 
@@ -58,12 +58,34 @@ def test_any_arguments_become_an_object_that_crosses_the_queue(value: Any):
         ({"type": "computer_screenshot", "image_url": "data:image/png;base64,QUJD"}, ""),
         ({"type": "compaction", "encrypted_content": "gAAAAAB" + "x" * 80}, ""),
         ({"type": "document", "source": {"data": "\n".join(["JVBERi0x" * 9] * 3)}}, ""),
+        ({"type": "document", "source": {"type": "text", "data": "QUJD" * 40}}, "QUJD" * 40),
+        ({"type": "document", "title": "t", "context": "c", "source": {"type": "text", "data": "d"}}, "t\nc\nd"),
+        ({"type": "image", "source": {"data": "data:image/png;base64,QUJD"}}, ""),
+        ({"type": "reasoning", "encrypted_content": "data: a thought"}, "data: a thought"),
         (None, ""),
         (5, ""),
     ],
 )
 def test_the_text_in_a_value_is_found_and_files_are_not_text(value: Any, text: str):
     assert text_in(value) == text
+
+
+LOOKS_LIKE_A_FILE = [
+    "0123456789abcdef" * 4,  # what `docker run -d` prints
+    "/usr/lib/python3/dist-packages/" + "a" * 64,
+    "=" * 70 + "\nPASSED",
+    "-" * 80 + "\n12",
+    'data: {"a": 1}\n\n',
+    "data:\n  key: value\n",
+    "data:image/png;base64,QUJD",
+    "QUJD" * 40,
+]
+
+
+@pytest.mark.parametrize("field", [name for name in TEXT_FIELDS if name not in FILE_FIELDS])
+@pytest.mark.parametrize("text", LOOKS_LIKE_A_FILE)
+def test_a_text_is_text_whatever_it_looks_like(field: str, text: str):
+    assert text_in([{"type": "x", field: text}]) == text
 
 
 @pytest.mark.parametrize("end", ["!", "\n\n", " ", "\r\r"])

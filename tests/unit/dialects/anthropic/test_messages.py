@@ -79,9 +79,17 @@ def test_an_earlier_call_needs_neither_id_nor_name():
         ([{"type": "search_result", "title": "T", "source": "https://s", "content": [{"type": "text", "text": "a"}]}],
          "T\na\nhttps://s"),
         ([{"type": "document", "source": {"type": "text", "data": "a b"}}], "a b"),
-        ([PDF], ""),
-        ([{"type": "image", "source": {"type": "url", "url": "https://x/y.png"}}], ""),
+        ([PDF], "[document: the model can't read it]"),
+        ([{"type": "image", "source": {"type": "url", "url": "https://x/y.png"}}], "[image: the model can't read it]"),
         ([{"type": "block_of_next_year", "text": "words"}, "words"], "words\nwords"),
+        ([{"type": "block_of_next_year"}], ""),
+        ({"k": 1}, '{"k":1}'),
+        ([1, {"k": 2}], '1\n{"k":2}'),
+        ([{"type": "text", "text": 'data: {"a":1}\n'}], 'data: {"a":1}\n'),
+        ([{"type": "text", "text": "0123456789abcdef" * 4}], "0123456789abcdef" * 4),
+        ([{"type": "text", "text": "=" * 70 + "\nPASSED"}], "=" * 70 + "\nPASSED"),
+        ([{"type": "text", "text": ""}], ""),
+        ([{"type": "bash_code_execution_result", "stdout": "", "stderr": "", "return_code": 2}], "exit code 2"),
     ],
 )  # fmt: skip
 def test_the_result_of_a_tool_is_evidence_whatever_is_in_it(content: Any, read: Any):
@@ -101,7 +109,31 @@ def test_a_search_result_of_the_user_is_text():
     assert turns({"role": "user", "content": [block]}) == [Message("user", "T\na\ns")]
 
 
-@pytest.mark.parametrize("block", [PDF, {"type": "block_of_next_year"}])
+def test_a_document_is_read_with_its_title_and_context_and_as_history_in_the_same_way():
+    source = {"type": "text", "media_type": "text/plain", "data": "0123456789abcdef" * 4}
+    block = {"type": "document", "source": source, "title": "T", "context": "C", "citations": {"enabled": True}}
+    asked = {"role": "user", "content": [block]}
+    (new,) = turns(asked)
+    earlier, *_ = turns(asked, {"role": "assistant", "content": "ok"}, ASKED)
+    assert new == earlier == Message("user", f"T\nC\n{source['data']}")
+
+
+@pytest.mark.parametrize("content", ["data: a,b\n1,2\nWhat is the sum?", "0123456789abcdef" * 4])
+def test_an_earlier_question_is_kept_whatever_it_looks_like(content: str):
+    first, *_ = turns({"role": "user", "content": content}, {"role": "assistant", "content": "3"}, ASKED)
+    assert first == Message("user", content)
+
+
+def test_a_tool_that_failed_without_a_word_does_not_look_like_a_success():
+    block = {"type": "tool_result", "tool_use_id": "t", "is_error": True}
+    contents: list[Any] = ["", [], "no such file"]
+    results = [{**block, "content": content} for content in contents]
+    assert [message.text for message in turns(ASKED, {"role": "user", "content": results})[1:]] == [
+        "the tool failed", "the tool failed", "no such file",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("block", [PDF, {"type": "block_of_next_year"}, {"type": "container_upload", "file_id": "f"}])
 def test_a_new_block_that_can_not_be_read_is_refused_by_its_place(block: dict[str, Any]):
     with pytest.raises(BadRequest, match=r"messages\[0\]\.content\[1\]"):
         turns({"role": "user", "content": [{"type": "text", "text": "a"}, block]})

@@ -149,8 +149,8 @@ def test_a_developer_is_the_system_and_reasoning_is_kept():
          f"{GO} string into Go struct field ChatCompletionRequest.messages of type []openai.Message"),
         ({"messages": [{"role": "user", "content": 1}]}, "invalid message content type: float64"),
         ({"messages": [{"role": "user"}]}, "invalid message content type: <nil>"),
-        ({"messages": [{"role": "user", "content": ["a"]}]},
-         "invalid message format: messages[0].content[0] is a string; it must be an object with a type"),
+        ({"messages": [{"role": "user", "content": [5]}]},
+         "invalid message format: messages[0].content[0] is a float64; it must be an object with a type"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "video_url"}]}]},
          "invalid message format: messages[0].content[1] has the type 'video_url'; "
          '"text" and "image_url" are supported'),

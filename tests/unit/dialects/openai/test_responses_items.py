@@ -81,14 +81,22 @@ def test_every_type_of_call_is_a_call_again(call: dict[str, Any], name: str, arg
         ("function_call", {"sum": 2}, '{"sum":2}'),
         ("function_call", [{"type": "input_text", "text": "a"}, {"type": "part_of_next_year"}], "a"),
         ("function_call", [{"type": "input_image", "image_url": PNG}], [Image(b"\x89PNG\r\n\x1a\n")]),
-        ("function_call", [{"type": "input_image", "image_url": "https://x/y.png"}], ""),
-        ("function_call", [{"type": "input_file", "filename": "a.pdf", "file_data": "QUJD" * 40}], ""),
+        ("function_call", [{"type": "input_image", "image_url": "https://x/y.png"}],
+         "[input_image: the model can't read it]"),
+        ("function_call", [{"type": "input_file", "filename": "a.pdf", "file_data": "QUJD" * 40}],
+         "[input_file: the model can't read it]"),
+        ("function_call", [{"k": 1}, 2], '{"k":1}\n2'),
+        ("function_call", {"type": "x", "value": 3}, '{"type":"x","value":3}'),
+        ("mcp_call", [{"type": "x", "blob": "QUJD" * 40}], "[x: the model can't read it]"),
+        ("shell_call", [{"stdout": "0123456789abcdef" * 4 + "\n", "stderr": ""}], "0123456789abcdef" * 4 + "\n"),
+        ("shell_call", [{"stdout": "", "stderr": "", "outcome": {"type": "exit", "exit_code": 1}}], "exit code 1"),
+        ("shell_call", [{"stdout": "a", "stderr": "", "outcome": {"type": "timeout"}}], "a\ntimed out"),
         ("custom_tool_call", "ok", "ok"),
         ("computer_call", {"type": "computer_screenshot", "image_url": PNG}, [Image(b"\x89PNG\r\n\x1a\n")]),
         ("shell_call", [{"stdout": "out", "stderr": "err", "outcome": {"type": "exit", "exit_code": 0}}], "out\nerr"),
         ("local_shell_call", "out", "out"),
     ],
-)
+)  # fmt: skip
 def test_every_type_of_output_answers_its_call(kind: str, output: Any, content: Any):
     made, answered = between(
         {"type": kind, "call_id": "c1", "name": "f", "arguments": "{}"},
