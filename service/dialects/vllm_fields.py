@@ -16,6 +16,8 @@ from ..errors import BadRequest
 from .fields import Fields
 
 _THINKING = ("enable_thinking", "thinking")
+# Options of Ollama's that say how a model lies in memory.
+PLACEMENT = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "numa", "use_mmap", "use_mlock", "low_vram")
 # Names that a chat template gets from the request's other fields, or that decide how it is rendered.
 _OWN_ARGUMENTS = (
     "messages", "conversation", "tools", "chat_template", "tokenize", "add_generation_prompt",
@@ -52,6 +54,11 @@ def _no_effect(*names: str) -> Route:
 
 def _refused(note: str, **harmless: Any) -> Route:
     return {name: VllmField(Treatment.REFUSED, note, (value,)) for name, value in harmless.items()}
+
+
+def _others(note: str, *names: str) -> Route:
+    """Return fields of another of these APIs, which clients of several of them leave empty."""
+    return {name: VllmField(Treatment.REFUSED, note, (None, "", False)) for name in names}
 
 
 _SAMPLING = {
@@ -126,6 +133,9 @@ _OPENAI_ELSEWHERE = {
         seed=None, logprobs=False, top_logprobs=0, logit_bias=None, presence_penalty=0, frequency_penalty=0,
     ),
 }  # fmt: skip
+# Ollama's options. Those that are about the model's place in memory are ignored on every route.
+_OPTIONS = _others("use this route's own fields, such as temperature", "options")
+_CONVERSATION = _others("send the conversation as messages", "input", "prompt", "previous_response_id")
 _IGNORED = _no_effect(
     "user", "session_id", "mm_payload", "return_mm_kwargs", "return_token_offsets", "metadata", "service_tier"
 )
@@ -135,6 +145,10 @@ CHAT: Route = {
     **_SAMPLING, **_CONSTRAINTS, **_TRUNCATION, **_TEMPLATE, **_OPERATORS, **_MEDIA, **_BEAMS,
     **_UNANSWERED, **_STREAM, **_REPETITION, **_IGNORED, **_REQUEST_ID,
     **_honoured(include_reasoning="without it the thinking is not sent"),
+    **_OPTIONS, **_CONVERSATION,
+    **_others("use response_format", "format", "text", "output_format"),
+    **_others("use response_format and reasoning_effort", "output_config"),
+    **_others("send a message of the system", "system", "instructions"),
     **_refused("the operator sets a model's template", chat_template=None),
     **_refused("the template adds them", add_special_tokens=False),
     **_refused("an answer holds its own text alone", echo=False),
@@ -151,7 +165,14 @@ COMPLETIONS: Route = {
     **_refused("use max_tokens", max_output_tokens=None),
     **_refused("use stop", stop_sequences=None),
     **_refused("use logprobs, which is a number here", top_logprobs=0),
-    **_refused("send a prompt; this route has no chat template", messages=None, tools=None),
+    **_OPTIONS,
+    **_others("use response_format", "format", "text", "output_format", "output_config"),
+    **_others(
+        "send a prompt; this route has no chat template",
+        "messages", "tools", "system", "instructions", "input", "previous_response_id", "think", "thinking",
+        "enable_thinking", "reasoning", "reasoning_effort",
+    ),
+    **_refused("this route has no tools", tool_choice="none"),
 }  # fmt: skip
 RESPONSES: Route = {
     **_ELSEWHERE, **_SAMPLING, **_CONSTRAINTS, **_OPERATORS, **_STREAM, **_IGNORED,
@@ -165,7 +186,11 @@ RESPONSES: Route = {
     **_refused("send the conversation as input", previous_input_messages=None, enable_response_messages=False,
                messages=None),
     **_refused("use text.format", response_format={"type": "text"}),
-    **_refused("use reasoning.effort", reasoning_effort=None),
+    **_OPTIONS,
+    **_others("use text.format", "format", "output_format"),
+    **_others("use text.format and reasoning.effort", "output_config"),
+    **_others("use instructions", "system"),
+    **_others("use reasoning.effort", "reasoning_effort", "think", "thinking", "enable_thinking"),
     **_refused("use max_output_tokens", max_tokens=None, max_completion_tokens=None),
     **_refused("use stop", stop_sequences=None),
     **_refused("use top_logprobs, and message.output_text.logprobs in include", logprobs=False),
@@ -181,7 +206,11 @@ MESSAGES: Route = {
     **_STREAM,
     **_SWITCHES,
     **_no_effect("mm_payload", "return_mm_kwargs", "metadata"),
-}
+    **_OPTIONS, **_CONVERSATION,
+    **_others("use output_config.format", "format", "text"),
+    **_others("use system", "instructions"),
+    **_others("use thinking", "think", "enable_thinking"),
+}  # fmt: skip
 EMBEDDINGS: Route = {
     **_OPERATORS, **_MEDIA,
     **_honoured(
@@ -208,7 +237,8 @@ def refuse_unsupported(fields: Fields, route: Route) -> None:
     """Raise a BadRequest that names the first field that this server can't honour."""
     for name in fields.values.keys() & route.keys():
         field, value = route[name], fields.get(name)
-        if field.treatment is Treatment.REFUSED and not any(_equal(value, each) for each in field.harmless):
+        harmless = any(_equal(value, each) for each in field.harmless) or _is_placement(name, value)
+        if field.treatment is Treatment.REFUSED and not harmless:
             raise BadRequest(f"{name} is not supported: {field.note}", param=name, code="unsupported_parameter")
 
 
@@ -247,6 +277,11 @@ def _note(name: str) -> str:
     if len(routes_of) < 2:
         return "".join(routes_of)
     return "; ".join(f"{', '.join(paths)}: {note}" for note, paths in routes_of.items())
+
+
+def _is_placement(name: str, value: Any) -> bool:
+    """Return whether a field is Ollama's options with nothing that changes an answer, as many programs send them."""
+    return name == "options" and isinstance(value, dict) and value.keys() <= set(PLACEMENT)
 
 
 def _equal(value: Any, harmless: Any) -> bool:

@@ -25,9 +25,9 @@ from .parameters import (
     parse_request_id,
     parse_sampling,
     parse_stream,
-    think,
     truncation,
 )
+from .thinking import parse_think, shows_thinking
 
 # Fields that OpenAI's API had before tools. The answers here have no place for such calls.
 OLDER = {"functions": "tools", "function_call": "tool_choice"}
@@ -44,7 +44,7 @@ def parse_chat(body: dict[str, Any]) -> OpenAICall:
     messages = parse_messages(fields)
     tools = parse_tools(fields)
     request = _request(fields, model, _chat(fields, messages, tools))
-    show_thinking = fields.boolean("include_reasoning", True)
+    show_thinking = shows_thinking(fields)
     return OpenAICall(
         model,
         [request],
@@ -69,7 +69,7 @@ def _chat(fields: Fields, messages: list[Message], tools: Tools) -> Chat:
     return Chat(
         messages,
         tools.shown(allowed),
-        think=_think(fields, switch),
+        think=parse_think(fields, switch),
         tool_choice=tool_choice,
         forced_tool=forced_tool,
         parallel_tool_calls=fields.boolean("parallel_tool_calls", True),
@@ -119,15 +119,6 @@ def _refuse_other_answers(fields: Fields) -> None:
             raise BadRequest(f"{name} is not supported: use {instead}", param=name, code="unsupported_parameter")
     if any(kind != "text" for kind in fields.array("modalities", "[]string")):
         raise BadRequest('modalities may hold "text" only', param="modalities", code="unsupported_value")
-
-
-def _think(fields: Fields, switch: bool | None) -> bool | str | None:
-    """Return `reasoning.effort` or `reasoning_effort`, else the switch that vLLM's clients send for the template."""
-    nested = fields.child("reasoning", "openai.Reasoning").string("effort")
-    if nested:
-        return think(nested, "reasoning.effort")
-    effort = fields.string("reasoning_effort")
-    return think(effort, "reasoning_effort") if effort else switch
 
 
 def _sampling(fields: Fields) -> Sampling:

@@ -50,10 +50,14 @@ def parse_choice(value: Any, tools: Tools) -> tuple[str, str, list[str] | None]:
         if value == "required":
             tools.require_one()
         return value or "auto", "", None
+    # Some clients write a choice as Anthropic's API has it: "any", each as an object, and a tool by its name.
+    if value == "any":
+        return parse_choice("required", tools)
     kind = value.get("type") if isinstance(value, dict) else None
-    if kind in TOOL_MODES:
-        # Some clients write each choice as an object, as Anthropic's API has it.
+    if kind in (*TOOL_MODES, "any"):
         return parse_choice(kind, tools)
+    if kind == "tool":
+        kind = "function"
     if kind == "allowed_tools":
         return _allowed(value, tools)
     if isinstance(kind, str) and kind in tools.left_out:

@@ -76,7 +76,7 @@ def item_type(item: Fields, is_history: bool = False) -> str:
         return kind
     if item.get("role"):
         return "message"
-    if item.get("id") and item.get("content") is None:
+    if _string(item, "id") and item.get("content") is None:
         return "item_reference"
     if is_history:
         return ""

@@ -66,8 +66,11 @@ def test_a_value_that_asks_for_nothing_is_accepted(route: str, name: str, field:
 @pytest.mark.parametrize("name", [name for name, field in CHAT.items() if field.treatment is not Treatment.NO_EFFECT])
 def test_a_field_of_chat_that_would_change_an_answer_is_in_the_table_of_the_other_routes(route: str, name: str):
     # The id of an answer is not its meaning, and the others are the routes' own.
-    own = {"/v1/responses": "max_output_tokens", "/v1/messages": "stop_sequences"}[route]
-    assert name in ROUTES[route] or name in ("request_id", "top_k", own)
+    own = {
+        "/v1/responses": ("max_output_tokens", "input", "prompt", "previous_response_id", "text", "instructions"),
+        "/v1/messages": ("stop_sequences", "system", "output_config", "output_format"),
+    }
+    assert name in ROUTES[route] or name in ("request_id", "top_k", *own[route])
 
 
 @pytest.mark.parametrize(
@@ -238,3 +241,9 @@ def test_the_documented_table_has_every_field_once():
     rows = table()
     assert [row[0] for row in rows] == sorted({name for route in ROUTES.values() for name in route})
     assert {len(row) for row in rows} == {len(ROUTES) + 2}
+
+
+@pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"])
+def test_ollamas_options_are_refused_if_they_would_change_the_answer(route: str):
+    assert parsed(route, options={"num_ctx": 8192, "num_gpu": 1})
+    assert refusal(route, options={"num_ctx": 8192, "temperature": 0}).param == "options"
