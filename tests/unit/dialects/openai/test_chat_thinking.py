@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.dialects.openai.parameters import OpenAICall
 from service.dialects.openai.chat_request import parse_chat
+from service.dialects.openai.parameters import OpenAICall
 from service.errors import BadRequest
 from service.protocol.request import Chat
 
