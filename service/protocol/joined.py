@@ -20,7 +20,10 @@ _AT_ONCE = 32
 
 
 class Run:
-    """Deltas of one answer that can be joined: thinking comes before text, and text before calls."""
+    """Deltas of one answer that can be joined: thinking comes before text, and text before calls.
+
+    Log probabilities don't say whose they are, so those of thinking are not joined with those of text.
+    """
 
     def __init__(self, seq: int, prompt_tokens: int) -> None:
         self.seq = seq
@@ -34,7 +37,8 @@ class Run:
 
     def takes(self, delta: Delta) -> bool:
         """Return whether the delta can be joined to this run."""
-        return not (self.calls or (delta.thinking and self.text))
+        begins_text = delta.text and self.thinking and self.logprobs and not self.text
+        return not (self.calls or (delta.thinking and self.text) or begins_text)
 
     def add(self, delta: Delta) -> int:
         """Join the delta. Return how many bytes it takes, about."""

@@ -12,7 +12,7 @@ def joined(events: list[Event]) -> list[Event]:
     """Return the events, with one delta for all consecutive deltas of one answer.
 
     The deltas of several answers alternate; each answer keeps its own order and ends where it ended. Thinking stays
-    before text, and text before tool calls.
+    before text, and text before tool calls. With log probabilities, which don't say whose they are, it stays apart.
     """
     merged: list[Event] = []
     runs: dict[tuple[int, int], list[Delta]] = {}
@@ -26,7 +26,7 @@ def joined(events: list[Event]) -> list[Event]:
             continue
         answer = event.id, event.index
         run = runs.setdefault(answer, [])
-        if run and (run[-1].tool_calls or (event.thinking and answer in with_text)):
+        if run and (run[-1].tool_calls or _changes(run, event, answer in with_text)):
             merged.append(_one(run))
             run.clear()
             with_text.discard(answer)
@@ -34,6 +34,13 @@ def joined(events: list[Event]) -> list[Event]:
         if event.text:
             with_text.add(answer)
     return merged + [_one(run) for run in runs.values()]
+
+
+def _changes(run: list[Delta], event: Delta, has_text: bool) -> bool:
+    """Return whether thinking follows text, or text follows thinking whose log probabilities would become its own."""
+    if event.thinking:
+        return has_text
+    return bool(event.text and event.logprobs and not has_text and any(each.thinking for each in run))
 
 
 def _one(run: list[Delta]) -> Delta:

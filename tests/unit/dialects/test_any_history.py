@@ -38,7 +38,10 @@ def objects(values: st.SearchStrategy[Any], **more: st.SearchStrategy[Any]) -> s
 parts = objects(scalars | st.lists(scalars, max_size=2), type=kinds)
 contents = scalars | parts | st.lists(scalars | parts, max_size=3)
 turns = objects(contents, role=st.sampled_from(ROLES))
-items = turns | objects(contents, type=kinds.filter(lambda kind: kind != "message"))
+# An item with an id and without a type refers to one that is stored, which is none of these.
+items = turns | objects(contents, type=kinds.filter(lambda kind: kind != "message")).filter(
+    lambda item: item["type"] is not None or not isinstance(item.get("id"), str)
+)
 EARLIER = {"role": "user", "content": "first"}
 LATER = [{"role": "assistant", "content": "so"}, {"role": "user", "content": "and now?"}]
 DIALECTS: dict[str, tuple[Callable[..., Any], dict[str, Any], str, st.SearchStrategy[dict[str, Any]]]] = {

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from service.protocol.events import Delta, Finished, Located, TokenLogprob
 from service.protocol.joined import JoinedAnswers, Places, joined_whole
+from service.protocol.joining import joined
 
 Events = list[Delta | Finished]
 
@@ -81,6 +82,18 @@ def test_text_after_a_call_is_not_joined_to_what_stands_before_the_call() -> Non
     assert isinstance(first, Delta)
     assert isinstance(second, Delta)
     assert (first.text, first.tool_calls, second.text, second.seq) == ("a", [CALL], "b", 2)
+
+
+def test_log_probabilities_of_thoughts_are_not_joined_with_those_of_the_text() -> None:
+    thoughts = [Delta(1, seq, "", [seq], "hm ", logprobs=[LOGPROB]) for seq in (0, 1)]
+    texts = [Delta(1, seq, "a ", [seq], logprobs=[LOGPROB] * 3) for seq in (2, 3)]
+    (whole,) = joined_whole([[*thoughts, *texts]])
+    for events in (whole, joined([*thoughts, *texts])):
+        parts = [event for event in events if isinstance(event, Delta)]
+        assert [(part.thinking, part.text, len(part.logprobs)) for part in parts] == [
+            ("hm hm ", "", 2),
+            ("", "a a ", 6),
+        ]
 
 
 def test_a_reader_that_comes_late_gets_the_end_of_an_answer_before_the_rest_of_another() -> None:
