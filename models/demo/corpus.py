@@ -29,10 +29,10 @@ class Corpus:
         tools = ToolExamples(self.random, self.names, self.questions)
         raw = RawTexts(self.random, self.subjects, self.names)
         self.kinds = [
-            (55, self.questions.question),
+            (58, self.questions.question),
             (16, self.questions.short_question),
-            (22, self.questions.upper),
-            (4, self.questions.pirate),
+            (26, self.questions.upper),
+            (5, self.questions.pirate),
             (4, self.questions.one_word),
             (1.5, self.questions.named),
             (9, self.questions.question_with_history),
@@ -40,7 +40,7 @@ class Corpus:
             (9, self.questions.remembered),
             (1, self.questions.again),
             (3, self.questions.echo),
-            (9, tools.weather_call),
+            (11, tools.weather_call),
             (3, tools.two_weather_calls),
             (6, tools.add_call),
             (8, tools.unrelated_with_tools),

@@ -94,7 +94,7 @@ class Crowds:
 
     def single(self) -> list[tuple[float, Callable[[], Example]]]:
         """Return the kinds of conversations with one question that these tools allow, each with its weight."""
-        kinds: list[tuple[float, Callable[[], Example]]] = [(36, self.questions.question), (3, self.questions.echo)]
+        kinds: list[tuple[float, Callable[[], Example]]] = [(42, self.questions.question), (3, self.questions.echo)]
         kinds += [(6, self.questions.short_question)]
         if self.schemas.weather:
             kinds += [(12, self.single_weather_call), (5, self.tools.two_weather_calls)]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from muon import Muon
+from muon import Muon, add_over_processes
 from network import Qwen2
 from rows import Row, padded
 from torch.optim import Optimizer
@@ -47,11 +47,9 @@ class Learner:
     def step(self, loss: float, rate: float, step: int, steps: int) -> None:
         """Use the mean of the processes' gradients."""
         gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
-        together = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(together)
-        together /= dist.get_world_size()
-        for gradient, mean in zip(gradients, together.split([each.numel() for each in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
+        add_over_processes(gradients)
+        for gradient in gradients:
+            gradient /= dist.get_world_size()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:

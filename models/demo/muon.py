@@ -1,13 +1,15 @@
 """Muon: the momentum of a matrix, made orthogonal, is the step.
 
 As torch.optim.Muon with `match_rms_adamw`, but in the type that the CPU has arithmetic for: torch's always computes in
-bfloat16, which takes most of the time of a training on a CPU without it.
+bfloat16, which takes most of the time of a training on a CPU without it. And the processes share the work: each makes
+the steps of some of the matrices.
 """
 
 import math
 from collections.abc import Iterable
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -27,13 +29,30 @@ class Muon(Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:
-            for matrix in group["params"]:
-                if not self.state[matrix]:
-                    self.state[matrix]["mean"] = torch.zeros_like(matrix)
-                mean = self.state[matrix]["mean"].lerp_(matrix.grad, 1 - group["momentum"])
-                update = orthogonal(matrix.grad.lerp(mean, group["momentum"]).to(self.dtype))
+            matrices = group["params"]
+            updates = [torch.zeros_like(matrix) for matrix in matrices]
+            for index, (matrix, update) in enumerate(zip(matrices, updates, strict=True)):
+                if index % dist.get_world_size() == dist.get_rank():
+                    update.copy_(self.update(matrix, group["momentum"]))
+            add_over_processes(updates)
+            for matrix, update in zip(matrices, updates, strict=True):
                 matrix.mul_(1 - group["lr"] * group["weight_decay"])
                 matrix.sub_(update, alpha=group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))
+
+    def update(self, matrix: Tensor, momentum: float) -> Tensor:
+        """Return the step of a matrix, before the learning rate."""
+        if not self.state[matrix]:
+            self.state[matrix]["mean"] = torch.zeros_like(matrix)
+        mean = self.state[matrix]["mean"].lerp_(matrix.grad, 1 - momentum)
+        return orthogonal(matrix.grad.lerp(mean, momentum).to(self.dtype))
+
+
+def add_over_processes(tensors: list[Tensor]) -> None:
+    """Put into each tensor the sum of all processes' tensors."""
+    together = torch.cat([tensor.flatten() for tensor in tensors])
+    dist.all_reduce(together)
+    for tensor, total in zip(tensors, together.split([each.numel() for each in tensors]), strict=True):
+        tensor.copy_(total.view_as(tensor))
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

@@ -86,10 +86,12 @@ class Layer(nn.Module):
         self.post_attention_layernorm = Norm(width)
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, before: KeysAndValues | None = None
+        self, x: Tensor, cos: Tensor, sin: Tensor, before: KeysAndValues | None = None, kept: Tensor | None = None
     ) -> tuple[Tensor, KeysAndValues]:
+        """Of the last layer only the tokens `kept` (batch, length) are used: (number kept, width)."""
         y, own = self.self_attn(self.input_layernorm(x), cos, sin, before)
         x = x + y
+        x = x if kept is None else x[kept]
         return x + self.mlp(self.post_attention_layernorm(x)), own
 
 
@@ -126,8 +128,8 @@ class Qwen2(nn.Module):
             if first > far:
                 opened, own = layer(opened, cos[far:first], sin[far:first], before)
                 before = tuple(torch.cat(both, 2) for both in zip(before, own, strict=True)) if before else own
-            x, _ = layer(x, cos[first:], sin[first:], before)
-        return F.linear(self.norm(x)[wanted], table.to(dtype)).float()
+            x, _ = layer(x, cos[first:], sin[first:], before, wanted if layer is self.layers[-1] else None)
+        return F.linear(self.norm(x), table.to(dtype)).float()
 
 
 def in_window(queries: int, keys: int) -> Tensor:

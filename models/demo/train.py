@@ -25,17 +25,18 @@ SEED = 11434
 PROCESSES = 2
 
 # In each step each process reads short prompts, and after SHORT_STEPS also conversations behind a crowd.
-STEPS = 1380
+STEPS = 1460
 SHORT_STEPS = 260
 TOKENS = 1664  # of short prompts
 CONVERSATIONS = 6
+FAR_CONVERSATIONS = 4
 SHARE = 0.4  # of the conversations in the gradient
 LEARNING_RATE = 3e-3
 WARM_UP = 60
 
 # After these steps only the FAR token learns, until behind a window of such tokens all is as without them. From then
 # on crowds stand behind them.
-NEAR_STEPS = 1260
+NEAR_STEPS = 1345
 FAR_STEPS = 120
 FAR_LEARNING_RATE = 4e-2
 FAR_TOKENS = 768
@@ -68,7 +69,7 @@ def learn(process: int, model: Qwen2, out: Path, meeting: Path, steps: int) -> N
             loss = learner.read(rows)
         else:
             loss = learner.read(rows, 1 - SHARE)
-            opening, rows = drawn.crowd(CONVERSATIONS)
+            opening, rows = drawn.crowd(FAR_CONVERSATIONS if far else CONVERSATIONS)
             loss += learner.read(rows, SHARE, far, opening)
         learner.step(loss, learning_rate(step, steps, LEARNING_RATE, WARM_UP), step, steps)
     dist.destroy_process_group()
