@@ -108,9 +108,9 @@ def certificates(settings: Settings) -> str:
 
 def models(settings: Settings) -> str:
     """Describe the models that an engine host would serve. Raises SettingsError when there is a mistake in them."""
-    from ..models.declaration import declared_models
+    from ..models.declaration import servable_models
 
-    named = [f"{each.name.short} from {each.source}" for each in declared_models(settings)]
+    named = [f"{each.name.short} from {each.source}" for each in servable_models(settings)]
     return ", ".join(named)
 
 

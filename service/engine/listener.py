@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import stat
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from ..errors import BadRequest, EngineFailure, EngineGone, InternalError, ServiceError
+from ..errors import BadRequest, EngineFailure, EngineGone, InternalError, ServiceError, SettingsError
 from ..protocol.commands import Cancel, Command, Embed, Submit
 from ..protocol.events import Alive, Event, Failed, Hello
 from ..protocol.joining import joined
@@ -219,10 +220,33 @@ class UnixListener:
     def __init__(self, address: Address, server: asyncio.Server) -> None:
         self.address = address
         self._server = server
+        self._inode = os.stat(address.host).st_ino
 
     def close(self) -> None:
         """Stop listening."""
         self._server.close()
+
+    def remove(self) -> None:
+        """Remove the socket, unless another process has put its own in the place."""
+        with suppress(OSError):
+            if os.stat(self.address.host).st_ino == self._inode:
+                os.unlink(self.address.host)
+
+
+async def check_place(address: Address) -> None:
+    """Raise SettingsError where a Unix socket would take the place of a file or of a socket that is in use."""
+    try:
+        mode = os.lstat(address.host).st_mode
+    except OSError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise SettingsError(f"{address} is not a socket: name a path that does not exist yet")
+    try:
+        _, writer = await asyncio.open_unix_connection(address.host)
+    except OSError:
+        return
+    writer.close()
+    raise SettingsError(f"a process listens at {address} already: end it first, or name another socket")
 
 
 async def listen(address: Address, handlers: Handlers, tls: str = "", *, pulses: bool = False) -> Listening:

@@ -21,7 +21,7 @@ from ..access.addresses import check_bind
 from ..access.keys import Auth
 from ..config import Settings
 from ..errors import SettingsError
-from ..models.declaration import declared_models
+from ..models.declaration import servable_models
 from ..telemetry import request_log
 from ..transport.address import parse_address
 from ..transport.credentials import check_credentials
@@ -52,7 +52,7 @@ def on_starting(server: Any) -> None:
         Auth(settings)
         check_credentials(parse_address(settings.engine_socket), settings.tls)
         if not settings.engine_socket:
-            declared_models(settings)
+            servable_models(settings)
 
 
 def when_ready(server: Any) -> None:

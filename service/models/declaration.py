@@ -25,6 +25,9 @@ from .model import Model
 
 HUGGING_FACE = ("hf.co", "huggingface.co")
 
+# Hugging Face's name for a model's configuration, and Mistral's.
+CONFIGURATIONS = ("config.json", "params.json")
+
 # A typing mistake must not start a thousand processes.
 MAX_REPLICAS = 64
 MAX_GPUS = 1024
@@ -38,6 +41,20 @@ def declared_models(settings: Settings) -> list[Model]:
     pinned = sum(model.pinned for model in models)
     if settings.max_loaded and pinned > settings.max_loaded:
         raise SettingsError(f"VLLM_WSGI_MAX_LOADED={settings.max_loaded} is less than the {pinned} pinned models")
+    return models
+
+
+def servable_models(settings: Settings) -> list[Model]:
+    """Return the models that the settings name. Raises SettingsError, also for a directory that holds no model.
+
+    On a cluster the directories are those of the nodes, which say themselves what they lack.
+    """
+    models = declared_models(settings)
+    for model in models if settings.engine == "vllm" and not settings.cluster else []:
+        path = Path(model.source)
+        if path.is_dir() and not any((path / name).is_file() for name in CONFIGURATIONS):
+            names = " nor ".join(CONFIGURATIONS)
+            raise SettingsError(f"{model.name.short}: {path} is no model's directory, since it holds neither {names}")
     return models
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from ...config import Settings
 from ...errors import ServiceError, SettingsError
 from ...models.catalog import Catalog
-from ...models.declaration import declared_models
+from ...models.declaration import servable_models
 from ...models.inspection import tensors, tokens
 from ...models.library import Library, store_directory
 from ...models.model import Model
@@ -43,7 +43,7 @@ from ...transport.address import parse_address
 from ...transport.credentials import check_credentials
 from ..cluster.workplace import ClusterWorkplace, check_models
 from ..hub.pulls import Hub
-from ..listener import Handler, listen
+from ..listener import Handler, Listening, UnixListener, check_place, listen
 from .editor import Editor
 from .engines import Engines
 from .live_events import LiveEvents
@@ -58,8 +58,14 @@ from .workplace import Workplace
 
 logger = logging.getLogger("vllm_wsgi.host")
 
-# A Unix socket's path has at most 107 bytes (unix(7)); the workers' own names take some of them.
-MAX_DIRECTORY_BYTES = 107 - len("/worker-99999.sock")
+# In bytes (unix(7)). The workers' sockets stand in the same directory.
+MAX_PATH, WORKER_SOCKET = 107, "/worker-99999.sock"
+
+
+def check_length(path: str) -> None:
+    """Raise SettingsError for a control socket whose path, or the workers' beside it, is too long for sockets."""
+    if max(len(os.fsencode(path)), len(os.fsencode(os.path.dirname(path) + WORKER_SOCKET))) > MAX_PATH:
+        raise SettingsError(f"VLLM_WSGI_ENGINE_SOCKET={path}: the path is too long for sockets")
 
 
 class Host:
@@ -71,11 +77,9 @@ class Host:
         self._has_parent = has_parent
         self._address = parse_address(settings.engine_socket)
         check_credentials(self._address, settings.tls)
-        if self._address.is_unix and len(os.fsencode(self.directory)) > MAX_DIRECTORY_BYTES:
-            raise SettingsError(
-                f"VLLM_WSGI_ENGINE_SOCKET={self._address}: its directory's path is too long for sockets"
-            )
-        declared, hub = declared_models(settings), Hub()
+        if self._address.is_unix:
+            check_length(self._address.host)
+        declared, hub = servable_models(settings), Hub()
         directory = store_directory(settings.store)
         library = Library(directory, declared, hub.directory, settings.store_reserve)
         self._catalog = Catalog(declared + library.models())
@@ -127,7 +131,7 @@ class Host:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        server = await listen(self._address, self._handlers, self._settings.tls, pulses=True)
+        server = await self._listen()
         self._engines.load_first(self._cluster.holds if self._cluster else lambda model: False)
         notifier = SystemdNotifier()
         chores = [
@@ -156,8 +160,19 @@ class Host:
         observing.cancel()
         server.close()
         await self._engines.close()
+        if isinstance(server, UnixListener):
+            server.remove()
+
+    async def _listen(self) -> Listening:
+        """Listen at the control socket. Raises SettingsError."""
         if self._address.is_unix:
-            Path(self._address.host).unlink(missing_ok=True)
+            await check_place(self._address)
+        try:
+            return await listen(self._address, self._handlers, self._settings.tls, pulses=True)
+        except OSError as error:
+            hint = "make its directory, or let this user write there" if self._address.is_unix else "name another port"
+            reason = error.strerror or str(error)
+            raise SettingsError(f"VLLM_WSGI_ENGINE_SOCKET={self._address}: {reason}; {hint}") from None
 
     def _joined(self) -> ClusterWorkplace:
         """Return the workplace on the cluster. Raises SettingsError."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import os
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,12 @@ from vllm.config import StructuredOutputsConfig
 from vllm.envs import enable_envs_cache
 from vllm.platforms import current_platform
 from vllm.tokenizers import get_tokenizer
+from vllm.tool_parsers import ToolParserManager
 from vllm.transformers_utils.config import get_config
 from vllm.utils.gc_utils import freeze_gc_heap
 from vllm.v1.engine.async_llm import AsyncLLM
 
+from ...errors import SettingsError
 from ...models.parser_names import ParserNames, parser_names
 from .core_process import choose_start
 from .engine import VllmEngine
@@ -44,6 +48,7 @@ def build_engine(
     means the model's own template. `replica` is the engine's number where the model has several.
     With `may_fork` this process has done nothing else yet, so that vLLM's EngineCore may be a fork of it.
     """
+    check_names(engine_args, tools)
     template = Path(template_path).read_text(encoding="utf-8") if template_path else None
     kind = _family(model_path, template, tools, thinking)
     _set_variables()
@@ -62,6 +67,19 @@ def build_engine(
     freeze_gc_heap()
     enable_envs_cache()
     return VllmEngine(engine, requests, kind, template, replica)
+
+
+def check_names(engine_args: dict[str, Any], tools: str) -> None:
+    """Raise SettingsError for arguments and for a tool parser that vLLM does not have, which vLLM says late."""
+    known = [field.name for field in dataclasses.fields(AsyncEngineArgs)]
+    for name in engine_args:
+        if name not in known:
+            near = "".join(f"; did you mean {each}?" for each in difflib.get_close_matches(name, known, 1))
+            raise SettingsError(f"VLLM_WSGI_ENGINE_ARGS, or engine_args: vLLM has no argument {name!r}{near}")
+    parsers = ToolParserManager.list_registered()
+    if tools not in ("", "none", *parsers):
+        choices = ", ".join(parsers)
+        raise SettingsError(f"VLLM_WSGI_TOOL_PARSER, or tool_parser: vLLM has no {tools!r}; it has {choices}")
 
 
 def _arguments(model_path: str, kind: ParserNames, engine_args: dict[str, Any]) -> AsyncEngineArgs:

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from ...errors import Drained, EngineGoingDown, EngineGone
+from ...errors import Drained, EngineGoingDown, EngineGone, SettingsError
 from ...protocol.commands import Command, Embed, Measure, Submit
 from ...protocol.events import Delta, Event, Finished, Measured, Rendered
 from ...protocol.reports import (
@@ -263,10 +263,10 @@ async def run(options: WorkerOptions) -> int:
         gc.collect()
         gc.freeze()
     except Exception as error:
-        logger.exception("%s can't be loaded", options.model)
+        message = error.message if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"
+        logger.error("%s can't be loaded", options.model, exc_info=not isinstance(error, SettingsError))
         # Paths and other people's texts may hold what UTF-8 can't.
-        message = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
-        writer.write(pack(LoadFailed(message)))
+        writer.write(pack(LoadFailed(message.encode(errors="backslashreplace").decode())))
         await writer.drain()
         return ENGINE_DIED
     return await Worker(engine, writer, options.max_queue).run(options.socket, reader, options.tls)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from service.config import Settings
 from service.errors import SettingsError
 from service.models.catalog import Catalog
-from service.models.declaration import KINDS, declared_models, read_models
+from service.models.declaration import KINDS, declared_models, read_models, servable_models
 from service.models.inspection import describe
 from service.models.model import Model
 from service.protocol.request import Sampling
@@ -178,3 +179,13 @@ def test_more_pinned_models_than_may_be_loaded_end_the_start(directory: Path):
 def test_a_model_is_named_by_the_settings_or_its_repository(settings: dict[str, str], name: str):
     (model,) = declared_models(Settings(**settings))
     assert model.name.short == name
+
+
+@pytest.mark.parametrize("name", ["config.json", "params.json"])
+def test_a_directory_without_a_models_configuration_is_refused_before_anything_starts(name: str, tmp_path: Path):
+    settings = Settings(model=str(tmp_path))
+    with pytest.raises(SettingsError, match="holds neither config.json nor params.json"):
+        servable_models(settings)
+    assert servable_models(replace(settings, engine="scripted"))
+    (tmp_path / name).write_text("{}")
+    assert servable_models(settings)[0].source == str(tmp_path)
