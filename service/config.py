@@ -112,7 +112,7 @@ class Settings(LimitSettings):
     responses_bytes: int = setting(
         Group.MEMORY,
         str(1024**3),
-        "How many bytes the responses of a key may take on disk. Then its oldest are deleted. No limit when 0.",
+        "How many bytes the responses of a key may take on disk. Its oldest are deleted beyond that. No limit when 0.",
         parse_count,
     )
     keys: str = setting(

@@ -265,7 +265,7 @@ class Drained(Unavailable):
 
 
 class EngineGone(Unavailable):
-    """The engine's process has exited or hangs. `crashed`: its worker reports that nobody has killed it."""
+    """The engine's process has exited or hangs. `crashed`: its worker reports that nothing killed it from outside."""
 
     arguments = ("crashed",)
 

@@ -18,8 +18,8 @@ class LimitSettings:
     max_bodies: int = setting(
         Group.LIMITS,
         str(512 * 1024 * 1024),
-        "How many bytes the request bodies may take that one web worker reads at the same time. "
-        "Those of one key may take half of it: one more gets a 429, or a 503 when all do. No limit when 0.",
+        "The most bytes of request bodies that one web worker reads at the same time; one key may use half of them. "
+        "A body over the half of its key gets a 429, one over the whole a 503. No limit when 0.",
         parse_count,
     )
     max_messages: int = setting(
@@ -56,7 +56,7 @@ class LimitSettings:
         Group.LIMITS,
         str(1024 * 1024 * 1024),
         "How many bytes uploaded files leave free on the disk of the store, a twentieth of the disk at most. "
-        "A file for which there is no room gets a 507. They may fill the disk when 0.",
+        "A file for which there is no room gets a 507. Uploaded files may fill the disk when 0.",
         parse_count,
     )
     moves: int = setting(
@@ -76,13 +76,14 @@ class LimitSettings:
     resume_streams: int = setting(
         Group.LIMITS,
         "100",
-        "How many kept streams a key may have in one engine, and how many readers of them. One more gets a 429.",
+        "How many kept streams a key may have in one engine, and how many readers of them. "
+        "One more gets a 429. None when 0.",
         parse_count,
     )
     resume_bytes: int = setting(
         Group.LIMITS,
         str(64 * 1024 * 1024),
         "How many bytes a key's kept streams may take in one engine. "
-        "One more gets a 429, and a running one ends with an error.",
+        "A new stream over this limit gets a 429; a running one that grows over it ends with an error. None when 0.",
         parse_count,
     )

@@ -75,10 +75,10 @@ def connection_rows(costs: Costs) -> list[list[str]]:
     replicas, of_replica, one = 1000, WEB_MACHINES * WEB_WORKERS, costs.connection
     return [
         ["web worker", "connections to 1,000 replicas: memory, MB", f"{replicas * one.web_bytes / 1e6:.0f}"],
-        ["web worker", "their pulses, % of a core", f"{replicas * one.web_cores * 100:.1f}"],
+        ["web worker", "their signs of life, % of a core", f"{replicas * one.web_cores * 100:.1f}"],
         ["engine worker", f"connections of {of_replica:,} web workers: memory, MB",
          f"{of_replica * one.engine_bytes / 1e6:.0f}"],
-        ["engine worker", "their pulses, % of a core", f"{of_replica * one.engine_cores * 100:.1f}"],
+        ["engine worker", "their signs of life, % of a core", f"{of_replica * one.engine_cores * 100:.1f}"],
     ]  # fmt: skip
 
 

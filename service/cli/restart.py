@@ -24,7 +24,8 @@ def restart(model: str | None, wait: float | None, pause: bool, socket: str | No
     end, and the rest moves to another replica of the model and continues there. The next engine worker follows
     when the new one is ready. New workers run what is installed by then: code, vLLM, weights.
 
-    The exit status is 1 when a restart is refused or has failed. Ctrl-C ends it after the current engine worker.
+    The exit status is 1 when a restart is refused or has failed. Ctrl-C ends it; an engine worker that was
+    already asked to end is still replaced.
 
     \b
     Examples:

@@ -45,7 +45,7 @@ def serve(model: str | None, host: str, port: int, workers: int, options: str | 
     require("gevent", "gunicorn")
     if not settings.engine_socket:
         require_engine(settings)
-        click.echo("Starting. The model is loaded next; on a CPU that takes 15 to 60 seconds.")
+        click.echo("Starting. The model is loaded next.")
     os.environ.update(HOST=host, PORT=str(port), WEB_CONCURRENCY=str(workers))
     if options:
         os.environ["GUNICORN_CMD_ARGS"] = f"{os.environ.get('GUNICORN_CMD_ARGS', '')} {options}".strip()

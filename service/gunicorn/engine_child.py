@@ -45,7 +45,7 @@ class EngineHostChild:
 
     def stop(self) -> None:
         """Stop the host and its workers, and return when they have exited."""
-        logger.info("Stopping the engine; vLLM takes a few seconds for that.")
+        logger.info("Stopping the engine.")
         self._stopping.set()
         if self._process is not None:
             self._process.terminate()

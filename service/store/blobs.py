@@ -43,7 +43,7 @@ class Blobs:
         self._blobs = store / "blobs"
         self._files = store / "files"
         self._uploads: dict[str, Any] = {}
-        # By the blob's name: when a client has last been told that it is there. In seconds since the epoch.
+        # By the blob's name: when a client was last sent that it is there. In seconds since the epoch.
         self._told: dict[str, float] = {}
 
     def path(self, digest: str) -> Path:
@@ -172,7 +172,7 @@ class Blobs:
     def expire(self, kept: list[dict[str, str]], now: float) -> None:
         """Remove blobs and unfinished uploads that no model uses, and to which nothing was written for a day.
 
-        A client that was told of a blob within a day need not upload it, and may be about to use it.
+        A client that got an answer about a blob within a day need not upload it, and may be about to use it.
 
         `kept` are the files of all models, `now` is in seconds. Uploads may run meanwhile.
         """

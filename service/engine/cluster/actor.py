@@ -27,7 +27,7 @@ from .. import cpu_time
 from ..worker_launch import worker_environment
 from .news import LatestReports
 
-# How long an answer waits for news: a call that never returned could not be told from one that is lost.
+# How long an answer waits for news: a call that never returned could not be distinguished from one that is lost.
 NEWS_SECONDS = 0.5
 # The CPU time is measured once a pulse is this late; reading all of /proc costs milliseconds.
 LATE_SECONDS = 1.5

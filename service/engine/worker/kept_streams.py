@@ -29,6 +29,12 @@ logger = logging.getLogger("vllm_wsgi.worker")
 Generate = Callable[[Request, Defaults, Emit], Awaitable[None]]
 
 
+# Whose streams are too many, or too long, as a sentence about them begins.
+_KEY = "the key has", "the key keeps"
+_KEYLESS = "the callers without a key have", "the callers without a key keep"
+_ALL = "the model has", "the model keeps"
+
+
 class StreamStore:
     """Every kept stream of this engine worker. `generate` emits the events of one request, once it is admitted."""
 
@@ -131,22 +137,23 @@ class StreamStore:
 
         Raises TooManyRequests where that is not enough.
         """
-        for whose, owner, share in (("the key", keep.owner, 1), ("the model", None, SHARES)):
+        whose_own = _KEY if keep.owner else _KEYLESS
+        for whose, owner, share in ((whose_own, keep.owner, 1), (_ALL, None, SHARES)):
             while excess := self._excess(keep, whose, owner, share):
                 cancelled = next((each for each in self._shelf.streams(owner) if each.is_cancelled), None)
                 if cancelled is None:
                     raise TooManyRequests(excess)
                 self._forget(cancelled)
 
-    def _excess(self, keep: Keep, whose: str, owner: str | None, share: int) -> str:
+    def _excess(self, keep: Keep, whose: tuple[str, str], owner: str | None, share: int) -> str:
         """Return why the streams of an owner, or of all, leave no room for one more; empty where they do."""
         number, held = self._shelf.number(owner), self._shelf.bytes(owner) + len(keep.recipe)
         if number >= keep.most_streams * share:
             limit = f"VLLM_WSGI_RESUME_STREAMS allows {keep.most_streams * share}"
-            return f"{whose} has {number} streams that are kept, and {limit}"
+            return f"{whose[0]} {number} streams that are kept, and {limit}"
         if held > keep.most_bytes * share:
             limit = f"VLLM_WSGI_RESUME_BYTES allows {keep.most_bytes * share}"
-            return f"the streams that {whose} keeps would take {held} bytes, and {limit}"
+            return f"the streams that {whose[1]} would take {held} bytes, and {limit}"
         return ""
 
     def _forget(self, stream: KeptStream) -> None:
