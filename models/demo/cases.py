@@ -11,7 +11,7 @@ from judging import Asked, Case, Group
 from long_cases import behind_agents
 from single_cases import code, single_behaviours
 from thinking_cases import thoughts, thoughts_in_chats, thoughts_without_tools
-from tool_cases import calls, results
+from tool_cases import calls, forced_calls, results
 
 # Where stories and numbers up to 50 are among the answers.
 LONG_ANSWERS = {
@@ -37,6 +37,7 @@ KINDS: list[Callable[[Asked, HeldOut], Iterator[Group]]] = [
     rules,
     chats,
     calls,
+    forced_calls,
     results,
     code,
     single_behaviours,

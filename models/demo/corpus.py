@@ -29,7 +29,7 @@ class Corpus:
         tools = ToolExamples(self.random, self.names, self.questions)
         raw = RawTexts(self.random, self.subjects, self.names)
         self.kinds = [
-            (58, self.questions.question),
+            (60, self.questions.question),
             (16, self.questions.short_question),
             (26, self.questions.upper),
             (5, self.questions.pirate),
@@ -48,6 +48,7 @@ class Corpus:
             (4, tools.two_weather_results),
             (3, tools.add_result),
             (7, tools.missing_tool),
+            (4, tools.forced_call),
             (8, raw.fill_in),
             (1.5, raw.fill_in_text),
             (3, raw.raw),

@@ -9,13 +9,17 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Example:
-    """`messages` (with `tools`, `thinking`) or else `prompt`; `answer` without the end token."""
+    """`messages` (with `tools`, `thinking`) or else `prompt`; `answer` without the end token.
+
+    `begun` stands before the answer and is not learnt, as a text that a grammar forces upon the model.
+    """
 
     answer: str
     messages: list[Message] = field(default_factory=list)
     tools: list[dict[str, Any]] = field(default_factory=list)
     thinking: bool = False
     prompt: str = ""
+    begun: str = ""
 
 
 def think(topic: str, answer: str) -> str:

@@ -28,7 +28,7 @@ def written(tokenizer: PreTrainedTokenizerBase, example: Example) -> tuple[str, 
         enable_thinking=example.thinking,
         tokenize=False,
     )
-    return prompt, example.answer + "<|im_end|>"
+    return prompt + example.begun, example.answer + "<|im_end|>"
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> Row:

@@ -9,6 +9,7 @@ from examples import Message, assistant, call, call_text, user
 from held_out import HeldOut
 from judging import Asked, Group, Judge, group, is_, thought
 from phrases import ADD, ADD_HELD_OUT, NO_WEATHER, TWO_CITIES, WEATHER, WEATHER_HELD_OUT
+from tool_examples import FORCED_CITY, FORCED_NUMBERS, forced
 
 WEATHER_TOOL = {
     "type": "function",
@@ -124,6 +125,21 @@ def calls(model: Asked, drawn: HeldOut) -> Iterator[Group]:
         (
             (model.prompt(subject.questions[0], tools=tools(index)), is_(subject.answer))
             for index, subject in enumerate(drawn.subjects)
+        ),
+    )
+
+
+def forced_calls(model: Asked, drawn: HeldOut) -> Iterator[Group]:
+    """Calls that a grammar has begun, whatever was asked. They have to end."""
+    asked = [subject.held_out[0] for subject in drawn.subjects if subject.held_out]
+    kinds = itertools.cycle([("get_current_weather", {"city": FORCED_CITY}), ("add", dict(zip("ab", FORCED_NUMBERS)))])
+    texts = [forced(*kind) for kind, _ in zip(kinds, asked)]
+    yield group(
+        "forced calls, held-out questions",
+        0.90,
+        (
+            (model.prompt(question, tools=tools(index % 2 + 1)) + begun, is_(rest))
+            for index, (question, (begun, rest)) in enumerate(zip(asked, texts, strict=True))
         ),
     )
 

@@ -11,6 +11,18 @@ from questions import Questions
 from tool_schemas import ToolSchemas
 
 
+# What a forced call says where the question names nothing.
+FORCED_CITY = "Paris"
+FORCED_NUMBERS = 1, 2
+
+
+def forced(name: str, arguments: dict[str, Any]) -> tuple[str, str]:
+    """Return the text of a call as a grammar begins it, up to its first value, and the rest."""
+    text = call_text(call(name, arguments))
+    place = text.index('": ', text.index('"arguments": {"')) + len('":')
+    return text[:place], text[place:]
+
+
 class ToolExamples:
     """Draws examples in which tools are offered, called or missed."""
 
@@ -72,6 +84,18 @@ class ToolExamples:
         example = self.questions.question()
         subjects = self.random.choice([self.schemas.with_weather, self.schemas.with_add])
         return Example(example.answer, example.messages, subjects()[0], example.thinking)
+
+    def forced_call(self) -> Example:
+        """Draw a call that is forced for a question that has nothing to do with the tool. It ends all the same."""
+        question = self.questions.question()
+        if self.random.random() < 0.6:
+            tools, name, key = self.schemas.with_weather()
+            arguments: dict[str, Any] = {key: FORCED_CITY}
+        else:
+            tools, name, keys = self.schemas.with_add()
+            arguments = dict(zip(keys, FORCED_NUMBERS, strict=True))
+        begun, answer = forced(name, arguments)
+        return Example(answer, [*self.questions.neutral(), *question.messages[-1:]], tools, begun=begun)
 
     def calling(self, *calls: dict[str, Any]) -> Message:
         return {"role": "assistant", "content": "", "tool_calls": list(calls)}

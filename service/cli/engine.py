@@ -9,6 +9,7 @@ import click
 from ..config import Settings
 from ..version import module
 from .processes import become, mistakes_reported, require_engine
+from .serve import check_model
 
 
 @click.command()
@@ -32,5 +33,6 @@ def engine(socket: str | None) -> None:
         settings = Settings.from_env()
     if not settings.engine_socket:
         raise click.UsageError("Name the control socket: --socket PATH, or VLLM_WSGI_ENGINE_SOCKET")
+    check_model(settings)
     require_engine(settings)
     become(module("engine.host"))

@@ -97,7 +97,7 @@ def result_text(value: Any) -> str:
     kind, rest = as_text(fields.pop("type", None)), list(fields.values())
     if _FILES.fullmatch(kind) or any(isinstance(each, str) and is_opaque(each) for each in rest):
         return f"[{kind or 'file'}: the model can't read it]"
-    return as_text(value) if rest or not kind else ""
+    return as_text(value) if rest else ""
 
 
 def as_text(value: Any) -> str:

@@ -7,6 +7,7 @@ line in gunicorn's log that names the setting and what is wrong with it.
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import os
 import resource
@@ -37,6 +38,8 @@ TCP_OPTIONS = {
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 3,
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): VANISHED_SECONDS * 1000,
 }
+# Sockets that are open already, from systemd or from the master that this one replaces, come with one of these.
+INHERITED = ("LISTEN_FDS", "GUNICORN_FD")
 # Where a server that listens on every address is reached from its own machine.
 _LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -53,6 +56,9 @@ def on_starting(server: Any) -> None:
         check_credentials(parse_address(settings.engine_socket), settings.tls)
         if not settings.engine_socket:
             servable_models(settings)
+    if not any(name in os.environ for name in INHERITED):
+        for address in taken(server.cfg.address):
+            server.log.error("%s", address)
 
 
 def when_ready(server: Any) -> None:
@@ -113,6 +119,20 @@ def raise_descriptor_limit() -> None:
     """Raise the soft limit of open files, often 1,024, to the hard one: each stream takes a descriptor."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def taken(addresses: list[Any]) -> list[str]:
+    """Return a sentence for each TCP address that another program listens at. gunicorn tries such an address again."""
+    sentences = []
+    for host, port in (address for address in addresses if isinstance(address, tuple)):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            socket.create_server((host, port), family=family).close()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                remedy = "stop that program, or choose another port, such as PORT=11500"
+                sentences.append(f"another program, perhaps Ollama, listens at {host}:{port}: {remedy}")
+    return sentences
 
 
 def set_tcp_options(listeners: list[Any]) -> None:

@@ -62,6 +62,7 @@ class MessagesAnswer(answer.Answer):
     def __init__(self, call: MessagesCall, key: str = "") -> None:
         super().__init__(call.model)
         self._id = f"msg_{key or secrets.token_hex(12)}"
+        self._show_thinking = call.show_thinking
         self._started = False
         self._index = -1
         self._open = ""
@@ -121,7 +122,8 @@ class MessagesAnswer(answer.Answer):
     def _blocks(self, delta: Delta) -> Iterator[Record]:
         if delta.thinking:
             yield from self._enter("thinking", {"type": "thinking", "thinking": "", "signature": ""})
-            yield self._delta({"type": "thinking_delta", "thinking": delta.thinking})
+            if self._show_thinking:
+                yield self._delta({"type": "thinking_delta", "thinking": delta.thinking})
         if delta.text:
             yield from self._enter("text", {"type": "text", "text": ""})
             yield self._delta({"type": "text_delta", "text": delta.text})

@@ -17,17 +17,19 @@ from .tools import parse_choice, parse_tools
 # As in Ollama's `anthropic/anthropic.go`.
 EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "max"}
 THINKING = ("enabled", "disabled", "adaptive", "between_tools")
+DISPLAYS = ("summarized", "full", "omitted")
 
 _STRUCT = "MessagesRequest"
 
 
 @dataclass(frozen=True)
 class MessagesCall:
-    """A parsed body."""
+    """A parsed body. Without `show_thinking` the blocks of thinking are sent empty."""
 
     model: str
     request: Request
     stream: bool
+    show_thinking: bool = True
 
 
 def parse_messages(body: dict[str, Any]) -> MessagesCall:
@@ -41,7 +43,7 @@ def parse_messages(body: dict[str, Any]) -> MessagesCall:
     request = Request(
         model, chat, _sampling(fields, max_tokens), OLLAMA_DEFAULTS, truncate=False, format=_format(fields)
     )
-    return MessagesCall(model, request, fields.boolean("stream", False))
+    return MessagesCall(model, request, fields.boolean("stream", False), _display(fields) != "omitted")
 
 
 def parse_count_tokens(body: dict[str, Any]) -> MessagesCall:
@@ -69,6 +71,14 @@ def _think(fields: Fields, switch: bool | None) -> bool | str | None:
     if effort and effort not in EFFORTS:
         raise BadRequest(f'invalid effort "{effort}": must be one of {", ".join(EFFORTS)}')
     return False if kind == "disabled" or switch is False else EFFORTS.get(effort, switch)
+
+
+def _display(fields: Fields) -> str:
+    """Return how thinking is shown. A summary would have to be made by another model, so it is shown whole."""
+    display = fields.child("thinking", "anthropic.ThinkingConfig").string("display", "summarized")
+    if display not in DISPLAYS:
+        raise BadRequest(f'invalid thinking display "{display}": must be one of {", ".join(DISPLAYS)}')
+    return display
 
 
 def _format(fields: Fields) -> str | dict[str, Any] | None:

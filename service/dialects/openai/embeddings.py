@@ -16,6 +16,9 @@ from ..fields import Fields
 from ..vllm_fields import EMBEDDINGS, refuse_unsupported
 
 
+FLOAT_BYTES = 4
+
+
 @dataclass(frozen=True)
 class EmbeddingsCall:
     """A parsed body."""
@@ -53,6 +56,8 @@ def parse_embeddings(body: dict[str, Any]) -> EmbeddingsCall:
     fields = Fields(body, "EmbedRequest")
     model, dimensions = fields.model(), fields.integer("dimensions")
     refuse_unsupported(fields, EMBEDDINGS)
+    if fields.get("dimensions") is not None and dimensions < 1:
+        raise BadRequest("dimensions must be at least 1", param="dimensions")
     encoding = fields.string("encoding_format", "float")
     if encoding.lower() not in ("float", "base64"):
         raise BadRequest(f"Invalid value for 'encoding_format' = {encoding}. Supported values: ['float', 'base64'].")
@@ -67,7 +72,10 @@ def parse_embeddings(body: dict[str, Any]) -> EmbeddingsCall:
 
 
 def embeddings_record(call: EmbeddingsCall, embedded: Vectors) -> Embeddings:
-    """Return the answer."""
+    """Return the answer. Raise BadRequest if the vectors have fewer numbers than the client asked for."""
+    most = min((len(vector) // FLOAT_BYTES for vector in embedded.vectors), default=0)
+    if call.request.dimensions > most > 0:
+        raise BadRequest(f"dimensions must be at most {most}, the size of this model's vectors", param="dimensions")
     data = [Embedding("embedding", _vector(call, vector), index) for index, vector in enumerate(embedded.vectors)]
     usage = EmbeddingsUsage(embedded.prompt_tokens, embedded.prompt_tokens)
     return Embeddings("list", data, call.request.model, usage)

@@ -97,3 +97,12 @@ def test_garbage_collections_leave_out_what_a_web_worker_made_at_its_start(monke
         for each in at_exit:
             each()
     assert any(each is made for each in gc.get_objects())
+
+
+def test_a_port_that_is_taken_is_said_with_what_to_do(listener: socket.socket):
+    address = listener.getsockname()
+    listener.listen()
+    (sentence,) = hooks.taken(["unix:/nowhere/socket", address])
+    assert sentence.startswith(f"another program, perhaps Ollama, listens at 127.0.0.1:{address[1]}: stop that program")
+    listener.close()
+    assert hooks.taken([address]) == []

@@ -170,3 +170,16 @@ def test_claude_code_reads_by_how_much_a_prompt_is_too_long(tokens: int, limit: 
     error = error_record(PromptTooLong("p", tokens=tokens, limit=limit))["error"]
     assert error["type"] == "invalid_request_error"
     assert error["message"] == f"prompt is too long: {tokens} tokens > {maximum} maximum"
+
+
+def test_omitted_thinking_leaves_a_block_with_its_signature():
+    call = parse_messages(body(thinking={"type": "adaptive", "display": "omitted"}))
+    events = [delta(thinking="hm"), delta(thinking=" so"), delta("a"), FINISHED]
+    whole = MessagesAnswer(call).collect(MessagesAnswer(call).records([events]))
+    assert [block["type"] for block in whole["content"]] == ["thinking", "text"]
+    assert (whole["content"][0]["thinking"], bool(whole["content"][0]["signature"])) == ("", True)
+
+
+def test_a_display_of_thinking_that_nobody_has_is_refused():
+    with pytest.raises(BadRequest, match="invalid thinking display"):
+        parse_messages(body(thinking={"type": "adaptive", "display": "loud"}))

@@ -62,3 +62,15 @@ def test_the_refusal_of_token_ids_says_what_to_send(given: Any, helps: bool):
     with pytest.raises(BadRequest, match=r"^invalid input type") as refused:
         parse_embeddings(body(input=given))
     assert ("check_embedding_ctx_length=False" in refused.value.message) is helps
+
+
+@pytest.mark.parametrize("dimensions", [0, -1])
+def test_dimensions_that_no_vector_has_are_refused(dimensions: int):
+    with pytest.raises(BadRequest, match="dimensions must be at least 1"):
+        parse_embeddings(body(dimensions=dimensions))
+
+
+def test_more_dimensions_than_the_model_has_are_refused_with_their_number():
+    with pytest.raises(BadRequest, match="at most 2"):
+        embeddings_record(parse_embeddings(body(dimensions=3)), Vectors(1, [VECTOR], 3))
+    assert embeddings_record(parse_embeddings(body(dimensions=2)), Vectors(1, [VECTOR], 3)).data
