@@ -12,7 +12,8 @@ from vllm import SamplingParams
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.tokenizers import get_tokenizer
 
-from service.engine.vllm.grammars import DIGITS, WHITE_SPACE, CheckedSamplingParams, Grammars
+from service.engine.vllm.grammar_text import DIGITS
+from service.engine.vllm.grammars import WHITE_SPACE, CheckedSamplingParams, Grammars
 from service.engine.vllm.parsers import Parsers
 from service.errors import BadRequest
 from service.models.parser_names import ParserNames
@@ -78,14 +79,13 @@ def test_a_schema_takes_what_fits_it_and_nothing_else(name: str):
 @pytest.mark.parametrize(
     ("schema", "complaint"),
     [
-        ({"type": "string", "pattern": r"^\p{L}{2}$"}, "#/pattern: can't be compiled: Regex parsing error"),
+        ({"type": "string", "pattern": r"^\p{L}{2}$"}, "#/pattern: can't be compiled: \\p is not supported"),
         ({"items": {"type": "string", "pattern": "["}}, "#/items/pattern: can't be compiled"),
         ({"type": "nonsense"}, '#: Unsupported type "nonsense"'),
         ({"enum": []}, "#: enum array must not be empty"),
         ({"properties": 5}, "#: properties must be an object"),
         ({"properties": {"a": {"items": {"type": "int"}}}}, '#/properties/a/items: Unsupported type "int"'),
         ({"properties": {"a": 5}}, "#/properties/a: Schema should be an object or bool"),
-        ({"properties": {"a": STRING, "b": False}}, "#/properties/b: Schema 'false' cannot accept any value"),
         ({"oneOf": [STRING, {"enum": []}]}, "#/oneOf/1: enum array must not be empty"),
         ({"allOf": [{"type": "object"}, {"properties": {"a": {"type": "x"}}}]}, "#/allOf/1/properties/a: Unsupported"),
         ({"$defs": {"A": {"enum": []}}, "items": {"$ref": "#/$defs/A"}}, "#/$defs/A: enum array must not be empty"),
