@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 from typing import Any
 
 import pytest
-import xgrammar
 from vllm import SamplingParams
 from vllm.sampling_params import StructuredOutputsParams
-from vllm.tokenizers import get_tokenizer
 
 from service.engine.vllm.grammar_text import DIGITS
 from service.engine.vllm.grammars import WHITE_SPACE, CheckedSamplingParams, Grammars
@@ -19,30 +16,13 @@ from service.errors import BadRequest
 from service.models.parser_names import ParserNames
 from service.protocol.request import Chat, Constraint, Message
 from tests.support.asking import ADD
+from tests.support.grammar_matching import accepts, tokenizer
 from tests.support.schemas import SCHEMAS
-from tests.support.servers import ROOT
 
 STRING = {"type": "string"}
 FLAG = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
 REGEX_TAG = '{"type": "structural_tag", "format": {"type": "regex", "pattern": "a"}}'
 GRAMMARS = Grammars("auto")
-
-
-@cache
-def tokenizer() -> Any:
-    return get_tokenizer(str(ROOT / "models/demo"))
-
-
-@cache
-def compiler() -> xgrammar.GrammarCompiler:
-    return xgrammar.GrammarCompiler(xgrammar.TokenizerInfo.from_huggingface(tokenizer()), max_threads=1)
-
-
-def accepts(constraint: Any, text: str) -> bool:
-    """Whether the text is a whole answer under the constraint."""
-    grammar = compiler().compile_structural_tag(constraint.structural_tag)
-    matcher = xgrammar.GrammarMatcher(grammar, override_stop_tokens=[tokenizer().eos_token_id])
-    return matcher.accept_string(text) and matcher.accept_token(tokenizer().eos_token_id)
 
 
 @pytest.mark.parametrize("shape", [FLAG, {"type": "object"}, "json"])
