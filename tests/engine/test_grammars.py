@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 from typing import Any
 
 import pytest
-import xgrammar
 from vllm import SamplingParams
 from vllm.sampling_params import StructuredOutputsParams
-from vllm.tokenizers import get_tokenizer
 
-from service.engine.vllm.grammars import DIGITS, WHITE_SPACE, CheckedSamplingParams, Grammars
+from service.engine.vllm.grammar_text import DIGITS
+from service.engine.vllm.grammars import WHITE_SPACE, CheckedSamplingParams, Grammars
 from service.engine.vllm.parsers import Parsers
 from service.errors import BadRequest
 from service.models.parser_names import ParserNames
 from service.protocol.request import Chat, Constraint, Message
 from tests.support.asking import ADD
+from tests.support.grammar_matching import accepts, tokenizer
 from tests.support.schemas import SCHEMAS
-from tests.support.servers import ROOT
 
 STRING = {"type": "string"}
 FLAG = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
 REGEX_TAG = '{"type": "structural_tag", "format": {"type": "regex", "pattern": "a"}}'
 GRAMMARS = Grammars("auto")
-
-
-@cache
-def tokenizer() -> Any:
-    return get_tokenizer(str(ROOT / "models/demo"))
-
-
-@cache
-def compiler() -> xgrammar.GrammarCompiler:
-    return xgrammar.GrammarCompiler(xgrammar.TokenizerInfo.from_huggingface(tokenizer()), max_threads=1)
-
-
-def accepts(constraint: Any, text: str) -> bool:
-    """Whether the text is a whole answer under the constraint."""
-    grammar = compiler().compile_structural_tag(constraint.structural_tag)
-    matcher = xgrammar.GrammarMatcher(grammar, override_stop_tokens=[tokenizer().eos_token_id])
-    return matcher.accept_string(text) and matcher.accept_token(tokenizer().eos_token_id)
 
 
 @pytest.mark.parametrize("shape", [FLAG, {"type": "object"}, "json"])
@@ -78,14 +59,13 @@ def test_a_schema_takes_what_fits_it_and_nothing_else(name: str):
 @pytest.mark.parametrize(
     ("schema", "complaint"),
     [
-        ({"type": "string", "pattern": r"^\p{L}{2}$"}, "#/pattern: can't be compiled: Regex parsing error"),
+        ({"type": "string", "pattern": r"^\p{L}{2}$"}, "#/pattern: can't be compiled: \\p is not supported"),
         ({"items": {"type": "string", "pattern": "["}}, "#/items/pattern: can't be compiled"),
         ({"type": "nonsense"}, '#: Unsupported type "nonsense"'),
         ({"enum": []}, "#: enum array must not be empty"),
         ({"properties": 5}, "#: properties must be an object"),
         ({"properties": {"a": {"items": {"type": "int"}}}}, '#/properties/a/items: Unsupported type "int"'),
         ({"properties": {"a": 5}}, "#/properties/a: Schema should be an object or bool"),
-        ({"properties": {"a": STRING, "b": False}}, "#/properties/b: Schema 'false' cannot accept any value"),
         ({"oneOf": [STRING, {"enum": []}]}, "#/oneOf/1: enum array must not be empty"),
         ({"allOf": [{"type": "object"}, {"properties": {"a": {"type": "x"}}}]}, "#/allOf/1/properties/a: Unsupported"),
         ({"$defs": {"A": {"enum": []}}, "items": {"$ref": "#/$defs/A"}}, "#/$defs/A: enum array must not be empty"),

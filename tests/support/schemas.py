@@ -113,7 +113,7 @@ SCHEMAS: dict[str, tuple[Any, ...]] = {
         {"pet": {"kind": "cat", "lives": 9}},
         {"pet": {"kind": "dog", "weight": 9.5}},
     ),
-    "merged objects": ({"allOf": [_object({"a": INTEGER}), _object({"b": TEXT})]}, {"b": "x", "a": 1}),
+    "merged objects": ({"allOf": [_object({"a": INTEGER}), _object({"b": TEXT})]}, {"a": 1, "b": "x"}),
     "integer range": (_object({"n": {"type": "integer", "minimum": 0, "maximum": 120}}), {"n": 0}, {"n": 120}),
     "exclusive range": (_object({"n": {"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 9}}), {"n": 5}),
     "number range": (_object({"n": {"type": "number", "minimum": 0, "maximum": 1}}), {"n": 0.25}, {"n": 1}),

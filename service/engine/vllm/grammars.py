@@ -20,13 +20,14 @@ from vllm.v1.structured_output.utils import grammar_is_likely_lark
 
 from ...errors import BadRequest
 from ...protocol.request import Constraint
-from .json_schema import INVALID_SCHEMA, MAX_BYTES, check_pattern, enforceable, invalid_schema, patterns
+from .grammar_text import PatternMarks
+from .json_schema import enforceable
+from .schema_bounds import MAX_BYTES, check_pattern
 from .schema_faults import place_of_fault
+from .schema_reports import INVALID_SCHEMA, invalid_schema
 
 # Between two tokens of JSON: a new line, and an indentation of three levels with two spaces each.
 WHITE_SPACE = 8
-# Before the point, behind it, and in the exponent; as in llama.cpp's grammars, which Ollama uses.
-DIGITS = 16
 MAX_GRAMMAR_CHARACTERS = 20_000
 # The schemas of all tools, when the model must call one. Each of them is compiled for itself.
 MAX_TOOLS_BYTES = 262_144
@@ -135,11 +136,12 @@ _KINDS = ("regex", "choice", "grammar", "structural_tag")
 def _json_format(schema: Any) -> dict[str, Any]:
     """Return the format of JSON that fits the schema. Raises _RefusedError."""
     try:
-        grammar = str(xgrammar.Grammar.from_json_schema(json.dumps(schema), max_whitespace_cnt=WHITE_SPACE))
+        marks = PatternMarks(schema)
+        grammar = str(xgrammar.Grammar.from_json_schema(json.dumps(marks.schema), max_whitespace_cnt=WHITE_SPACE))
     except Exception as error:
         # xgrammar raises errors of many kinds, RuntimeError from C++ among them.
         raise _RefusedError(_reason(error)) from None
-    return {"type": "grammar", "grammar": "\n".join(_with_short_numbers(rule) for rule in grammar.split("\n"))}
+    return {"type": "grammar", "grammar": marks.mended(grammar)}
 
 
 def _schema_format(schema: Any) -> dict[str, Any]:
@@ -150,18 +152,8 @@ def _schema_format(schema: Any) -> dict[str, Any]:
         raise _placed(schema, str(refused)) from None
 
 
-def _with_short_numbers(rule: str) -> str:
-    if not rule.startswith(("basic_integer", "basic_number")):
-        return rule
-    rule = rule.replace("[0-9]*", f"[0-9]{{0,{DIGITS - 1}}}")
-    return rule.replace("basic_number_digits{1, -1}", f"basic_number_digits{{1, {DIGITS}}}")
-
-
 def _placed(schema: Any, reason: str) -> BadRequest:
-    """Return the refusal of a schema for the client, with the place of a pattern, or of another part."""
-    for place, pattern in patterns(schema):
-        if (complaint := _complaint(_tag({"type": "regex", "pattern": pattern}))) is not None:
-            return invalid_schema(place, f"can't be compiled: {complaint}")
+    """Return the refusal of a schema for the client, with the place of the part that xgrammar refuses."""
     return invalid_schema(place_of_fault(schema, _schema_complaint), reason)
 
 

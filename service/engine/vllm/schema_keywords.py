@@ -1,0 +1,185 @@
+"""Writes the keywords of one JSON schema as xgrammar enforces them, and leaves out those that it can't."""
+
+from __future__ import annotations
+
+import math
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Any
+
+from .schema_intersection import pairs
+from .schema_reports import fail, report
+
+# JavaScript's largest integer: the other bound of a number that has one.
+MAX_NUMBER = 9_007_199_254_740_991
+# A longer text or list does not fit most contexts, so that a higher bound is not enforced.
+MAX_LENGTH = 10_000
+
+FORMATS = {
+    "email", "date", "time", "date-time", "duration", "ipv4", "ipv6", "hostname", "uuid", "uri", "uri-reference",
+    "uri-template", "json-pointer", "relative-json-pointer",
+}  # fmt: skip
+# RFC 3339, without leap seconds, which most clients can't read, and with at most nine digits behind the second.
+_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+_YEAR = "([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])"
+_LEAP_YEAR = "([0-9]{2}(0[48]|[2468][048]|[13579][26])|([2468][048]|[13579][26]|0[48])00)"
+_DAY = "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
+_DATE = f"({_YEAR}-{_DAY}|{_LEAP_YEAR}-02-29)"
+_LOCAL = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+_POINTER = "(/([^~/]|~[01])*)*"
+# In place of xgrammar's own, which let days go wrong, digits go on, or quotes go without an escape.
+_PATTERNS = {
+    "time": f"^{_TIME}$", "date": f"^{_DATE}$", "date-time": f"^{_DATE}T{_TIME}$",
+    "email": rf"^{_LOCAL}(\.{_LOCAL})*@{_LABEL}(\.{_LABEL})*$", "json-pointer": f"^{_POINTER}$",
+    "relative-json-pointer": f"^(0|[1-9][0-9]{{0,8}})(#|{_POINTER})$",
+}  # fmt: skip
+UNENFORCED = {
+    "uniqueItems", "contains", "minContains", "maxContains", "multipleOf", "not", "if", "then", "else",
+    "dependentRequired", "dependentSchemas", "dependencies",
+}  # fmt: skip
+_LENGTHS = ("minLength", "maxLength", "minItems", "maxItems")
+_LOW, _HIGH = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
+# xgrammar cuts a bound behind these.
+_STEP = Decimal("0.000001")
+
+
+def normalized(schema: dict[str, Any], place: str) -> dict[str, Any]:
+    """Return a copy in the terms of draft 2020-12, without keywords that are null. Some generators write those.
+
+    Raises BadRequest for a value that xgrammar would refuse without a word that its user knows.
+    """
+    schema = {key: value for key, value in schema.items() if value is not None or key in ("const", "default")}
+    for key in (*_LENGTHS, "minProperties", "maxProperties"):
+        value = schema.get(key, 0)
+        if isinstance(value, float) and value.is_integer():
+            # JSON Schema has one kind of number, in which 2.0 is an integer.
+            value = schema[key] = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            fail(f"{place}/{key}", "must be a whole number, 0 or more")
+    for key in ("pattern", "format"):
+        if not isinstance(schema.get(key, ""), str):
+            fail(f"{place}/{key}", "must be a string")
+    _modernize(schema)
+    return schema
+
+
+def _modernize(schema: dict[str, Any]) -> None:
+    """Write older keywords as draft 2020-12 has them. xgrammar has one meaning for `oneOf` and `anyOf`.
+
+    In draft 4, and so in OpenAPI 3.0, an exclusive bound is a boolean beside the bound.
+    """
+    for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if isinstance(schema.get(exclusive), bool) and schema.pop(exclusive) and bound in schema:
+            schema[exclusive] = schema.pop(bound)
+    if isinstance(schema.get("items"), list):
+        schema["prefixItems"] = schema.pop("items")
+        schema["items"] = schema.pop("additionalItems", True)
+    if isinstance(schema.get("oneOf"), list):
+        branches, others = schema.pop("oneOf"), schema.get("anyOf")
+        schema["anyOf"] = pairs(others, branches) if isinstance(others, list) else branches
+
+
+def settle(schema: dict[str, Any]) -> None:
+    """Change a merged schema to what xgrammar enforces, and report what it does not."""
+    _settle_range(schema)
+    _close_range(schema)
+    _require(schema)
+    _drop_unenforced(schema)
+
+
+def _settle_range(schema: dict[str, Any]) -> None:
+    """Write the bounds of a number with as many digits as xgrammar reads."""
+    keys = [key for key in (*_LOW, *_HIGH) if _is_number(schema.get(key))]
+    for key in keys:
+        if not math.isfinite(schema[key]):
+            report(key)
+            del schema[key]
+        elif schema.get("type") == "integer" and schema[key] != math.floor(schema[key]):
+            bound = schema.pop(key)
+            if key in _LOW:
+                _tighten(schema, "minimum", math.ceil(bound))
+            else:
+                _tighten(schema, "maximum", math.floor(bound))
+    if _is_narrow(schema):
+        for key in keys:
+            report(f"{key} with more than six decimals")
+            schema.pop(key, None)
+    for key in keys:
+        bound = schema.get(key)
+        if isinstance(bound, float) and round(bound, 6) != bound:
+            outer = Decimal(repr(schema.pop(key))).quantize(_STEP, ROUND_FLOOR if key in _LOW else ROUND_CEILING)
+            # Of numbers with six decimals, those above the cut bound are above the bound.
+            _tighten(schema, "exclusiveMinimum" if key in _LOW else "exclusiveMaximum", float(outer))
+
+
+def _tighten(schema: dict[str, Any], key: str, bound: float) -> None:
+    """Set a bound, unless the schema has a tighter one."""
+    present = schema.get(key, bound)
+    schema[key] = (max if key in _LOW else min)(bound, present) if _is_number(present) else bound
+
+
+def _is_narrow(schema: dict[str, Any]) -> bool:
+    """Return whether no number with six decimals is in a range that has others."""
+    lows, highs = ([(schema[key], key) for key in keys if _is_number(schema.get(key))] for keys in (_LOW, _HIGH))
+    if schema.get("type") == "integer" or not lows or not highs:
+        return False
+    (low, least), (high, most) = max(lows), min(highs)
+    if low > high or (low == high and (least, most) != ("minimum", "maximum")) or abs(low) > 1 or abs(high) > 1:
+        return False
+    first = Decimal(repr(low)).quantize(_STEP, ROUND_CEILING)
+    last = Decimal(repr(high)).quantize(_STEP, ROUND_FLOOR)
+    first += _STEP if least == "exclusiveMinimum" and first == Decimal(repr(low)) else 0
+    last -= _STEP if most == "exclusiveMaximum" and last == Decimal(repr(high)) else 0
+    return first > last
+
+
+def _close_range(schema: dict[str, Any]) -> None:
+    """Give a number with one bound the other one, since xgrammar lets its digits go on without end."""
+    lows, highs = ([schema[key] for key in keys if _is_number(schema.get(key))] for keys in (_LOW, _HIGH))
+    if lows and not highs and max(lows) < MAX_NUMBER:
+        schema["maximum"] = MAX_NUMBER
+    if highs and not lows and min(highs) > -MAX_NUMBER:
+        schema["minimum"] = -MAX_NUMBER
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _require(schema: dict[str, Any]) -> None:
+    """Give each required name of an object a property, without which xgrammar does not enforce it."""
+    properties, kinds = schema.get("properties", {}), schema.get("type")
+    is_object = kinds == "object" or (isinstance(kinds, list) and "object" in kinds) or "properties" in schema
+    if not is_object or not isinstance(properties, dict) or not isinstance(schema.get("required"), list):
+        return
+    names = [name for name in schema["required"] if isinstance(name, str) and name not in properties]
+    further = schema.get("additionalProperties", True)
+    if names and (further is False or "patternProperties" in schema or "propertyNames" in schema):
+        report("required without a property")
+    elif names:
+        if "properties" not in schema:
+            # An object without properties takes any, and goes on to do so.
+            schema["additionalProperties"] = further
+        schema["properties"] = {**properties, **dict.fromkeys(names, further)}
+
+
+def _drop_unenforced(schema: dict[str, Any]) -> None:
+    dropped = {key for key in UNENFORCED if key in schema}
+    named_format = schema.get("format")
+    if isinstance(named_format, str) and named_format not in FORMATS:
+        report(f"format {named_format[:40]}")
+        del schema["format"]
+    elif named_format in _PATTERNS and "pattern" not in schema:
+        schema["pattern"] = _PATTERNS[schema.pop("format")]
+    if "pattern" in schema or "format" in schema:
+        dropped |= {key for key in ("minLength", "maxLength") if key in schema}
+    if "patternProperties" in schema and "properties" in schema:
+        dropped.add("patternProperties")
+    if "propertyNames" in schema and ("properties" in schema or "patternProperties" in schema):
+        dropped.add("propertyNames")
+    for key in _LENGTHS:
+        if isinstance(schema.get(key), int) and schema[key] > MAX_LENGTH:
+            dropped.add(key)
+    for key in dropped:
+        report(key)
+        del schema[key]
