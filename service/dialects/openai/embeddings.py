@@ -15,7 +15,6 @@ from .. import float32
 from ..fields import Fields
 from ..vllm_fields import EMBEDDINGS, refuse_unsupported
 
-
 FLOAT_BYTES = 4
 
 
