@@ -54,6 +54,5 @@ def serve(model: str | None, host: str, port: int, workers: int, options: str | 
 
 def check_model(settings: Settings) -> None:
     """Raise a UsageError when no model is named and the demo model is not here."""
-    chosen = settings.engine != "vllm" or any(os.environ.get(name) for name in _CHOICES)
-    if not chosen and not Path(settings.model).is_dir():
+    if not any(os.environ.get(name) for name in _CHOICES) and not Path(settings.model).is_dir():
         raise click.UsageError("Name a model: set VLLM_WSGI_MODEL to Qwen/Qwen3-8B, say, or to a model's directory")

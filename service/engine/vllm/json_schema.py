@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .schema_bounds import MAX_BYTES, MAX_DEPTH, Counts
+from .schema_bounds import MAX_BYTES, MAX_DEPTH, SchemaCounts
 from .schema_keywords import settle
 from .schema_merging import ImpossibleError, Merging, Path
 from .schema_references import References
@@ -46,7 +46,7 @@ class _Schema:
         self._root = root
         self._references = References(root)
         self._merging = Merging(self._references)
-        self._counts = Counts()
+        self._counts = SchemaCounts()
 
     def converted(self) -> dict[str, Any]:
         converted = self._convert(self._root, "#", 0, frozenset())

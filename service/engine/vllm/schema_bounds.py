@@ -28,7 +28,7 @@ MAX_REPETITIONS = 500
 _REPETITION = re.compile(r"\{(\d+)(?:,(\d*))?\}")
 
 
-class Counts:
+class SchemaCounts:
     """What has been counted in one schema so far."""
 
     def __init__(self) -> None:

@@ -37,7 +37,7 @@ class ImpossibleError(Exception):
 
 
 @dataclass(frozen=True)
-class _Part:
+class _SchemaPart:
     """Keywords that hold beside others, or a `$ref` alone. Below are the references followed for the same value."""
 
     keywords: dict[str, Any]
@@ -58,7 +58,7 @@ class Merging:
         With it comes the path from here on. A reference in the path is not followed again: it stays, and what is
         beside it is not enforced. Raises ImpossibleError and BadRequest.
         """
-        parts = self._parts(schema, _Part({}, place), 0)
+        parts = self._parts(schema, _SchemaPart({}, place), 0)
         notes = {key: value for key, value in normalized(schema, place).items() if key not in _ENFORCED}
         notes = {key: value for key, value in notes.items() if key not in ("allOf", "$ref")}
         followed: set[str] = set()
@@ -82,7 +82,7 @@ class Merging:
             return {**notes, **beside}
         return {**notes, "anyOf": [both(beside, branch) for branch in branches]}
 
-    def _parts(self, schema: Any, at: _Part, depth: int) -> list[_Part]:
+    def _parts(self, schema: Any, at: _SchemaPart, depth: int) -> list[_SchemaPart]:
         """Return the parts of a schema, references as they are."""
         if isinstance(schema, bool):
             if not schema:
@@ -93,18 +93,18 @@ class Merging:
         if depth > MAX_DEPTH:
             fail(at.place, f"is nested more than {MAX_DEPTH} deep")
         schema = normalized(schema, at.place)
-        parts = [_Part({"$ref": schema["$ref"]}, at.place, at.below)] if "$ref" in schema else []
+        parts = [_SchemaPart({"$ref": schema["$ref"]}, at.place, at.below)] if "$ref" in schema else []
         branches = schema.get("allOf")
         for number, branch in enumerate(branches if isinstance(branches, list) else []):
-            below = _Part({}, f"{at.place}/allOf/{number}", at.below)
+            below = _SchemaPart({}, f"{at.place}/allOf/{number}", at.below)
             parts += self._parts(branch, below, depth + 1)
             for key in UNENFORCED & branch.keys() if isinstance(branch, dict) else ():
                 report(key)
         keywords = {key: value for key, value in schema.items() if key in _ENFORCED}
         self._count(at.place)
-        return [*parts, _Part(keywords, at.place, at.below)] if keywords else parts
+        return [*parts, _SchemaPart(keywords, at.place, at.below)] if keywords else parts
 
-    def _followed(self, part: _Part, path: Path, followed: set[str], depth: int) -> list[_Part]:
+    def _followed(self, part: _SchemaPart, path: Path, followed: set[str], depth: int) -> list[_SchemaPart]:
         """Return a part, or in place of a `$ref` the parts of what it refers to."""
         reference = part.keywords.get("$ref")
         if reference is None:
@@ -118,7 +118,7 @@ class Merging:
         if depth > MAX_DEPTH:
             fail(place, f"leads to more than {MAX_DEPTH} other references")
         followed.add(reference)
-        parts = self._parts(target, _Part({}, reference, part.below | {reference}), 0)
+        parts = self._parts(target, _SchemaPart({}, reference, part.below | {reference}), 0)
         return [each for one in parts for each in self._followed(one, path, followed, depth + 1)]
 
     def _count(self, place: str) -> None:
@@ -127,7 +127,7 @@ class Merging:
             fail(place, f"the schema has more than {MAX_MERGED} parts that are merged")
 
 
-def _intersection(parts: list[_Part]) -> dict[str, Any]:
+def _intersection(parts: list[_SchemaPart]) -> dict[str, Any]:
     merged = dict(parts[0].keywords) if parts else {}
     for part in parts[1:]:
         together = intersection(merged, part.keywords)
