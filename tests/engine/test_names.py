@@ -1,3 +1,5 @@
+"""What vLLM is asked for by name: arguments and parsers. Needs vLLM, but no engine."""
+
 from __future__ import annotations
 
 from typing import Any
