@@ -39,6 +39,8 @@ _OPAQUE = re.compile(
 )
 # Parts of a result that are files, by the beginnings and ends of their types' names.
 _FILES = re.compile("(?:input_)?(?:image|file|audio|document).*|container_upload|.*screenshot")
+# The fields of the two kinds of parts that clients send without a type: a text, and the output of a command.
+UNTYPED = {"text", "stdout", "stderr", "outcome"}
 # What a command that ended in another way than by itself and with 0 says of it.
 _EXIT_FIELDS = ("exit_code", "return_code")
 
@@ -87,10 +89,13 @@ def result_text(value: Any) -> str:
     """Return what a part of a tool's result tells the model, which takes an empty result for a success.
 
     That is its text and how its command ended. For a file it is a note, and for other values without text their JSON.
+    An object without a type is no part but what the tool returned, so that all of it is shown.
     """
     if not isinstance(value, dict):
         return text_in(value) if isinstance(value, list) else as_text(value)
     fields = {name.lower(): item for name, item in value.items()}
+    if not (isinstance(fields.get("type"), str) or fields.keys() <= UNTYPED):
+        return as_text(value)
     text = "\n".join(each for each in (text_in(value), _ending(fields)) if each)
     if text or any(isinstance(fields.get(name), str) for name in TEXT_FIELDS if name not in FILE_FIELDS):
         return text
@@ -135,8 +140,8 @@ def _ending(fields: Record) -> str:
     fields = outcome if isinstance(outcome, dict) else fields
     if fields.get("type") == "timeout":
         return "timed out"
-    codes = [fields[name] for name in _EXIT_FIELDS if isinstance(fields.get(name), int) and fields[name]]
-    return f"exit code {codes[0]}" if codes else ""
+    codes = (fields.get(name) for name in _EXIT_FIELDS)
+    return next((f"exit code {code}" for code in codes if isinstance(code, int) and code), "")
 
 
 def _texts(value: Any, may_be_file: bool = False) -> list[str]:

@@ -34,11 +34,21 @@ class Treatment(str, Enum):
 
 
 class VllmField(NamedTuple):
-    """A field of vLLM's. `harmless` are the values of a refused field that ask for nothing, and so are accepted."""
+    """A field of vLLM's. `harmless` are the values of a refused field that ask for nothing, and so are accepted.
+
+    An object that has nothing but `harmless_keys` asks for nothing either.
+    """
 
     treatment: Treatment
     note: str = ""
     harmless: tuple[Any, ...] = ()
+    harmless_keys: tuple[str, ...] = ()
+
+    def asks_nothing(self, value: Any) -> bool:
+        """Return whether a value of the field is harmless."""
+        return any(_equal(value, each) for each in self.harmless) or (
+            isinstance(value, dict) and value.keys() <= set(self.harmless_keys)
+        )
 
 
 Route = dict[str, VllmField]
@@ -134,7 +144,11 @@ _OPENAI_ELSEWHERE = {
     ),
 }  # fmt: skip
 # Ollama's options. Those that are about the model's place in memory are ignored on every route.
-_OPTIONS = _others("use this route's own fields, such as temperature", "options")
+_OPTIONS = {
+    "options": VllmField(
+        Treatment.REFUSED, "use this route's own fields, such as temperature", (None, "", False), PLACEMENT
+    )
+}
 _CONVERSATION = _others("send the conversation as messages", "input", "prompt", "previous_response_id")
 _IGNORED = _no_effect(
     "user", "session_id", "mm_payload", "return_mm_kwargs", "return_token_offsets", "metadata", "service_tier"
@@ -237,8 +251,7 @@ def refuse_unsupported(fields: Fields, route: Route) -> None:
     """Raise a BadRequest that names the first field that this server can't honour."""
     for name in fields.values.keys() & route.keys():
         field, value = route[name], fields.get(name)
-        harmless = any(_equal(value, each) for each in field.harmless) or _is_placement(name, value)
-        if field.treatment is Treatment.REFUSED and not harmless:
+        if field.treatment is Treatment.REFUSED and not field.asks_nothing(value):
             raise BadRequest(f"{name} is not supported: {field.note}", param=name, code="unsupported_parameter")
 
 
@@ -277,11 +290,6 @@ def _note(name: str) -> str:
     if len(routes_of) < 2:
         return "".join(routes_of)
     return "; ".join(f"{', '.join(paths)}: {note}" for note, paths in routes_of.items())
-
-
-def _is_placement(name: str, value: Any) -> bool:
-    """Return whether a field is Ollama's options with nothing that changes an answer, as many programs send them."""
-    return name == "options" and isinstance(value, dict) and value.keys() <= set(PLACEMENT)
 
 
 def _equal(value: Any, harmless: Any) -> bool:

@@ -56,9 +56,9 @@ def on_starting(server: Any) -> None:
         check_credentials(parse_address(settings.engine_socket), settings.tls)
         if not settings.engine_socket:
             servable_models(settings)
-    if not any(name in os.environ for name in INHERITED):
-        for address in taken(server.cfg.address):
-            server.log.error("%s", address)
+    if not (server.cfg.reuse_port or any(name in os.environ for name in INHERITED)):
+        for sentence in taken(server.cfg.address):
+            server.log.error("%s", sentence)
 
 
 def when_ready(server: Any) -> None:

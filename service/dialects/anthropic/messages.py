@@ -21,7 +21,7 @@ from ..turns import in_turns
 # server drops it too.
 BILLING = "x-anthropic-billing-header"
 # Blocks that only Anthropic's own servers write and read.
-SILENT_BLOCKS = ("redacted_thinking", "container_upload", "fallback", "tool_addition", "tool_removal")
+SILENT_BLOCKS = ("redacted_thinking", "fallback", "tool_addition", "tool_removal")
 
 _STRUCT = "MessagesRequest"
 
@@ -92,7 +92,7 @@ def _user(blocks: list[Fields], place: str, is_history: bool, called: dict[str, 
         if isinstance(kind, str) and kind.endswith("tool_result"):
             call_id = as_text(block.get("tool_use_id"))
             yield Message("tool", _result(block), tool_name=called.get(call_id, ""), tool_call_id=call_id)
-        elif kind not in SILENT_BLOCKS or (kind == "container_upload" and not is_history):
+        elif kind not in SILENT_BLOCKS:
             own.append(_part(block, f"{place}[{index}]", is_history))
     content = joined([part for part in own if part or not is_history])
     if own and (content or not is_history):
@@ -125,8 +125,6 @@ def _part(block: Fields, place: str, is_history: bool) -> str | Image:
         return block.string("text")
     if kind == "search_result":
         return text_in(block.values)
-    if kind == "container_upload":
-        raise BadRequest(f'content block type "container_upload" is not supported: {place} is a file of Anthropic\'s')
     source = block.child("source", "anthropic.ImageSource")
     if kind == "document" and source.string("type") in ("text", "content"):
         # With its title and its context, which Anthropic's guide to citations promises to the model.

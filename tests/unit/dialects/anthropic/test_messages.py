@@ -85,6 +85,8 @@ def test_an_earlier_call_needs_neither_id_nor_name():
         ([{"type": "block_of_next_year"}], ""),
         ({"k": 1}, '{"k":1}'),
         ([1, {"k": 2}], '1\n{"k":2}'),
+        ([{"title": "T", "price": 2}], '{"title":"T","price":2}'),
+        ([{"text": "a"}], "a"),
         ([{"type": "text", "text": 'data: {"a":1}\n'}], 'data: {"a":1}\n'),
         ([{"type": "text", "text": "0123456789abcdef" * 4}], "0123456789abcdef" * 4),
         ([{"type": "text", "text": "=" * 70 + "\nPASSED"}], "=" * 70 + "\nPASSED"),
