@@ -159,7 +159,7 @@ class ResponsesAnswer(answer.Answer):
             return
         name, text = self._item["type"], "".join(self._pieces)
         kind = KINDS[name]
-        logprobs = {"logprobs": self._logprobs} if name == "message" else {}
+        logprobs = {"logprobs": _of_text(self._logprobs, text)} if name == "message" else {}
         part = _text_part(name, text) | logprobs
         yield self._about(f"{kind.text}.done", text=text, **logprobs)
         yield self._about(f"{kind.part}.done", part=part)
@@ -238,6 +238,16 @@ class ResponsesAnswer(answer.Answer):
             "usage": None,
         }
         return response | fields | self._call.echo
+
+
+def _of_text(logprobs: list[Record], text: str) -> list[Record]:
+    """Return the log probabilities of the text, without those of the token that ends the answer."""
+    left = len(text.encode())
+    for place, token in enumerate(logprobs):
+        left -= len(token["bytes"])
+        if left < 0:
+            return logprobs[:place]
+    return logprobs
 
 
 def _text_part(type: str, text: str) -> Record:

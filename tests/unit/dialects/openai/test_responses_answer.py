@@ -90,6 +90,13 @@ def test_reasoning_can_be_taken_home_where_it_is_asked_for():
     assert included["encrypted_content"] == "hm"
 
 
+def test_the_token_that_ends_the_answer_is_no_part_of_its_text():
+    tokens = [TokenLogprob(token, -0.5, tuple(token.encode())) for token in ("é", "!", "<|im_end|>")]
+    records = answer(delta("é!", logprobs=tokens), FINISHED)
+    (part,) = records[-1]["response"]["output"][0]["content"]
+    assert [token["token"] for token in part["logprobs"]] == ["é", "!"]
+
+
 def test_logprobs_go_with_the_text():
     token = TokenLogprob("Hi", -0.5, [72, 105], [TokenLogprob("Hi", -0.5)])
     records = answer(delta("Hi", logprobs=[token]), FINISHED)
