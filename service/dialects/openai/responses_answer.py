@@ -81,6 +81,9 @@ class ResponsesAnswer(answer.Answer):
         self._item: Record | None = None
         self._pieces: list[str] = []
         self._logprobs: list[Record] = []
+        # Those of tokens that have brought no text yet.
+        self._held: list[Record] = []
+        self._has_thought = False
 
     @property
     def keeps_logprobs(self) -> bool:
@@ -132,12 +135,30 @@ class ResponsesAnswer(answer.Answer):
     def _parts(self, delta: Delta) -> Iterator[Record]:
         if delta.thinking and self._call.show_thinking:
             yield from self._extend("reasoning", delta.thinking)
+        logprobs = [_logprob(token) for token in delta.logprobs]
+        if delta.thinking:
+            self._has_thought, self._held = True, []
         if delta.text:
-            logprobs = [_logprob(token) for token in delta.logprobs]
+            logprobs = self._held_before(delta.text, logprobs) + logprobs
+            self._held = []
             yield from self._extend("message", delta.text, logprobs=logprobs)
             self._logprobs += logprobs
+        else:
+            self._held += logprobs
         for call in delta.tool_calls:
             yield from self._tool_call(call)
+
+    def _held_before(self, text: str, logprobs: list[Record]) -> list[Record]:
+        """Return the log probabilities of tokens that brought no text by themselves, such as a part of an emoji.
+
+        Behind thoughts some of them are of what ends these: they have no bytes in the text.
+        """
+        is_open = self._item is not None and self._item["type"] == "message"
+        if is_open or not self._has_thought:
+            return self._held
+        left = len(text.encode())
+        left -= sum(len(token["bytes"]) for token in _of_text(logprobs, left))
+        return _of_text(self._held[::-1], left)[::-1]
 
     def _extend(self, type: str, text: str, **fields: Any) -> Iterator[Record]:
         """Add text to the open item, or to a new one if no item of this type is open."""
@@ -159,7 +180,7 @@ class ResponsesAnswer(answer.Answer):
             return
         name, text = self._item["type"], "".join(self._pieces)
         kind = KINDS[name]
-        logprobs = {"logprobs": _of_text(self._logprobs, text)} if name == "message" else {}
+        logprobs = {"logprobs": _of_text(self._logprobs, len(text.encode()))} if name == "message" else {}
         part = _text_part(name, text) | logprobs
         yield self._about(f"{kind.text}.done", text=text, **logprobs)
         yield self._about(f"{kind.part}.done", part=part)
@@ -240,9 +261,8 @@ class ResponsesAnswer(answer.Answer):
         return response | fields | self._call.echo
 
 
-def _of_text(logprobs: list[Record], text: str) -> list[Record]:
-    """Return the log probabilities of the text, without those of the token that ends the answer."""
-    left = len(text.encode())
+def _of_text(logprobs: list[Record], left: int) -> list[Record]:
+    """Return the first log probabilities, whose tokens have `left` bytes at most: the token of an end has no place."""
     for place, token in enumerate(logprobs):
         left -= len(token["bytes"])
         if left < 0:

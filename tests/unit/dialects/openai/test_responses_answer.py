@@ -97,6 +97,20 @@ def test_the_token_that_ends_the_answer_is_no_part_of_its_text():
     assert [token["token"] for token in part["logprobs"]] == ["é", "!"]
 
 
+def test_a_character_of_several_tokens_has_all_of_their_log_probabilities():
+    """Behind thoughts, streamed and joined: the tokens of a character bring their text with the last one."""
+    first, last = (TokenLogprob("", -0.5, part) for part in ((0xF0, 0x9F), (0x98, 0x80)))
+    end, mark = (TokenLogprob(token, -0.1, tuple(token.encode())) for token in ("<|im_end|>", "</think>"))
+    thought = TokenLogprob("hm", -0.5, tuple(b"hm"))
+    streamed = [delta(thinking="hm", logprobs=[thought]), delta(logprobs=[mark]), delta(logprobs=[first]),
+                delta("😀", logprobs=[last]), delta(logprobs=[first]), delta("😀", logprobs=[last]),
+                delta(logprobs=[end])]  # fmt: skip
+    joined = [delta(thinking="hm", logprobs=[thought, mark, first]), delta("😀😀", logprobs=[last, first, last, end])]
+    for deltas in (streamed, joined):
+        (part,) = answer(*deltas, FINISHED)[-1]["response"]["output"][-1]["content"]
+        assert [bytes(token["bytes"]) for token in part["logprobs"]] == [b"\xf0\x9f", b"\x98\x80"] * 2
+
+
 def test_logprobs_go_with_the_text():
     token = TokenLogprob("Hi", -0.5, [72, 105], [TokenLogprob("Hi", -0.5)])
     records = answer(delta("Hi", logprobs=[token]), FINISHED)
