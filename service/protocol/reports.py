@@ -1,6 +1,6 @@
 """The options that an engine worker is started with, and its reports to the host over the lifeline.
 
-    start ─▶ Ready ─▶ Activity, Pulse, Pulse, Activity, Pulse …        Pulse once a second, Activity at once
+    start ─▶ Ready ─▶ Activity, Pulse, Pulse, Activity, Pulse …        Pulse once a second, Activity when it changes
           └▶ LoadFailed        └▶ EngineDied
 
 The worker exits after LoadFailed and EngineDied. A KeptAnswers may come before its end.
@@ -81,9 +81,10 @@ class EngineSilent(Struct):
 
 
 class Activity(Struct):
-    """Sent at once when the first request begins and when the last one ends.
+    """Sent at once when the first request begins and when the last one ends, and soon after other changes.
 
-    `begun` counts all requests that have begun so far, `running` those that run now.
+    `begun` counts all requests that have begun so far, `running` the sequences of those that run or wait now: a request
+    has one for each of its `n` choices, or for each text to embed.
     """
 
     begun: int

@@ -188,30 +188,38 @@ def test_a_stream_that_has_ended_is_still_kept_by_another_worker(
         assert httpx.delete(url, timeout=120).status_code == 204
 
 
+def served(server: Server, logged: int, count: int) -> list[int]:
+    """The replicas of the requests after so many lines. A line is written after its answer has left."""
+    posts: list[dict[str, Any]] = []
+
+    def are_logged() -> bool:
+        posts[:] = [line for line in lines(server)[logged:] if line["method"] == "POST"]
+        return len(posts) == count
+
+    until(are_logged, 120, "all requests are logged")
+    return [post["replica"] for post in posts]
+
+
 def test_the_turns_of_a_conversation_go_to_one_replica_and_conversations_to_both(replicated: Server):
     logged = len(lines(replicated))
-
-    def served(count: int) -> list[int]:
-        """The replicas of so many requests. A line is written after its answer has left."""
-        posts: list[dict[str, Any]] = []
-
-        def are_logged() -> bool:
-            posts[:] = [line for line in lines(replicated)[logged:] if line["method"] == "POST"]
-            return len(posts) == count
-
-        until(are_logged, 120, "all requests are logged")
-        return [post["replica"] for post in posts]
-
     with ThreadPoolExecutor(6) as pool:
         asked = [pool.submit(ask, replicated, chat(f"!sleep:1 {number}")) for number in range(6)]
         assert {post.result().status_code for post in asked} == {200}
-    first = served(6)
+    first = served(replicated, logged, 6)
     for number in range(6):
         messages = [*chat(f"!sleep:1 {number}")["messages"], {"role": "assistant", "content": "a"}]
         messages.append({"role": "user", "content": f"turn {number}"})
         assert ask(replicated, {"model": "demo", "messages": messages}).status_code == 200
-    assert sorted(served(12)[6:]) == sorted(first)
+    assert sorted(served(replicated, logged, 12)[6:]) == sorted(first)
     assert set(first) == {0, 1}
+
+
+def test_many_short_turns_of_one_conversation_stay_on_its_replica(replicated: Server):
+    """An agent's turns take less time than the engine workers' pulse."""
+    logged = len(lines(replicated))
+    for _ in range(40):
+        assert ask(replicated, chat("a b", stream=False)).status_code == 200
+    assert len(set(served(replicated, logged, 40))) == 1
 
 
 def test_a_restart_of_a_model_that_is_not_there_is_refused(replicated: Server):

@@ -25,9 +25,9 @@ Clock = Callable[[], float]
 class ReplicaUse:
     """One engine worker of a model: its state, its `memory` in bytes, and the requests in it.
 
-    The worker reports at once when its first request begins and when its last one ends, and how many have begun by
-    then. The host counts the requests that it has sent there. The difference is under way, and the host waits for it up
-    to LEASE_SECONDS (the lease). `unseen` counts the requests that were sent since the worker's last pulse.
+    The worker reports how many sequences run in it, and how many requests have begun: at once when its first request
+    begins and when its last one ends, soon after other changes. The host counts the requests that it has sent there.
+    The difference is under way, and the host waits for it up to LEASE_SECONDS (the lease).
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class ReplicaUse:
         clock: Clock = time.monotonic,
         changed: Callable[[ReplicaUse], None] = lambda use: None,
     ) -> None:
-        """`changed` is called after each change of what this class holds, but for `unseen`."""
+        """`changed` is called after each change of what this class holds, but for `load`."""
         self._memory = memory
         self._state = EngineState.IDLE
         self._clock = clock
@@ -63,7 +63,7 @@ class ReplicaUse:
 
     def begin(self) -> None:
         """Begin to count anew, for a new worker."""
-        self._sent = self._begun = self.running = self.unseen = 0
+        self._sent = self._begun = self.running = self._unseen = 0
         self._sent_at = -math.inf
         self.used = self._clock()
         self._changed(self)
@@ -75,15 +75,25 @@ class ReplicaUse:
             if not self.running and not self.lease():
                 self._sent = self._begun
             self._sent += submits
-            self.unseen += submits
+            self._unseen += submits
             self._sent_at = self.used
         self._changed(self)
 
     def report(self, begun: int, running: int) -> None:
-        """Note the worker's own counts: requests that have begun so far, and that run now."""
+        """Note the worker's own counts: requests that have begun so far, and sequences that run now."""
         self._begun, self.running = begun, running
+        self._unseen = max(0, min(self._unseen, self._sent - begun))
         self.used = self._clock()
         self._changed(self)
+
+    def forget_unseen(self) -> None:
+        """Note that a second has passed: what has not arrived by now never will, such as a client's that has left."""
+        self._unseen = 0
+
+    @property
+    def load(self) -> int:
+        """How many sequences run or wait in the worker, and requests are under way to it."""
+        return self.running + self._unseen
 
     @property
     def is_awaiting(self) -> bool:

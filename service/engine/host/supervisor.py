@@ -170,8 +170,8 @@ class EngineSupervisor:
 
     @property
     def load(self) -> int:
-        """How many requests run in the worker, wait in it, or were sent to it since its last pulse."""
-        return self._pulses.running + self._pulses.waiting + self._use.unseen
+        """How many sequences run or wait in the worker, and requests are under way to it."""
+        return self._use.load
 
     def measured(self) -> State:
         """Return what the metrics report of the worker."""
@@ -244,7 +244,7 @@ class EngineSupervisor:
             report = await reports.report()
             if isinstance(report, Pulse):
                 self._pulses.add(report)
-                self._use.unseen = 0
+                self._use.forget_unseen()
             elif isinstance(report, Activity):
                 self._use.report(report.begun, report.running)
                 self._stir(False)

@@ -1,7 +1,7 @@
 """One model in one process: an engine behind a data socket.
 
 The host starts it as `python -m service.engine.worker.process OPTIONS`, with one end of a socket pair as its lifeline.
-Reports go out on the lifeline: Ready, a Pulse each second, each Activity. When the lifeline closes, the host is gone.
+Reports go out on the lifeline: Ready, a Pulse each second, Activities. When the lifeline closes, the host is gone.
 vLLM's child processes import this module again as `__mp_main__`, or are forks. Both ties them to their parent.
 """
 
@@ -16,17 +16,16 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing, suppress
 from typing import Any
 
 import msgspec
 
-from ...errors import Drained, EngineGoingDown, EngineGone, SettingsError
+from ...errors import EngineGone, SettingsError
 from ...protocol.commands import Command, Embed, Measure, Submit
 from ...protocol.events import Delta, Event, Finished, Measured, Rendered
 from ...protocol.reports import (
-    Activity,
     EngineDied,
     EngineSilent,
     KeptAnswers,
@@ -45,6 +44,7 @@ from ..parent_death import die_with_parent
 from .admission import Admission
 from .defaults import with_defaults
 from .kept_streams import StreamStore
+from .request_tasks import RequestTasks
 
 logger = logging.getLogger("vllm_wsgi.worker")
 
@@ -69,8 +69,8 @@ class Worker:
         self._engine = engine
         self._host = host
         self._admission = Admission(engine.capacity, max_queue)
-        self._begun = self._output_tokens = 0
-        self._running: set[asyncio.Task[Any]] = set()
+        self._output_tokens = 0
+        self._running = RequestTasks(self._report)
         self._stop = asyncio.Event()
         self._status = 0
         self._kept_ids = itertools.count(1)
@@ -113,7 +113,7 @@ class Worker:
     async def _generate(self, id: int, request: Request, defaults: Defaults, emit: Emit) -> None:
         """Generate once the request's turn has come. Raises TooManyRequests, Unavailable and what the engine raises."""
         came = time.monotonic_ns()
-        with self._runs():
+        with self._running.with_this(request.n):
             async with self._admission.admitted(request.caller, request.n, request.so_far is not None) as bill:
                 waited = time.monotonic_ns() - came
 
@@ -131,7 +131,7 @@ class Worker:
     async def _embed(self, command: Embed) -> AsyncGenerator[Event, None]:
         """Embed once the request's turn has come. Raises as `_generate` does."""
         request = command.request
-        with self._runs():
+        with self._running.with_this(len(request.inputs)):
             async with (
                 self._admission.admitted(request.caller, len(request.inputs)) as bill,
                 aclosing(self._engine.embed(command.id, request)) as events,
@@ -143,35 +143,9 @@ class Worker:
     async def _measure(self, command: Measure) -> AsyncGenerator[Event, None]:
         yield Measured(command.id, await asyncio.to_thread(self._engine.metrics))
 
-    @contextmanager
-    def _runs(self) -> Iterator[None]:
-        """Count the current task as a running request.
-
-        The host gets an Activity when the first one begins and when the last one ends. Raises Drained in a request
-        that is cancelled because the worker must end.
-        """
-        task = asyncio.current_task()
-        assert task is not None
-        self._begun += 1
-        self._running.add(task)
-        if len(self._running) == 1:
-            self._report_activity()
-        try:
-            yield
-        except asyncio.CancelledError:
-            if self._stop.is_set():
-                raise Drained.by(EngineGoingDown()) from None
-            raise
-        finally:
-            self._running.discard(task)
-            if not self._running:
-                self._report_activity()
-
     async def _end_requests(self) -> None:
         """End the requests that still run, with an error."""
-        for task in self._running:
-            task.cancel()
-        if self._running:
+        if self._running.end():
             await asyncio.sleep(FLUSH_SECONDS)
 
     async def _hand_over(self) -> None:
@@ -181,9 +155,6 @@ class Worker:
             self._host.transport.set_write_buffer_limits(0)
             with suppress(ConnectionError):
                 await self._host.drain()
-
-    def _report_activity(self) -> None:
-        self._report(Activity(self._begun, len(self._running)))
 
     async def _watch(self, lifeline: asyncio.StreamReader) -> None:
         with suppress(OSError):

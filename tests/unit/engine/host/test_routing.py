@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from service.engine.host import routing
-from service.engine.host.routing import MORE_REQUESTS, Router
+from service.engine.host.routing import MORE_SEQUENCES, Router
 
 
 def test_a_request_goes_where_there_is_the_least_to_do():
@@ -11,14 +11,14 @@ def test_a_request_goes_where_there_is_the_least_to_do():
 def test_a_conversation_goes_where_its_last_turn_went():
     router = Router()
     assert router.choose("x", {"a": 1, "b": 0}) == "b"
-    assert router.choose("x", {"a": 0, "b": MORE_REQUESTS}) == "b"
-    assert router.choose("y", {"a": 0, "b": MORE_REQUESTS}) == "a"
+    assert router.choose("x", {"a": 0, "b": MORE_SEQUENCES}) == "b"
+    assert router.choose("y", {"a": 0, "b": MORE_SEQUENCES}) == "a"
 
 
 def test_a_conversation_leaves_a_replica_that_has_much_more_to_do_and_stays_where_it_went():
     router = Router()
     router.choose("x", {"a": 1, "b": 0})
-    assert router.choose("x", {"a": 0, "b": MORE_REQUESTS + 1}) == "a"
+    assert router.choose("x", {"a": 0, "b": MORE_SEQUENCES + 1}) == "a"
     assert router.choose("x", {"a": 1, "b": 0}) == "a"
 
 

@@ -35,12 +35,37 @@ async def test_a_worker_that_is_ready_is_found_at_its_socket():
 async def test_the_load_of_a_worker_is_what_it_reports_and_what_was_sent_since():
     watched = Watched()
     await watched.load()
-    await watched.report(READY, Pulse(2, 3))
-    assert watched.supervisor.load == 5
+    await watched.report(READY)
     watched.supervisor.resident.send(None, submits=2)
-    assert watched.supervisor.load == 7
-    await watched.report(Pulse(4, 3))
-    assert watched.supervisor.load == 7
+    watched.supervisor.resident.send(None, submits=1)
+    assert watched.supervisor.load == 3
+    await watched.report(Activity(1, 1))
+    assert watched.supervisor.load == 3
+    await watched.report(Activity(3, 2))
+    assert watched.supervisor.load == 2
+
+
+@in_loop
+async def test_requests_that_have_ended_are_no_load_before_the_next_pulse():
+    watched = Watched()
+    await watched.load()
+    await watched.report(READY)
+    for number in range(1, 10):
+        watched.supervisor.resident.send(None, submits=1)
+        await watched.report(Activity(number, 1), Activity(number, 0))
+        assert watched.supervisor.load == 0
+
+
+@in_loop
+async def test_requests_that_never_arrive_are_no_load_after_a_pulse():
+    watched = Watched()
+    await watched.load()
+    await watched.report(READY)
+    watched.supervisor.resident.send(None, submits=2)
+    await watched.report(Activity(1, 1))
+    assert watched.supervisor.load == 2
+    await watched.report(Pulse(1, 0))
+    assert watched.supervisor.load == 1
 
 
 @in_loop

@@ -15,7 +15,7 @@ import pytest
 
 from service.engine.listener import Push
 from service.engine.scripted import ScriptedEngine
-from service.engine.worker import process
+from service.engine.worker import process, request_tasks
 from service.engine.worker.process import ENGINE_DIED, Worker, build
 from service.errors import BadRequest, Drained, EngineGone, TooManyRequests
 from service.protocol.commands import Command, Embed, Measure, Submit
@@ -98,6 +98,30 @@ async def test_only_the_first_begin_and_the_last_end_are_reported():
     worker, lifeline, _ = await alive()
     await asyncio.gather(*(collected(asked(worker, submit("a !sleep:0 b"))) for _ in range(3)))
     assert [await lifeline.report(), await lifeline.report()] == [Activity(1, 1), Activity(3, 0)]
+
+
+@in_loop
+async def test_other_changes_of_what_runs_are_reported_soon(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(request_tasks, "ACTIVITY_SECONDS", 0.01)
+    worker, lifeline, _ = await alive()
+    streams = [asked(worker, submit("a !sleep:60")) for _ in range(3)]
+    for each in streams:
+        await anext(each)
+    assert [await lifeline.report(), await lifeline.report()] == [Activity(1, 1), Activity(3, 3)]
+    await streams[0].aclose()
+    assert await lifeline.report() == Activity(3, 2)
+    for each in streams:
+        await each.aclose()
+    assert await lifeline.report() == Activity(3, 0)
+
+
+@in_loop
+async def test_choices_and_texts_count_as_what_runs():
+    worker, lifeline, _ = await alive()
+    await collected(asked(worker, submit("a", n=3)))
+    await collected(asked(worker, Embed(2, EmbedRequest("m", ["a", "b c"]))))
+    reports = [await lifeline.report() for _ in range(4)]
+    assert reports == [Activity(1, 3), Activity(1, 0), Activity(2, 2), Activity(2, 0)]
 
 
 @in_loop
