@@ -81,7 +81,7 @@ class EngineSilent(Struct):
 
 
 class Activity(Struct):
-    """Sent at once when the first request begins and when the last one ends, and soon after other changes.
+    """Sent when the first request begins, when the last one ends, when several have ended, and before a Pulse.
 
     `begun` counts all requests that have begun so far, `running` the sequences of those that run or wait now: a request
     has one for each of its `n` choices, or for each text to embed.

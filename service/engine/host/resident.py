@@ -26,7 +26,7 @@ class ReplicaUse:
     """One engine worker of a model: its state, its `memory` in bytes, and the requests in it.
 
     The worker reports how many sequences run in it, and how many requests have begun: at once when its first request
-    begins and when its last one ends, soon after other changes. The host counts the requests that it has sent there.
+    begins and when its last one ends, later after other changes. The host counts the requests that it has sent there.
     The difference is under way, and the host waits for it up to LEASE_SECONDS (the lease).
     """
 

@@ -168,6 +168,7 @@ class Worker:
             try:
                 pulse = await self._pulse()
                 waiting = pulse.waiting + self._admission.waiting
+                self._running.tell()
                 self._report(Pulse(pulse.running, waiting, self._output_tokens))
             except EngineGone as error:
                 logger.error("the engine died: %s", error.message)

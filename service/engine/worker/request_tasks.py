@@ -13,8 +13,10 @@ from typing import Any
 from ...errors import Drained, EngineGoingDown
 from ...protocol.reports import Activity
 
-# How long the host may believe in a count that has changed.
-ACTIVITY_SECONDS = 0.2
+# So many requests may have ended without the host knowing, or this part of those that run. It is half of what makes
+# the host send a conversation to another replica (MORE_SEQUENCES and MORE_PART in host/routing.py).
+UNTOLD_ENDS = 2
+UNTOLD_PART = 0.125
 
 
 class RequestTasks:
@@ -24,24 +26,24 @@ class RequestTasks:
         self._report = report
         # The sequences of each.
         self._tasks: dict[asyncio.Task[Any], int] = {}
-        self._begun = self._sequences = 0
+        self._begun = self._sequences = self._untold_ends = 0
         self._last = Activity(0, 0)
-        self._due: asyncio.TimerHandle | None = None
         self._is_ending = False
 
     @contextmanager
     def with_this(self, sequences: int) -> Iterator[None]:
         """Count the current task as a running request of so many sequences.
 
-        The host is told at once when the first one begins and when the last one ends, and of other changes within
-        ACTIVITY_SECONDS. Raises Drained in a request that is cancelled because the worker must end.
+        The host is told when the first one begins, when the last one ends, and when several have ended. Raises Drained
+        in a request that is cancelled because the worker must end.
         """
         task = asyncio.current_task()
         assert task is not None
         self._begun += 1
         self._tasks[task] = sequences
         self._sequences += sequences
-        self._note(at_once=len(self._tasks) == 1)
+        if len(self._tasks) == 1:
+            self.tell()
         try:
             yield
         except asyncio.CancelledError:
@@ -50,7 +52,17 @@ class RequestTasks:
             raise
         finally:
             self._sequences -= self._tasks.pop(task)
-            self._note(at_once=not self._tasks)
+            self._untold_ends += 1
+            if not self._tasks or self._untold_ends >= max(UNTOLD_ENDS, UNTOLD_PART * len(self._tasks)):
+                self.tell()
+
+    def tell(self) -> None:
+        """Report the counts, if they have changed."""
+        self._untold_ends = 0
+        now = Activity(self._begun, self._sequences)
+        if now != self._last:
+            self._last = now
+            self._report(now)
 
     def end(self) -> bool:
         """Begin to end all of them with an error. Return whether there are any."""
@@ -58,18 +70,3 @@ class RequestTasks:
         for task in self._tasks:
             task.cancel()
         return bool(self._tasks)
-
-    def _note(self, at_once: bool) -> None:
-        if at_once:
-            self._tell()
-        elif self._due is None:
-            self._due = asyncio.get_running_loop().call_later(ACTIVITY_SECONDS, self._tell)
-
-    def _tell(self) -> None:
-        if self._due is not None:
-            self._due.cancel()
-            self._due = None
-        now = Activity(self._begun, self._sequences)
-        if now != self._last:
-            self._last = now
-            self._report(now)

@@ -15,7 +15,7 @@ import pytest
 
 from service.engine.listener import Push
 from service.engine.scripted import ScriptedEngine
-from service.engine.worker import process, request_tasks
+from service.engine.worker import process
 from service.engine.worker.process import ENGINE_DIED, Worker, build
 from service.errors import BadRequest, Drained, EngineGone, TooManyRequests
 from service.protocol.commands import Command, Embed, Measure, Submit
@@ -94,25 +94,32 @@ async def test_the_pulse_counts_the_tokens_of_all_answers():
 
 
 @in_loop
-async def test_only_the_first_begin_and_the_last_end_are_reported():
+async def test_the_first_begin_the_last_end_and_every_second_end_are_reported():
     worker, lifeline, _ = await alive()
-    await asyncio.gather(*(collected(asked(worker, submit("a !sleep:0 b"))) for _ in range(3)))
-    assert [await lifeline.report(), await lifeline.report()] == [Activity(1, 1), Activity(3, 0)]
+    await asyncio.gather(*(collected(asked(worker, submit("a !sleep:0 b"))) for _ in range(5)))
+    reports = [await lifeline.report() for _ in range(4)]
+    assert reports == [Activity(1, 1), Activity(5, 3), Activity(5, 1), Activity(5, 0)]
 
 
 @in_loop
-async def test_other_changes_of_what_runs_are_reported_soon(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(request_tasks, "ACTIVITY_SECONDS", 0.01)
+async def test_of_many_requests_an_eighth_ends_before_it_is_reported():
+    worker, lifeline, _ = await alive(ScriptedEngine(64))
+    await asyncio.gather(*(collected(asked(worker, submit("a !sleep:0 b"))) for _ in range(64)))
+    running = [report.running for report in [await lifeline.report() for _ in range(4)] if isinstance(report, Activity)]
+    assert running == [1, 56, 49, 43]
+
+
+@in_loop
+async def test_other_changes_are_reported_before_a_pulse():
     worker, lifeline, _ = await alive()
     streams = [asked(worker, submit("a !sleep:60")) for _ in range(3)]
     for each in streams:
         await anext(each)
-    assert [await lifeline.report(), await lifeline.report()] == [Activity(1, 1), Activity(3, 3)]
-    await streams[0].aclose()
-    assert await lifeline.report() == Activity(3, 2)
+    pulses = asyncio.create_task(worker._send_pulses())
+    assert [await lifeline.report() for _ in range(3)] == [Activity(1, 1), Activity(3, 3), Pulse(3, 0, 3)]
+    pulses.cancel()
     for each in streams:
         await each.aclose()
-    assert await lifeline.report() == Activity(3, 0)
 
 
 @in_loop
