@@ -55,14 +55,19 @@ def error_message(error: ServiceError) -> str:
 
 
 class MessagesAnswer(answer.Answer):
-    """The events of a message's stream, or the message. Its id is made from `key`, which is random by default."""
+    """The events of a message's stream, or the message. Its id is made from `key`, which is random by default.
+
+    `most_tokens` is the limit of the client's key for an answer, 0 without one.
+    """
 
     verb = "chat"
 
-    def __init__(self, call: MessagesCall, key: str = "") -> None:
+    def __init__(self, call: MessagesCall, key: str = "", most_tokens: int = 0) -> None:
         super().__init__(call.model)
         self._id = f"msg_{key or secrets.token_hex(12)}"
         self._show_thinking = call.show_thinking
+        asked = call.request.sampling.max_tokens or 0
+        self._most_tokens = min(asked, most_tokens or asked)
         self._started = False
         self._index = -1
         self._open = ""
@@ -166,13 +171,19 @@ class MessagesAnswer(answer.Answer):
             "output_tokens": finished.output_tokens,
             "output_tokens_details": {"thinking_tokens": finished.thinking_tokens},
         }
-        delta = {"stop_reason": self._stop_reason(finished), "stop_sequence": finished.stop or None}
+        reason = self._stop_reason(finished)
+        stop = finished.stop if reason == "stop_sequence" else None
+        delta = {"stop_reason": reason, "stop_sequence": stop}
         return {"type": "message_delta", "delta": delta, "usage": usage}
 
     def _stop_reason(self, finished: Finished) -> str:
-        """Return why the message ended. An answer that was cut off after a tool call has "max_tokens" too."""
+        """Return why the message ended. The reason of one that was cut off is the limit, also after a tool call.
+
+        An answer that is shorter than its limits has filled the model's context.
+        """
         if finished.reason == "length":
-            return "max_tokens"
+            is_full = finished.output_tokens < self._most_tokens
+            return "model_context_window_exceeded" if is_full else "max_tokens"
         if self._called:
             return "tool_use"
         return "stop_sequence" if finished.stop else "end_turn"

@@ -36,8 +36,9 @@ def parse_messages(body: dict[str, Any]) -> MessagesCall:
     """Parse the body of `POST /v1/messages`. Raise BadRequest."""
     fields = Fields(body, _STRUCT)
     refuse_unsupported(fields, MESSAGES)
-    model, max_tokens = fields.model(), fields.integer("max_tokens")
-    if max_tokens < 1:
+    model, max_tokens = fields.model(), fields.integer("max_tokens", -1)
+    # With 0 the prompt is only put into the cache (Anthropic's guide to prompt caching, "Pre-warming the cache").
+    if max_tokens < 0:
         raise BadRequest("max_tokens is required and must be positive")
     chat = _chat(fields)
     request = Request(

@@ -39,7 +39,8 @@ class AnthropicRoutes(Routes):
 
     def messages(self) -> Response:
         call = parse_messages(self._body("MessagesRequest"))
-        return self._stream_or_collect([call.request], MessagesAnswer(call), SSE_PINGED if call.stream else None)
+        answer = MessagesAnswer(call, most_tokens=context().key.caller.max_output_tokens)
+        return self._stream_or_collect([call.request], answer, SSE_PINGED if call.stream else None)
 
     def count_tokens(self) -> Response:
         call = parse_count_tokens(self._body("CountTokensRequest"))

@@ -84,15 +84,33 @@ def test_the_start_tells_the_prompt_and_the_end_what_the_cache_had_of_it():
     ("events", "reason", "sequence"),
     [
         ([delta("a"), FINISHED], "end_turn", None),
-        ([delta("a"), Finished(1, "length", 1, 1, 0, 0, 0, 0)], "max_tokens", None),
+        ([delta("a"), Finished(1, "length", 1, 9, 0, 0, 0, 0)], "max_tokens", None),
+        ([delta("a"), Finished(1, "length", 1, 8, 0, 0, 0, 0)], "model_context_window_exceeded", None),
         ([delta("a"), Finished(1, "stop", 1, 1, 0, 0, 0, 0, stop="END")], "stop_sequence", "END"),
         ([delta(tool_calls=[CALL]), FINISHED], "tool_use", None),
-        ([delta(tool_calls=[CALL]), Finished(1, "length", 1, 1, 0, 0, 0, 0)], "max_tokens", None),
+        ([delta(tool_calls=[CALL]), Finished(1, "stop", 1, 1, 0, 0, 0, 0, stop="END")], "tool_use", None),
+        ([delta(tool_calls=[CALL]), Finished(1, "length", 1, 9, 0, 0, 0, 0)], "max_tokens", None),
     ],
 )
 def test_the_reason_for_the_end(events: list[Event], reason: str, sequence: str | None):
     told = message(*events)
     assert (told["stop_reason"], told["stop_sequence"]) == (reason, sequence)
+
+
+@pytest.mark.parametrize(
+    ("limit_of_key", "tokens", "reason"),
+    [(0, 9, "max_tokens"), (20, 9, "max_tokens"), (5, 5, "max_tokens"), (5, 4, "model_context_window_exceeded")],
+)
+def test_the_limit_of_the_key_is_no_full_context(limit_of_key: int, tokens: int, reason: str):
+    told = MessagesAnswer(parse_messages(body()), most_tokens=limit_of_key)
+    end = Finished(1, "length", 1, tokens, 0, 0, 0, 0)
+    assert told.collect(told.records([[delta("a"), end]]))["stop_reason"] == reason
+
+
+def test_without_tokens_a_message_is_empty_and_has_reached_its_limit():
+    told = MessagesAnswer(parse_messages(body(max_tokens=0)))
+    whole = told.collect(told.records([[Finished(1, "length", 7, 0, 0, 0, 0, 0)]]))
+    assert (whole["content"], whole["stop_reason"], whole["usage"]["output_tokens"]) == ([], "max_tokens", 0)
 
 
 def test_an_answer_without_a_word_is_a_message_all_the_same():

@@ -58,7 +58,7 @@ def message(*events: Event) -> dict[str, Any]:
     [
         ({}, "model is required"),
         ({"model": "x"}, "max_tokens is required and must be positive"),
-        ({"model": "x", "max_tokens": 0}, "max_tokens is required and must be positive"),
+        ({"model": "x", "max_tokens": -1}, "max_tokens is required and must be positive"),
         ({"model": "x", "max_tokens": 5}, "messages is required"),
         ({"model": "x", "max_tokens": 5, "messages": []}, "messages is required"),
     ],
@@ -67,6 +67,10 @@ def test_what_is_missing_is_told_in_ollamas_order_and_words(fields: dict[str, An
     with pytest.raises(BadRequest) as caught:
         parse_messages(fields)
     assert caught.value.message == text
+
+
+def test_no_tokens_may_be_asked_for_as_anthropic_lets_its_cache_be_filled():
+    assert parse_messages(body(max_tokens=0)).request.sampling.max_tokens == 0
 
 
 def test_a_string_is_a_text_and_texts_are_put_together_by_lines():
