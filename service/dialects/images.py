@@ -26,7 +26,10 @@ def from_url(url: str) -> Image:
     """Return the image in a data URL (RFC 2397). Raise BadRequest in Ollama's words: no other URL is fetched."""
     if url.lower().startswith(("http://", "https://")):
         raise BadRequest("image URLs are not currently supported, please use base64 encoded data instead")
-    head, _, data = url.partition(";base64,")
-    if head not in [f"data:{media_type}" for media_type in MEDIA_TYPES]:
+    head, _, data = url.partition(",")
+    # The scheme and the type are written in any case (RFC 3986 §3.1, RFC 2045 §5.1), and a type may have parameters.
+    head = head.lower()
+    media_type = head.removeprefix("data:").partition(";")[0]
+    if not (head.startswith("data:") and head.endswith(";base64") and media_type in MEDIA_TYPES):
         raise BadRequest(INVALID)
     return decode(data, INVALID)

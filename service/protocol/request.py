@@ -21,7 +21,7 @@ class Image(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One turn of a conversation, with the field names of chat templates.
+    """One turn of a conversation, with the field names of chat templates. `name` is that of its author.
 
     Content with images is a list of texts and images, in order.
     """
@@ -32,6 +32,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_calls: list[dict[str, Any]] = []
     tool_name: str = ""
     tool_call_id: str = ""
+    name: str = ""
 
     @property
     def text(self) -> str:

@@ -53,7 +53,13 @@ def _message(fields: Fields, place: int, is_history: bool, called: dict[str, str
     called.update((call["id"], call["function"]["name"]) for call in calls)
     thinking = next((text for name in THOUGHTS if (text := _thoughts(fields.get(name)))), "")
     # Chat templates know the older of OpenAI's two names.
-    return Message("system" if role == "developer" else role, content, thinking, calls)
+    role = "system" if role == "developer" else role
+    return Message(role, content, thinking, calls, name=_author(fields.get("name")))
+
+
+def _author(value: Any) -> str:
+    """Return the name of a message's author. vLLM's server ignores one that is not a string, too."""
+    return value if isinstance(value, str) else ""
 
 
 def _content(fields: Fields, place: str, is_history: bool, is_result: bool = False) -> str | list[str | Image]:

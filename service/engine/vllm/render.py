@@ -255,7 +255,7 @@ def template_message(message: Message, pictures: Mapping[Image, Any]) -> dict[st
         "content": content,
         "reasoning": message.thinking,
         "tool_calls": message.tool_calls,
-        "name": message.tool_name,
+        "name": message.tool_name or message.name,
         "tool_call_id": message.tool_call_id,
     }
     return {name: value for name, value in fields.items() if value or name in ("role", "content")}

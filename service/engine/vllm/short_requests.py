@@ -42,5 +42,5 @@ def _is_text(message: Message) -> bool:
 
 
 def _characters(message: Message) -> int:
-    names = len(message.role) + len(message.tool_name) + len(message.tool_call_id)
+    names = len(message.role) + len(message.name) + len(message.tool_name) + len(message.tool_call_id)
     return len(message.content) + len(message.thinking) + names

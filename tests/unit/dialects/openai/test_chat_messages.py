@@ -113,6 +113,28 @@ def test_the_thoughts_of_an_earlier_turn_are_read_where_clients_keep_them(fields
     assert message.thinking == "so"
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["data:image/PNG;base64", "DATA:image/png;base64", "data:image/png;BASE64", "data:image/png;charset=utf-8;base64"],
+)
+def test_the_url_of_an_image_is_written_in_any_case_and_with_parameters(written: str):
+    part = {"type": "image_url", "image_url": {"url": f"{written},iVBORw0KGgo="}}
+    prompt = parse_chat({"model": "x", "messages": [{"role": "user", "content": [part]}]}).requests[0].prompt
+    assert isinstance(prompt, Chat)
+    assert prompt.messages[0].content == [Image(b"\x89PNG\r\n\x1a\n")]
+
+
+@pytest.mark.parametrize("role", ["user", "system", "developer", "assistant"])
+def test_the_author_of_a_message_has_the_name_that_the_client_gives(role: str):
+    (message,) = between({"role": role, "name": "ann", "content": "a"})
+    assert (message.name, message.tool_name) == ("ann", "")
+
+
+def test_a_name_that_is_not_a_text_is_ignored():
+    (message,) = between({"role": "user", "name": 5, "content": "a"})
+    assert message.name == ""
+
+
 def test_a_refusal_is_what_the_model_answered():
     (message,) = between({"role": "assistant", "content": None, "refusal": "I won't."})
     assert message.text == "I won't."

@@ -130,6 +130,7 @@ def test_the_template_sees_a_turn_in_openais_words():
     result = Message("tool", "7", tool_name="f", tool_call_id="x")
     assert template_message(turn, {}) == {"role": "assistant", "content": "", "reasoning": "hm", "tool_calls": [CALL]}
     assert template_message(result, {}) == {"role": "tool", "content": "7", "name": "f", "tool_call_id": "x"}
+    assert template_message(Message("user", "a", name="ann"), {}) == {"role": "user", "content": "a", "name": "ann"}
 
 
 TURN = "{{ if .System }}[{{ .System }}]{{ end }}<{{ .Prompt }}>{{ .Response }};"
