@@ -27,5 +27,5 @@ def parse_keeping(fields: Fields) -> Keeping | None:
         return Keeping(background=background) if resumable or background else None
     seconds = as_number(resumable)
     if seconds is None or not 0 < seconds < float("inf"):
-        raise BadRequest("resumable must be true, false or a positive number of seconds")
+        raise BadRequest("resumable must be true, false or a positive number of seconds", param="resumable")
     return Keeping(seconds, background)

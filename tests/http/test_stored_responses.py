@@ -159,6 +159,25 @@ def test_a_deleted_response_is_gone(http: httpx.Client):
     assert [http.get(f"{PATH}/{mine}").status_code, http.delete(f"{PATH}/{mine}").status_code] == [404, 404]
 
 
+@pytest.mark.parametrize("query", ["stream=true", "stream=True", "stream=1&starting_after=3"])
+def test_a_response_that_was_not_in_the_background_can_not_be_streamed(http: httpx.Client, query: str):
+    answer = http.get(f"{PATH}/{first(http)['id']}?{query}")
+    assert (answer.status_code, answer.json()["error"]) == (
+        400,
+        {
+            "message": "This response cannot be streamed because it was not created with background=true.",
+            "type": "invalid_request_error",
+            "param": "stream",
+            "code": "invalid_request_error",
+        },
+    )
+
+
+def test_a_response_that_was_not_in_the_background_can_not_be_cancelled(http: httpx.Client):
+    answer = http.post(f"{PATH}/{first(http)['id']}/cancel")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "Cannot cancel a synchronous response.")
+
+
 def test_the_items_before_an_output_are_listed(http: httpx.Client):
     second = respond(http, "b", previous_response_id=first(http)["id"], store=True)
     page = http.get(f"{PATH}/{second['id']}/input_items", params={"order": "asc"}).json()

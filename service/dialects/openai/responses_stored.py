@@ -87,13 +87,13 @@ def input_items(stored: Record, query: Mapping[str, str]) -> Record:
     """Return a page of the items before a stored response's output, by default the latest first. Raise BadRequest."""
     order, limit, after = query.get("order", "desc"), query.get("limit", "20"), query.get("after", "")
     if order not in ("asc", "desc"):
-        raise BadRequest(f'invalid order "{order}": must be "asc" or "desc"')
+        raise BadRequest(f'invalid order "{order}": must be "asc" or "desc"', param="order")
     if limit not in PAGE_SIZES:
-        raise BadRequest(f"limit must be between 1 and {PAGE_SIZES[-1]}")
+        raise BadRequest(f"limit must be between 1 and {PAGE_SIZES[-1]}", param="limit")
     items = stored["input"] if order == "asc" else stored["input"][::-1]
     ids = [item["id"] for item in items]
     if after and after not in ids:
-        raise BadRequest(f"after: no item has the id '{after}'")
+        raise BadRequest(f"after: no item has the id '{after}'", param="after")
     start = ids.index(after) + 1 if after else 0
     page = items[start : start + int(limit)]
     return {

@@ -6,6 +6,7 @@ Anthropic's API has `/v1/models`, too. Its clients are recognised by a header th
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -29,7 +30,7 @@ from ...dialects.openai.parameters import OpenAICall
 from ...dialects.openai.responses_request import ResponsesCall, parse_responses, previous_response_id
 from ...dialects.openai.responses_stored import input_items, referred_responses
 from ...engine_client.client import Client
-from ...errors import BadRequest, HTTPRefusal, ResponseNotFound, ServiceError
+from ...errors import BadRequest, HTTPRefusal, ResponseNotFound, ServiceError, StreamGone
 from ...syntax.names import ModelName
 from ..context import context
 from ..framing import SSE_NAMED, SSE_WITH_DONE
@@ -42,6 +43,9 @@ from .base import Routes
 
 # Routes of OpenAI's that this server does not have. Their last parts would be ids of responses here.
 ABSENT = ("responses/compact",)
+# OpenAI's words and code for a response whose events nobody kept.
+NO_BACKGROUND = "cannot be streamed because it was not created with background=true."
+INVALID = "invalid_request_error"
 
 
 class OpenAIRoutes(Routes):
@@ -122,19 +126,33 @@ class OpenAIRoutes(Routes):
         )
 
     def response(self, id: str) -> Response:
-        if request.args.get("stream") == "true":
-            return self._background.events(id, _number(request.args.get("starting_after", "-1")))
+        if request.args.get("stream", "").lower() in ("true", "1"):
+            return self._events(id, _number(request.args.get("starting_after", "-1")))
         try:
             return json_response(self._stored(id)["response"])
         except ResponseNotFound:
             return json_response(self._background.snapshot(id))
 
-    def cancel_response(self, id: str) -> Response:
-        """End the generation of a response in the background, unless it has ended."""
+    def _events(self, id: str, after: int) -> Response:
+        """Return the events of a response in the background. Raises BadRequest for a response that has none."""
         try:
-            return json_response(self._stored(id)["response"])
+            return self._background.events(id, after)
+        except (ResponseNotFound, StreamGone):
+            with suppress(ResponseNotFound):
+                was_background = self._stored(id)["response"].get("background")
+                reason = "can no longer be streamed." if was_background else NO_BACKGROUND
+                raise BadRequest(f"This response {reason}", param="stream", code=INVALID) from None
+            raise
+
+    def cancel_response(self, id: str) -> Response:
+        """End the generation of a response in the background, unless it has ended. Raises BadRequest for others."""
+        try:
+            response = self._stored(id)["response"]
         except ResponseNotFound:
             return json_response(self._background.cancel(id))
+        if not response.get("background"):
+            raise BadRequest("Cannot cancel a synchronous response.", code=INVALID)
+        return json_response(response)
 
     def delete_response(self, id: str) -> Response:
         self._background.delete(id)
@@ -170,14 +188,14 @@ class OpenAIRoutes(Routes):
 
 def _number(text: str) -> int:
     if not re.fullmatch(r"-1|[0-9]{1,12}", text):
-        raise BadRequest("starting_after must be a number of an event")
+        raise BadRequest("starting_after must be a number of an event", param="starting_after")
     return int(text)
 
 
 def _is_anthropics() -> bool:
-    """Return whether one of Anthropic's clients asks for models. They have no other route of these."""
-    rule = request.url_rule
-    return rule is not None and "/v1/models" in rule.rule and "anthropic-version" in request.headers
+    """Return whether one of Anthropic's clients asks for models, or for a path that no route has."""
+    rule = request.url_rule.rule if request.url_rule is not None else ""
+    return ("/v1/models" in rule or rule.endswith("/<path:path>")) and "anthropic-version" in request.headers
 
 
 def _splits_names() -> bool:
