@@ -13,7 +13,7 @@ from ...errors import BadRequest
 from ...protocol.request import Image, Message
 from .. import images
 from ..content import joined
-from ..fields import Fields
+from ..fields import MISSING, Fields
 from ..history import as_text, result_text, text_in, tool_call
 from ..turns import in_turns
 
@@ -122,6 +122,8 @@ def _part(block: Fields, place: str, is_history: bool) -> str | Image:
         return _history_part(block)
     kind = block.string("type")
     if kind == "text":
+        if block.get("text") is None:
+            raise BadRequest(f"{place}.text is required", param=f"{place}.text", code=MISSING)
         return block.string("text")
     if kind == "search_result":
         return text_in(block.values)

@@ -128,5 +128,7 @@ def _sampling(fields: Fields) -> Sampling:
 
 
 def _logprobs(fields: Fields) -> int | None:
-    alternatives = parse_alternatives(fields)
-    return alternatives if fields.boolean("logprobs", False) else None
+    alternatives, wanted = parse_alternatives(fields), fields.boolean("logprobs", False)
+    if alternatives and not wanted:
+        raise BadRequest("top_logprobs needs logprobs to be true", param="top_logprobs")
+    return alternatives if wanted else None

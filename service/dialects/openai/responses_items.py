@@ -16,7 +16,7 @@ from ...protocol.request import Image, Message
 from .. import images
 from ..answer import Record
 from ..content import joined
-from ..fields import Fields
+from ..fields import MISSING, Fields
 from ..history import as_text, is_opaque, result_text, text_in, tool_call
 from ..tools import qualified
 from ..turns import in_turns
@@ -189,6 +189,8 @@ def _part(value: Any, place: str, is_history: bool) -> str | Image:
     if is_history:
         return _history_part(part, kind)
     if kind in TEXT_PARTS:
+        if part.get("text") is None:
+            raise BadRequest(f"{place}.text is required", param=f"{place}.text", code=MISSING)
         return part.string("text")
     if kind == "refusal":
         return part.string("refusal")

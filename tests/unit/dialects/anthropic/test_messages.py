@@ -99,7 +99,9 @@ def test_the_result_of_a_tool_is_evidence_whatever_is_in_it(content: Any, read: 
     assert turns(ASKED, {"role": "user", "content": [block]})[1].content == read
 
 
-@pytest.mark.parametrize("block", [PDF, {"type": "block_of_next_year"}, {"type": "container_upload", "file_id": "f"}])
+@pytest.mark.parametrize(
+    "block", [PDF, {"type": "block_of_next_year"}, {"type": "container_upload", "file_id": "f"}, {"type": "text"}]
+)
 def test_a_block_of_an_earlier_turn_that_can_not_be_read_is_passed_over(block: dict[str, Any]):
     content = [{"type": "text", "text": "see this"}, block]
     first, *_ = turns({"role": "user", "content": content}, {"role": "assistant", "content": "ok"}, ASKED)

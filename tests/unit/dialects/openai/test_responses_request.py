@@ -86,6 +86,7 @@ def test_images_stay_where_they_stood_among_the_texts():
         ([{"type": "nope"}], "input: none of its items has content that the model can read"),
         ([{"content": "x"}], "input[0]: input item missing required 'type' field"),
         ([{"role": "user", "content": [{"type": "x"}]}], "input[0]: content[0]: unknown content type: x"),
+        ([{"role": "user", "content": [{"type": "input_text"}]}], "input[0]: content[0].text is required"),
         (
             [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}],
             "input[0]: file inputs are not currently supported: content[0] is an input_file with a file",
