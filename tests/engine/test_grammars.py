@@ -57,6 +57,26 @@ def test_a_schema_takes_what_fits_it_and_nothing_else(name: str):
 
 
 @pytest.mark.parametrize(
+    ("schema", "fitting", "others"),
+    [
+        ({"type": "array", "maxItems": 2}, ["[]", "[1]", '["a", null]'], ["[1, 2, 3]"]),
+        ({"type": "array", "minItems": 2}, ["[1, 2]", "[1, 2, 3]"], ["[]", "[1]"]),
+        ({"type": "array", "prefixItems": [STRING, STRING], "maxItems": 1}, ["[]", '["a"]'], ['["a", "b"]', "[1]"]),
+        ({"type": "array", "prefixItems": [STRING], "minItems": 2}, ['["a", 1]'], ['["a"]', "[1, 1]"]),
+        ({"type": "object", "maxProperties": 1}, ["{}", '{"a": 1}'], ['{"a": 1, "b": 1}']),
+        ({"type": "object", "minProperties": 1}, ['{"a": 1}', '{"a": 1, "b": 1}'], ["{}"]),
+        ({"type": "string", "enum": ["a", 5]}, ['"a"'], ["5"]),
+    ],
+)
+def test_what_a_schema_says_nothing_of_is_allowed_beside_a_size(
+    schema: dict[str, Any], fitting: list[str], others: list[str]
+):
+    constraint = GRAMMARS.constraint(schema, None)
+    assert [text for text in fitting if not accepts(constraint, text)] == []
+    assert [text for text in others if accepts(constraint, text)] == []
+
+
+@pytest.mark.parametrize(
     ("schema", "complaint"),
     [
         ({"type": "string", "pattern": r"^\p{L}{2}$"}, "#/pattern: can't be compiled: \\p is not supported"),

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from .schema_bounds import MAX_BYTES, MAX_DEPTH, SchemaCounts
+from .schema_intersection import fitting
 from .schema_keywords import settle
 from .schema_merging import ImpossibleError, Merging, Path
 from .schema_references import References
@@ -71,6 +72,10 @@ class _Schema:
         if "$ref" in converted:
             self._references.check(converted["$ref"], f"{place}/$ref")
             converted["$ref"] = self._references.plain(converted["$ref"], f"{place}/$ref")
+        # Where no constant has the type, the constants decide: some clients write numbers in a list of texts.
+        converted = fitting(converted) or converted
+        if converted.get("anyOf") == []:
+            fail(place, "anyOf and oneOf must hold a schema")
         settle(converted)
         converted = self._merging.spread(converted)
         self._counts.check(converted, place)

@@ -37,7 +37,7 @@ def intersection(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any
         merged[key] = _both(key, first[key], second[key])
     if isinstance(first.get("properties"), dict) or isinstance(second.get("properties"), dict):
         merged["properties"] = _properties(first, second, merged)
-    return _fitting(merged)
+    return fitting(merged)
 
 
 def both(first: Any, second: Any) -> Any:
@@ -140,12 +140,12 @@ def _properties(first: dict[str, Any], second: dict[str, Any], merged: dict[str,
     return together
 
 
-def _fitting(merged: dict[str, Any]) -> dict[str, Any] | None:
+def fitting(merged: dict[str, Any]) -> dict[str, Any] | None:
     """Return the schema with those constants alone that fit the rest of it; None when there are none."""
     if any(value is _Nothing for value in merged.values()):
         return None
     values = [merged["const"]] if "const" in merged else merged.get("enum")
-    if not isinstance(values, list):
+    if not isinstance(values, list) or not values:
         return merged
     if "const" in merged and isinstance(merged.get("enum"), list):
         values = values if _key(merged["const"]) in map(_key, merged.pop("enum")) else []

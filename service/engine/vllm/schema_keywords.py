@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from .schema_intersection import pairs
 from .schema_reports import fail, report
@@ -39,6 +39,28 @@ UNENFORCED = {
 }  # fmt: skip
 _LENGTHS = ("minLength", "maxLength", "minItems", "maxItems")
 _LOW, _HIGH = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
+
+
+class _Size(NamedTuple):
+    """The keywords for the size of a list or an object, for its known parts, and for further ones."""
+
+    kind: str
+    least: str
+    most: str
+    named: str
+    further: tuple[str, ...]
+
+
+_SIZES = (
+    _Size("array", "minItems", "maxItems", "prefixItems", ("items", "unevaluatedItems")),
+    _Size(
+        "object",
+        "minProperties",
+        "maxProperties",
+        "properties",
+        ("additionalProperties", "patternProperties", "propertyNames", "unevaluatedProperties"),
+    ),
+)
 # xgrammar cuts a bound behind these.
 _STEP = Decimal("0.000001")
 
@@ -84,6 +106,8 @@ def settle(schema: dict[str, Any]) -> None:
     _settle_range(schema)
     _close_range(schema)
     _require(schema)
+    for sizes in _SIZES:
+        _open(schema, sizes)
     _drop_unenforced(schema)
 
 
@@ -161,6 +185,22 @@ def _require(schema: dict[str, Any]) -> None:
             # An object without properties takes any, and goes on to do so.
             schema["additionalProperties"] = further
         schema["properties"] = {**properties, **dict.fromkeys(names, further)}
+
+
+def _open(schema: dict[str, Any], size: _Size) -> None:
+    """Let a list or an object of a bounded size have parts of which the schema says nothing.
+
+    xgrammar takes such a schema as closed: it makes every list of up to three values empty, and refuses one of three.
+    """
+    kinds, named = schema.get("type"), schema.get(size.named)
+    least, most = schema.get(size.least), schema.get(size.most)
+    if size.kind not in (kinds if isinstance(kinds, list) else [kinds]) or (least is None and most is None):
+        return
+    count = len(named) if isinstance(named, (list, dict)) else 0
+    if not any(key in schema for key in size.further) and (not count or count < (least or 0)):
+        schema[size.further[0]] = True
+    if isinstance(named, list) and most is not None:
+        schema[size.named] = named[:most]
 
 
 def _drop_unenforced(schema: dict[str, Any]) -> None:

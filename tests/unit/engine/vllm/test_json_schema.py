@@ -49,6 +49,11 @@ def nothing_reported(monkeypatch: pytest.MonkeyPatch) -> None:
         obj({"format": STRING, "not": STRING, "uniqueItems": STRING}),
         {"enum": [{"format": "x", "uniqueItems": True}]},
         {"const": {"oneOf": []}},
+        {"type": "string", "enum": [1, 2]},
+        {"type": "array", "items": STRING, "maxItems": 3},
+        {"type": "array", "prefixItems": [STRING], "minItems": 1},
+        {"type": "object", "properties": {"a": STRING}, "minProperties": 1},
+        {"type": "object", "additionalProperties": STRING, "minProperties": 1},
     ],
 )
 def test_what_can_be_enforced_stays(schema: dict[str, Any]):
@@ -81,6 +86,23 @@ def test_what_can_be_enforced_stays(schema: dict[str, Any]):
         ({"minimum": 1, "maximum": 3, "exclusiveMaximum": False}, {"minimum": 1, "maximum": 3}),
         ({"type": "string", "minLength": 1.0, "pattern": None, "format": None}, {"type": "string", "minLength": 1}),
         ({"const": None, "default": None, "title": None}, {"const": None, "default": None}),
+        ({"type": "array", "maxItems": 3}, {"type": "array", "maxItems": 3, "items": True}),
+        ({"type": ["array", "null"], "minItems": 3}, {"type": ["array", "null"], "minItems": 3, "items": True}),
+        (
+            {"type": "array", "prefixItems": [STRING], "minItems": 2},
+            {"type": "array", "prefixItems": [STRING], "minItems": 2, "items": True},
+        ),
+        (
+            {"type": "array", "prefixItems": [STRING, {}], "maxItems": 1},
+            {"type": "array", "prefixItems": [STRING], "maxItems": 1},
+        ),
+        ({"type": "object", "maxProperties": 3}, {"type": "object", "maxProperties": 3, "additionalProperties": True}),
+        (
+            {"type": "object", "properties": {"a": STRING}, "minProperties": 2},
+            {"type": "object", "properties": {"a": STRING}, "minProperties": 2, "additionalProperties": True},
+        ),
+        ({"type": "string", "enum": ["a", 5, None]}, {"type": "string", "enum": ["a"]}),
+        ({"type": ["integer", "null"], "enum": [1, 1.5, None]}, {"type": ["integer", "null"], "enum": [1, None]}),
     ],
 )
 def test_what_can_not_be_enforced_is_left_out_or_written_in_another_way(
@@ -122,6 +144,8 @@ def test_a_keyword_that_is_not_enforced_is_logged_once(caplog: pytest.LogCapture
         ({"items": {"minLength": -1}}, "#/items/minLength: must be a whole number, 0 or more"),
         ({"items": {"maxItems": "2"}}, "#/items/maxItems: must be a whole number, 0 or more"),
         ({"maxLength": 2.5}, "#/maxLength: must be a whole number, 0 or more"),
+        ({"anyOf": []}, "#: anyOf and oneOf must hold a schema"),
+        (obj({"a": {"oneOf": []}}), "#/properties/a: anyOf and oneOf must hold a schema"),
         ({"minProperties": True}, "#/minProperties: must be a whole number, 0 or more"),
         (obj({"a": {"pattern": 5}}), "#/properties/a/pattern: must be a string"),
         (obj({"a": {"format": ["date"]}}), "#/properties/a/format: must be a string"),
