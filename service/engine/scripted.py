@@ -149,8 +149,8 @@ class ScriptedEngine:
 
     async def _play(self, id: int, script: str, request: Request) -> AsyncGenerator[Delta | Finished, None]:
         words = script.split(" ")
-        limits = request.sampling.max_tokens, request.caller.max_output_tokens
-        limit = min((limit for limit in limits if limit), default=len(script) * 1000)
+        limits = request.sampling.max_tokens, request.caller.max_output_tokens or None
+        limit = min((limit for limit in limits if limit is not None), default=len(script) * 1000)
         started, tokens, calls, pace = time.monotonic_ns(), 0, 0, _Pace()
         # Tokens that another engine has generated.
         skipped = len(request.so_far.token_ids) if request.so_far is not None else 0

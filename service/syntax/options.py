@@ -46,7 +46,8 @@ def parse_options(options: dict[str, Any]) -> tuple[Sampling, int | None]:
         frequency_penalty=read.number("frequency_penalty"),
         seed=None if seed is not None and seed < 0 else seed,
         stop=read.strings("stop"),
-        max_tokens=num_predict if num_predict is not None and num_predict >= 0 else None,
+        # With 0 there is one token, which vLLM always generates (docs/reference/differences-from-ollama.md).
+        max_tokens=max(num_predict, 1) if num_predict is not None and num_predict >= 0 else None,
     )
     return sampling, None if num_ctx is None or num_ctx <= 0 else max(num_ctx, MIN_CONTEXT)
 

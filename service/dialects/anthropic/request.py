@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from ...errors import BadRequest
 from ...protocol.request import Chat, Request, Sampling
 from ...syntax.options import OLLAMA_DEFAULTS, parse_options
@@ -97,4 +99,4 @@ def _format(fields: Fields) -> str | dict[str, Any] | None:
 def _sampling(fields: Fields, max_tokens: int) -> Sampling:
     stop = fields.strings("stop_sequences", "[]string", "string")
     named = {name: fields.get(name) for name in ("temperature", "top_p", "top_k")}
-    return parse_options({**named, "stop": stop, "num_predict": max_tokens})[0]
+    return msgspec.structs.replace(parse_options({**named, "stop": stop})[0], max_tokens=max_tokens)

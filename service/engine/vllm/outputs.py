@@ -93,7 +93,7 @@ class _SequenceAnswer:
         self._logprobs = request.logprobs
         self._prompt_ids = prompt_ids if request.return_context else []
         # vLLM always generates at least one token. When the client asked for none, that token is dropped.
-        self._silent = request.echo and request.sampling.max_tokens == 0
+        self._silent = request.sampling.max_tokens == 0
         self._seq = 0
         self.ended = False
         self._client_has = request.so_far

@@ -39,6 +39,7 @@ values = st.recursive(
         ({"seed": 42}, Sampling(seed=42)),
         ({"seed": 0}, Sampling(seed=0)),
         ({"num_predict": 10}, Sampling(max_tokens=10)),
+        ({"num_predict": 0}, Sampling(max_tokens=1)),
         ({"stop": ["a", "b"]}, Sampling(stop=["a", "b"])),
     ],
 )
