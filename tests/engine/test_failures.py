@@ -79,5 +79,6 @@ def test_without_processes_of_its_own_an_engine_has_no_cause_to_name():
 
 
 def test_what_vllm_refuses_is_the_clients_mistake():
-    with pytest.raises(BadRequest, match="too hot"), vllm_errors(engine()):
-        raise VLLMValidationError("too hot")
+    with pytest.raises(BadRequest, match="too hot") as refused, vllm_errors(engine()):
+        raise VLLMValidationError("too hot", parameter="temperature", value=9)
+    assert refused.value.param == "temperature"

@@ -63,7 +63,8 @@ def _constraint(fields: Fields, prefix: str, kind: str) -> Constraint | None:
         return None
     value: Any = fields.strings(name, "[]string", "string") if kind == "choice" else fields.string(name)
     if not value or (kind == "choice" and "" in value):
-        raise BadRequest(f"{name} must not be empty", param=name)
+        place = f"{fields.place}.{name}".removeprefix(".")
+        raise BadRequest(f"{place} must not be empty", param=place)
     return Constraint(**{kind: value})
 
 

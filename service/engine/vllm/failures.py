@@ -34,7 +34,8 @@ def vllm_errors(engine: AsyncLLM) -> Iterator[None]:
     except GracefulHTTPError as error:
         raise Unavailable(str(error)) from None
     except (VLLMClientError, ValueError) as error:
-        raise BadRequest(shortened(str(error))) from None
+        # vLLM's names of parameters are those of OpenAI's routes.
+        raise BadRequest(shortened(str(error)), param=getattr(error, "parameter", None)) from None
 
 
 def shortened(message: str) -> str:

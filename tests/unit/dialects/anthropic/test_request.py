@@ -69,6 +69,19 @@ def test_what_is_missing_is_told_in_ollamas_order_and_words(fields: dict[str, An
     assert caught.value.message == text
 
 
+@pytest.mark.parametrize(
+    "fields", [{"thread": {"type": "continue", "previous_message_id": "msg_1"}}, {"compaction": {"instructions": "x"}}]
+)
+def test_what_only_anthropics_servers_have_is_refused(fields: dict[str, Any]):
+    with pytest.raises(BadRequest, match=f"{next(iter(fields))}: this server"):
+        parse_messages(body(**fields))
+
+
+@pytest.mark.parametrize("fields", [{"thread": {"type": "create"}}, {"thread": None}, {"compaction": None}])
+def test_what_asks_anthropics_servers_for_nothing_yet_is_accepted(fields: dict[str, Any]):
+    assert parse_messages(body(**fields)).request
+
+
 def test_no_tokens_may_be_asked_for_as_anthropic_lets_its_cache_be_filled():
     assert parse_messages(body(max_tokens=0)).request.sampling.max_tokens == 0
 
