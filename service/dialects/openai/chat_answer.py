@@ -108,19 +108,24 @@ class ChatAnswer(OpenAIAnswer):
         self._calls: dict[int, int] = {}
 
     def _choices(self, delta: Delta) -> list[ChunkChoice]:
-        """Return a choice each for the thinking, the text and the tool calls of a delta, in this order."""
-        messages = []
+        """Return a choice each for the thinking, the text and the tool calls of a delta, in this order.
+
+        Log probabilities are never in the first choice of an answer, which has the role: OpenAI sends none there, and
+        the stream helper of its JavaScript client counts them twice.
+        """
+        messages = [ChatMessage(content="")] if delta.logprobs and delta.index not in self._begun else []
+        first = len(messages)
         if delta.thinking and self._show_thinking:
             messages.append(ChatMessage(content="", reasoning=delta.thinking, reasoning_content=delta.thinking))
         if delta.text:
             messages.append(ChatMessage(content=delta.text))
         if delta.tool_calls:
             messages.append(ChatMessage(content="", tool_calls=self._tool_calls(delta)))
-        if not messages and (delta.index not in self._begun or delta.logprobs):
+        if len(messages) == first and (delta.index not in self._begun or delta.logprobs):
             messages.append(ChatMessage(content=""))
         choices = [ChunkChoice(delta.index, message) for message in self._with_role(delta.index, messages)]
         if delta.logprobs:
-            choices[0].logprobs = Logprobs([_chosen(token) for token in delta.logprobs])
+            choices[first].logprobs = Logprobs([_chosen(token) for token in delta.logprobs])
         return choices
 
     def _last(self, finished: Finished) -> list[ChunkChoice]:

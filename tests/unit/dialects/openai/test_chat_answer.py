@@ -165,8 +165,11 @@ def test_logprobs_go_with_their_text():
     token = TokenLogprob("a", -0.5, [97], [TokenLogprob("b", -1.0, [98])])
     expected = {"token": "a", "logprob": -0.5, "bytes": [97],
                 "top_logprobs": [{"token": "b", "logprob": -1.0, "bytes": [98]}]}  # fmt: skip
-    chunk = told([say("a", logprobs=[token])])[0]
+    opening, chunk, *_ = told([say("a", logprobs=[token])])
     assert chunk["choices"][0]["logprobs"] == {"content": [expected], "refusal": None}
+    # openai's stream helper for JavaScript counts those of a choice's first chunk twice.
+    assert opening["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert "logprobs" not in opening["choices"][0]
     whole = collected([say("a", logprobs=[token]), say("a", logprobs=[token]), end()], logprobs=True)
     assert whole["choices"][0]["logprobs"]["content"] == [expected, expected]
 
