@@ -220,11 +220,13 @@ def test_anthropics_clients_have_models_and_errors_in_their_own_form(client: htt
     assert client.get("/v1/models/demo", headers=theirs).json()["display_name"] == "demo"
     unknown = client.get("/v1/models/x", headers=theirs)
     assert (unknown.status_code, unknown.json()["error"]["type"]) == (404, "not_found_error")
-    assert unknown.json()["request_id"] == unknown.headers["X-Request-Id"]
+    assert unknown.json()["request_id"] == unknown.headers["X-Request-Id"] == unknown.headers["Request-Id"]
     for path in ("/v1/files", "/v1/complete", "/v1/messages/batches"):
         absent = client.post(path, json={}, headers=theirs)
         assert (absent.status_code, absent.json()["type"]) == (404, "error")
         assert absent.json()["error"]["type"] == "not_found_error"
+        assert absent.json()["request_id"] == absent.headers["Request-Id"]
+    assert "Request-Id" not in client.get("/v1/models").headers
     # Other routes are OpenAI's, whoever asks.
     error = client.post(CHAT, json={}, headers=theirs).json()["error"]
     assert error["type"] == "invalid_request_error"

@@ -28,7 +28,7 @@ class AnthropicRoutes(Routes):
 
     def blueprint(self) -> Blueprint:
         blueprint = super().blueprint()
-        blueprint.after_request(_add_request_id)
+        blueprint.after_request(add_anthropics_request_id)
         return blueprint
 
     def table(self) -> list[Route]:
@@ -47,7 +47,7 @@ class AnthropicRoutes(Routes):
         return self._stream_or_collect([call.request], CountAnswer(call.model), None)
 
 
-def _add_request_id(response: Response) -> Response:
+def add_anthropics_request_id(response: Response) -> Response:
     """Set Anthropic's own header of the request's id. Its clients show it as `request_id` of an error or a message."""
     response.headers["Request-Id"] = context().id
     return response

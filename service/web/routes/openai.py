@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from flask import Response, request
+from flask import Blueprint, Response, request
 from msgspec.structs import replace
 
 from ...access.scopes import Scope
@@ -38,7 +38,7 @@ from ..http_responses import json_response
 from ..kept_responses import BackgroundResponses
 from ..route import Route
 from ..stored_responses import StoredConversations, stored_response
-from .anthropic import AnthropicRoutes
+from .anthropic import AnthropicRoutes, add_anthropics_request_id
 from .base import Routes
 
 # Routes of OpenAI's that this server does not have. Their last parts would be ids of responses here.
@@ -60,6 +60,11 @@ class OpenAIRoutes(Routes):
     def __init__(self, settings: Settings, client: Client) -> None:
         super().__init__(settings, client)
         self._background = BackgroundResponses(client, self._keeper)
+
+    def blueprint(self) -> Blueprint:
+        blueprint = super().blueprint()
+        blueprint.after_request(lambda response: add_anthropics_request_id(response) if _is_anthropics() else response)
+        return blueprint
 
     def table(self) -> list[Route]:
         return [
@@ -195,7 +200,7 @@ def _number(text: str) -> int:
 def _is_anthropics() -> bool:
     """Return whether one of Anthropic's clients asks for models, or for a path that no route has."""
     rule = request.url_rule.rule if request.url_rule is not None else ""
-    return ("/v1/models" in rule or rule.endswith("/<path:path>")) and "anthropic-version" in request.headers
+    return ("/v1/models" in rule or rule.endswith("/v1/<path:path>")) and "anthropic-version" in request.headers
 
 
 def _splits_names() -> bool:
