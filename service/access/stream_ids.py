@@ -70,6 +70,8 @@ def _text(data: bytes) -> str:
 def _bytes(text: str) -> bytes:
     """Undo `_text`. Return no bytes for a text that `_text` can't have made."""
     try:
-        return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:
         return b""
+    # The decoder skips characters that are not of its alphabet.
+    return data if _text(data) == text else b""

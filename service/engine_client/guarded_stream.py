@@ -55,6 +55,9 @@ class GuardedStream(Stream):
         self._consume: Consume = _drop
         self._accepted = threading.Event()
         self._refusal: ServiceError | None = None
+        # Whether the client knows of the stream, which then stays whatever becomes of it. The lock guards the decision.
+        self._is_known = True
+        self._deciding = threading.Lock()
 
     def batches(self) -> Iterator[list[Event]]:
         """Yield the events for the client. Raises ClientGone where the stream goes on without it."""
@@ -71,15 +74,26 @@ class GuardedStream(Stream):
     def run_in_background(self, consume: Consume = _drop) -> None:
         """Run the stream in a new thread, in which `consume` iterates over the batches.
 
-        Returns once the engine has accepted the stream, or after ACCEPT_SECONDS. Raises a refusal that comes before.
+        Returns once the engine has accepted the stream, or after ACCEPT_SECONDS. Raises an error that comes before;
+        the stream is not kept then.
         """
         self._stands_by = True
+        self._is_known = False
         self._consume = consume
         self._forget_client()
         threading.Thread(target=self._keep_up, name=f"stream {self._keep.stream[:8]}", daemon=True).start()
         self._accepted.wait(ACCEPT_SECONDS)
+        with self._deciding:
+            self._is_known = self._refusal is None
         if self._refusal is not None:
             raise self._refusal
+
+    def is_accepted(self, seconds: float) -> bool:
+        """Wait up to `seconds` for the engine to accept a stream in the background. Raises its refusal."""
+        is_accepted = self._accepted.wait(seconds)
+        if self._refusal is not None:
+            raise self._refusal
+        return is_accepted
 
     def close(self) -> None:
         """Begin to guard the stream when the client has left before its end. Idempotent."""
@@ -132,7 +146,7 @@ class GuardedStream(Stream):
         except (ClientGone, StreamGone, Drained) as error:
             logger.info("request %s is not followed any more: %s", self._inbox.request_id, error.message)
         except ServiceError as error:
-            self._refusal = error
+            self._fail(error)
             logger.warning("request %s failed without a client: %r", self._inbox.request_id, error.message)
         except Exception:
             logger.exception("request %s failed without a client", self._inbox.request_id)
@@ -140,6 +154,14 @@ class GuardedStream(Stream):
             self._is_over = True
             self._accepted.set()
             super().close()
+
+    def _fail(self, error: ServiceError) -> None:
+        """Pass on the error of a stream that no engine has accepted, or that the client does not know of yet."""
+        with self._deciding:
+            if not self._is_known or not self._accepted.is_set():
+                self._refusal = error
+            if not self._is_known:
+                self._send_only(EndStream(new_id(), self._keep.stream, self._keep.owner, forget=True))
 
     def _send_only(self, command: Command) -> None:
         """Send a command, and ignore its answer."""

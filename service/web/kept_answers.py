@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any, Optional, Union
 
 import msgspec
@@ -75,9 +76,12 @@ KINDS = {
 
 
 def with_id(call: Call, stream: str) -> Call:
-    """Return the call with an id for its answer that every client sees, whenever it comes."""
+    """Return the call with an id for its answer that every client sees, whenever it comes.
+
+    Without keys the id of the stream is a secret, and programs log and show the ids of answers.
+    """
     if isinstance(call, OpenAICall) and not call.request_id:
-        return replace(call, request_id=stream[:24])
+        return replace(call, request_id=sha256(stream.encode()).hexdigest()[:24])
     return call
 
 

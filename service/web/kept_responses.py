@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 
 from flask import Response
 
@@ -19,13 +20,14 @@ from ..dialects.openai.responses_answer import ResponsesAnswer, rest_of
 from ..dialects.openai.responses_request import ResponsesCall
 from ..engine_client.client import Client
 from ..engine_client.disconnect import Presence
+from ..engine_client.guarded_stream import GuardedStream
 from ..engine_client.kept_search import AttachedStream
 from ..errors import ResponseNotFound, ServiceError
 from ..protocol.events import Event
 from ..protocol.request import Request
 from .context import context, presence
 from .framing import SSE_NAMED
-from .http_responses import stream_answer
+from .http_responses import json_response, stream_answer
 from .kept_answers import now, read_recipe, responses_recipe
 from .stream_keeper import StreamKeeper
 
@@ -33,12 +35,14 @@ from .stream_keeper import StreamKeeper
 class BackgroundResponses:
     """The responses in the background of the request's key."""
 
-    def __init__(self, client: Client, keeper: StreamKeeper) -> None:
+    def __init__(self, client: Client, keeper: StreamKeeper, heartbeat: float) -> None:
+        """`heartbeat` is in seconds."""
         self._client = client
         self._keeper = keeper
+        self._heartbeat = heartbeat
 
-    def begin(self, call: ResponsesCall, requests: list[Request]) -> str:
-        """Begin a response, and return its id. Raises the ServiceError of a response that is refused at once."""
+    def begin(self, call: ResponsesCall, requests: list[Request]) -> Response:
+        """Begin a response, and send it as it is now, or its events. Raises the ServiceError of one refused at once."""
         key, began = secrets.token_hex(12), now()
         answer = self._responses_answer(call, key, began)
         keep = self._keeper.keep(f"resp_{key}", responses_recipe(call), Keeping(background=True), began)
@@ -49,7 +53,23 @@ class BackgroundResponses:
             deque(answer.records(batches), maxlen=0)
 
         stream.run_in_background(consume)
-        return f"resp_{key}"
+        # The model may have to be loaded first, so no engine may know of the response yet.
+        begun = self._responses_answer(call, key, began)
+        return self._begun(f"resp_{key}", begun, stream) if call.stream else json_response(begun.response("queued"))
+
+    def _begun(self, id: str, answer: ResponsesAnswer, begun: GuardedStream) -> Response:
+        """Send the first events, and the others as soon as the engine has accepted the response."""
+        stream = self._attach(id)
+
+        def batches() -> Iterator[list[Event]]:
+            while not begun.is_accepted(self._heartbeat):
+                yield []
+            stream.open()
+            yield from stream.batches()
+
+        first = list(answer.begin())
+        records = chain([first], answer.records(context().stats.pass_on(batches())))
+        return stream_answer(stream, records, SSE_NAMED, answer.failure)
 
     def events(self, id: str, after: int = -1) -> Response:
         """Send the events that follow the one with the number `after`, and then live. Raises ResponseNotFound."""
@@ -68,6 +88,12 @@ class BackgroundResponses:
         finally:
             stream.close()
         return answer.response("in_progress" if answer.has_begun else "queued")
+
+    def input(self, id: str) -> list[Record]:
+        """Return the items that the response answers. Raises ResponseNotFound."""
+        stream, answer = self._attached(id, follow=False)
+        stream.close()
+        return answer.input()
 
     def cancel(self, id: str) -> Record:
         """End the generation, and return the response. Raises ResponseNotFound."""
@@ -94,7 +120,7 @@ class BackgroundResponses:
             raise _not_found(id) from None
 
     def _attached(self, id: str, follow: bool) -> tuple[AttachedStream, ResponsesAnswer]:
-        stream = self._client.attach(id, context().key.caller.name, presence(), 0.0)
+        stream = self._attach(id)
         try:
             call = read_recipe(stream.open(follow).recipe).responses
         except ResponseNotFound:
@@ -108,6 +134,9 @@ class BackgroundResponses:
             raise _not_found(id)
         context().stats.model = call.model
         return stream, self._responses_answer(call, id.rpartition("_")[2], stream.head.began)
+
+    def _attach(self, id: str) -> AttachedStream:
+        return self._client.attach(id, context().key.caller.name, presence(), 0.0)
 
     def _responses_answer(self, call: ResponsesCall, key: str, began: int) -> ResponsesAnswer:
         """Return the maker of the records. Each reader of the end stores it: the first web worker may have died."""

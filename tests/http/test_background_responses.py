@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.support.resumed import SCRIPT, WORDS
+from tests.support.servers import ROOT
+from tests.support.several_models import Models
 
 RESPONSE = {"model": "demo", "input": SCRIPT, "background": True}
 
@@ -68,3 +71,31 @@ def test_a_response_in_the_background_is_deleted_while_it_runs_and_when_it_is_ke
         assert client.delete(path).json() == {"id": response, "object": "response", "deleted": True}
         assert [client.get(path, params={"stream": stream}).status_code for stream in ("false", "true")] == [404, 404]
         assert client.delete(path).status_code == 404
+
+
+def test_what_a_response_answers_is_listed_while_it_runs(client: httpx.Client):
+    begun = client.post("/v1/responses", json=RESPONSE | {"input": "!rate:5 !repeat:100:a"}).json()["id"]
+    path = f"/v1/responses/{begun}"
+    items = client.get(f"{path}/input_items").json()["data"]
+    assert [item["content"][0]["text"] for item in items] == ["!rate:5 !repeat:100:a"]
+    assert client.get(path).json()["status"] in ("queued", "in_progress")
+    assert client.delete(path).status_code == 200
+    assert client.get(f"{path}/input_items").status_code == 404
+
+
+def test_a_response_begins_while_its_model_is_loaded(tmp_path: Path):
+    source = f'source = "{ROOT}/models/demo"'
+    models = Models(tmp_path, f"[models.slow]\n{source}\nengine_args = {{ load_seconds = 4 }}\n")
+    asked = {"model": "slow", "input": "a b", "background": True}
+    try:
+        begun = models.client.post("/v1/responses", json=asked).json()
+        assert (begun["status"], models.loaded()) == ("queued", [])
+        with models.client.stream("POST", "/v1/responses", json=asked | {"stream": True}) as answer:
+            lines = answer.iter_lines()
+            assert (next(lines), models.loaded()) == ("event: response.created", [])
+            told = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
+        numbers = [event["sequence_number"] for event in told]
+        assert (numbers, told[-1]["type"]) == (sorted(set(numbers)), "response.completed")
+        assert models.client.get(f"/v1/responses/{begun['id']}").json()["status"] == "completed"
+    finally:
+        models.stop()

@@ -139,6 +139,20 @@ def test_too_many_streams_are_refused_with_the_limits_name(keyed: Server):
         assert bob.get("/api/streams").json() == {"streams": []}
 
 
+def test_a_request_in_the_background_that_is_refused_holds_no_place(keyed: Server):
+    """One that fails after its 202 is kept: its client reads the error there."""
+    with as_(keyed, "bob") as bob:
+        statuses = [
+            bob.post("/api/chat", json=chat(script, background=True)).status_code
+            for script in ("!refuse:no", "!busy:full", "!fail:broken", "a !fail:broken") * 5
+        ]
+        kept = bob.get("/api/streams").json()["streams"]
+        assert len(kept) == statuses.count(202) <= 3
+        assert set(statuses) <= {202, 400, 429, 500, 503}
+        for each in kept:
+            bob.delete(each["url"])
+
+
 def test_too_many_readers_are_refused_with_the_limits_name(keyed: Server):
     """For each token, a reader costs as much as a stream of its own."""
     with as_(keyed, "bob") as bob, ExitStack() as readers:

@@ -94,10 +94,11 @@ class ResponsesAnswer(answer.Answer):
         yield from super().records(batches)
         if self._ended is not None:
             if self._keep is not None and self._call.store:
-                self._keep(self._ended["id"], {"input": self._input(), "response": self._ended})
+                self._keep(self._ended["id"], {"input": self.input(), "response": self._ended})
             yield [self._event(f"response.{self._ended['status']}", response=self._ended)]
 
-    def _input(self) -> list[Record]:
+    def input(self) -> list[Record]:
+        """Return the items that the response answers, each with an id."""
         items = self._call.items
         return [*self._call.earlier, *(listed(item, f"{self._key}i{place}") for place, item in enumerate(items))]
 
@@ -120,13 +121,13 @@ class ResponsesAnswer(answer.Answer):
         if isinstance(event, Located):
             self.located(event)
         elif isinstance(event, Delta):
-            yield from self._start()
+            yield from self.begin()
             yield from self._parts(event)
         elif isinstance(event, Finished):
-            yield from self._start()
+            yield from self.begin()
             yield from self._end(event)
 
-    def _start(self) -> Iterator[Record]:
+    def begin(self) -> Iterator[Record]:
         """Begin the response, unless it has begun."""
         if not self._sequence:
             yield self._event("response.created", response=self._response("in_progress"))

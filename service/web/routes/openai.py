@@ -59,7 +59,7 @@ class OpenAIRoutes(Routes):
 
     def __init__(self, settings: Settings, client: Client) -> None:
         super().__init__(settings, client)
-        self._background = BackgroundResponses(client, self._keeper)
+        self._background = BackgroundResponses(client, self._keeper, settings.heartbeat)
 
     def blueprint(self) -> Blueprint:
         blueprint = super().blueprint()
@@ -105,8 +105,7 @@ class OpenAIRoutes(Routes):
     def responses(self) -> Response:
         call = self._responses_call()
         if call.background:
-            begun = self._background.begin(call, self._asked([call.request], kept=True))
-            return self._background.events(begun) if call.stream else json_response(self._background.snapshot(begun))
+            return self._background.begin(call, self._asked([call.request], kept=True))
         answer = responses_answer.ResponsesAnswer(call, keep=partial(self._client.store_response, owner()))
         return self._stream_or_collect([call.request], answer, SSE_NAMED if call.stream else None)
 
@@ -164,7 +163,11 @@ class OpenAIRoutes(Routes):
         return json_response({"id": id, "object": "response", "deleted": True})
 
     def input_items(self, id: str) -> Response:
-        return json_response(input_items(self._stored(id), request.args))
+        try:
+            stored = self._stored(id)
+        except ResponseNotFound:
+            stored = {"input": self._background.input(id)}
+        return json_response(input_items(stored, request.args))
 
     def _stored(self, id: str) -> Record:
         return stored_response(self._client, owner(), id)

@@ -25,6 +25,13 @@ def test_what_no_key_has_made_belongs_to_none(text: str):
     assert not is_stream_id_of(ALICE, text)
 
 
+@pytest.mark.parametrize("wrong", ["{}!", "{}=", "{}\n", "{}====", "!{}", "{}A"])
+def test_an_id_with_a_character_too_many_belongs_to_none(wrong: str):
+    made = new_stream_id(ALICE)
+    assert is_stream_id_of(ALICE, made)
+    assert not is_stream_id_of(ALICE, wrong.format(made))
+
+
 def test_a_link_opens_one_stream_until_it_expires(monkeypatch: pytest.MonkeyPatch):
     # The clock stands still: a link ends with a whole second, which may be over a moment after it was signed.
     now = time.time()

@@ -248,3 +248,11 @@ def test_a_cursor_that_claims_the_last_record_gets_it_all_the_same():
     events: list[Event] = [Delta(0, 0, "a", [1], prompt_tokens=3), Finished(0, "stop", 3, 1, 0, 0, 0, 0)]
     rest = records("ollama.chat", Cursor.parse("1-1~1", STREAM), joined(events, []))
     assert [(record["done"], mark) for record, mark in rest] == [(True, f"{STREAM}.end")]
+
+
+@pytest.mark.parametrize("kind", ["openai.chat", "openai.completions"])
+def test_the_id_of_an_answer_says_nothing_of_the_id_of_its_stream(kind: str):
+    one, other = with_id(CALLS[kind], STREAM), with_id(CALLS[kind], STREAM[:-1] + "t")
+    assert one.request_id == with_id(CALLS[kind], STREAM).request_id
+    assert one.request_id[:12] != other.request_id[:12]
+    assert STREAM[:8] not in one.request_id
