@@ -20,7 +20,7 @@ from .live import LiveEvent
 from .model_info import ClusterNode, LeftOutModel, LoadedModel, ModelInfo, Tensor
 from .request import Defaults, Struct
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 
 class Hello(Struct):

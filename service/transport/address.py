@@ -1,11 +1,15 @@
 """The address of an engine process: the path of a Unix socket, `tls://host:port`, or `tcp://host:port` on loopback.
 
+An engine worker adds `#` and an id of its own: it often has the port of the worker before it, and whoever has lost that
+one must be able to distinguish the two.
+
 In: texts from settings and messages. Out: Addresses, or a BadRequest that says what is wrong with the text.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import secrets
 from typing import NamedTuple
 
 from ..errors import BadRequest
@@ -51,10 +55,11 @@ class Address(NamedTuple):
 
 
 def parse_address(text: str) -> Address:
-    """Return the address. A text without `://` is a path. Raises BadRequest."""
+    """Return the address, without the id of a worker. A text without `://` is a path. Raises BadRequest."""
     scheme, mark, place = text.partition("://")
     if not mark:
         return Address(UNIX, text)
+    place = place.partition("#")[0]
     if scheme not in (TLS, TCP):
         raise BadRequest("is neither a path nor tls://host:port")
     host, colon, ports = place.rpartition(":")
@@ -73,9 +78,18 @@ def parse_address(text: str) -> Address:
 def parse_socket(text: str) -> str:
     """Return the text of a control socket's address. Its port is fixed, so that clients know it. Raises BadRequest."""
     address = parse_address(text)
-    if not address.is_unix and not 0 < address.first == address.last:
+    if address.is_unix:
+        return text
+    if not 0 < address.first == address.last:
         raise BadRequest(f"names no port: {address.scheme}://host:port")
+    if "#" in text:
+        raise BadRequest(f"is not of the form {address.scheme}://host:port")
     return text
+
+
+def new_worker_address(address: Address) -> str:
+    """Return the text of a new worker's address, which no worker has had before."""
+    return f"{address}#{secrets.token_hex(4)}"
 
 
 def parse_ports(text: str) -> tuple[int, int]:

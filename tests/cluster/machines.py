@@ -44,7 +44,7 @@ LOOPBACK = Place("127.0.0.1")
 class Apart:
     """Both are running, and a model answers."""
 
-    def __init__(self, directory: Path, gpu: Place = LOOPBACK, web: Place = LOOPBACK) -> None:
+    def __init__(self, directory: Path, gpu: Place = LOOPBACK, web: Place = LOOPBACK, ports: str = "0") -> None:
         self.pki = directory / "pki"
         self.pki.mkdir()
         self._web = web
@@ -52,18 +52,18 @@ class Apart:
             self.address = f"tls://{gpu.address}:{free_port()}"
             self.host = Program(
                 [sys.executable, "-m", "service.engine.host"], directory,
-                {**SCRIPTED, "VLLM_WSGI_ENGINE_SOCKET": self.address,
+                {**SCRIPTED, "VLLM_WSGI_ENGINE_SOCKET": self.address, "VLLM_WSGI_ENGINE_PORTS": ports,
                  "VLLM_WSGI_TLS": certify(self.pki, [gpu.address], engine=True)},
             )  # fmt: skip
         try:
             with web.inside():
-                self.server = Server(directory, self._web_settings())
+                self.server = Server(directory, self.web_settings())
                 self.server.wait_until_ready()
         except BaseException:
             self.host.stop()
             raise
 
-    def _web_settings(self) -> dict[str, str]:
+    def web_settings(self) -> dict[str, str]:
         certificates = certify(self.pki, ["web"], engine=False)
         return {"VLLM_WSGI_ENGINE_SOCKET": self.address, "VLLM_WSGI_TLS": certificates, "VLLM_WSGI_MOVES": "2"}
 

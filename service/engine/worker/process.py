@@ -37,7 +37,7 @@ from ...protocol.reports import (
 )
 from ...protocol.request import Defaults, Request
 from ...protocol.wire import pack
-from ...transport.address import parse_address
+from ...transport.address import new_worker_address, parse_address
 from ..backend import Engine
 from ..listener import Emit, Handler, Push, listen
 from ..parent_death import die_with_parent
@@ -91,7 +91,7 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         server = await listen(parse_address(path), self.handlers, tls, pulses=True)
-        address = "" if server.address.is_unix else str(server.address)
+        address = "" if server.address.is_unix else new_worker_address(server.address)
         self._report(Ready(self._engine.context_length, self._engine.device, self._engine.cache_bytes, address))
         watching = [loop.create_task(self._watch(lifeline)), loop.create_task(self._send_pulses())]
         await self._stop.wait()

@@ -6,7 +6,7 @@ import pytest
 
 from service.config import Settings
 from service.errors import BadRequest, SettingsError
-from service.transport.address import Address, parse_address
+from service.transport.address import Address, new_worker_address, parse_address
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,13 @@ def test_other_texts_are_refused(text: str):
         parse_address(text)
 
 
+def test_each_worker_at_a_port_has_an_address_of_its_own():
+    address = parse_address("tls://[fd00::1]:7434")
+    one, other = new_worker_address(address), new_worker_address(address)
+    assert one != other
+    assert parse_address(one) == parse_address(other) == address
+
+
 @pytest.mark.parametrize("host", ["gpu1", "10.0.0.5", "0.0.0.0", "[::]", "localhost.example"])
 def test_plain_tcp_stays_on_loopback(host: str):
     with pytest.raises(BadRequest, match="loopback only"):
@@ -63,6 +70,7 @@ def test_a_worker_on_all_addresses_is_reached_where_its_host_is(text: str, contr
 @pytest.mark.parametrize(
     ("name", "value"),
     [("ENGINE_SOCKET", "tls://gpu1"), ("ENGINE_SOCKET", "tls://gpu1:0"), ("ENGINE_SOCKET", "tls://gpu1:1-2"),
+     ("ENGINE_SOCKET", "tls://gpu1:7433#1"),
      ("ENGINE_SOCKET", "tcp://gpu1:7433"), ("ENGINE_PORTS", "many")],
 )  # fmt: skip
 def test_a_setting_that_is_not_an_address_is_named(name: str, value: str):
