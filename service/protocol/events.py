@@ -155,7 +155,8 @@ class Delta(Struct):
 class Finished(Struct):
     """The end of an answer without an error. Durations are in nanoseconds, from vLLM's own request metrics.
 
-    `stop` is the stop string that ended the answer, or empty. `output_tokens` include the `thinking_tokens`.
+    `stop` is the stop string that ended the answer, or empty. `output_tokens` include the `thinking_tokens`. `ended` is
+    when a kept answer ended, in nanoseconds since the epoch; 0 for one that is not kept.
     """
 
     id: int
@@ -170,6 +171,7 @@ class Finished(Struct):
     index: int = 0
     stop: str = ""
     thinking_tokens: int = 0
+    ended: int = 0
 
 
 class Head(Struct):

@@ -42,6 +42,14 @@ def test_a_response_in_the_background_is_read_from_any_event_on(client: httpx.Cl
     assert follow_up.status_code == 200
 
 
+def test_a_response_in_the_background_has_the_time_of_its_end(client: httpx.Client):
+    begun = client.post("/v1/responses", json=RESPONSE | {"input": "a !sleep:2 b"}).json()
+    with client.stream("GET", f"/v1/responses/{begun['id']}", params={"stream": "true"}) as answer:
+        ended = events(client, answer)[-1]["response"]
+    assert ended["completed_at"] > ended["created_at"] == begun["created_at"]
+    assert client.get(f"/v1/responses/{begun['id']}").json() == ended
+
+
 def test_a_response_in_the_background_can_be_streamed_at_once(client: httpx.Client):
     with client.stream("POST", "/v1/responses", json=RESPONSE | {"stream": True}) as answer:
         told = events(client, answer)

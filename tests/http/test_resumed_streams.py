@@ -146,6 +146,17 @@ def test_the_error_of_a_stream_is_its_last_record_for_everybody(client: httpx.Cl
         assert (last["error"], last["cursor"].endswith(".end")) == ("broken", True)
 
 
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
+def test_the_last_record_counts_the_same_durations_whenever_it_is_read(client: httpx.Client, path: str):
+    answer = client.post(path, json=POSTS[path] | {"resumable": True})
+    url = answer.headers["Content-Location"]
+    last, again, later = [json.loads(each.text.splitlines()[-1]) for each in (answer, client.get(url), client.get(url))]
+    for record in (last, again, later):
+        del record["created_at"]
+    assert last["total_duration"] > last["eval_duration"] > 0
+    assert last == again == later
+
+
 @pytest.mark.parametrize("id", ["x", "A" * 32, "../x", "%00"])
 def test_an_unknown_stream_is_not_found(client: httpx.Client, id: str):
     assert client.get(f"/api/streams/{id}").status_code == 404

@@ -157,7 +157,7 @@ class OllamaAnswer(answer.Answer):
             done=True,
             done_reason=finished.reason,
             context=finished.prompt_token_ids + self._output_ids,
-            total_duration=self._now() - self._started,
+            total_duration=max(0, (finished.ended or self._now()) - self._started),
             load_duration=self._load_ns + finished.queue_ns,
             prompt_eval_count=finished.prompt_tokens,
             prompt_eval_duration=finished.prefill_ns,

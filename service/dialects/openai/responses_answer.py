@@ -216,7 +216,7 @@ class ResponsesAnswer(answer.Answer):
         yield from self._close(status)
         self._ended = self._response(
             status,
-            completed_at=None if cut else int(self._now()),
+            completed_at=None if cut else int(finished.ended / 1e9 or self._now()),
             incomplete_details={"reason": "max_output_tokens"} if cut else None,
             usage=_usage(finished),
         )

@@ -110,6 +110,9 @@ class KeptStream:
         if self.failed is not None or not isinstance(event, KEPT_EVENTS):
             return
         event.index += place
+        if type(event) is Finished:
+            # Those who read the answer later report the same durations.
+            event.ended = time.time_ns()
         self.joined.add(event)
         if len(self._followers) == 1:
             (follower,) = self._followers
