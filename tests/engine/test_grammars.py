@@ -167,9 +167,9 @@ def test_another_backend_gets_the_schema_itself():
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
 
 
-def with_tools(constraint: Any = None, tool: Any = ADD, **choice: Any) -> Any:
+def with_tools(constraint: Any = None, tool: Any = ADD, *more: Any, **choice: Any) -> Any:
     parsers = Parsers(ParserNames("hermes", "qwen3"), tokenizer(), None, GRAMMARS)
-    parser = parsers.parser(Chat([Message("user", "?")], [tool], **choice), False, constraint)
+    parser = parsers.parser(Chat([Message("user", "?")], [tool, *more], **choice), False, constraint)
     assert parser is not None
     return parser.constraint
 
@@ -202,6 +202,23 @@ def test_a_tool_without_parameters_or_with_a_schema_that_has_no_grammar_can_be_c
     letter = {"type": "object", "properties": {"s": {"type": "string", "pattern": r"^\p{L}$"}}}
     tool = {"type": "function", "function": {"name": "add", "parameters": letter}}
     assert accepts(with_tools(tool=tool, tool_choice="required"), call % '{"s": "a"}')
+
+
+@pytest.mark.parametrize("choice", [{"tool_choice": "required"}, {"forced_tool": "letter"}])
+def test_a_tool_whose_schema_has_no_grammar_is_called_with_an_object_and_frees_no_other(choice: dict[str, Any]):
+    letter = {"type": "object", "properties": {"s": {"type": "string", "pattern": r"^\p{L}$"}}}
+    tool = {"type": "function", "function": {"name": "letter", "parameters": letter}}
+    constraint = with_tools(None, tool, ADD, **choice)
+    call = '<tool_call>\n{"name": "%s", "arguments": %s}\n</tool_call>'
+    taken = [text for text in ('{"s": "a"}', "5", '"a"') if accepts(constraint, call % ("letter", text))]
+    assert taken == ['{"s": "a"}']
+    assert not accepts(constraint, call % ("add", '{"a": 1}'))
+
+
+def test_the_name_of_a_tool_in_any_form_is_in_the_refusal_of_its_schema():
+    bad = {"type": "object", "properties": {"a": {"type": "int"}}}
+    with pytest.raises(BadRequest, match='the parameters of the tool "add"'):
+        with_tools(None, {"name": "add", "parameters": bad, "strict": True})
 
 
 @pytest.mark.parametrize("choice", [{}, {"tool_choice": "required"}])

@@ -86,13 +86,28 @@ class Grammars:
     def named(self, tools: list[dict[str, Any]], error: BadRequest) -> BadRequest:
         """Return the refusal of a tool's schema with the name of the tool; any other one as it is."""
         for tool in tools if error.code == INVALID_SCHEMA else []:
-            function = tool["function"]
-            try:
-                self._json(function.get("parameters") or {})
-            except BadRequest as refused:
-                message = f'the parameters of the tool "{function.get("name")}": {refused.message}'
+            if (refused := self._refusal(tool)) is not None:
+                message = f'the parameters of the tool "{tool["function"].get("name")}": {refused.message}'
                 return BadRequest(message, param="tools", code="invalid_function_parameters")
         return error
+
+    def loosened(self, tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the tools with any object for parameters that have no grammar, unless the tool is strict."""
+        return [
+            {**tool, "function": {**tool["function"], "parameters": {"type": "object"}}}
+            if self._refusal(tool) is not None and tool["function"].get("strict") is not True
+            else tool
+            for tool in tools
+        ]
+
+    def _refusal(self, tool: dict[str, Any]) -> BadRequest | None:
+        """Return why the parameters of a tool have no grammar, None if they have one."""
+        function = tool["function"]
+        try:
+            self._json((function.get("parameters") if isinstance(function, dict) else None) or {})
+        except BadRequest as refused:
+            return refused
+        return None
 
     def parameters(self, constraint: Any, **arguments: Any) -> SamplingParams:
         """Return vLLM's sampling parameters with a constraint from here, or with None."""

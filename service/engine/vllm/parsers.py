@@ -6,6 +6,7 @@ import logging
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 from vllm.config import ModelConfig
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.exceptions import VLLMClientError
@@ -51,10 +52,14 @@ class Parsers:
             # Where a grammar writes the call anyway, weak models need it for the arguments, too: any JSON will not do.
             with suppress(BadRequest):
                 return self._parser(chat, thinks, with_thinking, constraint, "parameter")
+            # One tool without a grammar does not free the arguments of the others.
+            loosened = msgspec.structs.replace(chat, tools=self._grammars.loosened(_templated(chat)))
+            with suppress(BadRequest):
+                return self._parser(loosened, thinks, with_thinking, constraint, "parameter")
         try:
             return self._parser(chat, thinks, with_thinking, constraint, level)
         except BadRequest as error:
-            raise self._grammars.named(chat.tools, error) from None
+            raise self._grammars.named(_templated(chat), error) from None
 
     def _parser(
         self, chat: Chat, thinks: bool, with_thinking: bool, constraint: Any, level: str
@@ -91,12 +96,16 @@ class Parsers:
         return self._classes[key]
 
 
+def _templated(chat: Chat) -> list[dict[str, Any]]:
+    return [template_tool(tool) for tool in chat.tools]
+
+
 def _vllm_request(chat: Chat, constraint: Any) -> ChatCompletionRequest:
     """Return the request as vLLM's own server has it: vLLM's parsers read the tools and the choice from there."""
     fields: dict[str, Any] = {}
     if chat.tools:
         forced = {"type": "function", "function": {"name": chat.forced_tool}}
-        fields["tools"] = [_with_object(template_tool(tool)) for tool in chat.tools]
+        fields["tools"] = [_with_object(tool) for tool in _templated(chat)]
         fields["tool_choice"] = forced if chat.forced_tool else chat.tool_choice
         fields["parallel_tool_calls"] = chat.parallel_tool_calls
     try:
