@@ -39,6 +39,13 @@ def test_anthropics_route_refuses_it_in_its_own_words(demo: Asker):
     assert refused.json()["error"]["message"].startswith("prompt is too long: ")
 
 
+def test_a_message_of_no_tokens_is_empty_and_puts_its_prompt_into_the_cache(demo: Asker):
+    turns = user("What is vllm-wsgi? " * 40)
+    empty = demo.post("/v1/messages", messages=turns, max_tokens=0).json()
+    assert (empty["content"], empty["stop_reason"], empty["usage"]["output_tokens"]) == ([], "max_tokens", 0)
+    assert demo.post("/v1/messages", messages=turns, max_tokens=1).json()["usage"]["cache_read_input_tokens"] > 0
+
+
 def test_ollamas_routes_and_clients_that_say_so_get_an_answer(demo: Asker):
     options = {"num_predict": 3, "num_ctx": 2048}
     assert demo.chat(LONG, options=options)["eval_count"] > 0

@@ -44,6 +44,22 @@ def test_a_wish_to_think_is_dropped_where_the_model_can_not(askers: tuple[Asker,
     assert plain.post("/v1/chat/completions", messages=user("x"), reasoning_effort="low").status_code == 400
 
 
+def test_an_answer_that_fills_the_context_has_a_reason_of_its_own(askers: tuple[Asker, Asker]) -> None:
+    plain, _ = askers
+    fewer, more = (counted(plain, words) for words in (100, 200))
+    words = 100 + (509 - fewer) * 100 // (more - fewer)
+    cut = plain.post("/v1/messages", messages=user("word " * words), max_tokens=400).json()
+    assert cut["stop_reason"] == "model_context_window_exceeded"
+    assert counted(plain, words) + cut["usage"]["output_tokens"] == 512
+    limited = plain.post("/v1/messages", messages=user("word " * words), max_tokens=1).json()
+    assert (limited["stop_reason"], limited["usage"]["output_tokens"]) == ("max_tokens", 1)
+
+
+def counted(asker: Asker, words: int) -> int:
+    answer = asker.post("/v1/messages/count_tokens", messages=user("word " * words))
+    return int(answer.json()["input_tokens"])
+
+
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/chat/completions", "/v1/responses", "/api/chat"])
 def test_a_later_system_message_is_moved_where_the_template_refuses_it(askers: tuple[Asker, Asker], path: str) -> None:
     """Claude Code sends it behind the user's message on its first turn."""
