@@ -179,7 +179,7 @@ def taken_by(path: str, method: str) -> str:
 
 
 def check_error(path: str, answer: TestResponse, record: dict[str, Any]) -> None:
-    """In the shape of the route's dialect. Clients of two APIs ask for `/v1/models`.
+    """In the shape of the route's dialect. Clients of two APIs ask for `/v1/models`, and for paths that do not exist.
 
     What Werkzeug's rules can't hold is taken by another one, `/v1/messages//` by that for all of `/v1`, or by none,
     and then the application answers.
@@ -187,7 +187,8 @@ def check_error(path: str, answer: TestResponse, record: dict[str, Any]) -> None
     if "%0A" in path or "//" in path:
         path = taken_by(path, answer.request.method)
     asks_for_models = path.startswith("/v1/models") and answer.request.method in ("GET", "HEAD")
-    is_anthropics = asks_for_models and "Anthropic-Version" in answer.request.headers
+    is_absent = taken_by(path, answer.request.method) == "/v1/<path:path>"
+    is_anthropics = (asks_for_models or is_absent) and "Anthropic-Version" in answer.request.headers
     if path.startswith("/v1/messages") or is_anthropics:
         assert record["type"] == "error"
         assert record["error"].keys() >= {"type", "message"}
