@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -43,6 +44,9 @@ def certificates(directory: Path, engines: tuple[str, ...], webs: tuple[str, ...
     for names, _ in machines:
         if not all(names) or names[0] == "ca" or any(mark in names[0] for mark in "/\0") or names[0].startswith("."):
             raise click.UsageError(f"{','.join(names)!r} is not a name of a machine")
+    if twice := next((name for name, count in Counter(names[0] for names, _ in machines).items() if count > 1), ""):
+        # An engine host's certificate is also one of a web machine.
+        raise click.UsageError(f"{twice!r} is named twice, and each machine has one directory")
     try:
         authority = Authority.at(directory / "ca")
         for names, is_engine in machines:

@@ -6,16 +6,18 @@ In: a request for vectors. Out: the vectors of all its texts, or a ServiceError.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 
 from ..drain import drain
-from ..errors import Drained, EngineFailure, EngineGone, ServiceError
+from ..errors import Drained, EngineFailure, EngineGone, GoingDown, ServiceError
 from ..protocol.events import Located, Vectors
 from ..protocol.request import EmbedRequest
 from .connections import Connections
 from .disconnect import Presence
 from .exchange import Exchange, Times
 from .moves import MOST_UNREACHED
+from .stream import HOST_PAUSE_SECONDS, HOST_SECONDS
 
 logger = logging.getLogger("vllm_wsgi.queue")
 
@@ -56,12 +58,24 @@ class EmbeddingExchange(Exchange):
             except (EngineGone, Drained) as error:
                 self._begin_again(error, has_run)
             self._lost.append(located.socket)
-            located = self._locate()
+            located = self._locate_again()
 
     def _locate(self) -> Located:
         deque(self.locate(self._request.model, self._keep_alive, 1, self._lost), maxlen=0)
         assert self.location is not None
         return self.location
+
+    def _locate_again(self) -> Located:
+        """Return where the model is, as soon as the engine host is there. Raises EngineGone when it stays away."""
+        gives_up_at = time.monotonic() + HOST_SECONDS
+        while True:
+            try:
+                return self._locate()
+            except (EngineGone, GoingDown):
+                self._answered()
+                if time.monotonic() > gives_up_at or drain.begun:
+                    raise
+            self._pause(HOST_PAUSE_SECONDS)
 
     def _begin_again(self, error: ServiceError, has_run: bool) -> None:
         """Note that an engine was lost, and whether it `has_run` the request. Raises the error when no move is left."""

@@ -159,6 +159,7 @@ class AttachedStream(KeptSearch):
         self._replay = Replay(self._passed)
         self._head = Head(0, b"", 0, 0, 0, False, "")
         self._ended: set[int] = set()
+        self._follows = True
 
     @property
     def head(self) -> Head:
@@ -169,8 +170,9 @@ class AttachedStream(KeptSearch):
 
         Raises ResponseNotFound, and Unavailable while the stream is on its way to another engine.
         """
+        self._follows = follow
         ends = time.monotonic() + OPEN_SECONDS
-        for found in self.search(self._attach(follow)):
+        for found in self.search(self._attach):
             if found is not None:
                 self._head = expect(found, Head)
             elif time.monotonic() > ends:
@@ -201,8 +203,8 @@ class AttachedStream(KeptSearch):
         finally:
             self.close()
 
-    def _attach(self, follow: bool) -> Callable[[int], Command]:
-        return lambda id: Attach(id, self._stream, self._owner, follow)
+    def _attach(self, id: int) -> Attach:
+        return Attach(id, self._stream, self._owner, self._follows)
 
     def _followed(self, event: Event) -> Iterator[Event]:
         """Yield the new part of an event. After a move the stream is sent from its beginning again."""
@@ -216,14 +218,22 @@ class AttachedStream(KeptSearch):
                 yield rest
 
     def _find_again(self, failed: Failed) -> Iterator[list[Event]]:
-        """Yield empty batches until another engine has the stream. Raises an error that has ended the stream."""
+        """Yield empty batches until another engine has the stream. Raises an error that has ended the stream.
+
+        A client that does not follow the stream can ask again, and gets Unavailable after a while.
+        """
         self._answered()
         if failed.kind not in _LOST:
             raise failed.error()
         beats_at = time.monotonic() + self._times.heartbeat
         self._replay = Replay(self._passed)
+        # An engine worker that ends still has the stream for a while.
+        self._pause(PAUSE_SECONDS)
         try:
-            for found in self.search(self._attach(follow=True)):
+            if not self._follows:
+                self.open(follow=False)
+                return
+            for found in self.search(self._attach):
                 if found is None and time.monotonic() >= beats_at:
                     beats_at += self._times.heartbeat
                     yield []

@@ -214,6 +214,17 @@ def test_a_killed_engine_host_takes_its_workers_along_and_is_replaced(
     assert server.web_workers() == web
 
 
+def test_texts_are_embedded_when_the_next_engine_host_is_there(start_server: StartServer, pool: ThreadPoolExecutor):
+    server = start_server({"VLLM_WSGI_MOVES": "2"})
+    (host,) = server.engine_hosts()
+    body = {"model": "demo", "input": ["!sleep:5 a", "b"]}
+    embedded = pool.submit(httpx.post, f"{server.url}/api/embed", json=body, timeout=120)
+    until(lambda: server.status().get("running"), 120, "the engine embeds", one_is_done([embedded]))
+    os.kill(host, signal.SIGKILL)
+    answer = embedded.result()
+    assert (answer.status_code, len(answer.json()["embeddings"])) == (200, 2)
+
+
 def test_a_killed_master_leaves_nothing(start_server: StartServer, pool: ThreadPoolExecutor):
     server = start_server()
     posts = begin(server, pool)

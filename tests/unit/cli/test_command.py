@@ -270,7 +270,8 @@ def test_certificates_are_made_and_renewed_with_one_ca(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [((), "Name the machines"), (("--web", "../x"), "not a name"), (("--web", "ca"), "not a name"),
-     (("--engine", "gpu1,"), "not a name"), (("--engine", "gpü1"), "can't be used")],
+     (("--engine", "gpu1,"), "not a name"), (("--engine", "gpü1"), "can't be used"),
+     (("--engine", "gpu1,10.0.0.5", "--web", "gpu1"), "'gpu1' is named twice")],
 )  # fmt: skip
 def test_names_that_can_not_be_certified_are_refused(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
     result = run("certificates", str(tmp_path / "pki"), *words)

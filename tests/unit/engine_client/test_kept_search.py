@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -10,9 +10,10 @@ from service.engine_client import kept_search
 from service.engine_client.connections import Connections
 from service.engine_client.disconnect import Presence
 from service.engine_client.exchange import Times
-from service.engine_client.kept_search import AWAY_SECONDS, KeptSearch
-from service.errors import ResponseNotFound
-from service.protocol.events import Event, Failed
+from service.engine_client.kept_search import AWAY_SECONDS, OPEN_SECONDS, AttachedStream, KeptSearch
+from service.errors import EngineGone, ResponseNotFound
+from service.protocol.commands import Command
+from service.protocol.events import Event, Failed, Head
 from service.protocol.kept import Attach
 
 
@@ -59,3 +60,35 @@ def test_a_stream_is_not_looked_for_without_end(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_stream_of_another_key_is_looked_for_once(monkeypatch: pytest.MonkeyPatch):
     assert seconds_of(Search([False], None), monkeypatch) == 0.0
+
+
+class Ending(AttachedStream):
+    """A stream of an engine worker that ends: it sends the stream's head and its own end, and is then gone."""
+
+    def __init__(self) -> None:
+        super().__init__(Connections("/nowhere"), Times(10.0), Presence(), "s" * 32, "", 0.0)
+        self.now = 0.0
+        self.follows: list[bool] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def everywhere(self, command: Callable[[int], Command]) -> Iterator[Event]:
+        asked = command(1)
+        assert isinstance(asked, Attach)
+        self.follows.append(asked.follow)
+        self._arrived = [Failed(1, "Drained", "the engine is going down")]
+        yield Head(1, b"", 1, 0, 0, True, "running") if len(self.follows) == 1 else Failed(1, "EngineGone", "gone")
+
+    def _pause(self, seconds: float) -> None:
+        self.now += 0.5
+
+
+def test_a_client_that_asks_how_far_a_stream_is_does_not_wait_for_its_next_engine(monkeypatch: pytest.MonkeyPatch):
+    stream = Ending()
+    monkeypatch.setattr(kept_search, "time", stream)
+    stream.open(follow=False)
+    with pytest.raises(EngineGone, match="on its way"):
+        list(stream.batches())
+    assert OPEN_SECONDS < stream.now <= OPEN_SECONDS + 1.5
+    assert set(stream.follows) == {False}
