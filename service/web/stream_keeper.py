@@ -5,12 +5,15 @@ In: a parsed body, or the id of a stream. Out: a response.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 
 from flask import Response, request
 
 from ..access.stream_ids import is_stream_id_of, new_stream_id, sign_link
 from ..config import Settings
+from ..dialects.answer import Answer
 from ..dialects.keeping import Keeping
 from ..drain import refuse_while_draining
 from ..engine_client.client import Client
@@ -18,6 +21,7 @@ from ..engine_client.cursor import MAX_ANSWERS, Cursor
 from ..engine_client.disconnect import Presence
 from ..engine_client.kept_search import SETTLED_SECONDS, AttachedStream, stream_gone, stream_not_found
 from ..errors import BadRequest, HTTPRefusal, ResponseNotFound, Unavailable
+from ..protocol.events import Event, Located
 from ..protocol.kept import Keep
 from ..protocol.request import Request
 from .context import context, presence
@@ -59,10 +63,11 @@ class StreamKeeper:
         stream_id, began = new_stream_id(context().key), now()
         call = with_id(call, stream_id)
         keep = self.keep(stream_id, recipe_of(kind, call), keeping, began)
-        if chosen is None or keeping.background:
-            self._client.keep(requests, Presence(), keep_alive, keep).run_in_background()
-            return self._accepted(stream_id)
         answer = KINDS[kind].answer(call, began)
+        if chosen is None or keeping.background:
+            check = partial(_check_located, answer)
+            self._client.keep(requests, Presence(), keep_alive, keep).run_in_background(check)
+            return self._accepted(stream_id)
         stream = self._client.keep(requests, presence(), keep_alive, keep)
         records = KeptRecords(answer, Cursor(stream_id), sum(each.n for each in requests), not chosen.terminator)
         stats, framing = context().stats, CursorFraming(chosen)
@@ -190,6 +195,14 @@ def address(id: str) -> str:
     path = "" if route is None else route.path.replace("<id>", (request.view_args or {}).get("id", ""))
     prefix = f"{request.script_root}{request.path[: len(request.path) - len(path)]}".strip("/")
     return f"/{prefix}{place}" if prefix else place
+
+
+def _check_located(answer: Answer, batches: Iterator[list[Event]]) -> None:
+    """Read a stream to its end, without making its records. Raises BadRequest for a model that only embeds."""
+    for batch in batches:
+        for event in batch:
+            if type(event) is Located:
+                answer.located(event)
 
 
 def _settles(is_own: bool) -> float | None:

@@ -149,8 +149,11 @@ def test_an_engine_that_dies_while_it_embeds_is_a_503(start_server: Callable[...
 def test_a_model_that_only_embeds_refuses_the_rest(start_server: Callable[..., Server]):
     with httpx.Client(base_url=start_server(POOLING).url, timeout=120) as client:
         assert client.post("/api/show", json={"model": "demo"}).json()["capabilities"] == ["embedding"]
-        for fields in ({}, {"stream": False}):
-            asked = client.post("/api/chat", json=chat("a", **fields)), client.post("/api/generate", json=generate("a"))
+        for fields in ({}, {"stream": False}, {"resumable": True}, {"background": True}):
+            asked = (
+                client.post("/api/chat", json=chat("a", **fields)),
+                client.post("/api/generate", json=generate("a", **fields)),
+            )
             loaded = (
                 client.post("/api/chat", json={"model": "demo"}),
                 client.post("/api/generate", json={"model": "demo"}),
