@@ -187,9 +187,8 @@ def check_error(path: str, answer: TestResponse, record: dict[str, Any]) -> None
     if "%0A" in path or "//" in path:
         path = taken_by(path, answer.request.method)
     asks_for_models = path.startswith("/v1/models") and answer.request.method in ("GET", "HEAD")
-    is_absent = taken_by(path, answer.request.method) == "/v1/<path:path>"
-    is_anthropics = (asks_for_models or is_absent) and "Anthropic-Version" in answer.request.headers
-    if path.startswith("/v1/messages") or is_anthropics:
+    by_either = asks_for_models or taken_by(path, answer.request.method) == "/v1/<path:path>"
+    if path.startswith("/v1/messages") or (by_either and "Anthropic-Version" in answer.request.headers):
         assert record["type"] == "error"
         assert record["error"].keys() >= {"type", "message"}
     elif path.startswith("/v1"):
