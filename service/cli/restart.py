@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 from ..config import Settings
@@ -32,6 +34,9 @@ def restart(model: str | None, wait: float | None, pause: bool, socket: str | No
       vllm-wsgi restart
       vllm-wsgi restart demo --wait 0
     """
+    if wait is not None and math.isnan(wait):
+        # For FloatRange it is in every range.
+        raise click.BadParameter("nan is not a number of seconds", param_hint="--wait")
     with mistakes_reported():
         settings = Settings.from_env()
     path = socket or settings.engine_socket

@@ -95,12 +95,15 @@ class WorkerActor:
             self._latest.end(None)
             return
         assert self._process is not None
-        try:
-            with lifeline, suppress(OSError):
-                self._read(lifeline)
-        except ValueError as error:
-            self._latest.add(LoadFailed(f"the engine worker on {self._node} sent a report that can't be read: {error}"))
-            self._kill()
+        with lifeline:
+            try:
+                with suppress(OSError):
+                    self._read(lifeline)
+            except ValueError as error:
+                failure = f"the engine worker on {self._node} sent a report that can't be read: {error}"
+                self._latest.add(LoadFailed(failure))
+                # Before the lifeline closes, at which the worker would exit by itself.
+                self._kill()
         self._latest.end(self._process.wait())
         self._kill()
 

@@ -216,6 +216,12 @@ def test_a_restart_prints_what_happens(monkeypatch, words: list[str], output: st
     assert (result.output, result.exit_code) == (output, int("no" in words))
 
 
+@pytest.mark.parametrize("seconds", ["nan", "-1", "soon"])
+def test_a_restart_does_not_wait_for_what_is_no_time(seconds: str) -> None:
+    result = run("restart", "--wait", seconds, "--socket", "/run/e.sock")
+    assert (result.exit_code, "--wait" in result.output) == (2, True)
+
+
 def test_a_restart_needs_an_engine_host() -> None:
     result = run("restart", VLLM_WSGI_ENGINE="scripted")
     assert (result.exit_code, "Name the control socket" in result.output) == (2, True)
