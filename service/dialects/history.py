@@ -15,6 +15,7 @@ from ..errors import BadRequest
 from .answer import Record
 from .json_body import parse_json
 from .json_size import MAX_MARKS, MAX_OBJECTS, JSONSize
+from .text_files import attached_text
 from .turns import AT_ONCE, give_turn, in_turns
 
 # The fields in which OpenAI's and Anthropic's items keep text that a model or a tool has written.
@@ -100,6 +101,8 @@ def result_text(value: Any) -> str:
     if text or any(isinstance(fields.get(name), str) for name in TEXT_FIELDS if name not in FILE_FIELDS):
         return text
     kind, rest = as_text(fields.pop("type", None)), list(fields.values())
+    if (attached := attached_text(value)) is not None:
+        return attached
     if _FILES.fullmatch(kind) or any(isinstance(each, str) and is_opaque(each) for each in rest):
         return f"[{kind or 'file'}: the model can't read it]"
     return as_text(value) if rest else ""

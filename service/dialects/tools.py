@@ -107,8 +107,20 @@ def function_of(tool: Record, kind: str) -> Any:
 
 
 def offered(function: Record, form: str = "function", namespace: str = "", deferred: bool = False) -> OfferedTool:
-    """Return the tool that a function's record describes."""
+    """Return the tool that a function's record describes. Raise BadRequest for one that the model could not call."""
+    _check(function)
     return OfferedTool(function["name"], {"type": "function", "function": function}, form, namespace, deferred)
+
+
+def _check(function: Record) -> None:
+    """Raise BadRequest for a name or parameters with which a call would be no call, but text."""
+    name, parameters = function["name"], function.get("parameters") or {}
+    if '"' in name or "\\" in name or not name.isprintable():
+        raise BadRequest(f"tools: the name {name!r} has a quote, a backslash or a control character", param="tools")
+    kinds = parameters.get("type") or "object"
+    if "object" not in (kinds if isinstance(kinds, list) else [kinds]):
+        message = f'the parameters of the tool "{name}" must have the type "object", not {kinds!r}'
+        raise BadRequest(message, param="tools", code="invalid_function_parameters")
 
 
 def qualified(name: str, namespace: str) -> str:

@@ -26,6 +26,7 @@ DIALECT_BASE = {
         "json_body",
         "plain_text",
         "keeping",
+        "text_files",
         "tools",
         "turns",
         "vllm_fields",

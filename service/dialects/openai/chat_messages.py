@@ -15,6 +15,7 @@ from ..answer import Record
 from ..content import joined
 from ..fields import Fields
 from ..history import as_text, result_text, text_in, tool_call
+from ..text_files import attached_text
 from ..tools import function_of
 from ..turns import in_turns
 from .custom_tools import CUSTOM
@@ -84,6 +85,8 @@ def _part(part: Any, place: str, is_history: bool, is_result: bool) -> str | Ima
         return text
     if kind in IMAGE_PARTS and (image := _image(fields, place, is_history)):
         return image
+    if kind == "file" and (attached := attached_text(fields, "" if is_history else place)) is not None:
+        return attached
     if is_history:
         return result_text(part) if is_result else text_in(part)
     if kind == "input_audio":

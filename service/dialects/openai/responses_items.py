@@ -18,6 +18,7 @@ from ..answer import Record
 from ..content import joined
 from ..fields import MISSING, Fields
 from ..history import as_text, is_opaque, result_text, text_in, tool_call
+from ..text_files import attached_text
 from ..tools import qualified
 from ..turns import in_turns
 from .responses_tools import KNOWN_TOOLS
@@ -186,6 +187,8 @@ def _part(value: Any, place: str, is_history: bool) -> str | Image:
     """Return a part of a content, empty if it has nothing to read. Raise BadRequest if it is new and unreadable."""
     part = Fields(value if isinstance(value, dict) else {"type": "text", "text": value}, STRUCT)
     kind = part.get("type")
+    if kind == "input_file" and (text := attached_text(part.values, "" if is_history else place)) is not None:
+        return text
     if is_history:
         return _history_part(part, kind)
     if kind in TEXT_PARTS:

@@ -87,6 +87,30 @@ def test_a_refused_tool_is_named_by_its_place(route: str, tools: list[Any], mess
     assert (error.message, error.param) == (message, param)
 
 
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "a\x00b"])
+def test_a_name_that_a_call_can_not_hold_is_refused(route: str, name: str) -> None:
+    error = refusal(route, tools=[{**NESTED, "function": {"name": name, "parameters": SCHEMA}}])
+    assert ("has a quote, a backslash or a control character" in error.message, error.param) == (True, "tools")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("kind", ["string", "array", ["string", "null"]])
+def test_parameters_that_are_no_object_are_refused(route: str, kind: Any) -> None:
+    error = refusal(route, tools=[{**NESTED, "function": {"name": "a", "parameters": {"type": kind}}}])
+    assert ('must have the type "object"' in error.message, error.param, error.code) == (
+        True, "tools", "invalid_function_parameters",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("parameters", [{}, {"type": None}, {"type": ["object", "null"]}, {"$ref": "#/$defs/a"}])
+def test_other_parameters_are_taken(route: str, parameters: dict[str, Any]) -> None:
+    prompt = request(route, tools=[{**NESTED, "function": {"name": "f.x-1_é", "parameters": parameters}}]).prompt
+    assert isinstance(prompt, Chat)
+    assert [each["function"]["parameters"] for each in prompt.tools] == [parameters]
+
+
 @pytest.mark.parametrize(
     ("route", "field"),
     [("chat", "response_format"), ("responses", "text"), ("messages", "output_format"), ("messages", "output_config")],

@@ -83,6 +83,8 @@ def test_every_type_of_call_is_a_call_again(call: dict[str, Any], name: str, arg
         ("function_call", [{"type": "input_image", "image_url": PNG}], [Image(b"\x89PNG\r\n\x1a\n")]),
         ("function_call", [{"type": "input_image", "image_url": "https://x/y.png"}],
          "[input_image: the model can't read it]"),
+        ("function_call", [{"type": "input_file", "filename": "a.csv", "file_data": "data:text/csv;base64,YSxi"}],
+         "a.csv\na,b"),
         ("function_call", [{"type": "input_file", "filename": "a.pdf", "file_data": "QUJD" * 40}],
          "[input_file: the model can't read it]"),
         ("function_call", [{"k": 1}, 2], '{"k":1}\n2'),
