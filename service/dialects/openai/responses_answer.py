@@ -107,6 +107,7 @@ class ResponsesAnswer(answer.Answer):
         kind = "server_error" if error.status >= 500 else "invalid_prompt"
         reason = {"code": error.code or kind, "message": error_message(error)}
         if self._sequence:
+            self._cut()
             return self._event("response.failed", response=self._response("failed", error=reason))
         # The object `error` is for openai-python, which raises only if there is one.
         details = {**reason, "type": error_type(error.status), "param": error.param}
@@ -193,6 +194,11 @@ class ResponsesAnswer(answer.Answer):
         self._item = None
         yield self._done(item)
 
+    def _cut(self) -> None:
+        """Put what is open into the output, without its events."""
+        unsent = list(self._close("incomplete"))
+        self._sequence -= len(unsent)
+
     def _tool_call(self, call: Record) -> Iterator[Record]:
         yield from self._close("completed")
         tool = self._call.tools.offered.get(call["function"]["name"])
@@ -238,9 +244,10 @@ class ResponsesAnswer(answer.Answer):
         """Return the response so far, or the whole one if it has ended."""
         if self._ended is not None:
             return self._ended
-        if error is None:
-            return self._response(status)
-        return self._response(status, error={"code": error.code or "server_error", "message": error_message(error)})
+        if status != "in_progress":
+            self._cut()
+        reason = None if error is None else {"code": error.code or "server_error", "message": error_message(error)}
+        return self._response(status, error=reason)
 
     @property
     def has_begun(self) -> bool:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections import deque
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,6 +70,16 @@ def test_a_failure_ends_the_response_that_has_begun():
     assert (record["type"], record["sequence_number"]) == ("response.failed", len(begun))
     assert (record["response"]["id"], record["response"]["status"]) == ("resp_k", "failed")
     assert record["response"]["error"] == {"code": "server_error", "message": "gone"}
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_what_came_before_a_failure_is_in_the_output(status: str):
+    failing = answering()
+    deque(failing.records([[delta(thinking="hm"), delta("Hi")]]), maxlen=0)
+    given_up = failing.failure(EngineGone("gone"))["response"] if status == "failed" else failing.response(status)
+    reasoning, message = given_up["output"]
+    assert (reasoning["summary"][0]["text"], message["content"][0]["text"]) == ("hm", "Hi")
+    assert (given_up["status"], message["status"]) == (status, "incomplete")
 
 
 def test_a_failure_before_the_response_is_an_error():
