@@ -143,6 +143,16 @@ def test_a_whole_call_is_a_call(family: Family):
     )
 
 
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.thinking])
+@pytest.mark.parametrize("first", ["n", "k", "think", "hi", "t", "<", ">", "/", "in", "i"])
+@pytest.mark.parametrize("between", ["", "\n\n"])
+def test_content_that_begins_with_a_part_of_a_mark_is_whole(name: str, first: str, between: str):
+    """As from a model that a grammar holds to such a word: "n" also stands in "</think>"."""
+    thought, text = f"{first}0 Hmm.", f"{first}0 {first}1"
+    answer = parse(FAMILIES[name], f"{thought}</think>{between}{text}", tools=False)
+    assert (answer.thinking, answer.text) == (thought, text)
+
+
 def test_a_limit_inside_a_call_leaves_text_and_no_call(family: Family):
     raw = opened(family, call(family))
     before, whole = len(tokens(opened(family, ""))), len(tokens(raw.partition(family.end or "no end")[0]))

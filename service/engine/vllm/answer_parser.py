@@ -90,7 +90,7 @@ class AnswerParser:
         self._prompt_ids: list[int] | None = None
         self._envelope = call_envelope(self._parser)
         self._marks = other_marks(self._parser, tokenizer)
-        self._raw = RawText()
+        self._raw = RawText(self._marks)
         self._calls = CallPieces()
         self._call_count = 0
         self._token_ids: list[int] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -16,11 +18,13 @@ class RawText:
     """The raw text of an answer that is not accounted for yet.
 
     Each piece that the parser passes on is found again in it. The text before the piece has been swallowed: marks,
-    white space, or a call.
+    white space, or a call. `marks` are texts that the parser swallows: a piece is not looked for in those that come
+    first, since "n" also stands in "</think>".
     """
 
-    def __init__(self) -> None:
+    def __init__(self, marks: Iterable[str] = ()) -> None:
         self._text = ""
+        self._opening = re.compile("|".join(rf"\s*{re.escape(mark)}" for mark in marks))
 
     def add(self, text: str) -> None:
         self._text += text
@@ -31,11 +35,21 @@ class RawText:
         `behind_call`: a call precedes the piece, so that its first occurrence may be a part of the call. None when
         the piece is not in the raw text: this parser rewrites what it passes on.
         """
-        start = self._text.rfind(piece) if behind_call else self._text.find(piece)
+        start = self._text.rfind(piece) if behind_call else self._text.find(piece, self._behind_marks())
+        if start < 0:
+            # The parser has passed on a mark.
+            start = self._text.find(piece)
         if start < 0:
             return None
         swallowed, self._text = self._text[:start], self._text[start + len(piece) :]
         return swallowed
+
+    def _behind_marks(self) -> int:
+        """Return where the marks end that come first."""
+        end = 0
+        while (found := self._opening.match(self._text, end)) is not None and found.end() > end:
+            end = found.end()
+        return end
 
     def take_call(self, envelope: Envelope) -> str | None:
         """Take a complete call with its marks, and what stands before it. None while there is no complete call."""

@@ -21,6 +21,20 @@ def test_what_stands_before_a_piece_was_swallowed():
     assert it.take_rest() == ""
 
 
+@pytest.mark.parametrize("piece", ["n", "think", "k>", "<", "\n"])
+@pytest.mark.parametrize("before", ["</think>", "\n</think>", "<think>\n</think>"])
+def test_a_piece_is_not_looked_for_in_the_marks_before_it(piece: str, before: str):
+    it = RawText(["</think>", "<think>"])
+    it.add(f"{before}{piece} more")
+    assert (it.pass_on(piece, behind_call=False), it.take_rest()) == (before, " more")
+
+
+def test_a_mark_can_be_a_piece_itself():
+    it = RawText(["</think>"])
+    it.add("</think> more")
+    assert (it.pass_on("</think>", behind_call=False), it.take_rest()) == ("", " more")
+
+
 def test_behind_a_call_the_last_occurrence_is_the_piece():
     assert raw('f("a b") a').pass_on("a", behind_call=True) == 'f("a b") '
     assert raw('f("a b") a').pass_on("a", behind_call=False) == 'f("'
