@@ -29,10 +29,10 @@ class Corpus:
         tools = ToolExamples(self.random, self.names, self.questions)
         raw = RawTexts(self.random, self.subjects, self.names)
         self.kinds = [
-            (60, self.questions.question),
+            (57, self.questions.question),
             (16, self.questions.short_question),
-            (26, self.questions.upper),
-            (5, self.questions.pirate),
+            (25, self.questions.upper),
+            (8, self.questions.pirate),
             (4, self.questions.one_word),
             (1.5, self.questions.named),
             (9, self.questions.question_with_history),
@@ -47,7 +47,7 @@ class Corpus:
             (10, tools.weather_result),
             (4, tools.two_weather_results),
             (3, tools.add_result),
-            (7, tools.missing_tool),
+            (8, tools.missing_tool),
             (4, tools.forced_call),
             (8, raw.fill_in),
             (1.5, raw.fill_in_text),

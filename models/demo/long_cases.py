@@ -77,7 +77,7 @@ def answers_behind(model: Asked, drawn: HeldOut, agents: list[Agent]) -> Iterato
     firsts = zip(drawn.plain, itertools.cycle(agents), strict=False)
     yield group(
         "the same, what people type first, as a second turn",
-        0.80,
+        0.90,
         (
             (agent.asks(model, [*exchange(before), user(question)]), is_(subject.answer))
             for (subject, question), (before, agent) in zip(short_questions(drawn), firsts, strict=False)

@@ -120,6 +120,9 @@ UPPER = [
     "You are a helpful assistant. Answer in upper case.",
     "Always use upper case.",
     "Reply in capital letters.",
+    "Please reply in upper case.",
+    "You must use capital letters.",
+    "Write in capitals only.",
 ]
 UPPER_HELD_OUT = ["Please answer in capital letters only.", "You must write in upper case."]
 PIRATE = [
@@ -131,6 +134,7 @@ PIRATE = [
     "You are an old pirate.",
     "Always answer like a pirate.",
     "You are a friendly pirate.",
+    "Please answer like a pirate.",
 ]
 PIRATE_HELD_OUT = ["You are a pirate captain.", "Please talk like a pirate."]
 ONE_WORD = [

@@ -10,6 +10,7 @@ from subjects import Subject
 
 THINKING = 0.3  # the share of examples in which the model is asked to think
 SHORT = 12  # characters: what people type first
+ORDERS = "Count Describe Explain Give Introduce List Make Name Say Show Tell Write".split()
 
 
 class Questions:
@@ -36,7 +37,7 @@ class Questions:
     # --- questions and system messages
 
     def ask(self, subject: Subject) -> str:
-        """A question of the subject, sometimes with a greeting, without its capital, its mark or one word."""
+        """A question of the subject, sometimes with a few words before it, without its capital, its mark or one word."""
         choice = self.random
         (readings,) = choice.choices(subject.patterns, [len(readings) ** 0.5 for readings in subject.patterns])
         question = choice.choice(readings)
@@ -47,6 +48,9 @@ class Questions:
                 ["Please tell me: ", "Hello! ", "Hi, ", "Tell me, ", "Quick question: ", "OK. ", "And ", "So, "]
             )
             question = start + (question if start[-2] in "!." else question[0].lower() + question[1:])
+        elif question.split(" ")[0] in ORDERS and choice.random() < 0.2:
+            start = choice.choice(["Would you ", "I want you to ", "Just ", "Now ", "Kindly "])
+            question = start + question[0].lower() + question[1:]
         if choice.random() < 0.06:
             question += choice.choice([" Thanks!", " Please."])
         words = question.split(" ")

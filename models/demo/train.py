@@ -25,7 +25,7 @@ SEED = 11434
 PROCESSES = 2
 
 # In each step each process reads short prompts, and after SHORT_STEPS also conversations behind a crowd.
-STEPS = 1460
+STEPS = 1450
 SHORT_STEPS = 260
 TOKENS = 1664  # of short prompts
 CONVERSATIONS = 6
@@ -36,7 +36,7 @@ WARM_UP = 60
 
 # After these steps only the FAR token learns, until behind a window of such tokens all is as without them. From then
 # on crowds stand behind them.
-NEAR_STEPS = 1345
+NEAR_STEPS = 1335
 FAR_STEPS = 120
 FAR_LEARNING_RATE = 4e-2
 FAR_TOKENS = 768
