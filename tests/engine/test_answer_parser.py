@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vllm.sampling_params import StructuredOutputsParams
 from vllm.tokenizers import get_tokenizer
 
 from service.engine.vllm.answer_parser import AnswerEnd, Stops
@@ -151,6 +152,28 @@ def test_content_that_begins_with_a_part_of_a_mark_is_whole(name: str, first: st
     thought, text = f"{first}0 Hmm.", f"{first}0 {first}1"
     answer = parse(FAMILIES[name], f"{thought}</think>{between}{text}", tools=False)
     assert (answer.thinking, answer.text) == (thought, text)
+
+
+CHOICE = StructuredOutputsParams(choice=["yes", "no"])
+
+
+@pytest.mark.parametrize(
+    ("thinks", "constraint", "tools", "choice", "barred"),
+    [
+        (True, CHOICE, [], "auto", ["<tool_call>"]),
+        (True, CHOICE, [ADD], "none", ["<tool_call>"]),
+        (True, CHOICE, [ADD], "auto", []),
+        (True, None, [], "auto", []),
+        (False, CHOICE, [], "auto", []),
+    ],
+)
+def test_a_thought_does_not_end_with_a_call_where_the_grammar_has_none(
+    thinks: bool, constraint: Any, tools: list[Any], choice: str, barred: list[str]
+):
+    chat = Chat([Message("user", "?")], tools=tools, tool_choice=choice)
+    parser = parsers(FAMILIES["hermes"]).parser(chat, thinks, constraint)
+    ids = parser.barred_ids() if parser is not None else []
+    assert [tokenizer().decode([each]) for each in ids] == barred
 
 
 def test_a_limit_inside_a_call_leaves_text_and_no_call(family: Family):

@@ -116,6 +116,20 @@ class AnswerParser:
         ended: bool | None = self.request.resolve_reasoning_ended(self._parser, prompt_ids)
         return ended
 
+    def barred_ids(self) -> list[int]:
+        """Return the tokens that would end the thinking with a call, where the constraint has no place for a call.
+
+        vLLM applies its grammar from such a token on, and fails a request whose grammar does not take it.
+        """
+        has_calls = self.request.tools and self.request.tool_choice != "none"
+        if not self._thinks or self.constraint is None or has_calls:
+            return []
+        reasoner: Any = self._parser.reasoning_parser
+        ends = (
+            (each, reasoner.find_reasoning_end([each])) for each in getattr(reasoner, "reasoning_end_token_ids", ())
+        )
+        return [each for each, end in ends if end is not None and end.implicit]
+
     def thinking_tokens(self) -> int:
         """Return how many of the answer's tokens belong to the thinking."""
         return int(self._parser.count_reasoning_tokens(self._token_ids))

@@ -262,6 +262,8 @@ class VllmEngine:
             arguments["extra_args"] = extra
         if parser is not None:
             constraint = parser.constraint
+            if barred := parser.barred_ids():
+                arguments["logit_bias"] = {**(arguments.get("logit_bias") or {}), **dict.fromkeys(barred, -100.0)}
             include = arguments.get("include_stop_str_in_output", False)
             stops = Stops(arguments.pop("stop", []), arguments.get("min_tokens", 0), include)
             arguments["skip_special_tokens"] = parser.request.skip_special_tokens
