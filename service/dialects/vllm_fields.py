@@ -36,7 +36,7 @@ class Treatment(str, Enum):
 class VllmField(NamedTuple):
     """A field of vLLM's. `harmless` are the values of a refused field that ask for nothing, and so are accepted.
 
-    An object that has nothing but `harmless_keys` asks for nothing either.
+    Null, and an object that has nothing but `harmless_keys`, ask for nothing either.
     """
 
     treatment: Treatment
@@ -46,9 +46,9 @@ class VllmField(NamedTuple):
 
     def asks_nothing(self, value: Any) -> bool:
         """Return whether a value of the field is harmless."""
-        return any(_equal(value, each) for each in self.harmless) or (
-            isinstance(value, dict) and value.keys() <= set(self.harmless_keys)
-        )
+        if value is None or any(_equal(value, each) for each in self.harmless):
+            return True
+        return isinstance(value, dict) and value.keys() <= set(self.harmless_keys)
 
 
 Route = dict[str, VllmField]
@@ -68,7 +68,7 @@ def _refused(note: str, **harmless: Any) -> Route:
 
 def _others(note: str, *names: str) -> Route:
     """Return fields of another of these APIs, which clients of several of them leave empty."""
-    return {name: VllmField(Treatment.REFUSED, note, (None, "", False)) for name in names}
+    return {name: VllmField(Treatment.REFUSED, note, ("", False)) for name in names}
 
 
 _SAMPLING = {
@@ -145,9 +145,7 @@ _OPENAI_ELSEWHERE = {
 }  # fmt: skip
 # Ollama's options. Those that are about the model's place in memory are ignored on every route.
 _OPTIONS = {
-    "options": VllmField(
-        Treatment.REFUSED, "use this route's own fields, such as temperature", (None, "", False), PLACEMENT
-    )
+    "options": VllmField(Treatment.REFUSED, "use this route's own fields, such as temperature", ("", False), PLACEMENT)
 }
 _CONVERSATION = _others("send the conversation as messages", "input", "prompt", "previous_response_id")
 _IGNORED = _no_effect(
@@ -224,6 +222,9 @@ MESSAGES: Route = {
     **_others("use output_config.format", "format", "text"),
     **_others("use system", "instructions"),
     **_others("use thinking", "think", "enable_thinking"),
+    # A thread that is only begun changes nothing yet.
+    **_refused("this server keeps no threads: send the whole conversation as messages", thread={"type": "create"}),
+    **_refused("this server makes no summaries by itself: ask for one in a message", compaction=None),
 }  # fmt: skip
 EMBEDDINGS: Route = {
     **_OPERATORS, **_MEDIA,

@@ -20,11 +20,6 @@ from .tools import parse_choice, parse_tools
 EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "max"}
 THINKING = ("enabled", "disabled", "adaptive", "between_tools")
 DISPLAYS = ("summarized", "full", "omitted")
-# Fields for which only Anthropic's servers have an answer, and the reason for which each is refused.
-ANTHROPICS_OWN = {
-    "thread": "this server keeps no threads; send the whole conversation as messages",
-    "compaction": "this server makes no summaries by itself; ask for one in a message",
-}
 
 _STRUCT = "MessagesRequest"
 
@@ -43,10 +38,6 @@ def parse_messages(body: dict[str, Any]) -> MessagesCall:
     """Parse the body of `POST /v1/messages`. Raise BadRequest."""
     fields = Fields(body, _STRUCT)
     refuse_unsupported(fields, MESSAGES)
-    for name, reason in ANTHROPICS_OWN.items():
-        # A thread that is only begun changes nothing yet.
-        if fields.get(name) not in (None, {}, {"type": "create"}):
-            raise BadRequest(f"{name}: {reason}", param=name, code="unsupported_parameter")
     model, max_tokens = fields.model(), fields.integer("max_tokens", -1)
     # With 0 the prompt is only put into the cache (Anthropic's guide to prompt caching, "Pre-warming the cache").
     if max_tokens < 0:

@@ -35,6 +35,10 @@ class RawText:
         `behind_call`: a call precedes the piece, so that its first occurrence may be a part of the call. None when
         the piece is not in the raw text: this parser rewrites what it passes on.
         """
+        if piece == self._text:
+            # So are most: text is passed on as it comes.
+            self._text = ""
+            return ""
         start = self._text.rfind(piece) if behind_call else self._text.find(piece, self._behind_marks())
         if start < 0:
             # The parser has passed on a mark.

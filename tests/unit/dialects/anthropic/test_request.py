@@ -73,7 +73,7 @@ def test_what_is_missing_is_told_in_ollamas_order_and_words(fields: dict[str, An
     "fields", [{"thread": {"type": "continue", "previous_message_id": "msg_1"}}, {"compaction": {"instructions": "x"}}]
 )
 def test_what_only_anthropics_servers_have_is_refused(fields: dict[str, Any]):
-    with pytest.raises(BadRequest, match=f"{next(iter(fields))}: this server"):
+    with pytest.raises(BadRequest, match=f"{next(iter(fields))} is not supported: this server"):
         parse_messages(body(**fields))
 
 
