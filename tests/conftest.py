@@ -54,9 +54,11 @@ What is vllm-wsgi?<|im_end|>
 
 # How fast a busy machine makes examples says nothing about the program. The property tests take half of the unit tests'
 # time, so that only CI runs them in full, and with the same examples each time: CI judges a change, not the luck of a
-# draw. Everyone's own runs draw others. hypothesis reads the profile while a test module is imported, hence here.
+# draw. Everyone's own runs draw others; `--hypothesis-profile long` looks for what CI has not met. hypothesis reads the
+# profile while a test module is imported, hence here.
 settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("full", settings.get_profile("random"), derandomize=True)
+settings.register_profile("long", settings.get_profile("random"), max_examples=5000)
 settings.register_profile("quick", settings.get_profile("random"), max_examples=10)
 settings.load_profile("full" if "CI" in os.environ else "quick")
 

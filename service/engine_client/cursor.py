@@ -135,6 +135,10 @@ class Cursor:
             cursor._texts[index] = str(has)
         return cursor
 
+    def begin(self, index: int) -> None:
+        """Count an answer as begun, of which the client has no token yet."""
+        self.add(Delta(0, 0, "", [], index=index))
+
     def add(self, event: Union[Delta, Finished], records: int = 0) -> None:
         """Count a delta that the client gets, or as many `records` of an answer's end."""
         counts = self.answers.get(event.index) or self._begin(event.index, Counts())

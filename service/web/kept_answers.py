@@ -160,11 +160,13 @@ class KeptRecords:
         records: list[tuple[Any, str]] = []
         for part in _parts(delta):
             made = self._answer.records_of(part)
+            # The first record of a chat's answer has the role alone. A client that has no more lacks the whole part.
+            for record in made[:-1]:
+                self._cursor.begin(part.index)
+                records.append((record, str(self._cursor)))
             self._cursor.add(part)
             if made:
-                cursor = str(self._cursor)
-                for record in made:
-                    records.append((record, cursor))
+                records.append((made[-1], str(self._cursor)))
         return records
 
     def _records(self, event: Event) -> Iterator[tuple[Any, str]]:

@@ -156,6 +156,26 @@ def test_resumed_is_undisturbed(kind: str, data: st.DataObject):
     assert said(kind, told) == said(kind, undisturbed)
 
 
+@pytest.mark.parametrize("has_logprobs", [True, False])
+@pytest.mark.parametrize("kind", CALLS)
+def test_any_record_can_be_the_last_that_a_client_has(kind: str, has_logprobs: bool):
+    logprobs = [token("ab")] if has_logprobs else []
+    events: list[Event] = []
+    for index in reversed(range(ANSWERS[kind])):
+        events += [
+            Delta(0, seq, "ab", [seq], index=index, prompt_tokens=0 if seq else 3, logprobs=logprobs)
+            for seq in range(3)
+        ]
+        if kind != "openai.completions":
+            events[-1].thinking, events[-1].tool_calls = "hm", [CALL]
+        events.append(Finished(0, "stop", 3, 3, 0, 0, 0, 0, index=index))
+    whole = records(kind, Cursor(STREAM), joined(events, list(range(len(events)))))
+    for count in range(1, len(whole)):
+        told = whole[:count]
+        told += records(kind, Cursor.parse(told[-1][1], STREAM), joined(events, []))
+        assert said(kind, told) == said(kind, whole), whole[count - 1]
+
+
 def responses(after: int, batches: Iterator[list[Event]]) -> list[dict[str, Any]]:
     """The events of a response in the background that follow the one with the number `after`."""
     recipe = responses_recipe(parse_responses({"model": "demo", "input": "a secret", "background": True}))
