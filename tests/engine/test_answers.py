@@ -107,6 +107,15 @@ def test_an_echo_is_the_prompts_text(demo: Asker):
     assert complete(demo, prompt=[8, 9], echo=True)["choices"][0]["text"].startswith("#$")
 
 
+def test_each_token_has_its_place_in_the_text_also_behind_what_may_become_a_stop_string(demo: Asker):
+    prompt = "The sky is blue and"
+    for stop in ([], ["x" * 40]):
+        choice = complete(demo, prompt=prompt, max_tokens=20, logprobs=0, stop=stop, ignore_eos=True)["choices"][0]
+        listed = choice["logprobs"]
+        places = [choice["text"][offset:] for offset in listed["text_offset"]]
+        assert [place[: len(token)] for place, token in zip(places, listed["tokens"], strict=True)] == listed["tokens"]
+
+
 def test_the_prompt_of_several_answers_is_scored_once_and_each_echoes_it(demo: Asker):
     fields = {"prompt": "The sky is blue and the sun", "echo": True, "logprobs": 2, "temperature": 2, "seed": 5}
     (alone,) = complete(demo, **fields)["choices"]

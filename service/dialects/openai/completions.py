@@ -154,9 +154,13 @@ class CompletionAnswer(OpenAIAnswer):
     def _choices(self, delta: Delta) -> list[CompletionChoice]:
         if not delta.text and not delta.logprobs:
             return []
-        logprobs = _lists(delta.logprobs, self._offsets.get(delta.index, 0)) if delta.logprobs else None
-        self._offsets[delta.index] = self._offsets.get(delta.index, 0) + len(delta.text)
-        return [CompletionChoice(delta.text, delta.index, logprobs)]
+        return [CompletionChoice(delta.text, delta.index, self._logprobs(delta) if delta.logprobs else None)]
+
+    def _logprobs(self, delta: Delta) -> CompletionLogprobs:
+        """Return the tokens of a delta. They come before text that may be the beginning of a stop string."""
+        offset = self._offsets.get(delta.index, 0)
+        self._offsets[delta.index] = offset + sum(len(token.token) for token in delta.logprobs)
+        return _lists(delta.logprobs, offset)
 
     def _last(self, finished: Finished) -> list[CompletionChoice]:
         return [CompletionChoice("", finished.index, finish_reason=finished.reason)]

@@ -120,6 +120,16 @@ def test_each_prompt_counts_once_however_many_answers_it_has():
     assert (whole["usage"]["prompt_tokens"], whole["usage"]["completion_tokens"]) == (6, 8)
 
 
+def test_the_offset_of_a_token_does_not_depend_on_when_its_text_comes():
+    tokens = [TokenLogprob(text, -1.0) for text in ("The", " sky", " is")]
+    held_back = [say(logprobs=tokens[:1]), say(logprobs=tokens[1:2]), say("The sky is", logprobs=tokens[2:]), end()]
+    at_once = [say("The sky is", logprobs=tokens), end()]
+    chunks = told(held_back, logprobs=0)[:3]
+    assert [chunk["choices"][0]["logprobs"]["text_offset"] for chunk in chunks] == [[0], [3], [7]]
+    for events in (held_back, at_once):
+        assert collected(events, logprobs=0)["choices"][0]["logprobs"]["text_offset"] == [0, 3, 7]
+
+
 def test_logprobs_are_lists_that_go_on_from_chunk_to_chunk():
     echoed = [TokenLogprob("ab", None), TokenLogprob("c", -1.0, [], [TokenLogprob("x", -0.1)])]
     events = [say("abc", logprobs=echoed), say("d", logprobs=[TokenLogprob("d", -2.0)]), end()]
