@@ -46,6 +46,8 @@ def parse_completion(body: dict[str, Any]) -> OpenAICall:
     best_of = integer(fields, "best_of")
     if best_of is not None and best_of > n:
         raise BadRequest("best_of is not supported", param="best_of", code="unsupported_parameter")
+    if best_of is not None and best_of < n:
+        raise BadRequest(f"best_of must not be less than n, which is {n}", param="best_of")
     sampling, logprobs = _sampling(fields, echo), _logprobs(fields)
     check_alternatives(logprobs, n, "logprobs")
     form, constraint = with_vllms(fields, parse_response_format(fields))

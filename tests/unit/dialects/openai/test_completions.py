@@ -74,6 +74,7 @@ def test_the_limit_has_the_name_of_chats_too(fields: dict[str, Any], limit: int 
         ({"logprobs": 21}, "logprobs must be between 0 and 20"),
         ({"logprobs": 5, "n": 100}, "n times logprobs must be at most 400"),
         ({"best_of": 2}, "best_of is not supported"),
+        ({"n": 2, "best_of": 1}, "best_of must not be less than n, which is 2"),
         ({"stop": [1]}, "invalid type for 'stop' field: float64"),
     ],
 )

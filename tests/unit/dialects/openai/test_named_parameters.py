@@ -89,6 +89,7 @@ def test_a_parameter_of_every_route_is_named(route: str, fields: dict[str, Any],
         ("completions", {"prompt": 5}, "prompt", "invalid_value"),
         ("completions", {"logprobs": 99}, "logprobs", "invalid_value"),
         ("completions", {"best_of": 2}, "best_of", "unsupported_parameter"),
+        ("completions", {"n": 2, "best_of": 1}, "best_of", "invalid_value"),
         ("responses", {"input": 5}, "input", "invalid_type"),
         ("responses", {"input": []}, "input", "invalid_value"),
         (
