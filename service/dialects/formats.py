@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import BadRequest
-from .fields import Fields
+from .fields import MISSING, Fields
+
+
+def kind_of(shape: Fields, default: str) -> str:
+    """Return the type of a format, `default` for one that is absent or empty.
+
+    Raise BadRequest for a format that has other fields, but no type: they would be ignored.
+    """
+    if shape.values and "type" not in shape.values:
+        place = f"{shape.place}.type"
+        raise BadRequest(f"{place} is required", param=place, code=MISSING)
+    return shape.string("type", default)
 
 
 def schema_of(shape: Fields) -> str | dict[str, Any]:

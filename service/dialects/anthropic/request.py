@@ -11,7 +11,7 @@ from ...errors import BadRequest
 from ...protocol.request import Chat, Request, Sampling
 from ...syntax.options import OLLAMA_DEFAULTS, parse_options
 from ..fields import Fields
-from ..formats import schema_of
+from ..formats import kind_of, schema_of
 from ..vllm_fields import MESSAGES, refuse_unsupported, template_arguments
 from .messages import all_blocks, parse_turns
 from .tools import parse_choice, parse_tools
@@ -90,7 +90,7 @@ def _format(fields: Fields) -> str | dict[str, Any] | None:
     if not shape.values:
         config = fields.child("output_config", "anthropic.OutputConfig")
         name, shape = "output_config.format", config.child("format", "anthropic.Format")
-    kind = shape.string("type")
+    kind = kind_of(shape, "")
     if kind not in ("", "json_schema"):
         raise BadRequest(f'invalid {name} type "{kind}": must be "json_schema"')
     return schema_of(shape) if kind else None

@@ -113,7 +113,8 @@ def add_tool(tools: Tools, fields: Fields) -> None:
 def parse_choice(fields: Fields, tools: Tools) -> dict[str, Any]:
     """Return the fields of a Chat for the choice of tools. Raise BadRequest if it can't be met."""
     choice = fields.child("tool_choice", "anthropic.ToolChoice")
-    kind, name = choice.string("type", "auto"), choice.string("name")
+    name = choice.string("name")
+    kind = choice.string("type", "" if name else "auto")
     if kind not in CHOICES:
         raise BadRequest(f'invalid tool_choice type "{kind}": must be "auto", "any", "tool" or "none"')
     if kind == "any":

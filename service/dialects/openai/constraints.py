@@ -10,7 +10,7 @@ from ...errors import BadRequest
 from ...protocol.request import Constraint
 from ..bounds import MAX_SCHEMA_BYTES
 from ..fields import Fields
-from ..formats import schema_of
+from ..formats import kind_of, schema_of
 
 _KINDS = ("regex", "choice", "grammar", "structural_tag")
 _KNOWN = {*_KINDS, "json", "json_object"}
@@ -20,7 +20,7 @@ _BOTH = "structured_outputs can't go with another format"
 def parse_response_format(fields: Fields) -> str | dict[str, Any] | None:
     """Return the `response_format` of chat and completions as a Request has it. Raise BadRequest."""
     shape = fields.child("response_format", "openai.ResponseFormat")
-    kind = shape.string("type", "text")
+    kind = kind_of(shape, "text")
     if kind == "json_schema":
         return schema_of(shape)
     if kind not in ("text", "json_object"):

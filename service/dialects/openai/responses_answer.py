@@ -287,7 +287,7 @@ def _text_part(type: str, text: str) -> Record:
 def _usage(finished: Finished) -> Record:
     return {
         "input_tokens": finished.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": finished.cached_tokens},
+        "input_tokens_details": {"cached_tokens": finished.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": finished.output_tokens,
         "output_tokens_details": {"reasoning_tokens": finished.thinking_tokens},
         "total_tokens": finished.prompt_tokens + finished.output_tokens,

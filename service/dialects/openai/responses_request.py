@@ -16,7 +16,7 @@ from ...errors import BadRequest
 from ...protocol.request import Chat, Request, Sampling
 from ..answer import Record
 from ..fields import Fields
-from ..formats import schema_of
+from ..formats import kind_of, schema_of
 from ..tools import Tools
 from ..vllm_fields import RESPONSES, refuse_unsupported, template_arguments
 from .constraints import with_vllms
@@ -152,7 +152,7 @@ def _think(fields: Fields, switch: bool | None) -> bool | str | None:
 
 
 def _format(format: Fields) -> str | dict[str, Any] | None:
-    kind = format.string("type", "text")
+    kind = kind_of(format, "text")
     if kind == "json_schema":
         return schema_of(format)
     if kind not in ("text", "json_object"):
@@ -175,24 +175,24 @@ def _truncates(fields: Fields) -> bool:
 
 def _echo(fields: Fields) -> Record:
     """Return the parameters that a response repeats as the client sent them. Those that have no effect are null."""
-    reasoning = fields.mapping("reasoning")
+    reasoning, text = fields.mapping("reasoning"), fields.child("text", "openai.Text").values
     return {
         "background": False,
         "instructions": fields.get("instructions"),
         "max_output_tokens": fields.get("max_output_tokens"),
         "max_tool_calls": None,
-        "metadata": fields.mapping("metadata"),
+        "metadata": fields.strings_by_name("metadata"),
         "parallel_tool_calls": fields.boolean("parallel_tool_calls", True),
         "previous_response_id": fields.get("previous_response_id") or None,
         "reasoning": {"effort": reasoning.get("effort"), "summary": reasoning.get("summary")},
         "service_tier": "default",
         "store": fields.boolean("store", False),
         "temperature": fields.get("temperature"),
-        "text": {"format": {"type": "text"}} | fields.child("text", "openai.Text").values,
+        "text": text | {"format": text.get("format") or {"type": "text"}},
         "tool_choice": fields.get("tool_choice") or "auto",
         "tools": fields.array("tools", "[]Tool"),
         "top_logprobs": fields.integer("top_logprobs"),
         "top_p": fields.get("top_p"),
         "truncation": fields.string("truncation", "disabled"),
-        "user": fields.get("user"),
+        "user": fields.string("user") or None,
     }

@@ -93,7 +93,7 @@ def parse_choice(fields: Fields, tools: Tools) -> ToolChoice:
     """Return the tool choice. Raise BadRequest if it can't be met."""
     value = fields.get("tool_choice")
     choice = Fields(value if isinstance(value, dict) else {"type": value}, "ResponsesRequest", "tool_choice.")
-    kind = choice.string("type", "auto")
+    kind = choice.string("type", "" if isinstance(value, dict) else "auto")
     if kind in ("function", CUSTOM):
         return _forced(choice, tools)
     if kind == "allowed_tools":

@@ -42,7 +42,7 @@ def test_the_last_record_holds_the_whole_response():
     ]  # fmt: skip
     assert response["usage"] == {
         "input_tokens": 7,
-        "input_tokens_details": {"cached_tokens": 5},
+        "input_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 0},
         "output_tokens": 3,
         "output_tokens_details": {"reasoning_tokens": 2},
         "total_tokens": 10,
@@ -94,6 +94,8 @@ def test_what_was_asked_is_repeated():
     assert {name: response[name] for name in asked} == asked
     assert (response["tool_choice"], response["truncation"], response["store"]) == ("auto", "disabled", False)
     assert response["text"] == {"format": {"type": "text"}}
+    empty = answer(FINISHED, text={"format": {}, "verbosity": "low"})[-1]["response"]
+    assert empty["text"] == {"format": {"type": "text"}, "verbosity": "low"}
 
 
 def test_reasoning_can_be_taken_home_where_it_is_asked_for():
