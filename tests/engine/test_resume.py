@@ -46,6 +46,16 @@ REQUESTS = {
     "log probabilities": Request("demo", chat(LONG), Sampling(max_tokens=20), logprobs=2),
     "raw text": Request("demo", Text("Hello"), Sampling(max_tokens=20)),
     "an echo": Request("demo", Text("Hello"), Sampling(max_tokens=20), echo=True),
+    "the log probabilities of an echo": Request(
+        "demo", Text("The sky is"), Sampling(max_tokens=20), echo=True, logprobs=1
+    ),
+    "log probabilities of text that is held back": Request(
+        "demo", Text("The sky is"), Sampling(max_tokens=20, stop=["x" * 30]), echo=True, logprobs=0
+    ),
+    "the log probabilities of a thought": Request("demo", chat("Who are you?", think=True), logprobs=0),
+    "the log probabilities of a call": Request(
+        "demo", chat("What is the weather in Paris?", tools=[WEATHER]), logprobs=0
+    ),
 }
 
 

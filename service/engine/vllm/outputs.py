@@ -73,7 +73,8 @@ class Answers:
         else:
             text = prompt.text if isinstance(prompt, Text) else self._decode(ids)
         logprobs: list[TokenLogprob] = []
-        if self._request.logprobs is not None:
+        # A client whose answer has moved has those of the prompt already.
+        if self._request.logprobs is not None and self._request.so_far is None:
             # The first token has no probability, since nothing precedes it.
             scores = self._prompt_scores
             if scores is None:
