@@ -25,6 +25,7 @@ from service.protocol.commands import Check, Embed
 from service.protocol.events import Checked, Event
 from service.protocol.request import Caller, EmbedRequest
 from service.transport.address import parse_address
+from service.transport.connect import connect
 from tests.support.certificates import certify
 
 ECHOES = 40
@@ -197,6 +198,18 @@ def test_a_silent_engine_is_lost_and_a_quiet_one_is_not(tmp_path: Path, engine: 
         (lost,) = inbox.get(60)
         assert lost.kind == "EngineGone"
         assert connection.closed
+
+
+def test_an_address_of_a_host_that_does_not_answer_leaves_time_for_the_next_one(monkeypatch: pytest.MonkeyPatch):
+    with socket.socket() as silent, socket.socket() as waiting, listening("tcp://127.0.0.1:0") as address:
+        silent.bind(("127.0.0.1", 0))
+        # Once one connection waits to be accepted, the kernel answers no other one.
+        silent.listen(0)
+        waiting.connect(silent.getsockname())
+        places = [silent.getsockname(), ("127.0.0.1", parse_address(address).first)]
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        connect(parse_address("tcp://localhost:1"), 2.0).close()
 
 
 def test_no_free_port_is_said(engine: str):
