@@ -45,3 +45,8 @@ def key_of(name: str) -> ReplicaKey | None:
     if len(parts) != 4 or not parts[1].isdecimal():
         return None
     return ReplicaKey(parts[2], int(parts[1]))
+
+
+def model_of(name: str) -> str:
+    """Return the name of the model for which the actor was started."""
+    return name.rsplit("#", 3)[0]

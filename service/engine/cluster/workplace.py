@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +24,7 @@ from ...models.model import Model
 from ...protocol.model_info import ClusterNode
 from ...protocol.reports import WorkerOptions
 from ..worker_launch import compile_cache, worker_options
-from .names import ReplicaKey, key_of, new_name, replica_key
+from .names import ReplicaKey, key_of, model_of, new_name, replica_key
 from .ray_cluster import Placement, RayCluster
 from .remote_process import Actor, RemoteProcess
 
@@ -61,7 +61,9 @@ class ClusterWorkplace:
         self._settings = settings
         # The control socket is what tells two engine hosts apart, and stays when one is started anew.
         self._cluster = cluster or RayCluster(settings.cluster, f"vllm-wsgi:{settings.engine_socket}")
+        # Two models with other numbers of replicas may have the same weights, so several workers may have one key.
         self._found: dict[ReplicaKey, list[str]] = defaultdict(list)
+        self._taken: Counter[ReplicaKey] = Counter()
         self._is_left = False
         self.nodes: Sequence[ClusterNode] = ()
         self._draining: frozenset[str] = frozenset()
@@ -81,12 +83,16 @@ class ClusterWorkplace:
 
     async def start(self, model: Model, replica: int) -> RemoteProcess:
         """As in Workplace: return the worker that runs already, else have one placed. Raises Unavailable."""
-        found = self._found.get(replica_key(model, replica))
-        while found:
-            name = found.pop()
+        key = replica_key(model, replica)
+        while found := self._found.get(key):
+            # Of two models with the same weights each takes its own.
+            name = max(reversed(found), key=lambda each: model_of(each) == model.name.short)
+            found.remove(name)
+            self._taken[key] += 1
             if (actor := await asyncio.to_thread(self._cluster.find, name)) is not None:
-                logger.info("%s: takes over the engine worker that runs already", name.partition("#")[0])
+                logger.info("%s: takes over the engine worker that runs already", model_of(name))
                 return self._process(actor)
+            self._taken[key] -= 1
         needs, options = self._placement(model), worker_options(self._settings, _at_home(model), replica, "")
         if needs.node_id:
             logger.info("%s: starts on node %s; vLLM takes its GPUs itself", model.name.short, needs.node_id)
@@ -100,12 +106,15 @@ class ClusterWorkplace:
 
     async def end_unneeded(self, models: Sequence[Model]) -> None:
         """End the workers that were found and that none of the models needs any more."""
-        needed = {replica_key(model, replica) for model in models for replica in range(model.replicas)}
-        unneeded = [name for key, names in self._found.items() if key not in needed for name in names]
-        # Of two workers of one replica the first one was given up.
-        unneeded += [name for key, names in self._found.items() if key in needed for name in names[:-1]]
+        engines = {model.engine: model for model in models}.values()
+        needed = Counter(replica_key(model, replica) for model in engines for replica in range(model.replicas))
+        named, unneeded = {model.name.short for model in models}, []
         for key, names in self._found.items():
-            self._found[key] = [name for name in names if name not in unneeded]
+            # Of two workers of one replica the first one was given up.
+            names.sort(key=lambda name: model_of(name) in named)
+            surplus = max(0, len(names) + self._taken[key] - needed[key])
+            unneeded += names[:surplus]
+            del names[:surplus]
         for name in unneeded:
             if (actor := await asyncio.to_thread(self._cluster.find, name)) is not None:
                 logger.info("%s: no model needs this engine worker any more; it is ended", name)

@@ -165,6 +165,45 @@ async def test_of_two_workers_of_one_replica_one_is_ended():
 
 
 @in_loop
+async def test_of_two_workers_of_one_replica_one_is_ended_also_when_the_other_one_serves_already():
+    world = World((model(), 0), (model(), 0))
+    await world.workplace.start(model(), 0)
+    await world.workplace.end_unneeded([model()])
+    assert [actor.calls for actor in world.found] == [["terminate", "end", "kill"], []]
+
+
+@pytest.mark.parametrize("serves", [True, False])
+@in_loop
+async def test_the_worker_of_a_model_that_is_gone_is_ended_although_another_model_has_its_weights(serves: bool):
+    one, other = model("one"), model("other", replicas=2)
+    world = World((one, 0), (other, 0), (other, 1), (one, 0))
+    if serves:
+        await world.workplace.start(other, 0)
+    await world.workplace.end_unneeded([other])
+    assert [bool(actor.calls) for actor in world.found] == [True, False, False, True]
+
+
+@in_loop
+async def test_two_models_with_the_same_weights_keep_workers_of_their_own():
+    one, other = model("one"), model("other", replicas=2)
+    world = World((one, 0), (other, 0), (other, 1))
+    for starts in one, other:
+        process = await world.workplace.start(starts, 0)
+        world.found[starts is other].is_ready()
+        assert await process.report(60) == READY
+    await world.workplace.end_unneeded([one, other])
+    assert [actor.calls for actor in world.found] == [[], [], []]
+
+
+@in_loop
+async def test_the_worker_of_an_engine_that_models_share_stays_when_one_of_them_is_gone():
+    world = World((model("gone"), 0))
+    await world.workplace.end_unneeded([model("one"), model("other")])
+    assert world.workplace.holds(model("one"))
+    assert [actor.calls for actor in world.found] == [[]]
+
+
+@in_loop
 async def test_a_worker_is_ended_on_its_node_and_its_actor_is_killed():
     world, process = await taken_over()
     process.terminate()
