@@ -25,6 +25,8 @@ from .finding import Finding, validity
 
 # Below this a busy engine worker may run out of connections.
 OPEN_FILES = 1024
+# Ray counts parts of a GPU in ten-thousandths. Five times 0.2 GPUs fit on one, also where numbers are not exact.
+PARTS = 10_000
 
 
 def cluster_findings(settings: Settings) -> Iterator[Finding]:
@@ -61,7 +63,7 @@ def gpu_findings(models: list[Model], nodes: list[ClusterNode]) -> Iterator[Find
     pinned = sum(model.gpus * model.replicas for model in models if model.pinned)
     wanted = sum(model.gpus * model.replicas for model in models)
     text = f"{gpus:g}, {free:g} of them free; pinned models take {pinned:g}, and all models {wanted:g}"
-    yield Finding("GPUs", pinned <= gpus, text)
+    yield Finding("GPUs", _parts(pinned) <= _parts(gpus), text)
     for model in models:
         room = room_for(model, nodes)
         has = f"{_counted(model.replicas, 'replica')} with {_counted(model.gpus, 'GPU')} each"
@@ -73,7 +75,7 @@ def room_for(model: Model, nodes: list[ClusterNode]) -> int:
     needs = needs_of(model)
     if needs == Placement(0, 0):
         # vLLM takes the GPUs of one replica from several nodes.
-        return int(sum(node.gpus for node in nodes) // model.gpus) if model.gpus else model.replicas
+        return _parts(sum(node.gpus for node in nodes)) // _parts(model.gpus) if model.gpus else model.replicas
     return sum(_room_on(node, needs) for node in nodes)
 
 
@@ -166,16 +168,22 @@ def _can_run(node: ClusterNode, model: Model) -> bool:
 
 def _room_on(node: ClusterNode, needs: Placement) -> int:
     """Return how many engine workers with these needs a node could run."""
-    return int(node.gpus // needs.gpus) if needs.gpus else int(node.cpus // needs.cpus)
+    if needs.gpus:
+        return _parts(node.gpus) // _parts(needs.gpus)
+    return _parts(node.cpus) // _parts(needs.cpus)
 
 
 def _most_workers(models: list[Model], node: ClusterNode) -> int:
     """Return how many engine workers of all models a node may run at once: those that need least come first."""
-    gpus, cpus, workers = node.gpus, node.cpus, 0
+    gpus, cpus, workers = _parts(node.gpus), _parts(node.cpus), 0
     for needs in sorted(needs_of(model) for model in models for _ in range(model.replicas)):
-        if needs.gpus <= gpus and needs.cpus <= cpus:
-            gpus, cpus, workers = gpus - needs.gpus, cpus - needs.cpus, workers + 1
+        if _parts(needs.gpus) <= gpus and _parts(needs.cpus) <= cpus:
+            gpus, cpus, workers = gpus - _parts(needs.gpus), cpus - _parts(needs.cpus), workers + 1
     return workers
+
+
+def _parts(number: float) -> int:
+    return round(number * PARTS)
 
 
 def _counted(number: float, name: str) -> str:

@@ -31,6 +31,8 @@ CONFIGURATIONS = ("config.json", "params.json")
 # A typing mistake must not start a thousand processes.
 MAX_REPLICAS = 64
 MAX_GPUS = 1024
+# Ray counts parts of a GPU in ten-thousandths.
+SMALLEST_PART = 0.0001
 
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?\Z", re.ASCII)
 
@@ -144,6 +146,8 @@ class _ModelsToml(TomlFile):
             self._fail((*place, "replicas"), f"must be between 1 and {MAX_REPLICAS}")
         if not 0 <= fields.get("gpus", 1) <= MAX_GPUS:
             self._fail((*place, "gpus"), f"must be between 0 and {MAX_GPUS}")
+        if 0 < fields.get("gpus", 1) < SMALLEST_PART:
+            self._fail((*place, "gpus"), f"must be 0 or at least {SMALLEST_PART}")
         if fields.get("gpus", 1) > 1 and fields["gpus"] % 1:
             self._fail((*place, "gpus"), "must be a whole number when it is more than 1")
         fields["devices"] = self._devices((*place, "devices"), table.get("devices", []), fields.get("replicas", 1))

@@ -26,7 +26,9 @@ class Limits:
     gpus: float = math.inf
 
     def hold(self, residents: list[Resident]) -> bool:
-        crowded = (self.models and len(residents) > self.models) or sum(each.gpus for each in residents) > self.gpus
+        # Ray counts ten-thousandths; a sum of parts of GPUs is a little more or less than what it should be.
+        gpus = round(sum(each.gpus for each in residents), 4)
+        crowded = (self.models and len(residents) > self.models) or gpus > self.gpus
         return not crowded and not (self.memory and sum(each.memory for each in residents) > self.memory)
 
 

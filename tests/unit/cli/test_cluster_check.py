@@ -141,6 +141,7 @@ def test_the_store_must_be_on_each_node_once_a_client_has_made_a_model(check: Ch
     [
         ("replicas = 2\ngpus = 3", "FAILED 2 replicas with 3 GPUs each; the nodes have room for 1"),
         ("gpus = 0.25", "ok 1 replica with 0.25 GPUs each; the nodes have room for 20"),
+        ("gpus = 0.2\nreplicas = 25", "ok 25 replicas with 0.2 GPUs each; the nodes have room for 25"),
         ("gpus = 0\nreplicas = 17", "FAILED 17 replicas with 0 GPUs each; the nodes have room for 16"),
         ('gpus = 5\nengine_args = { distributed_executor_backend = "ray" }',
          "ok 1 replica with 5 GPUs each; the nodes have room for 1"),
@@ -157,6 +158,22 @@ def test_pinned_models_need_more_gpus_than_there_are(check: Check):
     check.models(f'[models.n]\nsource = "{check.weights}"\npinned = true\ngpus = 2')
     check.node(gpus=2)
     assert check.run("GPUs") == ["GPUs FAILED 2, 0 of them free; pinned models take 3, and all models 3"]
+
+
+def test_parts_of_gpus_that_fill_a_cluster_are_not_too_many(check: Check):
+    check.models(
+        f'gpus = 0.8\nreplicas = 3\n[models.n]\nsource = "{check.weights}"\npinned = true\ngpus = 0.3\nreplicas = 2'
+    )
+    for _ in range(3):
+        check.node(gpus=1)
+    assert check.run("GPUs") == ["GPUs ok 3, 0 of them free; pinned models take 3, and all models 3"]
+
+
+def test_a_port_is_wanted_for_each_part_of_a_gpu(check: Check):
+    check.models("gpus = 0.2\nreplicas = 5")
+    check.node(gpus=1)
+    (row,) = check.run("limits", VLLM_WSGI_ENGINE_PORTS="7434-7437")
+    assert row == "limits FAILED VLLM_WSGI_ENGINE_PORTS has 4 ports, and a node may run 5 engine workers"
 
 
 def test_a_range_of_ports_that_is_too_small_for_a_node_fails(check: Check):

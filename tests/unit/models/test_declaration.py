@@ -114,6 +114,7 @@ def test_a_model_is_found_by_its_repository_too(directory: Path, name: str):
         ('[models.a]\nsource = "o/a"\ndevices = [0]', 'line 3: models."a".devices: must be a list of strings'),
         ('[models.a]\nsource = "o/a"\ndevices = ["0", "1"]', 'line 3: models."a".devices: must have an entry for each'),
         ('[models.a]\nsource = "o/a"\ngpus = -1', 'line 3: models."a".gpus: must be between 0 and'),
+        ('[models.a]\nsource = "o/a"\ngpus = 0.00005', 'line 3: models."a".gpus: must be 0 or at least 0.0001'),
         ('[models.a]\nsource = "o/a"\ngpus = 1.5', 'line 3: models."a".gpus: must be a whole number when'),
         ('[models.a]\nsource = "o/a"\nengine_args = []', 'line 3: models."a".engine_args: must be a table'),
         ('[models.a]\nsource = ["o/a"]', 'line 2: models."a".source: must be a string'),

@@ -202,6 +202,13 @@ def test_without_limits_there_is_always_room(clock: Clock):
     assert residency(*models).has_room(Resident("new", 1.0, memory=1 << 60))
 
 
+def test_parts_of_gpus_that_fill_all_of_them_have_room(clock: Clock):
+    filled = residency(ready(clock, "a", gpus=0.8, replicas=3))
+    filled.limit_gpus(3)
+    assert filled.has_room(Resident("b", 1.0, replicas=2, gpus=0.3, clock=clock))
+    assert not filled.has_room(Resident("b", 1.0, gpus=0.6001, clock=clock))
+
+
 @pytest.mark.parametrize("limits", [{"models": 2}, {"memory": 20}])
 def test_the_least_recently_used_goes(clock: Clock, limits: dict[str, int]):
     a, b = ready(clock, "a", memory=10), ready(clock, "b", memory=10)
