@@ -23,11 +23,11 @@ NewActor = Callable[[], WorkerActor]
 
 @pytest.fixture
 def new_actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewActor]:
-    monkeypatch.setattr(actor, "_node", lambda: ("127.0.0.1", "n"))
+    monkeypatch.setattr(actor, "_node", lambda: ("127.0.0.1", "n", "10.0.0.10:6379"))
     made: list[WorkerActor] = []
 
     def new() -> WorkerActor:
-        made.append(WorkerActor(OPTIONS, (0, 0), str(tmp_path), "127.0.0.1:6379"))
+        made.append(WorkerActor(OPTIONS, (0, 0), str(tmp_path)))
         return made[-1]
 
     yield new
@@ -98,7 +98,7 @@ def test_what_is_set_for_a_node_is_what_its_first_process_began_with(monkeypatch
 
 
 def test_an_address_that_needs_tls_is_refused(new_actor: NewActor, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(actor, "_node", lambda: ("10.0.0.2", "n"))
+    monkeypatch.setattr(actor, "_node", lambda: ("10.0.0.2", "n", "10.0.0.10:6379"))
     news = whole(new_actor(), lambda news: news.has_ended)
     (failed,) = news.reports
     assert isinstance(failed, LoadFailed)
@@ -116,3 +116,7 @@ def test_a_worker_that_no_host_asks_for_ends_when_it_is_idle(new_actor: NewActor
         thread.join()
     # The actors of the other tests, which have ended, count as abandoned, too.
     assert [status for thread, status in exited if thread in worker._threads] == [0]
+
+
+def test_vllm_reaches_the_cluster_as_its_node_does(new_actor: NewActor):
+    assert new_actor()._environment["RAY_ADDRESS"] == "10.0.0.10:6379"

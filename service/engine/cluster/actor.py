@@ -46,14 +46,15 @@ THREADS = "OMP_NUM_THREADS"
 class WorkerActor:
     """The options have no address yet: the worker listens at the node's own, at one of the `ports`.
 
-    `cache` is the directory for what is compiled, and `cluster` the address of the cluster, for vLLM's own use of it.
+    `cache` is the directory for what is compiled.
     """
 
-    def __init__(self, options: bytes, ports: tuple[int, int], cache: str, cluster: str) -> None:
+    def __init__(self, options: bytes, ports: tuple[int, int], cache: str) -> None:
         self._options = msgspec.json.decode(options, type=WorkerOptions)
         self._ports = ports
-        self._node, self._node_id = _node()
-        # vLLM's own guess of its address may be that of another network, which Ray's nodes are not known by.
+        self._node, self._node_id, cluster = _node()
+        # vLLM's own guess of its address may be that of another network, which Ray's nodes are not known by. It joins the
+        # cluster itself for a model over several nodes.
         ours = {"VLLM_HOST_IP": self._node, "VLLM_RAY_EXTRA_ENV_VARS_TO_COPY": ",".join(COPIED)}
         self._environment = ours | worker_environment(Path(cache)) | {"RAY_ADDRESS": cluster}
         if not _is_set_on_node(THREADS):
@@ -153,11 +154,15 @@ class WorkerActor:
         os._exit(0)
 
 
-def _node() -> tuple[str, str]:
-    """Return the address of this node, and Ray's name of it."""
+def _node() -> tuple[str, str, str]:
+    """Return the address of this node, Ray's name of it, and the address at which this node reaches the cluster.
+
+    The engine host may have another one: it often is on the head's machine.
+    """
     import ray
 
-    return str(ray.util.get_node_ip_address()), str(ray.get_runtime_context().get_node_id())
+    context = ray.get_runtime_context()
+    return str(ray.util.get_node_ip_address()), str(context.get_node_id()), str(context.gcs_address)
 
 
 def _is_set_on_node(name: str) -> bool:

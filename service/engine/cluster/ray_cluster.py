@@ -125,7 +125,7 @@ class RayCluster:
             num_gpus=needs.gpus, num_cpus=needs.cpus, max_concurrency=CALLS_AT_ONCE, scheduling_strategy=strategy,
         )  # fmt: skip
         try:
-            handle = await asyncio.to_thread(actor_class.remote, options, ports, cache, self.address)
+            handle = await asyncio.to_thread(actor_class.remote, options, ports, cache)
         except Exception as error:
             raise Unavailable(f"the cluster can't place an engine worker: {_first_line(error)}") from None
         return RayActor(self._ray, handle, name)
