@@ -53,8 +53,8 @@ class WorkerActor:
         self._options = msgspec.json.decode(options, type=WorkerOptions)
         self._ports = ports
         self._node, self._node_id, cluster = _node()
-        # vLLM's own guess of its address may be that of another network, which Ray's nodes are not known by. It joins the
-        # cluster itself for a model over several nodes.
+        # vLLM's own guess of its address may be that of another network, which Ray's nodes are not known by. It joins
+        # the cluster itself for a model over several nodes.
         ours = {"VLLM_HOST_IP": self._node, "VLLM_RAY_EXTRA_ENV_VARS_TO_COPY": ",".join(COPIED)}
         self._environment = ours | worker_environment(Path(cache)) | {"RAY_ADDRESS": cluster}
         if not _is_set_on_node(THREADS):
