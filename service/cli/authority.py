@@ -91,7 +91,7 @@ def _known_as(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
-        return x509.DNSName(name)
+        return x509.DNSName(name.removesuffix("."))
 
 
 def _public(certificate: x509.Certificate) -> bytes:

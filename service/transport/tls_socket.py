@@ -27,7 +27,9 @@ class TlsSocket:
             raise SettingsError("VLLM_WSGI_TLS must name the directory of the certificates")
         self._plain = plain
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = Credentials(tls).for_client().wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        # Certificates have names without the dot at the end that keeps a resolver from adding a domain.
+        name = host.removesuffix(".")
+        self._tls = Credentials(tls).for_client().wrap_bio(self._incoming, self._outgoing, server_hostname=name)
         self._lock = threading.Lock()
         # Records must leave in the order in which they were encrypted.
         self._sending = threading.Lock()

@@ -20,7 +20,7 @@ from service.errors import BadRequest
 from service.protocol.events import Loaded
 from service.protocol.model_info import EngineState, LeftOutModel, LoadedModel, ModelInfo
 from service.transport.address import parse_address
-from service.transport.credentials import check_credentials
+from service.transport.credentials import Credentials, check_credentials
 from tests.support.certificates import DAY_SECONDS, certify
 
 RUNNER = CliRunner()
@@ -269,6 +269,8 @@ def test_certificates_are_made_and_renewed_with_one_ca(tmp_path: Path) -> None:
     assert (machines[0] / "ca.pem").read_text() == (machines[1] / "ca.pem").read_text()
     for machine in machines:
         check_credentials(parse_address("tls://gpu1:7433"), str(machine))
+    assert run("certificates", str(tmp_path), "--engine", "gpu2.internal.").exit_code == 0
+    Credentials(str(tmp_path / "gpu2.internal.")).check_server("gpu2.internal")
     modes = {file.stat().st_mode & 0o777 for file in tmp_path.rglob("*.pem")}
     assert modes == {0o600}
 

@@ -125,6 +125,15 @@ def test_an_engine_that_is_another_machine_is_refused(tmp_path: Path):
         assert "not valid for 'gpu1'" in _refused_as("gpu1", address, web)
 
 
+def test_a_name_with_a_dot_at_its_end_is_the_name_of_the_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    look_up = socket.getaddrinfo
+    # The name has a dot where a resolver must not add a domain. Few resolvers know this one.
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **more: look_up(host.rstrip("."), *rest, **more))
+    web = certify(tmp_path, ["web"], engine=False)
+    with listening("tls://localhost:0", certify(tmp_path, ["localhost"], engine=True)) as address:
+        assert asked(Connections(address.replace("localhost", "localhost."), web)) == "fine"
+
+
 def test_a_web_machine_can_not_pass_for_an_engine(tmp_path: Path):
     with listening("tls://localhost:0", certify(tmp_path, ["localhost"], engine=False)) as address:
         assert "purpose" in refusal(address, certify(tmp_path, ["web"], engine=False))
