@@ -26,10 +26,13 @@ class Limits:
     gpus: float = math.inf
 
     def hold(self, residents: list[Resident]) -> bool:
+        return not any(self.exceeded(residents))
+
+    def exceeded(self, residents: list[Resident]) -> tuple[bool, bool, bool]:
+        """Return whether they are too many models, take too much memory, and too many GPUs."""
         # Ray counts ten-thousandths; a sum of parts of GPUs is a little more or less than what it should be.
-        gpus = round(sum(each.gpus for each in residents), 4)
-        crowded = (self.models and len(residents) > self.models) or gpus > self.gpus
-        return not crowded and not (self.memory and sum(each.memory for each in residents) > self.memory)
+        memory, gpus = sum(each.memory for each in residents), round(sum(each.gpus for each in residents), 4)
+        return 0 < self.models < len(residents), 0 < self.memory < memory, gpus > self.gpus
 
 
 class Residency:
@@ -94,10 +97,13 @@ class Residency:
 
     def _least_used(self, staying: list[Resident], wanted: list[Resident]) -> list[Resident]:
         """Return those of `staying` that must go for the rest and `wanted` to fit, or all that can go."""
-        idle = sorted((each for each in staying if each.evictable), key=lambda each: each.used)
         going: list[Resident] = []
-        while idle and not self._limits.hold([*wanted, *(each for each in staying if each not in going)]):
-            going.append(idle.pop(0))
+        for each in sorted((each for each in staying if each.evictable), key=lambda each: each.used):
+            stay = [*wanted, *(other for other in staying if other not in going)]
+            models, memory, gpus = self._limits.exceeded(stay)
+            # A model without GPUs makes no room on them.
+            if models or (memory and each.memory) or (gpus and each.gpus):
+                going.append(each)
         return going
 
     def next_due(self) -> float | None:

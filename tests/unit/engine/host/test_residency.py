@@ -228,6 +228,13 @@ def test_as_many_go_as_it_takes_and_no_more(clock: Clock):
     assert names(residency(*models, memory=20).victims(new)) == ["a", "b"]
 
 
+def test_a_model_that_takes_nothing_of_what_is_wanted_stays(clock: Clock):
+    full = residency(ready(clock, "cpu", memory=5), ready(clock, "gpu", gpus=1.0), memory=10)
+    full.limit_gpus(1)
+    assert names(full.victims(Resident("new", 1.0, memory=5, gpus=1.0, clock=clock))) == ["gpu"]
+    assert names(full.victims(Resident("new", 1.0, memory=6, gpus=0.0, clock=clock))) == ["cpu"]
+
+
 def test_busy_and_pinned_models_never_go(clock: Clock):
     pinned, busy, idle = ready(clock, "pinned", pinned=True), ready(clock, "busy"), ready(clock, "idle")
     busy.send(None, submits=True)
