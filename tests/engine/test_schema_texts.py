@@ -91,6 +91,39 @@ CASES: dict[str, tuple[dict[str, Any], list[Any], list[str]]] = {
     "a property that may not be there": (obj({"a": False, "b": FLAG}, "b"), [{"b": True}], ['{"a": 1}']),
     "a bound between integers": ({"type": "integer", "minimum": 0.5}, [1, 20], ["true"]),
     "a required name without a property": ({"type": "object", "required": ["b"]}, [{"b": 2}], ["{}", "4"]),
+    "zod's uuid": (
+        {"type": "string", "format": "uuid", "pattern":
+         "^([0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[1-8][0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}"
+         "|00000000-0000-0000-0000-000000000000|ffffffff-ffff-ffff-ffff-ffffffffffff)$"},
+        ["123e4567-e89b-12d3-a456-426614174000", "00000000-0000-0000-0000-000000000000"],
+        ['"123e4567-e89b-92d3-a456-426614174000"'],
+    ),
+    "a pattern that is stricter than its format": (
+        {"type": "string", "format": "date-time", "pattern": r"^[\d-]{10}T[\d:]{8}Z$"}, ["2024-01-01T00:00:00Z"],
+        ['"2024-01-01T00:00:00+01:00"'],
+    ),
+    "an address": (
+        {"type": "string", "format": "ipv4"}, ["0.10.200.255"], ['"012.33.94.7"', '"256.1.1.1"', '"1.2.3"'],
+    ),
+    "zod's record of an enum": (
+        {"type": "object", "propertyNames": {"type": "string", "enum": ["x", "y"]}, "additionalProperties": FLAG,
+         "required": ["x", "y"]},
+        [{"x": True, "y": False}], ['{"x": true}', "{}", '{"x": true, "y": true, "z": true}'],
+    ),
+    "a bound of unsigned integers": ({"type": "integer", "minimum": 0, "maximum": 2**64 - 1}, [0, 10**15], ["-1"]),
+    "a pattern beside lengths": (
+        {"type": "string", "pattern": "^[a-z]+$", "minLength": 2, "maxLength": 200}, ["ab", "a" * 200],
+        ['"a"', '"' + "a" * 201 + '"', '"A1"'],
+    ),
+    "many repetitions": (
+        {"type": "string", "pattern": "^[a-z]{1,255}$"}, ["a", "a" * 128, "a" * 129, "a" * 255],
+        ['""', '"' + "a" * 256 + '"'],
+    ),
+    "many repetitions and more": (
+        {"type": "string", "pattern": "^[a-z]{200,}$"}, ["a" * 200, "a" * 700], ['"' + "a" * 199 + '"'],
+    ),
+    "a pattern without a type": ({"pattern": "^a$"}, ["a"], ['"b"', "1"]),
+    "bounds without a type": ({"minimum": 1, "maximum": 2}, [1, 1.5], ["0", "3", '"a"']),
     "a reference to itself": (
         {"$ref": "#/$defs/N",
          "$defs": {"N": obj({"next": {"anyOf": [{"$ref": "#/$defs/N"}, {"type": "null"}]}}, "next")}},

@@ -21,6 +21,7 @@ from vllm.v1.structured_output.utils import grammar_is_likely_lark
 from ...errors import BadRequest
 from ...protocol.request import Constraint
 from .grammar_text import PatternMarks
+from .json_patterns import MAX_TIMES
 from .json_schema import enforceable
 from .schema_bounds import MAX_BYTES, check_pattern
 from .schema_faults import place_of_fault
@@ -128,7 +129,7 @@ class Grammars:
             (kind, value), *_ = ((name, getattr(constraint, name)) for name in _KINDS if getattr(constraint, name))
             return StructuredOutputsParams(**{kind: value})
         if constraint.regex:
-            check_pattern(constraint.regex, "regex")
+            check_pattern(constraint.regex, "regex", MAX_TIMES)
             return _tagged({"type": "regex", "pattern": constraint.regex})
         if constraint.choice:
             enforceable({"enum": constraint.choice})

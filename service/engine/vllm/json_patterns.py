@@ -14,6 +14,8 @@ from .character_sets import Characters, complement, matching, single, union
 
 MAX_DEPTH = 50
 MAX_CHARACTERS = 50_000
+# xgrammar fails at an expression that it must repeat more often.
+MAX_TIMES = 128
 
 _DIGITS = union([(0x30, 0x39)])
 _WORD = union([(0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)])
@@ -143,9 +145,10 @@ class _Reader:
         if not least or (most and int(most) < int(least)):
             self._fail("a repetition has no lower bound, or one above the upper bound")
         if not comma or most:
-            return f"{expression}{{{int(least)},{int(most or least)}}}"
+            return _between(expression, int(least), int(most or least))
         # xgrammar takes `(X){2,}` for more than it is where X ends with a repetition.
-        return f"{expression}{{{int(least)}}}{expression}*" if int(least) > 1 else expression + "*+"[int(least)]
+        more = int(least) > 1
+        return f"{_between(expression, int(least), int(least))}{expression}*" if more else expression + "*+"[int(least)]
 
     def _class(self) -> Characters:
         """Return the characters of a class, whose opening bracket has been read."""
@@ -215,6 +218,16 @@ class _Reader:
 
     def _fail(self, reason: str) -> NoReturn:
         raise PatternError(f"{reason}, at character {self._at} of the pattern")
+
+
+def _between(expression: str, least: int, most: int) -> str:
+    """Return a repetition in parts that xgrammar takes."""
+    parts: list[str] = []
+    while not parts or most:
+        few, many = min(least, MAX_TIMES), min(most, MAX_TIMES)
+        parts.append(f"{expression}{{{few},{many}}}")
+        least, most = least - few, most - many
+    return "".join(parts)
 
 
 def _is_single(characters: Characters) -> bool:

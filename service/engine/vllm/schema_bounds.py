@@ -21,11 +21,11 @@ MAX_ENUM_VALUES = 1_000
 # OpenAI's bound for an enum of more than 250 values.
 MAX_ENUM_CHARACTERS = 15_000
 MAX_PATTERN_CHARACTERS = 1_000
-# More repetitions than these take long to compile. The second one is of nested ones, multiplied.
-MAX_REPETITION = 128
+# More repetitions than these take long to compile. Nested ones are multiplied, and those side by side are added.
 MAX_REPETITIONS = 500
 
-_REPETITION = re.compile(r"\{(\d+)(?:,(\d*))?\}")
+# An escape, a class, a repetition with its bounds, or any other character.
+_TOKEN = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|\{(\d+)(?:,(\d*))?\}|.", re.DOTALL)
 
 
 class SchemaCounts:
@@ -65,18 +65,28 @@ class SchemaCounts:
             fail(place, f"the schema's enum values have more than {MAX_ENUM_CHARACTERS} characters")
 
 
-def check_pattern(pattern: str, place: str) -> None:
-    """Raise BadRequest for a pattern that is too long, or that repeats too much."""
+def check_pattern(pattern: str, place: str, most_times: int = MAX_REPETITIONS) -> None:
+    """Raise BadRequest for a pattern that is too long, or that repeats too much, or one thing over `most_times`."""
     if len(pattern) > MAX_PATTERN_CHARACTERS:
         fail(place, f"has {len(pattern)} characters, and may have {MAX_PATTERN_CHARACTERS}")
-    repetitions = 1
-    for least, most in _REPETITION.findall(pattern):
-        times = max(1, int((most or least)[:9]))
-        if times > MAX_REPETITION:
-            fail(place, f"repeats something {times} times, and may repeat it {MAX_REPETITION} times")
-        repetitions *= times
-    if repetitions > MAX_REPETITIONS:
-        fail(place, f"has repetitions of {repetitions} in all, and may have {MAX_REPETITIONS}")
+    # Of each group that is open, and of what a repetition would repeat.
+    groups, last = [0], 0
+    for token in _TOKEN.finditer(pattern):
+        if token[1] is not None:
+            times = max(1, int((token[2] or token[1])[:9]))
+            if times > most_times:
+                fail(place, f"repeats something {times} times, and may repeat it {most_times} times")
+            groups[-1] += max(1, last) * times - last
+            last = max(1, last) * times
+        elif token[0] == "(":
+            groups.append(0)
+        elif token[0] == ")" and len(groups) > 1:
+            last = groups.pop()
+            groups[-1] += last
+        else:
+            last = 0
+    if sum(groups) > MAX_REPETITIONS:
+        fail(place, f"has repetitions of {sum(groups)} in all, and may have {MAX_REPETITIONS}")
 
 
 def _check_rule(pattern: str, place: str) -> None:

@@ -8,37 +8,24 @@ from typing import Any, NamedTuple
 
 from .schema_intersection import pairs
 from .schema_reports import fail, report
+from .schema_texts import ENGLISH, FORMATS, MAX_LENGTH, settle_text
 
 # JavaScript's largest integer: the other bound of a number that has one.
 MAX_NUMBER = 9_007_199_254_740_991
-# A longer text or list does not fit most contexts, so that a higher bound is not enforced.
-MAX_LENGTH = 10_000
+# xgrammar's largest integer.
+_MAX_INTEGER = 2**63 - 1
 
-FORMATS = {
-    "email", "date", "time", "date-time", "duration", "ipv4", "ipv6", "hostname", "uuid", "uri", "uri-reference",
-    "uri-template", "json-pointer", "relative-json-pointer",
-}  # fmt: skip
-# RFC 3339, without leap seconds, which most clients can't read, and with at most nine digits behind the second.
-_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
-_YEAR = "([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])"
-_LEAP_YEAR = "([0-9]{2}(0[48]|[2468][048]|[13579][26])|([2468][048]|[13579][26]|0[48])00)"
-_DAY = "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
-_DATE = f"({_YEAR}-{_DAY}|{_LEAP_YEAR}-02-29)"
-_LOCAL = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
-_POINTER = "(/([^~/]|~[01])*)*"
-# In place of xgrammar's own, which let days go wrong, digits go on, or quotes go without an escape.
-_PATTERNS = {
-    "time": f"^{_TIME}$", "date": f"^{_DATE}$", "date-time": f"^{_DATE}T{_TIME}$",
-    "email": rf"^{_LOCAL}(\.{_LOCAL})*@{_LABEL}(\.{_LABEL})*$", "json-pointer": f"^{_POINTER}$",
-    "relative-json-pointer": f"^(0|[1-9][0-9]{{0,8}})(#|{_POINTER})$",
-}  # fmt: skip
 UNENFORCED = {
     "uniqueItems", "contains", "minContains", "maxContains", "multipleOf", "not", "if", "then", "else",
     "dependentRequired", "dependentSchemas", "dependencies",
 }  # fmt: skip
 _LENGTHS = ("minLength", "maxLength", "minItems", "maxItems")
 _LOW, _HIGH = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
+_KINDS = {
+    "string": ("minLength", "maxLength", "pattern"), "number": (*_LOW, *_HIGH, "multipleOf"),
+    "array": ("items", "prefixItems", "minItems", "maxItems"),
+    "object": ("properties", "patternProperties", "additionalProperties", "propertyNames", "required"),
+}  # fmt: skip
 
 
 class _Size(NamedTuple):
@@ -103,12 +90,25 @@ def _modernize(schema: dict[str, Any]) -> None:
 
 def settle(schema: dict[str, Any]) -> None:
     """Change a merged schema to what xgrammar enforces, and report what it does not."""
+    _infer_type(schema)
     _settle_range(schema)
     _close_range(schema)
+    _name_properties(schema)
     _require(schema)
     for sizes in _SIZES:
         _open(schema, sizes)
     _drop_unenforced(schema)
+
+
+def _infer_type(schema: dict[str, Any]) -> None:
+    """Give a schema without a type that of its keywords, as Ollama does: xgrammar would take any value."""
+    if any(key in schema for key in ("type", "enum", "const", "anyOf", "$ref")):
+        return
+    kinds = [kind for kind, keys in _KINDS.items() if any(key in schema for key in keys)]
+    if schema.get("format") in FORMATS | ENGLISH.keys() and "string" not in kinds:
+        kinds.append("string")
+    if "string" in kinds or "number" in kinds:
+        schema["type"] = kinds if len(kinds) > 1 else kinds[0]
 
 
 def _settle_range(schema: dict[str, Any]) -> None:
@@ -118,7 +118,11 @@ def _settle_range(schema: dict[str, Any]) -> None:
         if not math.isfinite(schema[key]):
             report(key)
             del schema[key]
-        elif schema.get("type") == "integer" and schema[key] != math.floor(schema[key]):
+        elif _is_integer(schema) and abs(schema[key]) > _MAX_INTEGER and (schema[key] > 0) is (key in _HIGH):
+            # Shorter numbers do; another bound takes its place.
+            del schema[key]
+            _tighten(schema, "maximum" if key in _HIGH else "minimum", MAX_NUMBER if key in _HIGH else -MAX_NUMBER)
+        elif _is_integer(schema) and schema[key] != math.floor(schema[key]):
             bound = schema.pop(key)
             if key in _LOW:
                 _tighten(schema, "minimum", math.ceil(bound))
@@ -145,7 +149,7 @@ def _tighten(schema: dict[str, Any], key: str, bound: float) -> None:
 def _is_narrow(schema: dict[str, Any]) -> bool:
     """Return whether no number with six decimals is in a range that has others."""
     lows, highs = ([(schema[key], key) for key in keys if _is_number(schema.get(key))] for keys in (_LOW, _HIGH))
-    if schema.get("type") == "integer" or not lows or not highs:
+    if _is_integer(schema) or not lows or not highs:
         return False
     (low, least), (high, most) = max(lows), min(highs)
     if low > high or (low == high and (least, most) != ("minimum", "maximum")) or abs(low) > 1 or abs(high) > 1:
@@ -166,8 +170,29 @@ def _close_range(schema: dict[str, Any]) -> None:
         schema["minimum"] = -MAX_NUMBER
 
 
+def _is_integer(schema: dict[str, Any]) -> bool:
+    kinds = schema.get("type")
+    return "integer" in kinds and "number" not in kinds if isinstance(kinds, list) else kinds == "integer"
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _name_properties(schema: dict[str, Any]) -> None:
+    """Write an object whose names are listed as one with these properties. xgrammar would require none of them."""
+    names, properties = schema.get("propertyNames"), schema.get("properties", {})
+    listed = names.get("enum") if isinstance(names, dict) else None
+    if not isinstance(listed, list) or not isinstance(properties, dict) or "patternProperties" in schema:
+        return
+    further = schema.get("additionalProperties", True)
+    listed = [name for name in listed if isinstance(name, str)]
+    schema["properties"] = {
+        **dict.fromkeys(properties, False),
+        **{each: properties.get(each, further) for each in listed},
+    }
+    schema["additionalProperties"] = False
+    del schema["propertyNames"]
 
 
 def _require(schema: dict[str, Any]) -> None:
@@ -205,14 +230,7 @@ def _open(schema: dict[str, Any], size: _Size) -> None:
 
 def _drop_unenforced(schema: dict[str, Any]) -> None:
     dropped = {key for key in UNENFORCED if key in schema}
-    named_format = schema.get("format")
-    if isinstance(named_format, str) and named_format not in FORMATS:
-        report(f"format {named_format[:40]}")
-        del schema["format"]
-    elif named_format in _PATTERNS and "pattern" not in schema:
-        schema["pattern"] = _PATTERNS[schema.pop("format")]
-    if "pattern" in schema or "format" in schema:
-        dropped |= {key for key in ("minLength", "maxLength") if key in schema}
+    settle_text(schema)
     if "patternProperties" in schema and "properties" in schema:
         dropped.add("patternProperties")
     if "propertyNames" in schema and ("properties" in schema or "patternProperties" in schema):
