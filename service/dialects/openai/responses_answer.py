@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ...errors import ServiceError
-from ...protocol.events import Delta, Event, Finished, Located, TokenLogprob
+from ...protocol.events import Delta, Event, Finished, Located
 from .. import answer
 from ..answer import Record
 from .answer import error_message, error_type
 from .responses_calls import call_item
+from .responses_logprobs import as_record, from_text, of_text
 from .responses_request import ResponsesCall
 from .responses_stored import listed
 
@@ -137,11 +138,11 @@ class ResponsesAnswer(answer.Answer):
     def _parts(self, delta: Delta) -> Iterator[Record]:
         if delta.thinking and self._call.show_thinking:
             yield from self._extend("reasoning", delta.thinking)
-        logprobs = [_logprob(token) for token in delta.logprobs]
+        logprobs = [as_record(token) for token in delta.logprobs]
         if delta.thinking:
             self._has_thought, self._held = True, []
         if delta.text:
-            logprobs = self._held_before(delta.text, logprobs) + logprobs
+            logprobs = self._of_message(delta.text, self._held + logprobs)
             self._held = []
             yield from self._extend("message", delta.text, logprobs=logprobs)
             self._logprobs += logprobs
@@ -150,17 +151,18 @@ class ResponsesAnswer(answer.Answer):
         for call in delta.tool_calls:
             yield from self._tool_call(call)
 
-    def _held_before(self, text: str, logprobs: list[Record]) -> list[Record]:
-        """Return the log probabilities of tokens that brought no text by themselves, such as a part of an emoji.
+    def _of_message(self, text: str, logprobs: list[Record]) -> list[Record]:
+        """Return the log probabilities of the message's next text, of those that nothing else had.
 
-        Behind thoughts some of them are of what ends these: they have no bytes in the text.
+        Some of the others brought no text by themselves, such as a part of an emoji. Where a message begins, some are
+        of thoughts or calls that came in the same delta, and of what ends these.
         """
-        is_open = self._item is not None and self._item["type"] == "message"
-        if is_open or not self._has_thought:
-            return self._held
-        left = len(text.encode())
-        left -= sum(len(token["bytes"]) for token in _of_text(logprobs, left))
-        return _of_text(self._held[::-1], left)[::-1]
+        if self._item is not None and self._item["type"] == "message":
+            return logprobs
+        found = from_text(logprobs, text)
+        if found is None and self._has_thought:
+            return of_text(logprobs[::-1], len(text.encode()))[::-1]
+        return found or logprobs
 
     def _extend(self, type: str, text: str, **fields: Any) -> Iterator[Record]:
         """Add text to the open item, or to a new one if no item of this type is open."""
@@ -182,7 +184,7 @@ class ResponsesAnswer(answer.Answer):
             return
         name, text = self._item["type"], "".join(self._pieces)
         kind = KINDS[name]
-        logprobs = {"logprobs": _of_text(self._logprobs, len(text.encode()))} if name == "message" else {}
+        logprobs = {"logprobs": of_text(self._logprobs, len(text.encode()))} if name == "message" else {}
         part = _text_part(name, text) | logprobs
         yield self._about(f"{kind.text}.done", text=text, **logprobs)
         yield self._about(f"{kind.part}.done", part=part)
@@ -269,15 +271,6 @@ class ResponsesAnswer(answer.Answer):
         return response | fields | self._call.echo
 
 
-def _of_text(logprobs: list[Record], left: int) -> list[Record]:
-    """Return the first log probabilities, whose tokens have `left` bytes at most: the token of an end has no place."""
-    for place, token in enumerate(logprobs):
-        left -= len(token["bytes"])
-        if left < 0:
-            return logprobs[:place]
-    return logprobs
-
-
 def _text_part(type: str, text: str) -> Record:
     if type == "reasoning":
         return {"type": "summary_text", "text": text}
@@ -292,9 +285,3 @@ def _usage(finished: Finished) -> Record:
         "output_tokens_details": {"reasoning_tokens": finished.thinking_tokens},
         "total_tokens": finished.prompt_tokens + finished.output_tokens,
     }
-
-
-def _logprob(token: TokenLogprob) -> Record:
-    """Return a log probability with all its fields. An encoded TokenLogprob leaves the empty ones out."""
-    alternatives = [_logprob(each) for each in token.top_logprobs]
-    return {"token": token.token, "bytes": list(token.bytes), "logprob": token.logprob, "top_logprobs": alternatives}

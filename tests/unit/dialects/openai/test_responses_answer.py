@@ -126,6 +126,18 @@ def test_a_character_of_several_tokens_has_all_of_their_log_probabilities():
         assert [bytes(token["bytes"]) for token in part["logprobs"]] == [b"\xf0\x9f", b"\x98\x80"] * 2
 
 
+def test_logprobs_of_a_message_are_those_of_its_text_when_a_delta_holds_the_thoughts_before_it():
+    texts = ("1", " hm", "</think>", "\n\n", "1", ",", " 2", "<|im_end|>")
+    tokens = [TokenLogprob(text, -0.5, tuple(text.encode())) for text in texts]
+    whole = [delta("1, 2", thinking="1 hm", logprobs=tokens)]
+    without_end = [delta("1, 2", thinking="1 hm", logprobs=tokens[:-1])]
+    lagging = [delta("1", thinking="1 hm", logprobs=tokens[:-2]), delta(", 2", logprobs=tokens[-2:])]
+    apart = [delta(thinking="1 hm", logprobs=tokens[:4]), delta("1, 2", logprobs=tokens[4:])]
+    for deltas in (whole, without_end, lagging, apart):
+        part = answer(*deltas, FINISHED)[-1]["response"]["output"][-1]["content"][0]
+        assert [token["token"] for token in part["logprobs"]] == ["1", ",", " 2"]
+
+
 def test_logprobs_go_with_the_text():
     token = TokenLogprob("Hi", -0.5, [72, 105], [TokenLogprob("Hi", -0.5)])
     records = answer(delta("Hi", logprobs=[token]), FINISHED)
