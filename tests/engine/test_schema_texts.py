@@ -105,6 +105,10 @@ CASES: dict[str, tuple[dict[str, Any], list[Any], list[str]]] = {
     "an address": (
         {"type": "string", "format": "ipv4"}, ["0.10.200.255"], ['"012.33.94.7"', '"256.1.1.1"', '"1.2.3"'],
     ),
+    "a duration": (
+        {"type": "string", "format": "duration"}, ["P3Y6M4DT12H30M5S", "P2W", "PT36H", "P1D", "PT0S"],
+        ['"P"', '"P1DT"', '"1D"', '"PT1234567890S"'],
+    ),
     "zod's record of an enum": (
         {"type": "object", "propertyNames": {"type": "string", "enum": ["x", "y"]}, "additionalProperties": FLAG,
          "required": ["x", "y"]},

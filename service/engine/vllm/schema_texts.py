@@ -28,10 +28,15 @@ _DATE = f"({_YEAR}-{_DAY}|{_LEAP_YEAR}-02-29)"
 _LOCAL = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
 _BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+# RFC 3339, appendix A.
+_AMOUNT = "[0-9]{1,9}"
+_CLOCK = f"T({_AMOUNT}H({_AMOUNT}M({_AMOUNT}S)?)?|{_AMOUNT}M({_AMOUNT}S)?|{_AMOUNT}S)"
+_PERIOD = f"({_AMOUNT}D|{_AMOUNT}M({_AMOUNT}D)?|{_AMOUNT}Y({_AMOUNT}M({_AMOUNT}D)?)?)"
 _POINTER = "(/([^~/]|~[01])*)*"
 # In place of xgrammar's own: days go wrong there, digits go on, bytes begin with 0, and quotes go without an escape.
 _PATTERNS = {
     "time": f"^{_TIME}$", "date": f"^{_DATE}$", "date-time": f"^{_DATE}T{_TIME}$",
+    "duration": f"^P({_PERIOD}({_CLOCK})?|{_CLOCK}|{_AMOUNT}W)$",
     "ipv4": rf"^{_BYTE}(\.{_BYTE}){{3}}$",
     "email": rf"^{_LOCAL}(\.{_LOCAL})*@{_LABEL}(\.{_LABEL})*$", "json-pointer": f"^{_POINTER}$",
     "relative-json-pointer": f"^(0|[1-9][0-9]{{0,8}})(#|{_POINTER})$",
