@@ -21,7 +21,9 @@ MAX_ENUM_VALUES = 1_000
 # OpenAI's bound for an enum of more than 250 values.
 MAX_ENUM_CHARACTERS = 15_000
 MAX_PATTERN_CHARACTERS = 1_000
-# More repetitions than these take long to compile. Nested ones are multiplied, and those side by side are added.
+# More repetitions than these take long to compile. Of the second one nested repetitions are multiplied, and those side
+# by side are added.
+MAX_REPETITION = 256
 MAX_REPETITIONS = 500
 
 # An escape, a class, a repetition with its bounds, or any other character.
@@ -65,7 +67,7 @@ class SchemaCounts:
             fail(place, f"the schema's enum values have more than {MAX_ENUM_CHARACTERS} characters")
 
 
-def check_pattern(pattern: str, place: str, most_times: int = MAX_REPETITIONS) -> None:
+def check_pattern(pattern: str, place: str, most_times: int = MAX_REPETITION) -> None:
     """Raise BadRequest for a pattern that is too long, or that repeats too much, or one thing over `most_times`."""
     if len(pattern) > MAX_PATTERN_CHARACTERS:
         fail(place, f"has {len(pattern)} characters, and may have {MAX_PATTERN_CHARACTERS}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .schema_bounds import MAX_REPETITIONS
+from .schema_bounds import MAX_REPETITION
 from .schema_reports import report
 
 # A longer text or list does not fit most contexts, so that a higher bound is not enforced.
@@ -78,7 +78,7 @@ def _bound_pattern(schema: dict[str, Any]) -> None:
     least = max(least, int(low[:9]) if low else int(sign == "+"))
     if high or (low and not comma):
         most = min(most, int((high or low)[:9]))
-    if least <= most <= MAX_REPETITIONS or (most == MAX_LENGTH and least <= MAX_REPETITIONS):
+    if least <= most <= MAX_REPETITION or (most == MAX_LENGTH and least <= MAX_REPETITION):
         schema["pattern"] = f"^{characters}{{{least},{most if most != MAX_LENGTH else ''}}}$"
         schema.pop("minLength", None)
         schema.pop("maxLength", None)
