@@ -95,6 +95,25 @@ def test_a_schema_is_kept_to_on_every_route_also_behind_thinking(demo: Asker):
         assert isinstance(json.loads(answer_text(path, answer))["a"], bool), (path, answer)
 
 
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "add"}}])
+def test_a_forced_call_comes_behind_any_thought(demo: Asker, choice: Any):
+    """The model knows no such question, and would often end its answer within the thought."""
+
+    def answer(seed: int) -> dict[str, Any]:
+        fields = {"tools": [ADD], "tool_choice": choice, "temperature": (0, 0.7, 1.0)[seed % 3], "seed": seed}
+        messages = user("Call the tool for Anna, 30.")
+        whole = demo.post("/v1/chat/completions", messages=messages, max_tokens=2000, **fields).json()["choices"][0]
+        return {"reasoning": "", "tool_calls": [], **whole["message"], "finish_reason": whole["finish_reason"]}
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(answer, range(24)))
+    assert all(each["reasoning"] for each in answers)
+    assert {each["finish_reason"] for each in answers} <= {"tool_calls", "length"}
+    called = [each["tool_calls"] for each in answers if each["finish_reason"] == "tool_calls"]
+    assert len(called) >= 22, "a limit ends few thoughts"
+    assert all(sorted(json.loads(call[0]["function"]["arguments"])) == ["a", "b"] for call in called)
+
+
 def test_json_without_a_schema_has_bounded_white_space(demo: Asker):
     text = ask(demo, "json", 0)["message"]["content"]
     assert text.startswith("{")

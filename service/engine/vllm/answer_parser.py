@@ -116,6 +116,11 @@ class AnswerParser:
         ended: bool | None = self.request.resolve_reasoning_ended(self._parser, prompt_ids)
         return ended
 
+    @property
+    def must_end_thought(self) -> bool:
+        """Whether no end is right within the thought. GPT-OSS ends a call there with a token that ends the answer."""
+        return self._thinks and self._tracked and self.constraint is not None
+
     def barred_ids(self) -> list[int]:
         """Return the tokens that would end the thinking with a call, where the constraint has no place for a call.
 

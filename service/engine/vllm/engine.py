@@ -47,6 +47,7 @@ from .sweep import Sweep
 from .templating import CallersTemplating, RendererTemplating
 from .vision import engine_input, sees, without_images
 from .warm_up import Abilities, warm_up_embedding, warm_up_generation
+from .whole_thoughts import WHOLE_THOUGHT
 
 SHUTDOWN_SECONDS = 15.0
 # How many contexts a prompt may fill whose tokens are only counted.
@@ -255,11 +256,10 @@ class VllmEngine:
                 # A client whose answer has moved has the prompt's already. An object for each takes much longer.
                 arguments |= {"prompt_logprobs": request.logprobs, "flat_logprobs": True}
         # For the scheduler.
-        extra: dict[str, Any] = {CALLER: request.caller.name} if request.caller.name else {}
-        if request.so_far is not None and request.so_far.token_ids:
-            extra[SO_FAR] = request.so_far.token_ids
-        if extra:
-            arguments["extra_args"] = extra
+        so_far = request.so_far.token_ids if request.so_far is not None else []
+        thinks = parser is not None and parser.must_end_thought
+        extra = {CALLER: request.caller.name, SO_FAR: so_far, WHOLE_THOUGHT: thinks}
+        arguments["extra_args"] = {name: value for name, value in extra.items() if value} or None
         if parser is not None:
             constraint = parser.constraint
             if barred := parser.barred_ids():

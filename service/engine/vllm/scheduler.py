@@ -26,9 +26,10 @@ from .callers_queue import CallersQueue, caller_of
 from .compiling import DroppingGrammars
 from .resume import Resuming
 from .step_limit import StepLimit
+from .whole_thoughts import WholeThoughts
 
 
-class ShortSteps(Resuming, DroppingGrammars, Scheduler):  # type: ignore[misc]
+class ShortSteps(Resuming, DroppingGrammars, WholeThoughts, Scheduler):  # type: ignore[misc]
     """The scheduler of one engine. Every output leaves with the step that computed it."""
 
     max_num_scheduled_tokens: int
