@@ -14,6 +14,8 @@ from vllm.v1.request import Request
 
 # The key in SamplingParams.extra_args of requests whose thought may not end the answer.
 WHOLE_THOUGHT = "vllm_wsgi_whole_thought"
+# An answer with so many tokens may end within its thought: a model that does not think at all would never end it.
+MOST_TOKENS = 8_192
 
 
 class WholeThoughts:
@@ -28,7 +30,7 @@ class WholeThoughts:
             return output
         for row, request_id in zip(output.grammar_bitmask, output.structured_output_request_ids, strict=False):
             request = self.requests[request_id]
-            if _thinks(request):
+            if must_go_on(request):
                 bar(row, request.sampling_params.all_stop_token_ids)
         return output
 
@@ -41,8 +43,10 @@ def bar(row: Any, token_ids: set[int]) -> None:
             bits[token_id // 32] &= np.uint32(~(1 << token_id % 32) & 0xFFFFFFFF)
 
 
-def _thinks(request: Request) -> bool:
+def must_go_on(request: Request) -> bool:
+    """Return whether a request may not end yet, since it thinks."""
     structured, parameters = request.structured_output_request, request.sampling_params
     if structured is None or parameters is None or structured.reasoning_ended is not False:
         return False
-    return bool(parameters.extra_args and parameters.extra_args.get(WHOLE_THOUGHT))
+    is_asked = bool(parameters.extra_args and parameters.extra_args.get(WHOLE_THOUGHT))
+    return is_asked and request.num_output_tokens < MOST_TOKENS
