@@ -18,15 +18,13 @@ from ..engine.cluster.workplace import check_models, needs_of
 from ..errors import ServiceError
 from ..models.declaration import declared_models
 from ..models.library import store_directory
-from ..models.model import Model
+from ..models.model import GPU_PARTS, Model
 from ..protocol.model_info import ClusterNode
 from ..version import __version__
 from .finding import Finding, validity
 
 # Below this a busy engine worker may run out of connections.
 OPEN_FILES = 1024
-# Ray counts parts of a GPU in ten-thousandths. Five times 0.2 GPUs fit on one, also where numbers are not exact.
-PARTS = 10_000
 
 
 def cluster_findings(settings: Settings) -> Iterator[Finding]:
@@ -183,7 +181,7 @@ def _most_workers(models: list[Model], node: ClusterNode) -> int:
 
 
 def _parts(number: float) -> int:
-    return round(number * PARTS)
+    return round(number * GPU_PARTS)
 
 
 def _counted(number: float, name: str) -> str:

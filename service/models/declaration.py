@@ -21,7 +21,7 @@ from ..syntax.durations import parse_keep_alive
 from ..syntax.names import ModelName
 from ..syntax.options import NAMES, parse_options
 from ..syntax.toml_file import TomlFile, as_settings_error, read_text
-from .model import Model
+from .model import GPU_PARTS, Model
 
 HUGGING_FACE = ("hf.co", "huggingface.co")
 
@@ -31,8 +31,6 @@ CONFIGURATIONS = ("config.json", "params.json")
 # A typing mistake must not start a thousand processes.
 MAX_REPLICAS = 64
 MAX_GPUS = 1024
-# Ray counts parts of a GPU in ten-thousandths.
-SMALLEST_PART = 0.0001
 
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?\Z", re.ASCII)
 
@@ -146,8 +144,8 @@ class _ModelsToml(TomlFile):
             self._fail((*place, "replicas"), f"must be between 1 and {MAX_REPLICAS}")
         if not 0 <= fields.get("gpus", 1) <= MAX_GPUS:
             self._fail((*place, "gpus"), f"must be between 0 and {MAX_GPUS}")
-        if 0 < fields.get("gpus", 1) < SMALLEST_PART:
-            self._fail((*place, "gpus"), f"must be 0 or at least {SMALLEST_PART}")
+        if 0 < fields.get("gpus", 1) < 1 / GPU_PARTS:
+            self._fail((*place, "gpus"), f"must be 0 or at least {1 / GPU_PARTS}")
         if fields.get("gpus", 1) > 1 and fields["gpus"] % 1:
             self._fail((*place, "gpus"), "must be a whole number when it is more than 1")
         fields["devices"] = self._devices((*place, "devices"), table.get("devices", []), fields.get("replicas", 1))

@@ -10,6 +10,9 @@ from typing import Any
 from ..protocol.request import Defaults, Message, Sampling
 from ..syntax.names import ModelName
 
+# Ray counts parts of a GPU in ten-thousandths. Sums are rounded to them: five times 0.2 GPUs are one.
+GPU_PARTS = 10_000
+
 
 @dataclass(frozen=True)
 class Model:

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, replace
 
 from ...errors import Unavailable
+from ...models.model import GPU_PARTS
 from .resident import Clock, Resident
 
 
@@ -30,8 +31,8 @@ class Limits:
 
     def exceeded(self, residents: list[Resident]) -> tuple[bool, bool, bool]:
         """Return whether they are too many models, take too much memory, and too many GPUs."""
-        # Ray counts ten-thousandths; a sum of parts of GPUs is a little more or less than what it should be.
-        memory, gpus = sum(each.memory for each in residents), round(sum(each.gpus for each in residents), 4)
+        memory = sum(each.memory for each in residents)
+        gpus = round(sum(each.gpus for each in residents) * GPU_PARTS) / GPU_PARTS
         return 0 < self.models < len(residents), 0 < self.memory < memory, gpus > self.gpus
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from .schema_intersection import pairs
 from .schema_reports import fail, report
-from .schema_texts import ENGLISH, FORMATS, MAX_LENGTH, settle_text
+from .schema_texts import FORMATS, IN_ASCII, MAX_LENGTH, settle_text
 
 # JavaScript's largest integer: the other bound of a number that has one.
 MAX_NUMBER = 9_007_199_254_740_991
@@ -105,7 +105,7 @@ def _infer_type(schema: dict[str, Any]) -> None:
     if any(key in schema for key in ("type", "enum", "const", "anyOf", "$ref")):
         return
     kinds = [kind for kind, keys in _KINDS.items() if any(key in schema for key in keys)]
-    if schema.get("format") in FORMATS | ENGLISH.keys() and "string" not in kinds:
+    if schema.get("format") in FORMATS | IN_ASCII.keys() and "string" not in kinds:
         kinds.append("string")
     if "string" in kinds or "number" in kinds:
         schema["type"] = kinds if len(kinds) > 1 else kinds[0]

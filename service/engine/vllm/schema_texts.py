@@ -41,8 +41,8 @@ _PATTERNS = {
     "email": rf"^{_LOCAL}(\.{_LOCAL})*@{_LABEL}(\.{_LABEL})*$", "json-pointer": f"^{_POINTER}$",
     "relative-json-pointer": f"^(0|[1-9][0-9]{{0,8}})(#|{_POINTER})$",
 }  # fmt: skip
-# The international ones, written in ASCII.
-ENGLISH = {"idn-email": "email", "idn-hostname": "hostname", "iri": "uri", "iri-reference": "uri-reference"}
+# For each international format the one that holds in its place.
+IN_ASCII = {"idn-email": "email", "idn-hostname": "hostname", "iri": "uri", "iri-reference": "uri-reference"}
 # A character class or an escape such as \w, and its repetition.
 _REPEATED = re.compile(r"\^?(\[(?:\\.|[^\]\\])+\]|\\[dwsDWS]|\.)(?:([*+])|\{([0-9]+)(,?)([0-9]*)\})\$?")
 
@@ -53,8 +53,8 @@ def settle_text(schema: dict[str, Any]) -> None:
     if "pattern" in schema:
         schema.pop("format", None)
         _bound_pattern(schema)
-    elif named_format in ENGLISH:
-        schema["format"] = ENGLISH[named_format]
+    elif named_format in IN_ASCII:
+        schema["format"] = IN_ASCII[named_format]
     elif isinstance(named_format, str) and named_format not in FORMATS:
         report(f"format {named_format[:40]}")
         del schema["format"]

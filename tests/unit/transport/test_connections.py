@@ -218,7 +218,10 @@ def test_an_address_of_a_host_that_does_not_answer_leaves_time_for_the_next_one(
         places = [silent.getsockname(), ("127.0.0.1", parse_address(address).first)]
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-        connect(parse_address("tcp://localhost:1"), 2.0).close()
+        connection = connect(parse_address("tcp://localhost:1"), 2.0)
+        assert isinstance(connection, socket.socket)
+        assert connection.getpeername() == places[1]
+        connection.close()
 
 
 def test_no_free_port_is_said(engine: str):

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from service.config import Settings
-from service.engine.cluster.names import key_of, new_name, replica_key
+from service.engine.cluster.names import new_name
 from service.engine.cluster.news import WorkerNews
 from service.engine.cluster.ray_cluster import Placement
 from service.engine.cluster.remote_process import RemoteProcess
@@ -269,18 +269,6 @@ def test_what_a_replica_needs_of_its_node(fields: dict[str, Any], needs: Placeme
 def test_devices_are_refused():
     with pytest.raises(SettingsError, match=r'models\."m:latest"\.devices: Ray chooses'):
         check_models([model(devices=("0",))])
-
-
-def test_a_name_says_what_its_actor_serves():
-    name = new_name(model("team/m:v2"), 3)
-    assert (name.partition("#")[0], key_of(name)) == ("team/m:v2", replica_key(model("x", replicas=9), 3))
-    assert name != new_name(model("team/m:v2"), 3)
-    assert key_of("somebody's") is key_of("a#b#c#d") is None
-
-
-def test_another_engine_is_another_key():
-    keys = {replica_key(each, 0) for each in (model(), model(engine_args={"a": 1}), model(gpus=2), model(template="t"))}
-    assert len(keys) == 4
 
 
 @in_loop
